@@ -1,0 +1,26 @@
+/* defs.c - how a bug ends the process, and allocation that never returns NULL. */
+#include "base/defs.h"
+
+void (*must_transcript)(void);
+
+_Noreturn void must_failed(const char *claim, const char *file, int line, const char *function)
+{
+    fprintf(stderr, "sluice: bug: %s, at %s:%d in %s\n", claim, file, line, function);
+    if (must_transcript)
+        must_transcript();
+    abort();
+}
+
+void *must_alloc(size_t octets)
+{
+    void *p = calloc(1, octets ? octets : 1);
+    must(p != NULL);
+    return p;
+}
+
+void *must_grow(void *old, size_t octets)
+{
+    void *p = realloc(old, octets ? octets : 1);
+    must(p != NULL);
+    return p;
+}

@@ -1,0 +1,218 @@
+/* log.c - the thread's buffer of lines, and how values are written so that one event stays one line. */
+#include "base/log.h"
+#include <errno.h>
+#include <stdarg.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { LOG_BUFFER = 16384, VALUE_MOST = 1024, RARE_SLOTS = 64 };
+
+static struct log_settings settings = {.level = LOG_INFO, .fd = 2};
+static _Thread_local struct {
+    char at[LOG_BUFFER];
+    size_t len, line; /* line: where the one being built begins */
+} buffer;
+
+void log_set(const struct log_settings *s)
+{
+    settings = *s;
+}
+
+bool log_wants(enum log_level level)
+{
+    return level >= settings.level;
+}
+
+static void put(const char *at, size_t len)
+{
+    len = min_size(len, LOG_BUFFER - 2 - buffer.len);
+    memcpy(buffer.at + buffer.len, at, len);
+    buffer.len += len;
+}
+
+static void put_text(const char *text)
+{
+    put(text, strlen(text));
+}
+
+void log_flush(void)
+{
+    size_t done = 0;
+    while (done < buffer.len) {
+        ssize_t n = write(settings.fd, buffer.at + done, buffer.len - done);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            break; /* a log that cannot be written must not stop mail */
+        done += (size_t)n;
+    }
+    buffer.len = buffer.line = 0;
+}
+
+static void key_put(const char *key)
+{
+    if (settings.json) {
+        put_text(",\"");
+        put_text(key);
+        put_text("\":");
+    } else {
+        put(" ", 1);
+        put_text(key);
+        put("=", 1);
+    }
+}
+
+/* JSON text, or logfmt's: quoted only when it holds SP, quotes, '=' or control octets. */
+static void value_put_text(struct str v)
+{
+    bool cut = v.len > VALUE_MOST;
+    v.len = min_size(v.len, VALUE_MOST);
+    bool quote = settings.json;
+    for (size_t i = 0; i < v.len && !quote; i++) {
+        unsigned char c = (unsigned char)v.at[i];
+        quote = c <= ' ' || c == '"' || c == '\\' || c == 127;
+    }
+    if (quote)
+        put("\"", 1);
+    bool utf8 = str_is_utf8(v);
+    for (size_t i = 0; i < v.len; i++) {
+        unsigned char c = (unsigned char)v.at[i];
+        char escape[8];
+        if (c == '"' || c == '\\')
+            snprintf(escape, sizeof escape, "\\%c", c);
+        else if (c == '\n')
+            snprintf(escape, sizeof escape, "\\n");
+        else if (c == '\t')
+            snprintf(escape, sizeof escape, "\\t");
+        else if (c < ' ' || c == 127 || (c > 127 && !utf8))
+            snprintf(escape, sizeof escape, settings.json ? "\\u%04x" : "\\x%02x", c);
+        else
+            snprintf(escape, sizeof escape, "%c", c);
+        put_text(escape);
+    }
+    if (cut)
+        put_text("...");
+    if (quote)
+        put("\"", 1);
+}
+
+void log_begin(const char *kind)
+{
+    if (buffer.len > LOG_BUFFER - 6144)
+        log_flush();
+    buffer.line = buffer.len;
+    struct timespec now;
+    struct tm tm;
+    char stamp[64];
+    clock_gettime(CLOCK_REALTIME, &now);
+    gmtime_r(&now.tv_sec, &tm);
+    size_t n = strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &tm);
+    snprintf(stamp + n, sizeof stamp - n, ".%03ldZ", now.tv_nsec / 1000000);
+    if (settings.json) {
+        put_text("{\"ts\":\"");
+        put_text(stamp);
+        put_text("\",\"kind\":\"");
+        put_text(kind);
+        put_text("\"");
+    } else {
+        put_text("ts=");
+        put_text(stamp);
+        put_text(" ");
+        put_text(kind);
+    }
+}
+
+void log_text(const char *key, struct str value)
+{
+    key_put(key);
+    value_put_text(value);
+}
+
+void log_angle(const char *key, struct str value)
+{
+    key_put(key);
+    if (settings.json) {
+        value_put_text(value);
+        return;
+    }
+    char text[VALUE_MOST + 8];
+    int n = snprintf(text, sizeof text, "<%.*s>", (int)min_size(value.len, VALUE_MOST), value.at ? value.at : "");
+    value_put_text((struct str){text, (size_t)n});
+}
+
+void log_number(const char *key, int64_t value)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%lld", (long long)value);
+    key_put(key);
+    put_text(text);
+}
+
+void log_seconds(const char *key, uint64_t microseconds)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%llu.%03llu", (unsigned long long)(microseconds / 1000000),
+             (unsigned long long)(microseconds / 1000 % 1000));
+    key_put(key);
+    put_text(text);
+}
+
+void log_end(void)
+{
+    if (settings.json)
+        put("}", 1);
+    buffer.at[buffer.len++] = '\n';
+}
+
+static void say(enum log_level level, const char *format, va_list args)
+{
+    static const char *const names[] = {"debug", "info", "warning", "error"};
+    char text[1024];
+    vsnprintf(text, sizeof text, format, args);
+    log_begin(names[level]);
+    log_text("msg", str_of(text));
+    log_end();
+}
+
+void log_say(enum log_level level, const char *format, ...)
+{
+    if (!log_wants(level))
+        return;
+    va_list args;
+    va_start(args, format);
+    say(level, format, args);
+    va_end(args);
+    log_flush();
+}
+
+void log_rare(enum log_level level, const char *key, const char *format, ...)
+{
+    static _Thread_local struct {
+        uint64_t hash;
+        time_t until;
+        unsigned dropped;
+    } slots[RARE_SLOTS];
+    if (!log_wants(level))
+        return;
+    uint64_t hash = str_hash(str_of(key), 1);
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    unsigned i = hash % RARE_SLOTS;
+    if (slots[i].hash == hash && now.tv_sec < slots[i].until) {
+        slots[i].dropped++;
+        return;
+    }
+    unsigned dropped = slots[i].hash == hash ? slots[i].dropped : 0;
+    slots[i].hash = hash;
+    slots[i].until = now.tv_sec + 10;
+    slots[i].dropped = 0;
+    char text[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (dropped)
+        log_say(level, "%s (%u more like this)", text, dropped);
+    else
+        log_say(level, "%s", text);
+}

@@ -1,0 +1,285 @@
+/* pipe.c - blocks, spans and the rows they stand in. */
+#include "base/pipe.h"
+#include <stdarg.h>
+
+enum { CLASSES = 4, KEEP_SPANS = 4096 };
+static const uint32_t class_size[CLASSES] = {512, 4096, 16384, 65536};
+static const uint32_t class_keep[CLASSES] = {1024, 256, 256, 32}; /* free blocks a thread keeps of each */
+
+static _Thread_local struct {
+    struct block *free[CLASSES];
+    uint32_t kept[CLASSES];
+    struct span *spans;
+    uint32_t spans_kept;
+    size_t total;
+} bank;
+
+struct block *block_take(size_t size)
+{
+    int c = 0;
+    while (c < CLASSES && class_size[c] - sizeof(struct block) < size)
+        c++;
+    /* A full 64 KiB read wants exactly BLOCK_READ octets: the largest class counts its payload, not its header. */
+    size_t payload = c < CLASSES ? class_size[c] - sizeof(struct block) : max_size(size, BLOCK_READ);
+    int list = c < CLASSES - 1 ? c : payload == BLOCK_READ || c == CLASSES - 1 ? CLASSES - 1 : -1;
+    if (list == CLASSES - 1)
+        payload = BLOCK_READ;
+    struct block *b = list >= 0 ? bank.free[list] : NULL;
+    if (b) {
+        bank.free[list] = b->next;
+        bank.kept[list]--;
+    } else {
+        b = malloc(sizeof *b + payload);
+        must(b != NULL);
+        b->size = (uint32_t)payload;
+    }
+    b->next = NULL;
+    b->refs = 1;
+    b->used = 0;
+    bank.total += b->size + sizeof *b;
+    return b;
+}
+
+void block_drop(struct block *b)
+{
+    if (!b || --b->refs)
+        return;
+    bank.total -= b->size + sizeof *b;
+    for (int c = 0; c < CLASSES; c++) {
+        uint32_t payload = c == CLASSES - 1 ? BLOCK_READ : class_size[c] - (uint32_t)sizeof *b;
+        if (b->size == payload && bank.kept[c] < class_keep[c]) {
+            b->next = bank.free[c];
+            bank.free[c] = b;
+            bank.kept[c]++;
+            return;
+        }
+    }
+    free(b);
+}
+
+size_t block_total(void)
+{
+    return bank.total;
+}
+
+void block_forget(void)
+{
+    for (int c = 0; c < CLASSES; c++)
+        while (bank.free[c]) {
+            struct block *b = bank.free[c];
+            bank.free[c] = b->next;
+            free(b);
+        }
+    while (bank.spans) {
+        struct span *s = bank.spans;
+        bank.spans = s->next;
+        free(s);
+    }
+    memset(bank.kept, 0, sizeof bank.kept);
+    bank.spans_kept = 0;
+}
+
+static struct span *span_take(void)
+{
+    struct span *s = bank.spans;
+    if (!s)
+        return must_alloc(sizeof *s);
+    bank.spans = s->next;
+    bank.spans_kept--;
+    return s;
+}
+
+static void span_free(struct span *s)
+{
+    if (bank.spans_kept >= KEEP_SPANS) {
+        free(s);
+        return;
+    }
+    s->next = bank.spans;
+    bank.spans = s;
+    bank.spans_kept++;
+}
+
+static size_t charge(const struct block *b)
+{
+    return sizeof(struct span) + (b ? b->size + sizeof *b : 0);
+}
+
+/* Takes over the caller's reference. Neighbours that view one block are charged for it once. */
+static void append(struct pipe *p, struct block *b, const char *at, size_t len)
+{
+    struct span *s = span_take();
+    *s = (struct span){NULL, b, at, len};
+    p->held += b && p->last && p->last->block == b ? sizeof *s : charge(b);
+    if (p->last)
+        p->last->next = s;
+    else
+        p->first = s;
+    p->last = s;
+    p->octets += len;
+}
+
+static void remove_first(struct pipe *p)
+{
+    struct span *s = p->first;
+    p->first = s->next;
+    if (!p->first)
+        p->last = NULL;
+    p->held -= s->block && p->first && p->first->block == s->block ? sizeof *s : charge(s->block);
+    block_drop(s->block);
+    span_free(s);
+}
+
+/* How much of `len` goes into the unshared tail block. */
+static size_t fill_tail(struct pipe *p, const char *at, size_t len)
+{
+    struct span *s = p->last;
+    struct block *b = s ? s->block : NULL;
+    if (!b || b->refs != 1 || s->at + s->len != b->octets + b->used)
+        return 0;
+    size_t n = min_size(len, b->size - b->used);
+    memcpy(b->octets + b->used, at, n);
+    b->used += (uint32_t)n;
+    s->len += n;
+    p->octets += n;
+    return n;
+}
+
+void pipe_copy(struct pipe *p, const void *octets, size_t len)
+{
+    const char *at = octets;
+    size_t n = len ? fill_tail(p, at, len) : 0;
+    for (at += n, len -= n; len; at += n, len -= n) {
+        /* Grow in steps: what waits for one more octet costs 512, what flows costs few blocks. */
+        size_t want = max_size(len, p->octets < 256 ? 1 : p->octets < 3072 ? 4000 : 16000);
+        struct block *b = block_take(min_size(want, 16384 - sizeof *b));
+        n = min_size(len, b->size);
+        memcpy(b->octets, at, n);
+        b->used = (uint32_t)n;
+        append(p, b, b->octets, n);
+    }
+}
+
+void pipe_constant(struct pipe *p, struct str s)
+{
+    if (s.len < PIPE_SHORT)
+        pipe_copy(p, s.at, s.len);
+    else
+        append(p, NULL, s.at, s.len);
+}
+
+void pipe_view(struct pipe *p, struct block *b, const char *at, size_t len)
+{
+    if (!len)
+        return;
+    struct span *s = p->last;
+    if (s && b && s->block == b && s->at + s->len == at) {
+        s->len += len;
+        p->octets += len;
+        return;
+    }
+    if (len < PIPE_SHORT || !b) {
+        pipe_copy(p, at, len);
+        return;
+    }
+    b->refs++;
+    append(p, b, at, len);
+}
+
+void pipe_print(struct pipe *p, const char *format, ...)
+{
+    char text[1024];
+    va_list args;
+    va_start(args, format);
+    int n = vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    must(n >= 0 && (size_t)n < sizeof text);
+    pipe_copy(p, text, (size_t)n);
+}
+
+void pipe_move(struct pipe *from, struct pipe *to, size_t octets)
+{
+    must(octets <= from->octets);
+    while (octets) {
+        struct span *s = from->first;
+        size_t n = min_size(octets, s->len);
+        if (s->block)
+            pipe_view(to, s->block, s->at, n);
+        else
+            pipe_constant(to, (struct str){s->at, n});
+        pipe_drop(from, n);
+        octets -= n;
+    }
+}
+
+void pipe_drop(struct pipe *p, size_t octets)
+{
+    must(octets <= p->octets);
+    p->octets -= octets;
+    while (octets) {
+        struct span *s = p->first;
+        if (octets < s->len) {
+            s->at += octets;
+            s->len -= octets;
+            return;
+        }
+        octets -= s->len;
+        remove_first(p);
+    }
+}
+
+void pipe_clear(struct pipe *p)
+{
+    pipe_drop(p, p->octets);
+}
+
+void pipe_peek(const struct pipe *p, size_t offset, void *into, size_t n)
+{
+    must(offset + n <= p->octets);
+    char *to = into;
+    for (const struct span *s = p->first; n; s = s->next) {
+        if (offset >= s->len) {
+            offset -= s->len;
+            continue;
+        }
+        size_t part = min_size(n, s->len - offset);
+        memcpy(to, s->at + offset, part);
+        to += part;
+        n -= part;
+        offset = 0;
+    }
+}
+
+struct str pipe_flat(const struct pipe *p, size_t n, struct arena *arena)
+{
+    must(n <= p->octets);
+    if (!n)
+        return STR("");
+    if (p->first->len >= n)
+        return (struct str){p->first->at, n};
+    char *copy = arena_space(arena, n);
+    pipe_peek(p, 0, copy, n);
+    return (struct str){copy, n};
+}
+
+size_t pipe_find(const struct pipe *p, size_t from, char octet)
+{
+    size_t at = 0;
+    for (const struct span *s = p->first; s; at += s->len, s = s->next) {
+        if (from >= at + s->len)
+            continue;
+        size_t skip = from > at ? from - at : 0;
+        const char *found = memchr(s->at + skip, octet, s->len - skip);
+        if (found)
+            return at + (size_t)(found - s->at);
+    }
+    return p->octets;
+}
+
+int pipe_iov(const struct pipe *p, struct iovec *iov, int most)
+{
+    int n = 0;
+    for (const struct span *s = p->first; s && n < most; s = s->next)
+        iov[n++] = (struct iovec){(void *)s->at, s->len};
+    return n;
+}

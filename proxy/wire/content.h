@@ -1,0 +1,43 @@
+/* content.h - mail data in and out: dot-unstuffing with the one strict end, dot-stuffing (RFC 5321 4.5.2, 2.3.8). Pure.
+ *
+ * Only CRLF.CRLF ends mail data. The decoder gives content as the sender meant it (no stuffing, the CRLF before the dot
+ * included), by view wherever a run is long enough; the encoder stuffs anew and trusts nobody. One scanner serves both: it
+ * finds CR, LF and the dot that follows a line end in one pass, 16 octets at a time where the machine can (SSE2), with a
+ * scalar fallback. NUL passes as it is: content is octets, and what is behind a NUL is not hidden from any stage. */
+#ifndef WIRE_CONTENT_H
+#define WIRE_CONTENT_H
+#include "base/pipe.h"
+
+enum bare { BARE_REJECT, BARE_NORMALIZE }; /* what a CR without LF and an LF without CR mean */
+
+struct decoder {
+    enum bare bare;
+    uint8_t at;       /* where in a line end or dot the last octet left us; private */
+    bool ended;       /* the end of mail data was taken; what is behind it stays in the pipe */
+    bool saw_bare;    /* a bare CR or LF was met (under BARE_REJECT the content is to be refused at its end) */
+    uint64_t octets;  /* of content given so far */
+    uint64_t wire;    /* octets taken so far, stuffing and end included */
+    uint64_t lines;
+};
+void decoder_start(struct decoder *, enum bare);
+/* Takes what it can while out has room (out->mark), returns whether anything was taken. out NULL: decodes on to the strict end
+ * and drops the octets (sink). Takes at most `most` octets a call. A CR at the end of what is there is held back inside.
+ * BARE_NORMALIZE: bare LF becomes CRLF, bare CR becomes SP; a line of a lone dot whose own or previous line end was bare is
+ * neither an end nor content: it is dropped (protocol.md 4.12). */
+bool decoder_step(struct decoder *, struct pipe *in, struct pipe *out, size_t most);
+
+struct encoder {
+    uint8_t at;
+    bool bad;         /* a bare CR or LF came along: nothing may end this mail data */
+    uint64_t octets;  /* of content taken */
+};
+void encoder_start(struct encoder *);
+/* Moves content from in to out with dots stuffed, while out has room; at most `most` octets. Stops at the first bare CR or LF
+ * with bad set. (A CR at the end of what is there is held back inside.) */
+bool encoder_step(struct encoder *, struct pipe *in, struct pipe *out, size_t most);
+/* The end: CRLF if the content did not end with one, then ".CRLF". Only flow_release may call it. */
+void encoder_end(struct encoder *, struct pipe *out);
+
+/* The first octet at or behind `from` that is CR, LF, or ... ; len when none. `after_lf`: whether octet `from` begins a line. */
+struct scan { size_t at; };
+#endif

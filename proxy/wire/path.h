@@ -1,0 +1,30 @@
+/* path.h - reverse-path and forward-path: RFC 5321 4.1.2 and 4.1.3, with RFC 6531 3.3 for UTF-8. Pure. */
+#ifndef WIRE_PATH_H
+#define WIRE_PATH_H
+#include "base/arena.h"
+#include "wire/reply.h"
+
+/* All in the arena, all with a NUL behind; never STR_NONE after a successful parse: <> has empty address, local, domain. */
+struct path {
+    struct str raw;     /* what stood between < and >, as typed (source route included) */
+    struct str address; /* local@domain, local unquoted, domain lower case; "" for <>; "postmaster" for <Postmaster> */
+    struct str local;   /* unquoted, quoted pairs resolved */
+    struct str domain;  /* lower case; address literals with their brackets; "" for <> and <Postmaster> */
+    bool utf8;          /* an octet above 127 in it: needs SMTPUTF8 */
+    bool null;          /* <> */
+};
+
+enum path_kind { PATH_REVERSE, PATH_FORWARD };
+enum { PATH_LOCAL_MOST = 64 * 4, PATH_DOMAIN_MOST = 255, PATH_MOST = 1024 }; /* 4.5.3.1 honoured or exceeded */
+
+/* Parses "<...>" at the head of *rest (after "FROM:" or "TO:" and optional SP), leaves what is behind it in *rest.
+ * Source routes (@a,@b:) are accepted and dropped. <> only as PATH_REVERSE, <Postmaster> (no domain) only as PATH_FORWARD;
+ * any other local part without a domain is refused. Address literals: [IPv4], [IPv6:...], [tag:content]. Without angle
+ * brackets: refused. Returns 0 (no reply) when fine, else the reply's name. */
+int path_parse(struct str *rest, enum path_kind, struct arena *, struct path *);
+/* From filters and configuration: an address without <>, "" being the null path. */
+int path_from_address(struct str, enum path_kind, struct arena *, struct path *);
+/* "<...>" as it goes to a peer: the local part quoted where RFC 5321 demands it, no route. */
+void path_put(const struct path *, struct pipe *out);
+struct str path_print(const struct path *, struct arena *); /* the same as text */
+#endif
