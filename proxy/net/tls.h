@@ -1,0 +1,33 @@
+/* tls.h - contexts for both sides: certificates by SNI, verification, what a handshake came to (RFC 3207, 8314). */
+#ifndef NET_TLS_H
+#define NET_TLS_H
+#include "base/arena.h"
+
+struct tls; /* a context: immutable after opening, shared by all threads, counted */
+
+struct tls_certificate {
+    const char *certificate; /* PEM file with the chain, or a directory with fullchain.pem and privkey.pem */
+    const char *key;         /* PEM file; NULL: in the certificate's file, or the directory's */
+};
+struct tls_settings {
+    const struct tls_certificate *certificates; /* first: the one for no SNI or unknown names */
+    size_t ncertificates;
+    const char *minimum;     /* "TLSv1.2" (default), "TLSv1.3" */
+    const char *ciphers;     /* TLS 1.2 cipher list; NULL: OpenSSL's HIGH without aNULL, RC4, 3DES, with forward secrecy */
+    bool prefer_server;
+    const char *ca_file;     /* client side and client certificates; NULL: the system's */
+};
+/* NULL: *error (512 octets) says which file and why: unreadable, no certificate in it, key does not match, ... */
+struct tls *tls_server_open(const struct tls_settings *, char *error, size_t room);
+enum tls_verify { TLS_OPPORTUNISTIC, TLS_VERIFIED }; /* verified: chain and the name dialled */
+struct tls *tls_client_open(const struct tls_settings *, enum tls_verify, char *error, size_t room);
+struct tls *tls_hold(struct tls *);
+void tls_drop(struct tls *);
+
+struct tls_facts {
+    const char *version, *cipher; /* "TLSv1.3", "TLS_AES_256_GCM_SHA384" */
+    int bits;
+    struct str sni, alpn;         /* "" when unsaid */
+    bool verified, resumed;
+};
+#endif
