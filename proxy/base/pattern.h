@@ -1,0 +1,16 @@
+/* pattern.h - PCRE2 with match, depth and heap limits always on; JIT where the machine allows it. The only file that knows PCRE2 is pattern.c. */
+#ifndef BASE_PATTERN_H
+#define BASE_PATTERN_H
+#include "base/str.h"
+
+struct pattern; /* immutable once compiled; may be matched by any thread */
+enum { PATTERN_GROUPS = 32 };
+struct pattern_match { size_t count; struct { size_t from, to; bool set; } group[PATTERN_GROUPS]; }; /* group 0: the whole */
+/* NULL: error says what and at which offset. Octets, not UTF, unless the pattern begins with (*UTF). */
+struct pattern *pattern_open(struct str, char *error, size_t room);
+void pattern_close(struct pattern *);
+enum pattern_took { PATTERN_NO, PATTERN_YES, PATTERN_LIMIT }; /* LIMIT: gave up: neither yes nor no */
+enum pattern_took pattern_match(const struct pattern *, struct str subject, size_t from, struct pattern_match *);
+int pattern_name(const struct pattern *, struct str name); /* group number of a named group, or -1 */
+size_t pattern_names(const struct pattern *, const char **names, int *numbers, size_t most); /* all named groups */
+#endif

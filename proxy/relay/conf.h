@@ -1,0 +1,148 @@
+/* conf.h - the configuration as relay sees it: one immutable, counted snapshot. proxy/conf.c builds it from conf/*.lua;
+ * nothing here is changed after loading but the reference count. Durations in milliseconds, sizes in octets. */
+#ifndef RELAY_CONF_H
+#define RELAY_CONF_H
+#include "base/log.h"
+#include "base/table.h"
+#include "base/value.h"
+#include "filters/filter.h"
+#include "net/address.h"
+#include "net/tls.h"
+#include "wire/content.h"
+
+struct complaints { /* what is wrong, each with its place; errors and warnings */
+    struct arena *arena;
+    struct complaint { struct complaint *next; bool warning; struct str file; uint32_t line; struct str text; } *first, *last;
+    unsigned errors, warnings;
+};
+void complain(struct complaints *, bool warning, struct str file, uint32_t line, const char *format, ...) PRINTF_LIKE(5, 6);
+/* The name of `names` that is nearest to `word` (edit distance at most 2 or a third), or STR_NONE. */
+struct str nearest_name(struct str word, const char *const *names, size_t n);
+
+struct limits {
+    uint64_t size;              /* of a message; 0: none. EHLO SIZE. default 50M */
+    uint64_t header_size;       /* 256K */
+    uint64_t hold_memory;       /* held content of a transaction in memory, then a file: 256K */
+    uint64_t memory;            /* of a worker, blocks and arenas: over it MAIL hears 452. 1G */
+    uint64_t min_rate;          /* octets a second in content, over 30 s windows; 0: none. default 500 */
+    uint32_t connections;       /* in total: 10000 */
+    uint32_t connections_per_client; /* 100; 0: none */
+    uint32_t recipients;        /* accepted per transaction: 1000 */
+    uint32_t rcpt_commands;     /* said per transaction, refused ones too: 10000; 421 beyond */
+    uint32_t messages;          /* per session: 0 = no limit */
+    uint32_t errors;            /* 20: 4yz/5yz for commands, then 421 */
+    uint32_t junk;              /* 100: NOOP RSET VRFY ... between two messages; 0: no limit */
+    uint32_t line;              /* octets of a command line: 4096 */
+    uint32_t hops;              /* Received fields: 100 */
+};
+struct timeouts {
+    uint64_t command, data, handshake, write;                        /* client: 5m 3m 30s 5m */
+    uint64_t connect, banner, helo, mail, rcpt, data_reply, block, end; /* backend: 30s 5m 5m 5m 5m 2m 3m 590s after the client's end */
+    uint64_t end_by;    /* 240s: after it our end of mail data is not said any more */
+    uint64_t greeting;  /* 0: how long the banner is kept back to catch early talkers; 0: not at all but for a look */
+    uint64_t pool_idle, pool_age; /* 60s 10m */
+    uint64_t drain;     /* 30s */
+};
+
+enum identity { IDENTITY_NONE, IDENTITY_XCLIENT };
+enum backend_tls { BACKEND_TLS_OFF, BACKEND_TLS_OPPORTUNISTIC, BACKEND_TLS_VERIFIED };
+struct backend_conf {
+    struct str name;
+    unsigned index;           /* in conf->backends: the worker's pool of it */
+    bool maildir;             /* address.host is the directory: delivered to by ourselves */
+    struct address address;
+    enum identity identity;
+    enum backend_tls tls_mode;
+    struct tls *tls;
+    struct str tls_name;      /* SNI and the name to verify; "" : the host of the address */
+    struct str helo;          /* what we call ourselves: "" = hostname */
+    uint32_t pool;            /* idle connections kept per worker: 16; 0: no reuse across sessions */
+    uint32_t pool_uses;       /* transactions per connection: 100 */
+};
+
+enum on_error { ON_ERROR_DEFER, ON_ERROR_CONTINUE, ON_ERROR_REJECT };
+struct condition { /* only = { }, except = { }: all keys given must hold, any element of a key does */
+    bool given;
+    int8_t auth, tls;         /* -1: not asked; 0, 1 */
+    struct table *client, *from, *rcpt;
+    const struct str *listens; size_t nlistens;
+};
+
+struct filter { /* an instance: one place in one chain. What filters/filter.h calls struct filter */
+    const struct filter_def *def;
+    struct conf *conf;
+    unsigned index;           /* in conf->filters: slot of its worker memory */
+    struct str name;          /* in log lines: file name without .lua, then -2, -3; or `name =` */
+    struct str source;        /* what the configuration named: "access", or the path found for "x.lua" */
+    struct str prefix;        /* of its store keys: the name of its file, or `prefix =` */
+    const struct filter_value *raw; /* its options as written: a MAP; positional elements have the keys "1", "2", ... */
+    const struct filter_value *options; /* after filter_options */
+    struct str file; uint32_t line; /* where it stands in the configuration */
+    unsigned stages, flags;   /* of def, lessened by open */
+    void *memory;
+    uint64_t timeout, message_timeout;
+    enum on_error on_error;
+    bool observe, opened;
+    struct condition only, except;
+    struct { unsigned id, seconds; } ticks[16];
+    unsigned nticks;
+    struct complaints *complaints; /* while opening */
+};
+
+struct chain {
+    struct str name;
+    struct filter **filters; size_t nfilters;
+    const struct backend_conf *quarantine; /* NULL: none */
+    struct condition only, except;
+};
+
+struct store; /* store/store.h */
+struct store_conf { struct str name; struct store *store; struct str prefix; uint64_t timeout; };
+
+struct listen_conf {
+    struct str name;
+    unsigned index;
+    struct address *addresses; size_t naddresses;
+    struct tls *tls;          /* NULL: STARTTLS is not offered */
+    bool implicit;            /* TLS from the first octet */
+    bool require_tls;         /* MAIL before STARTTLS: 530 */
+    const struct chain *chain; /* never NULL: the empty chain at least */
+    const struct backend_conf *backend;
+    enum bare bare;
+    bool received;            /* add our own Received field: default false with identity xclient, else true */
+    struct str hostname;      /* in the banner; conf's by default */
+    struct limits limits;
+    struct timeouts timeouts;
+};
+
+struct conf {
+    uint32_t refs;            /* of workers and the loader; atomic */
+    unsigned generation;
+    struct arena arena;
+    struct str path, hostname;
+    unsigned workers;
+    struct str dns;           /* servers, or STR_NONE */
+    struct str user;
+    struct listen_conf *listens; size_t nlistens;
+    struct backend_conf *backends; size_t nbackends;
+    struct chain *chains; size_t nchains;
+    struct filter **filters; size_t nfilters;
+    struct store_conf *stores; size_t nstores; /* "default" (memory) is always there */
+    struct table **tables; size_t ntables, tables_room;     /* all of them: refreshed every second */
+    struct log_settings log;
+    bool log_subject;
+    struct limits limits;
+    struct timeouts timeouts;
+};
+struct conf *conf_hold(struct conf *);
+void conf_drop(struct conf *); /* the last one closes filters, tables, tls, stores' references */
+void conf_keep_table(struct conf *, struct table *); /* while loading: closed and refreshed with the conf */
+
+/* relay/options.c. Opens an instance: def->open with complaints collected; false when any error was complained. */
+bool filter_open(struct filter *, struct complaints *);
+void filter_close(struct filter *);
+/* A value as written turned into one of the wanted type (TYPE_DURATION from "30s", TYPE_CIDR from a list of texts or a file
+ * path, TYPE_TABLE from a path or a list, ...). False: complained, with the value's place. */
+bool value_convert(struct conf *, struct complaints *, const struct filter_value *from, enum filter_type type, enum filter_type of,
+                   const char *what, struct filter_value *to);
+#endif

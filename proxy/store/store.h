@@ -1,0 +1,34 @@
+/* store.h - where filters count and remember: one asynchronous interface, drivers behind it (memory now). No mail words.
+ *
+ * A store is shared by all workers. Asking never completes inside the call: the driver wakes the asker's task later (memory:
+ * the same round). Operations are atomic. Keys are octets; values are texts or integers. */
+#ifndef STORE_STORE_H
+#define STORE_STORE_H
+#include "base/value.h"
+
+struct store;
+struct store *store_memory_open(uint64_t octets); /* bounded: over `octets` the nearest to expiry go first */
+struct store *store_hold(struct store *);
+void store_drop(struct store *);
+
+enum store_op { STORE_GET, STORE_SET, STORE_ADD, STORE_INCR, STORE_DEL, STORE_TTL, STORE_RATE, STORE_BUCKET, STORE_DISTINCT,
+                STORE_SET_ADD, STORE_SET_HAS, STORE_SET_SIZE, STORE_SET_DEL, STORE_OPS };
+bool store_op_named(const char *, enum store_op *);
+struct store_request {
+    enum store_op op;
+    struct str key, value;
+    bool value_is_integer; int64_t integer; /* set, add */
+    double n;               /* incr: by; rate, bucket: cost (0 counts as 1 unless n_given) */
+    double ttl;             /* seconds; set, add, incr, set_add: required > 0 */
+    double limit, window;   /* rate: at most `limit` in `window` seconds; bucket: limit = burst, window = seconds to refill it whole */
+};
+/* What comes back, as a value in `arena`:
+ *   get: text or number, NONE when absent. set, del: bool (was there). add: bool (true: it was not there, now it is).
+ *   incr: number. ttl: seconds left, NONE when absent. rate: map ok count remaining retry_after(whole seconds, rounded up) limit.
+ *   bucket: map ok wait(seconds) level. distinct: number of different values within window. set_*: bool or number.
+ * error NULL or "down" "timeout" "wrongtype" "bad" "limit". now: seconds since 1970, with fractions (so that tests own it). */
+const char *store_now(struct store *, const struct store_request *, double now, struct arena *, struct filter_value *);
+/* `store_now` is for drivers that answer at once (memory): relay/ops.c completes the op from the ready list. Drivers that wait
+ * (LMDB, Redis) will add store_ask(task) beside it; store_is_immediate tells. */
+bool store_is_immediate(const struct store *);
+#endif
