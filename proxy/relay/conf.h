@@ -1,4 +1,4 @@
-/* conf.h - the configuration as relay sees it: one immutable, counted snapshot. proxy/conf.c builds it from conf/*.lua;
+/* conf.h - the configuration as relay sees it: one immutable, counted snapshot. proxy/conf.c builds it from a Lua file;
  * nothing here is changed after loading but the reference count. Durations in milliseconds, sizes in octets. */
 #ifndef RELAY_CONF_H
 #define RELAY_CONF_H

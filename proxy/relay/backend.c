@@ -1,0 +1,401 @@
+/* backend.c - one connection to the next hop: dial, banner, EHLO, STARTTLS, XCLIENT, then words and debts (engine.md A11).
+ *
+ * Owns the stream and the ring of debts. Never knows an envelope: whoever takes it says words and is told replies. Whatever
+ * the peer does wrong ends as BROKEN with the reply a client is to hear: a 4yz, for a fault of ours and his is no verdict on
+ * the mail (protocol.md 4.6). */
+#include "relay/backend.h"
+#include "relay/session.h"
+
+static void step_to(struct backend *b, enum backend_step step, uint64_t timeout)
+{
+    b->step = step;
+    b->deadline = timeout ? loop_now(b->worker->loop) + timeout : 0;
+}
+
+static const struct timeouts *timeouts_of(const struct backend *b)
+{
+    return b->session ? &b->session->listen->timeouts : &b->worker->conf->timeouts;
+}
+
+void backend_break(struct backend *b, enum reply_name why, const char *log)
+{
+    if (b->step == BACKEND_BROKEN)
+        return;
+    log_rare(LOG_WARNING, log, "backend %.*s (%.*s): %s", STR_ARGS(b->conf->name), STR_ARGS(b->conf->address.text), log);
+    b->failure = reply_named(why);
+    b->step = BACKEND_BROKEN;
+    b->deadline = 0;
+    stream_close(&b->stream, CLOSE_ABORT);
+    pipe_clear(&b->unsaid);
+}
+
+/* While no session holds it, a backend wakes itself. */
+static void run_alone(struct task *task)
+{
+    struct backend *b = holder_of(task, struct backend, task);
+    must(b->magic == BACKEND_MAGIC);
+    backend_turn(b);
+    task_wake(&b->pool->task);
+}
+
+struct backend *backend_dial(struct pool *pool, struct session *session)
+{
+    struct backend *b = must_alloc(sizeof *b);
+    b->magic = BACKEND_MAGIC;
+    b->worker = pool->worker;
+    b->pool = pool;
+    b->conf = pool->conf;
+    b->session = session;
+    b->born = loop_now(b->worker->loop);
+    task_start(&b->task, b->worker->loop, run_alone);
+    struct task *task = session ? &session->task : &b->task;
+    if (b->conf->maildir) {
+        int fd = maildir_dial(b->conf);
+        if (fd >= 0)
+            b->stream = stream_open(b->worker->loop, fd, task);
+    } else {
+        b->stream = stream_dial(b->worker->loop, &b->conf->address, task);
+    }
+    step_to(b, BACKEND_DIAL, timeouts_of(b)->connect);
+    if (!b->stream)
+        backend_break(b, REPLY_BACKEND_DOWN, "the maildir cannot be reached");
+    return b;
+}
+
+static void release(struct backend *b)
+{
+    alarm_stop(&b->alarm);
+    task_forget(&b->task);
+    pipe_clear(&b->unsaid);
+    arena_reset(&b->arena);
+    b->magic = 0;
+    free(b);
+}
+
+void backend_abort(struct backend **backend)
+{
+    struct backend *b = *backend;
+    if (!b)
+        return;
+    *backend = NULL;
+    stream_close(&b->stream, CLOSE_ABORT);
+    release(b);
+}
+
+void backend_close(struct backend **backend)
+{
+    struct backend *b = *backend;
+    if (!b)
+        return;
+    if (b->stream && b->count == 0 && (b->step == BACKEND_READY || b->step == BACKEND_IDLE) && !b->closing) {
+        *backend = NULL;
+        pipe_put(&b->stream->out, STR("QUIT\r\n"));
+        stream_close(&b->stream, CLOSE_GRACEFUL);
+        release(b);
+        return;
+    }
+    backend_abort(backend);
+}
+
+struct pipe *backend_words(struct backend *b)
+{
+    return &b->unsaid;
+}
+
+/* The length of a command is what unsaid grew by since the debt before it. */
+void backend_say(struct backend *b, enum debt_what what, uint64_t serial, uint32_t rcpt)
+{
+    must(b->count < DEBTS);
+    size_t before = 0;
+    for (uint8_t i = b->sent; i < b->count; i++)
+        before += b->asked[(b->first + i) % DEBTS].length;
+    size_t length = b->unsaid.octets - before;
+    must(length > 0 && length <= UINT16_MAX);
+    b->asked[(b->first + b->count++) % DEBTS] =
+        (struct debt){.what = what, .length = (uint16_t)length, .rcpt = rcpt, .serial = serial};
+}
+
+uint64_t backend_timeout(const struct backend *b, enum debt_what what)
+{
+    const struct timeouts *t = timeouts_of(b);
+    switch (what) {
+    case DEBT_RSET:
+    case DEBT_MAIL:
+    case DEBT_MAIL_AGAIN: return t->mail;
+    case DEBT_RCPT:
+    case DEBT_RCPT_AGAIN:
+    case DEBT_RCPT_ADDED: return t->rcpt;
+    case DEBT_DATA: return t->data_reply;
+    case DEBT_END: return t->end;
+    }
+    never("a debt of no kind");
+}
+
+static void clock_head(struct backend *b)
+{
+    b->deadline = b->sent ? loop_now(b->worker->loop) + backend_timeout(b, b->asked[b->first].what) : 0;
+}
+
+/* A peer with PIPELINING gets all at once, another one command after the reply to the one before. */
+void backend_flush(struct backend *b)
+{
+    if (b->stream && b->step >= BACKEND_READY && b->step <= BACKEND_WASH) {
+        bool all = b->can.has & EXT_PIPELINING;
+        while (b->sent < b->count && (all || b->sent == 0)) {
+            struct debt *d = &b->asked[(b->first + b->sent) % DEBTS];
+            pipe_move(&b->unsaid, &b->stream->out, d->length);
+            if (b->sent++ == 0)
+                clock_head(b);
+        }
+    }
+    if (b->stream)
+        stream_flush(b->stream);
+}
+
+enum backend_took backend_reply(struct backend *b, struct arena *arena, struct debt *debt, struct reply *reply)
+{
+    if (b->step == BACKEND_BROKEN)
+        return TOOK_BROKEN;
+    if (b->step != BACKEND_READY && b->step != BACKEND_WASH)
+        return TOOK_NONE;
+    switch (reply_take(&b->stream->in, arena, reply)) {
+    case REPLY_BAD:
+        backend_break(b, REPLY_BACKEND_NONSENSE, "malformed reply");
+        return TOOK_BROKEN;
+    case REPLY_MORE:
+        if (b->stream->dead || b->stream->ended) {
+            backend_break(b, REPLY_BACKEND_LOST, "connection lost");
+            return TOOK_BROKEN;
+        }
+        return TOOK_NONE;
+    case REPLY_TAKEN: break;
+    }
+    b->closing = reply->code == 421;
+    if (b->sent == 0)
+        return TOOK_UNASKED;
+    *debt = b->asked[b->first];
+    b->first = (uint8_t)((b->first + 1) % DEBTS);
+    b->count--;
+    b->sent--;
+    clock_head(b);
+    return TOOK_REPLY;
+}
+
+/* ---- the steps up to READY ------------------------------------------------------------------------------------------ */
+
+static struct str our_name(const struct backend *b)
+{
+    return b->conf->helo.len ? b->conf->helo : b->worker->conf->hostname;
+}
+
+static void say_now(struct backend *b, const char *verb, struct str word)
+{
+    pipe_put(&b->stream->out, str_of(verb));
+    pipe_put(&b->stream->out, word);
+    pipe_put(&b->stream->out, STR("\r\n"));
+    stream_flush(b->stream);
+}
+
+static void say_hello(struct backend *b)
+{
+    struct str name = our_name(b);
+    if (b->said_xclient && b->session && b->session->helo[0])
+        name = str_of(b->session->helo);
+    say_now(b, b->helo_only ? "HELO " : "EHLO ", name);
+    step_to(b, b->helo_only ? BACKEND_HELO : BACKEND_EHLO, timeouts_of(b)->helo);
+}
+
+/* XCLIENT NAME=.. ADDR=.. PORT=.. PROTO=.. HELO=.. : only what the peer announced, in one line (protocol.md 2.1). */
+static void say_xclient(struct backend *b)
+{
+    const struct session *s = b->session;
+    struct pipe *out = &b->stream->out;
+    uint32_t can = b->can.xclient;
+    bool v6 = s->ip.len && memchr(s->ip.at, ':', s->ip.len);
+    pipe_put(out, STR("XCLIENT"));
+    if (can & XATTR_NAME)
+        pipe_put(out, STR(" NAME=[UNAVAILABLE]"));
+    if ((can & XATTR_ADDR) && s->ip.len) {
+        pipe_put(out, v6 ? STR(" ADDR=IPV6:") : STR(" ADDR="));
+        pipe_put(out, s->ip);
+    } else if (can & XATTR_ADDR) {
+        pipe_put(out, STR(" ADDR=[UNAVAILABLE]"));
+    }
+    if ((can & XATTR_PORT) && s->port)
+        pipe_print(out, " PORT=%u", s->port);
+    if (can & XATTR_PROTO)
+        pipe_put(out, s->esmtp ? STR(" PROTO=ESMTP") : STR(" PROTO=SMTP"));
+    if ((can & XATTR_HELO) && s->helo[0]) {
+        pipe_put(out, STR(" HELO="));
+        xtext_put(str_of(s->helo), out);
+    }
+    pipe_put(out, STR("\r\n"));
+    stream_flush(b->stream);
+    b->said_xclient = b->bound = true;
+    step_to(b, BACKEND_XCLIENT, timeouts_of(b)->helo);
+}
+
+static void ready(struct backend *b)
+{
+    step_to(b, BACKEND_READY, 0);
+    b->was_ready = true;
+    if (b->session)
+        task_wake(&b->session->task);
+}
+
+/* After a positive EHLO: TLS if it is wanted, the client's identity if it is asked for, else READY. */
+static void greeted(struct backend *b)
+{
+    const struct backend_conf *c = b->conf;
+    if (c->tls_mode != BACKEND_TLS_OFF && b->stream->tls == STREAM_PLAIN) {
+        if (b->can.has & EXT_STARTTLS) {
+            say_now(b, "STARTTLS", STR(""));
+            step_to(b, BACKEND_STARTTLS, timeouts_of(b)->helo);
+            return;
+        }
+        if (c->tls_mode == BACKEND_TLS_VERIFIED) {
+            backend_break(b, REPLY_BACKEND_TLS, "STARTTLS is not offered");
+            return;
+        }
+    }
+    if (!b->said_xclient) {
+        b->pool->can = b->can;
+        b->pool->known = true;
+    }
+    if (c->identity == IDENTITY_XCLIENT && b->session && !b->said_xclient) {
+        if (b->can.has & EXT_XCLIENT) {
+            say_xclient(b);
+            return;
+        }
+        log_rare(LOG_WARNING, "xclient", "backend %.*s does not offer XCLIENT to us: it sees our address, not the client's",
+                 STR_ARGS(c->name));
+    }
+    ready(b);
+}
+
+static void take_banner(struct backend *b, const struct reply *r)
+{
+    if (r->code == 220)
+        say_hello(b);
+    else if (reply_class(r) == 5)
+        backend_break(b, REPLY_BACKEND_MISCONFIGURED, "the banner refuses us for good");
+    else
+        backend_break(b, reply_class(r) == 4 ? REPLY_BACKEND_DOWN : REPLY_BACKEND_NONSENSE, "the banner refuses us");
+}
+
+static void take_hello(struct backend *b, const struct reply *r)
+{
+    if (r->code == 250) {
+        memset(&b->can, 0, sizeof b->can);
+        if (b->step == BACKEND_EHLO)
+            capabilities_parse(r->text, &b->can);
+        greeted(b);
+    } else if (reply_class(r) == 5 && b->step == BACKEND_EHLO && !b->said_xclient) {
+        b->helo_only = true; /* RFC 5321 3.2: a server that does not know EHLO */
+        say_hello(b);
+    } else if (reply_class(r) == 4) {
+        backend_break(b, r->code == 421 ? REPLY_BACKEND_CLOSING : REPLY_BACKEND_DOWN, "EHLO was deferred");
+    } else {
+        backend_break(b, reply_class(r) == 5 ? REPLY_BACKEND_MISCONFIGURED : REPLY_BACKEND_NONSENSE, "EHLO was refused");
+    }
+}
+
+static void take_starttls(struct backend *b, const struct reply *r)
+{
+    if (r->code == 220 && stream_in_is_empty(b->stream)) {
+        stream_tls_client(b->stream, b->conf->tls, b->conf->tls_name.len ? b->conf->tls_name : b->conf->address.host);
+        step_to(b, BACKEND_TLS, timeouts_of(b)->handshake);
+    } else if (r->code == 220) {
+        backend_break(b, REPLY_BACKEND_NONSENSE, "octets behind the reply to STARTTLS");
+    } else if (b->conf->tls_mode == BACKEND_TLS_OPPORTUNISTIC && r->code != 421) {
+        b->can.has &= ~(uint32_t)EXT_STARTTLS;
+        greeted(b);
+    } else {
+        backend_break(b, REPLY_BACKEND_TLS, "STARTTLS was refused");
+    }
+}
+
+/* RFC of XCLIENT (Postfix XCLIENT_README): success is 220 and the state is that of a greeting: EHLO again, then only. */
+static void take_xclient(struct backend *b, const struct reply *r)
+{
+    if (r->code == 220)
+        say_hello(b);
+    else
+        backend_break(b, reply_class(r) == 4 || r->code == 421 ? REPLY_BACKEND_DOWN : REPLY_BACKEND_MISCONFIGURED,
+                      "XCLIENT was refused");
+}
+
+static void take_reply(struct backend *b, const struct reply *r)
+{
+    if (r->code == 421) {
+        backend_break(b, REPLY_BACKEND_CLOSING, "it closes the service (421)");
+        return;
+    }
+    switch (b->step) {
+    case BACKEND_BANNER: take_banner(b, r); break;
+    case BACKEND_EHLO:
+    case BACKEND_HELO: take_hello(b, r); break;
+    case BACKEND_STARTTLS: take_starttls(b, r); break;
+    case BACKEND_XCLIENT: take_xclient(b, r); break;
+    default: never("a reply to no step");
+    }
+}
+
+/* Steps that wait for one reply; false when it is not there yet. */
+static bool step_on(struct backend *b)
+{
+    struct reply r;
+    switch (b->step) {
+    case BACKEND_DIAL:
+        if (!b->stream->connected)
+            return false;
+        step_to(b, BACKEND_BANNER, timeouts_of(b)->banner);
+        return true;
+    case BACKEND_TLS:
+        if (b->stream->tls != STREAM_TLS)
+            return false;
+        say_hello(b); /* RFC 3207 4.2: what was learned before is forgotten */
+        return true;
+    case BACKEND_BANNER:
+    case BACKEND_EHLO:
+    case BACKEND_HELO:
+    case BACKEND_STARTTLS:
+    case BACKEND_XCLIENT:
+        switch (reply_take(&b->stream->in, &b->arena, &r)) {
+        case REPLY_MORE: return false;
+        case REPLY_BAD: backend_break(b, REPLY_BACKEND_NONSENSE, "malformed reply"); return true;
+        case REPLY_TAKEN: take_reply(b, &r); return true;
+        }
+        return false;
+    default: return false;
+    }
+}
+
+static void notice_end(struct backend *b)
+{
+    char text[300];
+    if (b->step == BACKEND_DIAL) {
+        snprintf(text, sizeof text, "cannot connect: %s", b->stream->why ? b->stream->why : "closed");
+        backend_break(b, REPLY_BACKEND_DOWN, text);
+    } else if (b->step == BACKEND_TLS) {
+        snprintf(text, sizeof text, "TLS failed: %.*s", STR_ARGS(b->stream->why_text));
+        backend_break(b, REPLY_BACKEND_TLS, text);
+    } else if (b->step < BACKEND_READY) {
+        backend_break(b, REPLY_BACKEND_DOWN, "connection lost before it was ready");
+    }
+}
+
+void backend_turn(struct backend *b)
+{
+    must(b->magic == BACKEND_MAGIC);
+    while (b->step < BACKEND_READY && step_on(b))
+        ;
+    if (b->step < BACKEND_READY && (b->stream->dead || b->stream->ended))
+        notice_end(b);
+    if (b->deadline && b->step != BACKEND_BROKEN && loop_now(b->worker->loop) >= b->deadline) {
+        b->slow = true;
+        backend_break(b, b->step == BACKEND_READY ? REPLY_BACKEND_SLOW : REPLY_BACKEND_DOWN, "no answer in time");
+    }
+    if (b->step == BACKEND_READY)
+        arena_reset(&b->arena);
+}

@@ -1,0 +1,65 @@
+/* flow.h - the content of one transaction on its way: decoder, head, chain, spool, encoder (DESIGN 8; engine.md A2, A14, A15).
+ *
+ * Stages take what they can and put what fits; they are run tail to head. DATA is said to the backend when the chain's `say`
+ * allows it, and the end of mail data only by flow_release. */
+#ifndef RELAY_FLOW_H
+#define RELAY_FLOW_H
+#include "relay/spool.h"
+#include "wire/content.h"
+#include "wire/header.h"
+
+struct session;
+struct transaction;
+
+/* When DATA is said to the backend, computed per chain at load. */
+enum say { SAY_AT_DATA, SAY_AFTER_HEADERS, SAY_AT_BOUND, SAY_AT_VERDICT };
+enum flow_data { DATA_UNSAID, DATA_ASKED, DATA_OPEN, DATA_ENDED }; /* ENDED: our end of mail data has been said */
+enum flow_head { HEAD_TAKE, HEAD_HOOK, HEAD_DONE };
+
+enum { FLOW_SEGMENTS = 16 }; /* most rewriting filters in one chain + 1 */
+struct segment {             /* filters [first, end) of the chain; the last of them may rewrite */
+    uint16_t first, end;
+    struct pipe *in, *out;
+    bool finished;           /* its last chunk has been through */
+};
+
+struct flow {
+    struct decoder decoder;
+    struct encoder encoder;
+    struct headers_sender sender;
+    enum flow_data data;
+    enum flow_head head;
+    bool taken;              /* the client's end of mail data has been decoded */
+    bool body_done;          /* the last chunk of the pass at hand has been through its filters */
+    bool judged;             /* all message hooks of all passes are done */
+    uint16_t pass, passes;
+    struct pipe content;     /* decoded */
+    struct pipe filtered;    /* behind the last body filter */
+    struct pipe chunk;       /* in hand of a body hook */
+    bool chunk_last, chunk_replaced, chunk_busy;
+    uint64_t chunk_offset;
+    struct str chunk_octets;
+    uint16_t at_segment, nsegments;
+    struct segment *segments;
+    struct pipe *between;    /* pipes behind the rewriters, nsegments - 1 */
+    struct spool *spool;     /* SAY_AT_VERDICT: the body as it stands */
+    struct spool *next_spool; /* the body as the pass at hand, or a message hook, leaves it */
+    uint64_t octets;         /* of the body given to the first filter */
+    struct str message_id;
+    uint32_t received;       /* Received fields met */
+};
+
+void flow_start(struct session *);
+/* Moves content; at most 16 blocks a call. True: call again. */
+bool flow_turn(struct session *);
+/* Our end of mail data. The only place. */
+void flow_release(struct session *);
+void flow_free(struct flow *);
+uint64_t flow_hold_memory(const struct session *);
+/* After the client's end: runs message hooks and passes; true when judged. */
+bool flow_judge(struct session *);
+/* Sends the judged content; true when all is in the backend's out pipe (flow_release may be called). */
+bool flow_send(struct session *);
+/* Time to say DATA to the backend: envelope anew first if it must be. True: something was said. */
+void flow_open(struct session *);
+#endif

@@ -1,0 +1,49 @@
+/* host.h - the inside of a filter call: what filters/filter.h shows as opaque. host.c, host_mail.c and facts.c implement the
+ * contract, ops.c its waits. */
+#ifndef RELAY_HOST_H
+#define RELAY_HOST_H
+#include "relay/session.h"
+#include "store/store.h"
+
+enum { CALL_MAGIC = 0xF11CA11u, OPS_MOST = 64 };
+struct op;
+struct filter_call {
+    unsigned magic;
+    struct worker *worker;
+    struct session *session;     /* NULL: START, TICK */
+    struct transaction *tx;
+    const struct filter *filter;
+    struct slot *slot;
+    enum filter_stage stage;
+    struct task *task;           /* woken when an op is done: the session's, or the solo call's own */
+    struct arena arena;          /* LIFE_CALL */
+    void *memory;
+    struct op *ops; unsigned nops;
+    uint64_t deadline, started;  /* loop_now; loop_micros */
+    uint64_t spent;              /* micros in hooks */
+    uint32_t rcpt;               /* RCPT, REPLY to RCPT */
+    const struct reply *replied; /* REPLY */
+    enum filter_stage replied_to;
+    unsigned tick;
+    struct verdict verdict;      /* what filter_reject ... kept */
+    struct str refusal;          /* of the last edit */
+    struct headers *headers;
+    bool emitted;
+    bool in_host;                /* the filter is running right now */
+};
+
+struct filter_call *call_open(struct worker *, struct session *, const struct filter *, struct slot *, enum filter_stage);
+void call_close(struct filter_call *); /* open ops are cancelled, memory goes */
+/* The next completed op's event given to resume; false: none is complete. */
+bool call_resume(struct filter_call *, enum filter_verdict *);
+bool call_has_ops(const struct filter_call *);
+uint64_t call_clock(const struct filter_call *);
+void *slot_memory(struct session *, struct slot *, const struct filter *, enum filter_life);
+/* Streams that a filter dialled and that outlive the call. */
+void slot_close_streams(struct slot *, enum filter_life);
+void worker_close_streams(struct worker *);
+/* facts.c */
+struct filter_text fact_text(struct filter_call *, const char *name);
+struct str note_of(const struct session *, struct str name);
+struct filter_text fact_of_text(struct str);
+#endif

@@ -1,0 +1,90 @@
+/* session.h - the dialogue with one client: a state, a step, the line in hand (DESIGN 7; engine.md A1, B, C).
+ *
+ * The front is the one line in hand, driven by its step. The back is what the backend owes. session_turn settles the back
+ * first, then runs the front until it waits, then flushes each side once and sets one clock. Only the ready list calls it. */
+#ifndef RELAY_SESSION_H
+#define RELAY_SESSION_H
+#include "relay/chain.h"
+#include "relay/transaction.h"
+#include "relay/worker.h"
+#include "wire/command.h"
+
+/* What has been spoken in the conversation (RFC 5321 4.1.4). What was answered is in the transaction. */
+enum state { STATE_GREETING, STATE_HELLO, STATE_READY, STATE_MAIL, STATE_RCPT, STATE_DATA, STATE_CLOSING };
+enum step { STEP_GREET, STEP_LINE, STEP_CHECK, STEP_FILTER, STEP_BACKEND, STEP_CONTENT, STEP_VERDICT, STEP_TLS, STEP_CLOSE };
+enum next { NEXT_MORE, NEXT_WAIT, NEXT_END };
+enum close_why {
+#define CLOSE(name, phrase) WHY_##name,
+#include "relay/closes.def"
+#undef CLOSE
+    WHY_COUNT
+};
+const char *close_phrase(enum close_why);
+
+enum { SESSION_MAGIC = 0x5E5510u };
+struct session {
+    unsigned magic;
+    struct task task;
+    struct alarm alarm;
+    struct worker *worker;
+    struct session *next, *prev;
+    struct conf *conf;
+    const struct listen_conf *listen;
+    struct arena arena;          /* only what is written once per connection */
+    struct arena line;           /* reset when the next line is taken */
+    struct stream *client;
+    struct backend *backend;     /* of the transaction, or bound to this session by identity */
+    struct transaction *tx;
+
+    enum state state;
+    enum step step;
+    enum close_why why;
+    struct line_reader reader;
+    struct command command;
+    struct path path;            /* of the MAIL or RCPT in hand */
+    struct params params;
+    struct run run;              /* the chain at work for the front */
+    struct slot *slots;          /* per filter of the chain; made at the first hook */
+    struct reply refusal;        /* connect or tls hook refused: told to everything but QUIT (DEFER: and EHLO, HELO) */
+    bool entered;                /* counted by the census */
+    bool passed;                 /* PASS before MAIL: no filter sees this session any more */
+    bool esmtp, said_hello;
+    bool refused_connect;
+
+    char id[16];
+    struct str ip;               /* "" for unix */
+    uint16_t port;
+    struct address peer, local;
+    char helo[256];              /* replaced by each EHLO or HELO */
+    struct tls_facts tls;
+    uint64_t started;            /* loop_micros */
+    int64_t started_wall;
+    uint64_t client_by;          /* deadline of the client: only counts while we read or have unsent octets; 0: none */
+    uint64_t write_by;
+    uint64_t written_mark;       /* stream octets written when write_by was set */
+    uint64_t rate_from, rate_octets; /* the window of the minimum rate */
+    uint32_t errors, junk, messages;
+    struct str probe_text;
+};
+
+void session_turn(struct session *);
+/* The reply of the line in hand, or of a verdict: appended now. LAST verbs: nothing may have followed (RFC 2920 3.1). */
+void session_reply(struct session *, const struct reply *);
+void session_say(struct session *, enum reply_name);
+/* Says the reply (NULL: none) and ends the session: CLOSING, GRACEFUL. */
+enum next session_end(struct session *, enum close_why, const struct reply *);
+bool session_settled(const struct session *); /* the barrier: every rcpt has been told */
+bool session_client_left(const struct session *);
+/* Answer to an error of the client: counts it, ends the session over the budget. */
+enum next session_refuse(struct session *, const struct reply *);
+
+/* verbs.c: CHECK, and what follows the filters, per verb. */
+enum next verb_check(struct session *);
+enum next verb_filtered(struct session *);
+enum next verb_backend(struct session *);
+bool verb_is_last(enum verb);
+/* content.c: CONTENT and VERDICT. */
+enum next content_turn(struct session *);
+enum next verdict_turn(struct session *);
+void content_begin(struct session *);
+#endif
