@@ -233,6 +233,20 @@ void pipe_clear(struct pipe *p)
     pipe_drop(p, p->octets);
 }
 
+void pipe_compact(struct pipe *p)
+{
+    if (!pipe_is_full(p) || p->octets > p->held / 4)
+        return;
+    struct pipe small = {0};
+    for (const struct span *s = p->first; s; s = s->next)
+        pipe_copy(&small, s->at, s->len);
+    pipe_clear(p);
+    p->first = small.first;
+    p->last = small.last;
+    p->octets = small.octets;
+    p->held = small.held;
+}
+
 void pipe_peek(const struct pipe *p, size_t offset, void *into, size_t n)
 {
     must(offset + n <= p->octets);

@@ -57,6 +57,9 @@ void pipe_print(struct pipe *, const char *format, ...) PRINTF_LIKE(2, 3);
 void pipe_move(struct pipe *from, struct pipe *to, size_t octets);    /* the first octets; by view where that pays */
 void pipe_drop(struct pipe *, size_t octets);
 void pipe_clear(struct pipe *);                                       /* drops all; mark and ended stay */
+/* When it is full though it shows little: copies what is left together and lets the large blocks go. For a stage that needs
+ * more octets before it can take any: the view of one octet pins a block, and would keep the pipe full for good. */
+void pipe_compact(struct pipe *);
 /* Copies `n` octets from `offset` on to `into`; they must be there. Consumes nothing. */
 void pipe_peek(const struct pipe *, size_t offset, void *into, size_t n);
 /* The first n octets as one str: a view if they lie together, else a copy in the arena. Consumes nothing. */

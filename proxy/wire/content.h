@@ -37,7 +37,4 @@ void encoder_start(struct encoder *);
 bool encoder_step(struct encoder *, struct pipe *in, struct pipe *out, size_t most);
 /* The end: CRLF if the content did not end with one, then ".CRLF". Only flow_release may call it. */
 void encoder_end(struct encoder *, struct pipe *out);
-
-/* The first octet at or behind `from` that is CR, LF, or ... ; len when none. `after_lf`: whether octet `from` begins a line. */
-struct scan { size_t at; };
 #endif

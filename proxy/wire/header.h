@@ -28,7 +28,9 @@ struct headers {
     bool changed;                 /* any field added, set, renamed or removed */
     size_t octets;                /* taken so far, the separator included */
     struct arena_text { char *at; size_t len, room; } partial; /* private: the lines of a field not yet complete */
-    size_t scanned;               /* private */
+    bool in_line;                 /* private: partial ends within a line */
+    bool body;                    /* no separator, but a body follows: the section ended with a line that is no field */
+    bool added;                   /* a field was added */
 };
 
 enum headers_took { HEADERS_MORE, HEADERS_DONE, HEADERS_TOO_BIG };
@@ -51,11 +53,12 @@ struct field *headers_add(struct headers *, struct field *before, bool top, stru
 bool headers_set(struct headers *, struct field *, struct str value);
 bool headers_rename(struct headers *, struct field *, struct str name);
 void headers_remove(struct headers *, struct field *);
+void headers_hide(struct headers *, struct field *); /* from filters, and from `count`: our own Received */
 
 /* Sends fields while `out` has room, at most a block's worth per call; *from is where to go on (start with NULL and
  * *begun = false). True when all is out, the separator included: an empty line is sent when there was one, or when fields were
  * added to a section that had none and a body follows. */
-struct headers_sender { const struct field *next; bool begun, done; };
+struct headers_sender { const struct field *next; size_t offset; bool begun, done; }; /* offset: sent of next */
 bool headers_send(const struct headers *, struct headers_sender *, struct pipe *out);
 
 struct str header_unfold(struct str value, struct arena *); /* CRLF before WSP removed, outer WSP trimmed */

@@ -1,0 +1,341 @@
+/* content.c - mail data off the wire and on to it: RFC 5321 4.5.2 (transparency), 2.3.8 and 4.1.1.4 (only CRLF.CRLF
+ * ends).
+ *
+ * Both directions are a machine of a few states that sees single octets only where something happens: plain() runs over
+ * everything else. What lies between two happenings is one run, given by view when it is long and copied when it is
+ * short, so a body of nothing but dots costs copies and not a span per line. The states carry what is held back (a CR,
+ * a dot, a dot and its CR) over the end of the octets in hand; nothing else remembers anything. Never: allocates, looks
+ * at what it has given, treats NUL or any other octet as special. */
+#include "wire/content.h"
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
+enum {
+    FRESH,       /* at the beginning of a line; the line end before it was CRLF (or there was none) */
+    FRESH_BARE,  /* the same behind a bare LF (BARE_NORMALIZE only) */
+    WITHIN,      /* within a line */
+    CR,          /* a CR is held back; it was not behind a lone dot */
+    DOT,         /* the dot that begins a line was taken */
+    DOT_BARE,    /* the same behind a bare LF */
+    DOT_CR,      /* a lone dot and a CR were taken */
+    DOT_BARE_CR, /* the same behind a bare LF */
+};
+
+/* A run of a few octets costs less copied than it costs as a span, and views between copies pin a block each. */
+enum { RUN_SHORT = 4096 };
+
+/* ---- the scanner ----------------------------------------------------------------------------------------------------
+ */
+
+/* How many octets of at[0..len) both stages may pass on untouched: each CR with its LF, each LF with its CR, and no dot
+ * behind an LF. The last of them is never a CR. The caller knows that at[0] is no LF, and no dot that begins a line. */
+static size_t plain_tail(const char *at, size_t len, size_t n, uint64_t *lines)
+{
+    if (n && at[n - 1] == '\r') { /* its LF is the next octet, or it would not have been passed */
+        n--;
+        --*lines;
+    }
+    while (n < len && at[n] != '\n') {
+        if (at[n] != '\r') {
+            n++;
+            continue;
+        }
+        if (len - n < 2 || at[n + 1] != '\n' || (len - n > 2 && at[n + 2] == '.'))
+            break;
+        n += 2;
+        ++*lines;
+    }
+    return n;
+}
+
+#ifdef __SSE2__
+/* One claim about 16 octets and the two behind them: "CR here" is "LF next", and never with a dot after that. Three
+ * loads and three comparisons, no shifting of masks between the vectors. Octets of the result are 0 where the claim
+ * holds. */
+static inline __m128i odd(const char *at, __m128i *returns)
+{
+    __m128i cr = _mm_cmpeq_epi8(_mm_loadu_si128((const void *)at), _mm_set1_epi8('\r'));
+    __m128i lf = _mm_cmpeq_epi8(_mm_loadu_si128((const void *)(at + 1)), _mm_set1_epi8('\n'));
+    __m128i dot = _mm_cmpeq_epi8(_mm_loadu_si128((const void *)(at + 2)), _mm_set1_epi8('.'));
+    *returns = cr;
+    return _mm_or_si128(_mm_xor_si128(cr, lf), _mm_and_si128(cr, dot));
+}
+
+static size_t plain(const char *at, size_t len, uint64_t *lines)
+{
+    const __m128i zero = _mm_setzero_si128();
+    __m128i total = zero;
+    size_t n = 0;
+    for (; len - n >= 64 + 2; n += 64) {
+        __m128i a, b, c, d;
+        __m128i first = _mm_or_si128(odd(at + n, &a), odd(at + n + 16, &b));
+        __m128i second = _mm_or_si128(odd(at + n + 32, &c), odd(at + n + 48, &d));
+        if (UNLIKELY(_mm_movemask_epi8(_mm_or_si128(first, second))))
+            break;
+        __m128i four = _mm_add_epi8(_mm_add_epi8(a, b), _mm_add_epi8(c, d)); /* minus the number of CRs, by column */
+        total = _mm_add_epi64(total, _mm_sad_epu8(_mm_sub_epi8(zero, four), zero));
+    }
+    uint64_t sums[2];
+    _mm_storeu_si128((void *)sums, total);
+    *lines += sums[0] + sums[1];
+    for (; len - n >= 16 + 2; n += 16) {
+        __m128i cr;
+        unsigned strange = (unsigned)_mm_movemask_epi8(odd(at + n, &cr));
+        unsigned returns = (unsigned)_mm_movemask_epi8(cr);
+        unsigned good = strange ? (unsigned)__builtin_ctz(strange) : 16;
+        *lines += (uint64_t)__builtin_popcount(returns & ((1u << good) - 1));
+        if (strange) {
+            n += good;
+            if (n && at[n - 1] == '\r') { /* at[n] is its LF and another follows: stay before the pair */
+                n--;
+                --*lines;
+            }
+            return n;
+        }
+    }
+    return plain_tail(at, len, n, lines);
+}
+#else
+static size_t plain(const char *at, size_t len, uint64_t *lines)
+{
+    return plain_tail(at, len, 0, lines);
+}
+#endif
+
+/* ---- runs -----------------------------------------------------------------------------------------------------------
+ */
+
+struct run {
+    struct pipe *out;
+    struct block *block;
+    const char *from; /* the first octet that was not given yet */
+    uint64_t *octets; /* counts what is given */
+};
+
+/* Gives from..to, goes on at `next`. */
+static void give(struct run *r, const char *to, const char *next)
+{
+    size_t len = (size_t)(to - r->from);
+    const char *from = r->from;
+    r->from = next;
+    if (!len)
+        return;
+    if (r->octets)
+        *r->octets += len;
+    if (!r->out)
+        return;
+    const struct span *last = r->out->last;
+    bool goes_on = last && last->block == r->block && last->at + last->len == from;
+    if (!r->block)
+        pipe_constant(r->out, (struct str){from, len});
+    else if (len < RUN_SHORT && !goes_on)
+        pipe_copy(r->out, from, len);
+    else
+        pipe_view(r->out, r->block, from, len);
+}
+
+static void insert(struct run *r, struct str octets)
+{
+    if (r->octets)
+        *r->octets += octets.len;
+    if (r->out)
+        pipe_put(r->out, octets);
+}
+
+/* Whether plain() may start here: its two conditions. */
+static inline bool is_quiet(uint8_t at, char octet)
+{
+    return at <= WITHIN && octet != '\n' && (octet != '.' || at == WITHIN);
+}
+
+/* ---- decoder --------------------------------------------------------------------------------------------------------
+ */
+
+void decoder_start(struct decoder *d, enum bare bare)
+{
+    *d = (struct decoder){.bare = bare, .at = FRESH}; /* DATA's own CRLF counts: ".CRLF" at once is empty mail data */
+}
+
+/* A CR that turned out to be bare, and was held back or is at p (then p is its place, else NULL). */
+static void bare_return(struct decoder *d, struct run *r, const char *p)
+{
+    d->saw_bare = true;
+    d->at = WITHIN;
+    if (p && d->bare == BARE_REJECT)
+        return; /* stays in its run, as it is */
+    if (p)
+        give(r, p, p + 1);
+    insert(r, d->bare == BARE_REJECT ? STR("\r") : STR(" "));
+}
+
+static void bare_feed(struct decoder *d, struct run *r, const char *p)
+{
+    d->saw_bare = true;
+    d->at = WITHIN; /* under BARE_REJECT it begins no line: what follows is neither unstuffed nor an end */
+    if (d->bare == BARE_REJECT)
+        return;
+    give(r, p, p + 1);
+    insert(r, STR("\r\n"));
+    d->lines++;
+    d->at = FRESH_BARE;
+}
+
+/* The octet at p when nothing is held back. Returns how many octets were seen to. */
+static size_t take_open(struct decoder *d, struct run *r, const char *p, const char *end)
+{
+    if (*p == '.' && d->at != WITHIN) { /* RFC 5321 4.5.2: the first octet of a line, when a dot, is deleted */
+        give(r, p, p + 1);
+        d->at = d->at == FRESH ? DOT : DOT_BARE;
+    } else if (*p == '\n') {
+        bare_feed(d, r, p);
+    } else if (*p != '\r') {
+        d->at = WITHIN;
+    } else if (end - p < 2) {
+        give(r, p, p + 1);
+        d->at = CR;
+    } else if (p[1] == '\n') {
+        d->lines++;
+        d->at = FRESH;
+        return 2;
+    } else {
+        bare_return(d, r, p);
+    }
+    return 1;
+}
+
+/* The octet at p when something is held back; r->from is p. Returns 0 when the octet is to be seen anew. */
+static size_t take_held(struct decoder *d, struct run *r, const char *p)
+{
+    bool bare_before = d->at == DOT_BARE || d->at == DOT_BARE_CR;
+    if (d->at == CR && *p == '\n') {
+        insert(r, STR("\r")); /* its LF begins the run */
+        d->lines++;
+        d->at = FRESH;
+        return 1;
+    }
+    if ((d->at == DOT || d->at == DOT_BARE) && *p == '\r') {
+        r->from = p + 1;
+        d->at = bare_before ? DOT_BARE_CR : DOT_CR;
+        return 1;
+    }
+    if ((d->at == DOT || d->at == DOT_BARE) && *p == '\n' && d->bare == BARE_NORMALIZE) {
+        r->from = p + 1; /* a lone dot with a bare line end: neither an end nor content */
+        d->saw_bare = true;
+        d->at = FRESH_BARE;
+        return 1;
+    }
+    if (d->at == DOT_CR && *p == '\n') { /* RFC 5321 4.1.1.4: the one end */
+        r->from = p + 1;
+        d->ended = true;
+        return 1;
+    }
+    if (d->at == DOT_BARE_CR && *p == '\n') { /* its own line end is CRLF, the one before was not: dropped */
+        r->from = p + 1;
+        d->at = FRESH;
+        return 1;
+    }
+    if (d->at == DOT || d->at == DOT_BARE)
+        d->at = WITHIN;
+    else
+        bare_return(d, r, NULL);
+    return 0;
+}
+
+static size_t decode(struct decoder *d, const struct span *s, size_t len, struct pipe *out)
+{
+    struct run r = {out, s->block, s->at, &d->octets};
+    const char *p = s->at, *end = p + len;
+    while (p < end && !d->ended) {
+        size_t n = is_quiet(d->at, *p) ? plain(p, (size_t)(end - p), &d->lines) : 0;
+        if (n) {
+            p += n;
+            d->at = p[-1] == '\n' ? FRESH : WITHIN;
+        } else {
+            p += d->at <= WITHIN ? take_open(d, &r, p, end) : take_held(d, &r, p);
+        }
+    }
+    give(&r, p, p);
+    return (size_t)(p - s->at);
+}
+
+bool decoder_step(struct decoder *d, struct pipe *in, struct pipe *out, size_t most)
+{
+    size_t taken = 0;
+    while (in->first && taken < most && !d->ended && !(out && pipe_is_full(out))) {
+        size_t n = decode(d, in->first, min_size(in->first->len, most - taken), out);
+        pipe_drop(in, n);
+        taken += n;
+    }
+    d->wire += taken;
+    return taken > 0;
+}
+
+/* ---- encoder --------------------------------------------------------------------------------------------------------
+ */
+
+void encoder_start(struct encoder *e)
+{
+    *e = (struct encoder){.at = FRESH};
+}
+
+static size_t encode(struct encoder *e, const struct span *s, size_t len, struct pipe *out)
+{
+    struct run r = {out, s->block, s->at, NULL};
+    const char *p = s->at, *end = p + len;
+    uint64_t lines = 0;
+    while (p < end && !e->bad) {
+        size_t n = is_quiet(e->at, *p) ? plain(p, (size_t)(end - p), &lines) : 0;
+        if (n) {
+            p += n;
+            e->at = p[-1] == '\n' ? FRESH : WITHIN;
+        } else if (e->at == CR) {
+            if (*p != '\n') {
+                e->bad = true;
+                break;
+            }
+            insert(&r, STR("\r"));
+            p++;
+            e->at = FRESH;
+        } else if (*p == '.' && e->at == FRESH) {
+            give(&r, p + 1, p); /* the one dot is in both runs: stuffed (RFC 5321 4.5.2) without an octet of our own */
+            p++;
+            e->at = WITHIN;
+        } else if (*p == '\r' && end - p < 2) {
+            give(&r, p, p + 1);
+            p++;
+            e->at = CR;
+        } else if (*p == '\r' && p[1] == '\n') {
+            p += 2;
+            e->at = FRESH;
+        } else if (*p == '\r' || *p == '\n') {
+            e->bad = true;
+        } else {
+            p++;
+            e->at = WITHIN;
+        }
+    }
+    give(&r, p, p);
+    return (size_t)(p - s->at);
+}
+
+bool encoder_step(struct encoder *e, struct pipe *in, struct pipe *out, size_t most)
+{
+    size_t taken = 0;
+    while (in->first && taken < most && !e->bad && !pipe_is_full(out)) {
+        size_t n = encode(e, in->first, min_size(in->first->len, most - taken), out);
+        pipe_drop(in, n);
+        taken += n;
+    }
+    e->octets += taken;
+    return taken > 0;
+}
+
+void encoder_end(struct encoder *e, struct pipe *out)
+{
+    must(!e->bad);
+    if (e->at != FRESH) /* a CR that is still held back leaves as part of this line end, or not at all */
+        pipe_put(out, STR("\r\n"));
+    pipe_put(out, STR(".\r\n"));
+    e->at = FRESH;
+}

@@ -1,0 +1,230 @@
+/* params.c - what stands behind a path: esmtp-param of RFC 5321 4.1.2, with the values of RFC 1870 4 (SIZE), RFC 6152 2
+ * (BODY), RFC 3030 3 (BINARYMIME), RFC 6531 3.4 (SMTPUTF8), RFC 3461 4 (RET, ENVID, NOTIFY, ORCPT), RFC 4954 5 (AUTH).
+ *
+ * One table says which parameter belongs to which command and extension; what no offered extension brings is 555. What
+ * goes to a backend is written anew from the parsed form. */
+#include "wire/params.h"
+
+enum { ENVID_MOST = 100, ORCPT_MOST = 500 }; /* RFC 3461 4.4, 4.2 */
+
+struct parsing {
+    struct params *params;
+    struct capabilities can;
+    struct arena *arena;
+};
+typedef int value_reader(struct parsing *, struct str value); /* value STR_NONE: no "=" */
+
+static int read_size(struct parsing *p, struct str value)
+{
+    /* RFC 1870 6: up to 20 digits, which is more than 64 bits hold; beyond them it is too large, not malformed. */
+    if (!value.len || value.len > 20)
+        return REPLY_PARAM_BAD;
+    for (size_t i = 0; i < value.len; i++)
+        if (!char_is_digit(value.at[i]))
+            return REPLY_PARAM_BAD;
+    if (!str_number(value, &p->params->size))
+        p->params->size = UINT64_MAX;
+    return 0;
+}
+
+static int read_body(struct parsing *p, struct str value)
+{
+    if (!value.len)
+        return REPLY_PARAM_BAD;
+    if (str_equal_nocase(value, STR("7BIT")))
+        p->params->body = BODY_7BIT;
+    else if (str_equal_nocase(value, STR("8BITMIME")))
+        p->params->body = BODY_8BITMIME;
+    else if (str_equal_nocase(value, STR("BINARYMIME")) && (p->can.has & EXT_BINARYMIME))
+        p->params->body = BODY_BINARYMIME;
+    else
+        return REPLY_PARAM_VALUE;
+    return 0;
+}
+
+static int read_smtputf8(struct parsing *p, struct str value)
+{
+    p->params->smtputf8 = true;
+    return value.at ? REPLY_PARAM_BAD : 0;
+}
+
+static int read_ret(struct parsing *p, struct str value)
+{
+    bool full = str_equal_nocase(value, STR("FULL"));
+    if (!full && !str_equal_nocase(value, STR("HDRS")))
+        return REPLY_PARAM_BAD;
+    p->params->ret = full ? STR("FULL") : STR("HDRS");
+    return 0;
+}
+
+static int read_envid(struct parsing *p, struct str value)
+{
+    if (!value.len || value.len > ENVID_MOST || !xtext_is_valid(value))
+        return REPLY_PARAM_BAD;
+    p->params->envid = arena_str(p->arena, value);
+    return 0;
+}
+
+static int read_auth(struct parsing *p, struct str value)
+{
+    /* RFC 4954 5: to be understood by whoever offers AUTH; it goes no further (nobody vouches for it). */
+    return value.len && xtext_is_valid(value) ? 0 : REPLY_PARAM_BAD;
+}
+
+static int read_notify(struct parsing *p, struct str value)
+{
+    struct str rest = value;
+    bool alone = str_equal_nocase(value, STR("NEVER")); /* RFC 3461 4.1: only by itself */
+    if (!value.len)
+        return REPLY_PARAM_BAD;
+    while (!alone && rest.at) {
+        struct str word = str_cut(&rest, ',');
+        if (!str_equal_nocase(word, STR("SUCCESS")) && !str_equal_nocase(word, STR("FAILURE")) &&
+            !str_equal_nocase(word, STR("DELAY")))
+            return REPLY_PARAM_BAD;
+    }
+    p->params->notify = arena_str(p->arena, value);
+    return 0;
+}
+
+/* RFC 6533 3: an address of type utf-8 may be UTF-8 as it is where SMTPUTF8 was offered. */
+static bool is_utf8_text(struct str s)
+{
+    for (size_t i = 0; i < s.len; i++)
+        if ((unsigned char)s.at[i] <= ' ' || s.at[i] == 127 || s.at[i] == '+' || s.at[i] == '=')
+            return false;
+    return str_is_utf8(s);
+}
+
+static int read_orcpt(struct parsing *p, struct str value)
+{
+    size_t semicolon = str_find(value, STR(";"));
+    if (!value.len || semicolon == 0 || semicolon == value.len || value.len > ORCPT_MOST)
+        return REPLY_PARAM_BAD;
+    struct str type = str_part(value, 0, semicolon), address = str_part(value, semicolon + 1, value.len);
+    for (size_t i = 0; i < type.len; i++)
+        if (!char_is_alnum(type.at[i]) && type.at[i] != '-')
+            return REPLY_PARAM_BAD;
+    bool utf8 = str_equal_nocase(type, STR("utf-8")) && (p->can.has & EXT_SMTPUTF8);
+    if (!xtext_is_valid(address) && !(utf8 && is_utf8_text(address)))
+        return REPLY_PARAM_BAD;
+    p->params->orcpt = arena_str(p->arena, value);
+    return 0;
+}
+
+enum { ON_MAIL = 1, ON_RCPT = 2 };
+static const struct known {
+    const char *name;
+    unsigned on;
+    uint32_t needs;
+    value_reader *read;
+} known[] = {
+    {"SIZE", ON_MAIL, EXT_SIZE, read_size},    {"BODY", ON_MAIL, EXT_8BITMIME, read_body},
+    {"RET", ON_MAIL, EXT_DSN, read_ret},       {"SMTPUTF8", ON_MAIL, EXT_SMTPUTF8, read_smtputf8},
+    {"ENVID", ON_MAIL, EXT_DSN, read_envid},   {"AUTH", ON_MAIL, EXT_AUTH, read_auth},
+    {"NOTIFY", ON_RCPT, EXT_DSN, read_notify}, {"ORCPT", ON_RCPT, EXT_DSN, read_orcpt},
+};
+
+/* esmtp-keyword: letters and digits, then hyphens too. */
+static bool is_keyword(struct str s)
+{
+    for (size_t i = 0; i < s.len; i++)
+        if (!char_is_alnum(s.at[i]) && (i == 0 || s.at[i] != '-'))
+            return false;
+    return s.len > 0;
+}
+
+static int read_one(struct parsing *p, struct str text, unsigned on, unsigned *seen, struct str *word)
+{
+    struct str value = text, keyword = str_cut(&value, '=');
+    *word = arena_str(p->arena, str_part(keyword, 0, 64));
+    if (!is_keyword(keyword)) {
+        *word = STR("syntax");
+        return REPLY_PARAM_BAD;
+    }
+    for (size_t i = 0; i < countof(known); i++) {
+        if (!str_equal_nocase(keyword, str_of(known[i].name)))
+            continue;
+        if (!(known[i].on & on) || !(p->can.has & known[i].needs))
+            break;
+        if (*seen & 1u << i)
+            return REPLY_PARAM_TWICE;
+        *seen |= 1u << i;
+        return known[i].read(p, value);
+    }
+    return REPLY_PARAM_UNKNOWN;
+}
+
+static int parse(struct str s, unsigned on, struct capabilities can, struct arena *arena, struct params *params,
+                 struct str *word)
+{
+    struct parsing p = {params, can, arena};
+    char *text = arena_space(arena, s.len + 1);
+    size_t n = 0;
+    unsigned seen = 0;
+    *params = (struct params){.ret = STR_NONE};
+    for (struct str one = str_word(&s); one.at; one = str_word(&s)) {
+        int reply = read_one(&p, one, on, &seen, word);
+        if (reply)
+            return reply;
+        if (n)
+            text[n++] = ' ';
+        memcpy(text + n, one.at, one.len);
+        n += one.len;
+    }
+    text[n] = 0;
+    params->text = (struct str){text, n};
+    return 0;
+}
+
+int params_parse_mail(struct str s, struct capabilities can, struct arena *arena, struct params *p, struct str *word)
+{
+    return parse(s, ON_MAIL, can, arena, p, word);
+}
+
+int params_parse_rcpt(struct str s, struct capabilities can, struct arena *arena, struct params *p, struct str *word)
+{
+    return parse(s, ON_RCPT, can, arena, p, word);
+}
+
+static void put_word(struct pipe *out, struct str name, struct str value)
+{
+    if (!value.at)
+        return;
+    pipe_put(out, name);
+    pipe_put(out, value);
+}
+
+void params_put_mail(const struct params *p, struct capabilities can, uint64_t size, struct pipe *out)
+{
+    if ((can.has & EXT_SIZE) && size)
+        pipe_print(out, " SIZE=%llu", (unsigned long long)size);
+    if ((can.has & EXT_8BITMIME) && p->body == BODY_7BIT)
+        pipe_put(out, STR(" BODY=7BIT"));
+    if ((can.has & EXT_8BITMIME) && p->body == BODY_8BITMIME)
+        pipe_put(out, STR(" BODY=8BITMIME"));
+    if ((can.has & EXT_BINARYMIME) && p->body == BODY_BINARYMIME)
+        pipe_put(out, STR(" BODY=BINARYMIME"));
+    if ((can.has & EXT_SMTPUTF8) && p->smtputf8)
+        pipe_put(out, STR(" SMTPUTF8"));
+    if (can.has & EXT_DSN) {
+        put_word(out, STR(" RET="), p->ret);
+        put_word(out, STR(" ENVID="), p->envid);
+    }
+}
+
+void params_put_rcpt(const struct params *p, struct capabilities can, struct pipe *out)
+{
+    if (can.has & EXT_DSN) {
+        put_word(out, STR(" NOTIFY="), p->notify);
+        put_word(out, STR(" ORCPT="), p->orcpt);
+    }
+}
+
+bool params_need_more(const struct params *p, struct capabilities can)
+{
+    uint32_t needs = (p->body == BODY_8BITMIME ? EXT_8BITMIME : 0) | (p->body == BODY_BINARYMIME ? EXT_BINARYMIME : 0) |
+                     (p->smtputf8 ? EXT_SMTPUTF8 : 0) |
+                     (p->ret.at || p->envid.at || p->notify.at || p->orcpt.at ? EXT_DSN : 0);
+    return (needs & ~can.has) != 0;
+}

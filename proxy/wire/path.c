@@ -1,0 +1,312 @@
+/* path.c - the grammar of paths: RFC 5321 4.1.2 (Path, Mailbox, Dot-string, Quoted-string), 4.1.3 (address literals),
+ * 4.5.3.1 (lengths), RFC 6531 3.3 (UTF-8 in local parts and domains).
+ *
+ * Strict but for two things the world does: underscores in domains, and source routes, which are read and forgotten
+ * (RFC 5321 appendix C). What goes out is written anew from the parsed form, never as it was typed. Refused although
+ * the grammar has it: an empty quoted local part. "@domain" is what tables call a whole domain. */
+#include "wire/path.h"
+#include <arpa/inet.h>
+
+/* A place in the text: what is left of it, and a way to say why it went wrong. */
+struct cursor {
+    struct str left;
+    bool too_long;
+};
+
+static char peek(const struct cursor *c)
+{
+    return c->left.len ? c->left.at[0] : 0; /* NUL is legal nowhere, so it may stand for the end */
+}
+
+static void step(struct cursor *c, size_t n)
+{
+    c->left = str_part(c->left, n, c->left.len);
+}
+
+static bool take(struct cursor *c, char octet)
+{
+    if (!c->left.len || c->left.at[0] != octet)
+        return false;
+    step(c, 1);
+    return true;
+}
+
+/* RFC 5322 3.2.3 atext, and RFC 6531 3.3 any UTF-8 above ASCII (that it is well formed is seen to for the whole path).
+ */
+static bool is_atext(char c)
+{
+    return char_is_alnum(c) || (unsigned char)c > 127 || (c && strchr("!#$%&'*+-/=?^_`{|}~", c));
+}
+
+static bool is_dot_string(struct str s)
+{
+    bool after_dot = true;
+    for (size_t i = 0; i < s.len; i++) {
+        if (s.at[i] == '.' ? after_dot : !is_atext(s.at[i]))
+            return false;
+        after_dot = s.at[i] == '.';
+    }
+    return !after_dot;
+}
+
+/* ---- domains --------------------------------------------------------------------------------------------------------
+ */
+
+static bool label_is_valid(struct str s)
+{
+    size_t characters = 0;
+    for (size_t i = 0; i < s.len; i++) {
+        unsigned char c = (unsigned char)s.at[i];
+        if (!char_is_alnum(s.at[i]) && c <= 127 && c != '-' && c != '_')
+            return false;
+        characters += (c & 0xC0) != 0x80;
+    }
+    /* RFC 1035 2.3.4: 63. A U-label is counted in characters: its A-label is what the limit speaks of. */
+    return s.len && characters <= 63 && s.at[0] != '-' && s.at[s.len - 1] != '-';
+}
+
+static bool domain_is_valid(struct str s)
+{
+    if (!s.len || s.len > PATH_DOMAIN_MOST)
+        return false;
+    while (s.at)
+        if (!label_is_valid(str_cut(&s, '.')))
+            return false;
+    return true;
+}
+
+/* RFC 5321 4.1.3; with its brackets. */
+static bool literal_is_valid(struct str s)
+{
+    if (s.len < 3 || s.len > PATH_DOMAIN_MOST || s.at[0] != '[' || s.at[s.len - 1] != ']')
+        return false;
+    s = str_part(s, 1, s.len - 1);
+    bool six = str_starts_nocase(s, STR("IPv6:"));
+    struct str number = six ? str_part(s, 5, s.len) : s;
+    char text[64], into[16];
+    if (number.len < sizeof text && !memchr(number.at, 0, number.len)) {
+        memcpy(text, number.at, number.len);
+        text[number.len] = 0;
+        if (inet_pton(six ? AF_INET6 : AF_INET, text, into) == 1)
+            return true;
+    }
+    size_t colon = str_find(s, STR(":"));
+    if (six || colon == 0 || colon + 1 >= s.len || s.at[colon - 1] == '-')
+        return false;
+    for (size_t i = 0; i < colon; i++) /* Standardized-tag = Ldh-str */
+        if (!char_is_alnum(s.at[i]) && s.at[i] != '-')
+            return false;
+    for (size_t i = colon + 1; i < s.len; i++) /* dcontent */
+        if (s.at[i] < 33 || s.at[i] > 126 || (s.at[i] >= '[' && s.at[i] <= ']'))
+            return false;
+    return true;
+}
+
+/* A domain or a literal at the cursor. */
+static bool take_domain(struct cursor *c, struct str *domain)
+{
+    size_t n = 0;
+    if (peek(c) == '[') {
+        n = str_find(c->left, STR("]"));
+        *domain = str_part(c->left, 0, n + 1);
+    } else {
+        while (n < c->left.len && (is_atext(c->left.at[n]) || c->left.at[n] == '.'))
+            n++;
+        *domain = str_part(c->left, 0, n);
+    }
+    step(c, domain->len);
+    if (domain->len > PATH_DOMAIN_MOST) {
+        c->too_long = true;
+        return false;
+    }
+    return domain->len && domain->at[0] == '[' ? literal_is_valid(*domain) : domain_is_valid(*domain);
+}
+
+/* ---- local parts ----------------------------------------------------------------------------------------------------
+ */
+
+/* RFC 5321 4.1.2 Quoted-string: the octets it means. */
+static bool take_quoted(struct cursor *c, struct arena *arena, struct str *local)
+{
+    char *text = arena_space(arena, c->left.len + 1);
+    size_t n = 0;
+    step(c, 1);
+    while (!take(c, '"')) {
+        bool pair = take(c, '\\');
+        if (!c->left.len)
+            return false;
+        char octet = peek(c);
+        /* quoted-pairSMTP is ASCII only; qtextSMTP may be UTF-8 (RFC 6531 3.3). */
+        if ((unsigned char)octet < ' ' || octet == 127 || (pair && (unsigned char)octet > 127))
+            return false;
+        text[n++] = octet;
+        step(c, 1);
+    }
+    text[n] = 0;
+    *local = (struct str){text, n};
+    return n > 0;
+}
+
+static bool take_local(struct cursor *c, struct arena *arena, struct str *local)
+{
+    if (peek(c) == '"') {
+        if (!take_quoted(c, arena, local))
+            return false;
+    } else {
+        size_t n = 0;
+        while (n < c->left.len && (is_atext(c->left.at[n]) || c->left.at[n] == '.'))
+            n++;
+        *local = str_part(c->left, 0, n);
+        step(c, n);
+        if (!is_dot_string(*local))
+            return false;
+    }
+    c->too_long = local->len > PATH_LOCAL_MOST;
+    return !c->too_long;
+}
+
+/* ---- whole paths ----------------------------------------------------------------------------------------------------
+ */
+
+static int wrong(enum path_kind kind, const struct cursor *c)
+{
+    return c && c->too_long ? REPLY_PATH_TOO_LONG : kind == PATH_REVERSE ? REPLY_SENDER_SYNTAX : REPLY_RCPT_SYNTAX;
+}
+
+static void fill(struct path *p, struct str raw, struct str local, struct str domain, struct arena *arena)
+{
+    *p = (struct path){.raw = arena_str(arena, raw)};
+    p->local = arena_str(arena, local.at ? local : STR(""));
+    p->domain = arena_lower(arena, domain.at ? domain : STR("")); /* ASCII only: U-labels stay as they are */
+    p->null = !local.len;
+    p->utf8 = !str_is_ascii(raw);
+    if (domain.len)
+        p->address = arena_print(arena, "%.*s@%.*s", STR_ARGS(p->local), STR_ARGS(p->domain));
+    else
+        p->address = p->null ? STR("") : arena_lower(arena, local);
+}
+
+/* A-d-l of RFC 5321 4.1.2: "@a,@b:". */
+static bool take_route(struct cursor *c)
+{
+    struct str domain;
+    do {
+        if (!take(c, '@') || !take_domain(c, &domain))
+            return false;
+    } while (take(c, ','));
+    return take(c, ':');
+}
+
+/* Mailbox, or Postmaster alone. */
+static bool take_mailbox(struct cursor *c, enum path_kind kind, struct arena *arena, struct str *local,
+                         struct str *domain)
+{
+    bool quoted = peek(c) == '"';
+    *domain = STR("");
+    if (!take_local(c, arena, local))
+        return false;
+    if (take(c, '@'))
+        return take_domain(c, domain);
+    /* RFC 5321 4.1.1.3: the one name without a domain, in any case. */
+    return kind == PATH_FORWARD && !quoted && str_equal_nocase(*local, STR("postmaster"));
+}
+
+int path_parse(struct str *rest, enum path_kind kind, struct arena *arena, struct path *p)
+{
+    struct cursor c = {*rest, false};
+    struct str local = STR(""), domain = STR("");
+    if (!take(&c, '<'))
+        return wrong(kind, NULL);
+    struct str whole = c.left;
+    bool routed = peek(&c) == '@';
+    if (kind == PATH_FORWARD || routed || peek(&c) != '>') {
+        if (routed && !take_route(&c))
+            return wrong(kind, &c);
+        if (!take_mailbox(&c, kind, arena, &local, &domain) || (routed && !domain.len))
+            return wrong(kind, &c);
+    }
+    struct str raw = {whole.at, whole.len - c.left.len};
+    if (!take(&c, '>') || (c.left.len && c.left.at[0] != ' '))
+        return wrong(kind, NULL);
+    if (raw.len > PATH_MOST)
+        return REPLY_PATH_TOO_LONG;
+    if (!str_is_utf8(raw))
+        return wrong(kind, NULL);
+    fill(p, raw, local, domain, arena);
+    *rest = c.left;
+    return 0;
+}
+
+/* Filters give back what they were given, where local is unquoted: "john doe@example.org" is read as meant. */
+static bool split_plain(struct str s, struct str *local, struct str *domain)
+{
+    const char *at = s.len ? memrchr(s.at, '@', s.len) : NULL;
+    if (!at || at == s.at)
+        return false;
+    *local = str_part(s, 0, (size_t)(at - s.at));
+    *domain = str_part(s, local->len + 1, s.len);
+    for (size_t i = 0; i < local->len; i++)
+        if ((unsigned char)local->at[i] < ' ' || local->at[i] == 127)
+            return false;
+    return domain->len && domain->at[0] == '[' ? literal_is_valid(*domain) : domain_is_valid(*domain);
+}
+
+int path_from_address(struct str s, enum path_kind kind, struct arena *arena, struct path *p)
+{
+    struct cursor c = {s.at ? s : STR(""), false};
+    struct str local = STR(""), domain = STR("");
+    if (s.len > PATH_MOST)
+        return REPLY_PATH_TOO_LONG;
+    if (!str_is_utf8(c.left) || (kind == PATH_FORWARD && !s.len))
+        return wrong(kind, NULL);
+    if (s.len && (!take_mailbox(&c, kind, arena, &local, &domain) || c.left.len)) {
+        if (c.too_long || !split_plain(s, &local, &domain))
+            return wrong(kind, &c);
+        if (local.len > PATH_LOCAL_MOST)
+            return REPLY_PATH_TOO_LONG;
+    }
+    fill(p, s.at ? s : STR(""), local, domain, arena);
+    struct str printed = path_print(p, arena);
+    p->raw = arena_str(arena, str_part(printed, 1, printed.len - 1));
+    return 0;
+}
+
+/* Room for the longest: each octet of the local part as a pair, quotes, brackets, "@" and NUL. */
+enum { PRINTED_MOST = 2 * PATH_LOCAL_MOST + PATH_DOMAIN_MOST + 6 };
+
+static size_t print(const struct path *p, char text[PRINTED_MOST])
+{
+    size_t n = 0;
+    must(p->local.len <= PATH_LOCAL_MOST && p->domain.len <= PATH_DOMAIN_MOST);
+    /* RFC 5321 4.1.2: quoted only where it must be, pairs only for the two octets that need them. */
+    bool quoted = p->local.len && !is_dot_string(p->local);
+    text[n++] = '<';
+    if (quoted)
+        text[n++] = '"';
+    for (size_t i = 0; i < p->local.len; i++) {
+        if (p->local.at[i] == '"' || p->local.at[i] == '\\')
+            text[n++] = '\\';
+        text[n++] = p->local.at[i];
+    }
+    if (quoted)
+        text[n++] = '"';
+    if (p->domain.len) {
+        text[n++] = '@';
+        memcpy(text + n, p->domain.at, p->domain.len);
+        n += p->domain.len;
+    }
+    text[n++] = '>';
+    return n;
+}
+
+struct str path_print(const struct path *p, struct arena *arena)
+{
+    char text[PRINTED_MOST];
+    return arena_str(arena, (struct str){text, print(p, text)});
+}
+
+void path_put(const struct path *p, struct pipe *out)
+{
+    char text[PRINTED_MOST];
+    pipe_copy(out, text, print(p, text));
+}
