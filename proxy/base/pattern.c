@@ -1,0 +1,142 @@
+/* pattern.c - PCRE2, the only place that knows it.
+ *
+ * A pattern owns its code; match data, contexts and the JIT's stack belong to the thread and go with it. The limits bound a
+ * match whatever the pattern: a million match steps, 4 MiB of heap for the interpreter, 512 KiB of stack for the JIT. Where
+ * the machine forbids memory that is written and executed, the interpreter does the work. */
+#include "base/pattern.h"
+#include <pthread.h>
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
+enum { MATCH_LIMIT = 1000000, DEPTH_LIMIT = 20000, HEAP_LIMIT_KIB = 4096, JIT_STACK_FIRST = 32768, JIT_STACK_MOST = 524288 };
+
+struct pattern {
+    pcre2_code *code;
+};
+
+struct tools { /* of one thread */
+    pcre2_match_data *data;
+    pcre2_match_context *context;
+    pcre2_jit_stack *stack;
+};
+static _Thread_local struct tools *mine;
+static pthread_key_t at_exit_key;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void tools_free(void *at)
+{
+    struct tools *t = at;
+    pcre2_match_data_free(t->data);
+    pcre2_match_context_free(t->context);
+    if (t->stack)
+        pcre2_jit_stack_free(t->stack);
+    free(t);
+    mine = NULL;
+}
+
+static void key_make(void)
+{
+    pthread_key_create(&at_exit_key, tools_free);
+}
+
+static struct tools *tools(void)
+{
+    if (mine)
+        return mine;
+    pthread_once(&once, key_make);
+    struct tools *t = must_alloc(sizeof *t);
+    t->data = pcre2_match_data_create(PATTERN_GROUPS, NULL);
+    t->context = pcre2_match_context_create(NULL);
+    t->stack = pcre2_jit_stack_create(JIT_STACK_FIRST, JIT_STACK_MOST, NULL); /* NULL: 32 KiB of the machine's stack */
+    must(t->data && t->context);
+    pcre2_set_match_limit(t->context, MATCH_LIMIT);
+    pcre2_set_depth_limit(t->context, DEPTH_LIMIT);
+    pcre2_set_heap_limit(t->context, HEAP_LIMIT_KIB);
+    if (t->stack)
+        pcre2_jit_stack_assign(t->context, NULL, t->stack);
+    pthread_setspecific(at_exit_key, t);
+    return mine = t;
+}
+
+struct pattern *pattern_open(struct str s, char *error, size_t room)
+{
+    int code;
+    size_t offset;
+    uint32_t flags = PCRE2_NEVER_BACKSLASH_C;
+    if (str_starts(s, STR("(*UTF)")))
+        flags |= PCRE2_MATCH_INVALID_UTF; /* mail is octets: what is not UTF-8 just does not match */
+    pcre2_code *compiled = pcre2_compile((PCRE2_SPTR)(s.at ? s.at : ""), s.len, flags, &code, &offset, NULL);
+    if (!compiled) {
+        char text[256];
+        pcre2_get_error_message(code, (PCRE2_UCHAR *)text, sizeof text);
+        snprintf(error, room, "%s at offset %zu", text, offset);
+        return NULL;
+    }
+    pcre2_jit_compile(compiled, PCRE2_JIT_COMPLETE); /* refused: pcre2_match interprets */
+    struct pattern *p = must_alloc(sizeof *p);
+    p->code = compiled;
+    return p;
+}
+
+void pattern_close(struct pattern *p)
+{
+    if (!p)
+        return;
+    pcre2_code_free(p->code);
+    free(p);
+}
+
+enum pattern_took pattern_match(const struct pattern *p, struct str subject, size_t from, struct pattern_match *match)
+{
+    struct tools *t = tools();
+    if (match)
+        match->count = 0;
+    if (from > subject.len)
+        return PATTERN_NO;
+    int rc = pcre2_match(p->code, (PCRE2_SPTR)(subject.at ? subject.at : ""), subject.len, from, 0, t->data, t->context);
+    if (rc == PCRE2_ERROR_NOMATCH)
+        return PATTERN_NO;
+    if (rc < 0)
+        return PATTERN_LIMIT;
+    if (!match)
+        return PATTERN_YES;
+    const PCRE2_SIZE *pairs = pcre2_get_ovector_pointer(t->data);
+    match->count = rc == 0 ? PATTERN_GROUPS : (size_t)rc; /* 0: more groups than we keep */
+    for (size_t i = 0; i < match->count; i++) {
+        match->group[i].set = pairs[2 * i] != PCRE2_UNSET;
+        match->group[i].from = match->group[i].set ? pairs[2 * i] : 0;
+        match->group[i].to = match->group[i].set ? pairs[2 * i + 1] : 0;
+        if (match->group[i].to < match->group[i].from) /* \K in a lookahead */
+            match->group[i].to = match->group[i].from;
+    }
+    return PATTERN_YES;
+}
+
+int pattern_name(const struct pattern *p, struct str name)
+{
+    char text[64];
+    if (name.len >= sizeof text)
+        return -1;
+    memcpy(text, name.len ? name.at : "", name.len);
+    text[name.len] = 0;
+    int number = pcre2_substring_number_from_name(p->code, (PCRE2_SPTR)text);
+    return number > 0 ? number : -1;
+}
+
+size_t pattern_names(const struct pattern *p, const char **names, int *numbers, size_t most)
+{
+    uint32_t count = 0, size = 0;
+    PCRE2_SPTR at = NULL;
+    pcre2_pattern_info(p->code, PCRE2_INFO_NAMECOUNT, &count);
+    if (!count)
+        return 0;
+    pcre2_pattern_info(p->code, PCRE2_INFO_NAMEENTRYSIZE, &size);
+    pcre2_pattern_info(p->code, PCRE2_INFO_NAMETABLE, &at);
+    size_t n = min_size(count, most);
+    for (size_t i = 0; i < n; i++, at += size) {
+        numbers[i] = at[0] << 8 | at[1];
+        names[i] = (const char *)at + 2;
+    }
+    return n;
+}

@@ -1,0 +1,562 @@
+/* table.c - the files of postmasters in memory: one hash of words, one hash of networks.
+ *
+ * A table owns its path and one content; a refresh builds a new content beside the old one and swaps the two under the
+ * write lock, so lookups never wait for a disk. A network is found by asking the hash once per prefix length in use,
+ * longest first: at most 129 probes, however many entries. Content is plain memory, never an arena's: it is built by one
+ * thread and freed by another. Duplicate keys: the first one counts, as with Postfix. */
+#include "base/table.h"
+#include "base/log.h"
+#include <arpa/inet.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <fcntl.h>
+
+enum { FILE_MOST = 256 << 20, ANSWERS = 16, ANSWER_MOST = 1024, KEY_MOST = 1024 };
+
+struct word {
+    struct str key, value; /* key: lower case */
+};
+struct net {
+    struct cidr cidr;
+    struct str value;
+};
+struct content {
+    char *text; /* what all keys and values point into */
+    struct word *words;
+    struct net *nets;
+    size_t nwords, nnets, words_room, nets_room;
+    uint32_t *word_slots, *net_slots; /* index + 1; 0: free */
+    size_t word_mask, net_mask;
+    uint64_t seed;
+    uint8_t used4[33], used6[129]; /* prefix lengths that occur */
+    struct str all;                /* of "*" */
+};
+struct stamp { /* of the file as it was read */
+    struct timespec changed;
+    off_t size;
+    ino_t inode;
+};
+struct table {
+    pthread_rwlock_t lock;
+    struct content *content;
+    char *path; /* NULL: a list */
+    struct stamp stamp;
+    bool complained;
+};
+
+static bool say(char *error, size_t room, const char *format, ...) PRINTF_LIKE(3, 4);
+static bool say(char *error, size_t room, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(error, room, format, args);
+    va_end(args);
+    return false;
+}
+
+/* ---- addresses ---- */
+
+static bool ip_parse(struct str s, struct cidr *ip)
+{
+    char text[64];
+    if (s.len > 2 && s.at[0] == '[' && s.at[s.len - 1] == ']')
+        s = str_part(s, 1, s.len - 1);
+    if (s.len == 0 || s.len >= sizeof text)
+        return false;
+    memcpy(text, s.at, s.len);
+    text[s.len] = 0;
+    *ip = (struct cidr){.bits = 32};
+    if (inet_pton(AF_INET, text, ip->octets) == 1)
+        return true;
+    static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    uint8_t six[16];
+    if (inet_pton(AF_INET6, text, six) != 1)
+        return false;
+    if (memcmp(six, mapped, sizeof mapped) == 0) { /* one and the same client */
+        memcpy(ip->octets, six + 12, 4);
+        return true;
+    }
+    *ip = (struct cidr){.bits = 128, .v6 = true};
+    memcpy(ip->octets, six, 16);
+    return true;
+}
+
+static void mask(struct cidr *c, unsigned bits)
+{
+    unsigned whole = bits / 8, total = c->v6 ? 16 : 4;
+    if (whole < total) {
+        c->octets[whole] &= (uint8_t)(0xff00 >> (bits % 8));
+        memset(c->octets + whole + 1, 0, total - whole - 1);
+    }
+    c->bits = (uint8_t)bits;
+}
+
+bool cidr_parse(struct str s, struct cidr *c, const char **why)
+{
+    static _Thread_local char text[160];
+    struct str rest = s, ip = str_cut(&rest, '/');
+    *why = "expected an address like \"192.0.2.1\" or a network like \"192.0.2.0/24\"";
+    if (!ip_parse(ip, c))
+        return false;
+    if (!rest.at)
+        return true;
+    uint64_t bits;
+    bool mapped = !c->v6 && memchr(ip.at, ':', ip.len); /* ::ffff:192.0.2.0/120 */
+    if (!str_number(rest, &bits) || bits > (mapped || c->v6 ? 128u : 32u) || (mapped && bits < 96)) {
+        *why = c->v6 ? "the prefix length must be 0 to 128" : "the prefix length must be 0 to 32";
+        return false;
+    }
+    struct cidr net = *c;
+    mask(&net, (unsigned)(mapped ? bits - 96 : bits));
+    if (memcmp(net.octets, c->octets, sizeof net.octets)) {
+        char right[64];
+        inet_ntop(c->v6 ? AF_INET6 : AF_INET, net.octets, right, sizeof right);
+        snprintf(text, sizeof text, "there are bits set behind the prefix length; did you mean \"%s/%u\"?", right,
+                 net.bits);
+        *why = text;
+        return false;
+    }
+    *c = net;
+    return true;
+}
+
+bool cidr_has(const struct cidr *c, struct str ip)
+{
+    struct cidr at;
+    if (!ip_parse(ip, &at) || at.v6 != c->v6)
+        return false;
+    mask(&at, c->bits);
+    return memcmp(at.octets, c->octets, 16) == 0;
+}
+
+struct str cidr_network(struct str ip, unsigned v4bits, unsigned v6bits, struct arena *arena)
+{
+    struct cidr c;
+    char text[64];
+    if (!ip_parse(ip, &c))
+        return STR_NONE;
+    unsigned bits = c.v6 ? v6bits : v4bits, most = c.v6 ? 128 : 32;
+    mask(&c, bits < most ? bits : most);
+    inet_ntop(c.v6 ? AF_INET6 : AF_INET, c.octets, text, sizeof text);
+    return arena_print(arena, "%s/%u", text, c.bits);
+}
+
+/* ---- building a content ---- */
+
+static void content_free(struct content *c)
+{
+    if (!c)
+        return;
+    free(c->text);
+    free(c->words);
+    free(c->nets);
+    free(c->word_slots);
+    free(c->net_slots);
+    free(c);
+}
+
+/* Only what can be meant as an address: digits and dots, or hex and colons. "300.1.2.3" is then a mistake, not a word. */
+static bool looks_like_ip(struct str s)
+{
+    struct str rest = s, ip = str_cut(&rest, '/');
+    size_t dots = 0, colons = 0;
+    if (ip.len > 2 && ip.at[0] == '[' && ip.at[ip.len - 1] == ']')
+        ip = str_part(ip, 1, ip.len - 1);
+    for (size_t i = 0; i < ip.len; i++) {
+        char at = ip.at[i];
+        dots += at == '.';
+        colons += at == ':';
+        if (at != '.' && at != ':' && char_hex(at) < 0)
+            return false;
+        if (at != '.' && !char_is_digit(at) && at != ':' && !memchr(ip.at, ':', ip.len))
+            return false;
+    }
+    return colons >= 2 || (dots == 3 && !colons) || (dots && rest.at && !colons);
+}
+
+static bool add(struct content *c, struct str key, struct str value, const char **why)
+{
+    static _Thread_local char text[256];
+    if (key.len && key.at[0] == '!') {
+        *why = "\"!\" in front of a key is not supported: give the exception a longer prefix and its own value";
+        return false;
+    }
+    if (key.len > KEY_MOST) {
+        *why = "the key is longer than 1024 octets";
+        return false;
+    }
+    if (looks_like_ip(key)) {
+        struct cidr cidr;
+        const char *reason;
+        if (!cidr_parse(key, &cidr, &reason)) {
+            snprintf(text, sizeof text, "\"%.60s\": %s", key.at, reason);
+            *why = text;
+            return false;
+        }
+        if (c->nnets == c->nets_room)
+            c->nets = must_grow(c->nets, (c->nets_room = c->nets_room ? c->nets_room * 2 : 16) * sizeof *c->nets);
+        c->nets[c->nnets++] = (struct net){cidr, value};
+        return true;
+    }
+    for (size_t i = 0; i < key.len; i++)
+        ((char *)key.at)[i] = char_lower(key.at[i]); /* into c->text, which is ours */
+    if (c->nwords == c->words_room)
+        c->words = must_grow(c->words, (c->words_room = c->words_room ? c->words_room * 2 : 16) * sizeof *c->words);
+    c->words[c->nwords++] = (struct word){key, value};
+    return true;
+}
+
+static uint64_t net_hash(const struct content *c, const struct cidr *n)
+{
+    return str_hash((struct str){(const char *)n->octets, 16}, c->seed + n->bits * 2u + n->v6);
+}
+
+static bool net_equal(const struct cidr *a, const struct cidr *b)
+{
+    return a->v6 == b->v6 && a->bits == b->bits && memcmp(a->octets, b->octets, 16) == 0;
+}
+
+static uint32_t *slots_make(size_t entries, size_t *slot_mask)
+{
+    size_t n = 8;
+    while (n < entries * 2)
+        n *= 2;
+    *slot_mask = n - 1;
+    return must_alloc(n * sizeof(uint32_t));
+}
+
+static void seal(struct content *c)
+{
+    c->seed = (uint64_t)(uintptr_t)c;
+    c->word_slots = slots_make(c->nwords, &c->word_mask);
+    for (size_t i = 0; i < c->nwords; i++) {
+        size_t at = str_hash(c->words[i].key, c->seed) & c->word_mask;
+        while (c->word_slots[at] && !str_equal(c->words[c->word_slots[at] - 1].key, c->words[i].key))
+            at = (at + 1) & c->word_mask;
+        if (!c->word_slots[at])
+            c->word_slots[at] = (uint32_t)i + 1;
+        if (str_equal(c->words[i].key, STR("*")) && !c->all.at)
+            c->all = c->words[i].value;
+    }
+    c->net_slots = slots_make(c->nnets, &c->net_mask);
+    for (size_t i = 0; i < c->nnets; i++) {
+        const struct cidr *net = &c->nets[i].cidr;
+        size_t at = net_hash(c, net) & c->net_mask;
+        while (c->net_slots[at] && !net_equal(&c->nets[c->net_slots[at] - 1].cidr, net))
+            at = (at + 1) & c->net_mask;
+        if (!c->net_slots[at])
+            c->net_slots[at] = (uint32_t)i + 1;
+        (net->v6 ? c->used6 : c->used4)[net->bits] = 1;
+    }
+}
+
+/* One logical line: continuation lines are already joined. */
+static bool line_add(struct content *c, struct str line, const char **why)
+{
+    line = str_trim(line);
+    if (!line.len || line.at[0] == '#')
+        return true;
+    size_t n = 0;
+    while (n < line.len && line.at[n] != ' ' && line.at[n] != '\t')
+        n++;
+    struct str value = str_trim(str_part(line, n, line.len));
+    ((char *)line.at)[n] = 0; /* the separator, or the line end */
+    if (value.len)
+        ((char *)value.at)[value.len] = 0;
+    return add(c, str_part(line, 0, n), value.len ? value : STR("OK"), why);
+}
+
+static struct content *parse(char *text, size_t len, const char *path, char *error, size_t room)
+{
+    struct content *c = must_alloc(sizeof *c);
+    c->text = text;
+    struct str whole = {text, 0}; /* the logical line so far */
+    unsigned line = 0, first = 0;
+    size_t at = 0;
+    const char *why = "";
+    if (memchr(text, 0, len)) {
+        say(error, room, "%s:1: there is a NUL octet in it: is it a text file?", path);
+        content_free(c);
+        return NULL;
+    }
+    while (at < len) {
+        char *end = memchr(text + at, '\n', len - at);
+        size_t to = end ? (size_t)(end - text) : len, next = to + 1;
+        line++;
+        if (to > at && text[to - 1] == '\r')
+            text[--to] = ' ';
+        struct str bare = str_trim((struct str){text + at, to - at});
+        if (bare.len && bare.at[0] != '#') {
+            if (text[at] == ' ' || text[at] == '\t') { /* goes on with the line before: what parts them becomes SP */
+                if (!whole.len) {
+                    say(error, room, "%s:%u: a line that begins with a space continues the one before; there is none",
+                        path, line);
+                    content_free(c);
+                    return NULL;
+                }
+                char *join = (char *)whole.at + whole.len;
+                *join++ = ' ';
+                memmove(join, bare.at, bare.len);
+                whole.len += 1 + bare.len;
+            } else {
+                if (!line_add(c, whole, &why))
+                    break;
+                whole = (struct str){text + at, to - at};
+                first = line;
+            }
+        }
+        at = next;
+    }
+    if (*why || !line_add(c, whole, &why)) {
+        say(error, room, "%s:%u: %s", path, first, why);
+        content_free(c);
+        return NULL;
+    }
+    seal(c);
+    return c;
+}
+
+/* ---- files ---- */
+
+static struct stamp stamp_of(const struct stat *st)
+{
+    return (struct stamp){st->st_mtim, st->st_size, st->st_ino};
+}
+
+static struct content *load(const char *path, struct stamp *stamp, char *error, size_t room)
+{
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0 || fstat(fd, &st) != 0) {
+        say(error, room, "%s: %s", path, strerror(errno));
+        if (fd >= 0)
+            close(fd);
+        return NULL;
+    }
+    *stamp = stamp_of(&st);
+    if (!S_ISREG(st.st_mode) || st.st_size > FILE_MOST) {
+        say(error, room, "%s: %s", path, S_ISREG(st.st_mode) ? "larger than 256 MiB" : "not a regular file");
+        close(fd);
+        return NULL;
+    }
+    size_t size = (size_t)st.st_size, got = 0;
+    char *text = must_alloc(size + 1);
+    while (got < size) {
+        ssize_t n = read(fd, text + got, size - got);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            say(error, room, "%s: %s", path, strerror(errno));
+            close(fd);
+            free(text);
+            return NULL;
+        }
+        if (n == 0)
+            break;
+        got += (size_t)n;
+    }
+    close(fd);
+    text[got] = 0;
+    return parse(text, got, path, error, room);
+}
+
+static struct table *table_make(struct content *content)
+{
+    struct table *t = must_alloc(sizeof *t);
+    pthread_rwlock_init(&t->lock, NULL);
+    t->content = content;
+    return t;
+}
+
+struct table *table_open(const char *path, char *error, size_t room)
+{
+    struct stamp stamp;
+    struct content *content = load(path, &stamp, error, room);
+    if (!content)
+        return NULL;
+    struct table *t = table_make(content);
+    t->path = must_alloc(strlen(path) + 1);
+    memcpy(t->path, path, strlen(path));
+    t->stamp = stamp;
+    return t;
+}
+
+struct table *table_of(const struct str *keys, const struct str *values, size_t n, char *error, size_t room)
+{
+    size_t size = 1;
+    for (size_t i = 0; i < n; i++)
+        size += keys[i].len + 1 + (values ? values[i].len + 1 : 0);
+    struct content *c = must_alloc(sizeof *c);
+    char *to = c->text = must_alloc(size);
+    for (size_t i = 0; i < n; i++) {
+        struct str key = {to, keys[i].len}, value = STR("OK");
+        if (keys[i].len)
+            memcpy(to, keys[i].at, keys[i].len);
+        to += keys[i].len + 1;
+        if (values) {
+            value = (struct str){to, values[i].len};
+            if (values[i].len)
+                memcpy(to, values[i].at, values[i].len);
+            to += values[i].len + 1;
+        }
+        const char *why = "an empty key";
+        if (!key.len || !add(c, key, value, &why)) {
+            say(error, room, "element %zu: %s", i + 1, why);
+            content_free(c);
+            return NULL;
+        }
+    }
+    seal(c);
+    return table_make(c);
+}
+
+void table_close(struct table *t)
+{
+    if (!t)
+        return;
+    pthread_rwlock_destroy(&t->lock);
+    content_free(t->content);
+    free(t->path);
+    free(t);
+}
+
+size_t table_count(struct table *t)
+{
+    pthread_rwlock_rdlock(&t->lock);
+    size_t n = t->content->nwords + t->content->nnets;
+    pthread_rwlock_unlock(&t->lock);
+    return n;
+}
+
+bool table_refresh(struct table *t)
+{
+    struct stat st;
+    if (!t->path || stat(t->path, &st) != 0)
+        return false; /* gone: most likely between two steps of a replacement; the old content stays */
+    struct stamp now = stamp_of(&st), stamp;
+    if (now.changed.tv_sec == t->stamp.changed.tv_sec && now.changed.tv_nsec == t->stamp.changed.tv_nsec &&
+        now.size == t->stamp.size && now.inode == t->stamp.inode)
+        return false;
+    char error[512];
+    struct content *fresh = load(t->path, &stamp, error, sizeof error);
+    t->stamp = fresh ? stamp : now; /* a broken file is complained of once, then looked at when it changes again */
+    if (!fresh) {
+        log_say(LOG_ERROR, "%s (the content read before stays in use)", error);
+        return false;
+    }
+    pthread_rwlock_wrlock(&t->lock);
+    struct content *old = t->content;
+    t->content = fresh;
+    pthread_rwlock_unlock(&t->lock);
+    content_free(old);
+    return true;
+}
+
+/* ---- lookups: called with the read lock held ---- */
+
+static bool answer(struct str value, struct str *found)
+{
+    static _Thread_local char answers[ANSWERS][ANSWER_MOST + 1];
+    static _Thread_local unsigned turn;
+    if (found) {
+        char *to = answers[turn++ % ANSWERS];
+        size_t len = min_size(value.len, ANSWER_MOST);
+        memcpy(to, value.at, len);
+        to[len] = 0;
+        *found = (struct str){to, len};
+    }
+    return true;
+}
+
+static bool has(const struct content *c, struct str key, struct str *found)
+{
+    for (size_t at = str_hash(key, c->seed) & c->word_mask; c->word_slots[at]; at = (at + 1) & c->word_mask) {
+        const struct word *w = &c->words[c->word_slots[at] - 1];
+        if (str_equal(w->key, key))
+            return answer(w->value, found);
+    }
+    return false;
+}
+
+/* ".b.example.org", ".example.org", ".org" of "a.b.example.org". */
+static bool has_parent(const struct content *c, struct str domain, struct str *found)
+{
+    for (size_t i = 1; i < domain.len; i++)
+        if (domain.at[i] == '.' && has(c, str_part(domain, i, domain.len), found))
+            return true;
+    return false;
+}
+
+static bool has_address(const struct content *c, struct str key, size_t at, struct str *found)
+{
+    struct str local = str_part(key, 0, at), domain = str_part(key, at + 1, key.len);
+    const char *plus = local.len ? memchr(local.at + 1, '+', local.len - 1) : NULL;
+    struct str short_local = plus ? str_part(local, 0, (size_t)(plus - local.at)) : STR_NONE;
+    char text[KEY_MOST + 8];
+    struct str plain = STR_NONE;
+    if (has(c, key, found))
+        return true;
+    if (plus) {
+        int n = snprintf(text, sizeof text, "%.*s@%.*s", STR_ARGS(short_local), STR_ARGS(domain));
+        plain = (struct str){text, (size_t)n};
+        if (has(c, plain, found))
+            return true;
+    }
+    if (has(c, str_part(key, at, key.len), found) || (domain.len && has(c, domain, found)) ||
+        has_parent(c, domain, found) || has(c, str_part(key, 0, at + 1), found))
+        return true;
+    return plus && has(c, str_part(plain, 0, short_local.len + 1), found);
+}
+
+bool table_match(struct table *t, struct str key, struct str *found)
+{
+    char text[KEY_MOST];
+    if (key.len > sizeof text)
+        return false;
+    for (size_t i = 0; i < key.len; i++)
+        text[i] = char_lower(key.at[i]);
+    struct str low = key.len ? (struct str){text, key.len} : STR("<>"); /* the null reverse-path, written as Postfix does */
+    pthread_rwlock_rdlock(&t->lock);
+    const struct content *c = t->content;
+    size_t at = low.len;
+    while (at > 0 && low.at[at - 1] != '@')
+        at--;
+    bool yes = at ? has_address(c, low, at - 1, found) : has(c, low, found) || has_parent(c, low, found);
+    if (!yes && c->all.at)
+        yes = answer(c->all, found);
+    pthread_rwlock_unlock(&t->lock);
+    return yes;
+}
+
+static bool net_has(const struct content *c, const struct cidr *net, struct str *found)
+{
+    for (size_t at = net_hash(c, net) & c->net_mask; c->net_slots[at]; at = (at + 1) & c->net_mask) {
+        const struct net *n = &c->nets[c->net_slots[at] - 1];
+        if (net_equal(&n->cidr, net))
+            return answer(n->value, found);
+    }
+    return false;
+}
+
+bool table_match_ip(struct table *t, struct str ip, struct str *found)
+{
+    struct cidr at;
+    if (!ip_parse(ip, &at))
+        return false;
+    pthread_rwlock_rdlock(&t->lock);
+    const struct content *c = t->content;
+    const uint8_t *used = at.v6 ? c->used6 : c->used4;
+    bool yes = false;
+    for (int bits = at.bits; bits >= 0 && !yes; bits--)
+        if (used[bits]) {
+            mask(&at, (unsigned)bits);
+            yes = net_has(c, &at, found);
+        }
+    if (!yes && c->all.at)
+        yes = answer(c->all, found);
+    pthread_rwlock_unlock(&t->lock);
+    return yes;
+}
