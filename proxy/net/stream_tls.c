@@ -1,0 +1,327 @@
+/* stream_tls.c - a channel's TLS end: records in, records out, OpenSSL in between on a BIO of our own.
+ *
+ * The BIO reads straight from the read in hand and writes into a pipe; there is no memory BIO, which would keep a
+ * record's worth of memory per idle session. Octets are decrypted into one shared block and encrypted only while there
+ * is room for records, so both directions keep their bounds. Each call of OpenSSL begins with an empty error queue: it
+ * is one per thread, and a stale entry of one peer would kill the next. */
+#include "net/inside.h"
+#include <pthread.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <openssl/x509.h>
+
+static BIO_METHOD *method;
+static pthread_once_t method_made = PTHREAD_ONCE_INIT;
+
+/* ---- the BIO */
+
+static int take_records(BIO *bio, char *to, int room)
+{
+    struct tls_end *e = BIO_get_data(bio);
+    BIO_clear_retry_flags(bio);
+    if (room <= 0)
+        return 0;
+    size_t n = min_size(e->in.octets, (size_t)room);
+    if (n) {
+        pipe_peek(&e->in, 0, to, n);
+        pipe_drop(&e->in, n);
+        return (int)n;
+    }
+    n = min_size(e->window.len, (size_t)room);
+    if (n) {
+        memcpy(to, e->window.at, n);
+        e->window = str_part(e->window, n, e->window.len);
+        return (int)n;
+    }
+    if (e->wire_ended)
+        return 0;
+    BIO_set_retry_read(bio);
+    return -1;
+}
+
+static int put_records(BIO *bio, const char *from, int n)
+{
+    struct tls_end *e = BIO_get_data(bio);
+    BIO_clear_retry_flags(bio);
+    pipe_copy(&e->out, from, (size_t)n);
+    return n;
+}
+
+static long control(BIO *bio, int what, long number, void *ptr)
+{
+    struct tls_end *e = BIO_get_data(bio);
+    switch (what) {
+    case BIO_CTRL_FLUSH: return 1;
+    case BIO_CTRL_EOF: return e->wire_ended && !e->in.octets && !e->window.len;
+    default: return 0;
+    }
+}
+
+static int create(BIO *bio)
+{
+    BIO_set_init(bio, 1);
+    return 1;
+}
+
+static void make_method(void)
+{
+    method = BIO_meth_new(BIO_TYPE_SOURCE_SINK | BIO_get_new_index(), "pipes");
+    must(method != NULL);
+    BIO_meth_set_read(method, take_records);
+    BIO_meth_set_write(method, put_records);
+    BIO_meth_set_ctrl(method, control);
+    BIO_meth_set_create(method, create);
+}
+
+/* ---- failing */
+
+static void fail(struct channel *c, const char *text)
+{
+    c->end->failed = true;
+    channel_die(c, "tls", str_of(text));
+    pipe_clear(&c->s.out);
+}
+
+static void fail_of_ssl(struct channel *c)
+{
+    SSL *ssl = c->end->ssl;
+    unsigned long code = ERR_peek_error();
+    long verdict = SSL_get_verify_result(ssl);
+    const char *reason = code ? ERR_reason_error_string(code) : NULL;
+    if (code && ERR_GET_REASON(code) == SSL_R_CERTIFICATE_VERIFY_FAILED && verdict != X509_V_OK)
+        reason = X509_verify_cert_error_string(verdict);
+    else if (!reason && c->end->wire_ended)
+        reason =
+            c->s.tls == STREAM_HANDSHAKE ? "the peer closed the connection during the handshake" : "the peer closed it";
+    fail(c, reason ? reason : "unknown error");
+    ERR_clear_error();
+    channel_send(c); /* the alert */
+}
+
+/* ---- the handshake */
+
+static bool begin(struct channel *c)
+{
+    struct tls_end *e = c->end;
+    if (!c->s.connected || !pipe_is_empty(&c->s.out) || c->in_flight)
+        return false;
+    ERR_clear_error();
+    e->waiting = false;
+    c->s.tls = STREAM_HANDSHAKE;
+    e->ssl = tls_new_ssl(e->tls, e->server, e->name);
+    if (!e->ssl) {
+        fail(c, "the name to verify is none");
+        return false;
+    }
+    pthread_once(&method_made, make_method);
+    BIO *bio = BIO_new(method);
+    must(bio != NULL);
+    BIO_set_data(bio, e);
+    SSL_set_bio(e->ssl, bio, bio);
+    return true;
+}
+
+static void shake(struct channel *c)
+{
+    struct tls_end *e = c->end;
+    size_t before = e->in.octets + e->window.len;
+    ERR_clear_error();
+    int r = SSL_do_handshake(e->ssl);
+    e->handshake += before - e->in.octets - e->window.len;
+    if (r == 1) {
+        c->s.tls = STREAM_TLS;
+        channel_wake(c);
+        return;
+    }
+    int why = SSL_get_error(e->ssl, r);
+    if (why != SSL_ERROR_WANT_READ && why != SSL_ERROR_WANT_WRITE)
+        fail_of_ssl(c);
+    else if (e->wire_ended)
+        fail_of_ssl(c);
+    else if (e->handshake > HANDSHAKE_MOST)
+        fail(c, "the handshake is too long");
+}
+
+/* ---- the octets */
+
+/* Reads records into the plain block. False: nothing more can come of what is here. */
+static bool decrypt_block(struct channel *c)
+{
+    struct tls_end *e = c->end;
+    struct block *b = loop_plain_block(c->loop);
+    size_t have = 0, n;
+    int r = 1;
+    while (have < b->size) {
+        ERR_clear_error();
+        r = SSL_read_ex(e->ssl, b->octets + have, b->size - have, &n);
+        if (r != 1)
+            break;
+        have += n;
+    }
+    int why = r == 1 ? SSL_ERROR_NONE : SSL_get_error(e->ssl, r);
+    if (have) {
+        loop_give_plain(c->loop, &c->s.in, have);
+        channel_wake(c);
+    }
+    if (why == SSL_ERROR_NONE)
+        return true;
+    if (why == SSL_ERROR_ZERO_RETURN) { /* close_notify, or the end of the wire */
+        c->s.ended = c->s.in.ended = true;
+        pipe_clear(&e->in);
+        e->window = STR_NONE;
+        channel_wake(c);
+    } else if (why != SSL_ERROR_WANT_READ && why != SSL_ERROR_WANT_WRITE) {
+        fail_of_ssl(c);
+    }
+    return false;
+}
+
+static void decrypt(struct channel *c)
+{
+    while (!c->s.dead && !c->s.ended && !pipe_is_full(&c->s.in))
+        if (!decrypt_block(c))
+            return;
+    if (c->s.ended) /* what comes behind close_notify is no octet of the stream */
+        c->end->window = STR_NONE;
+}
+
+/* Long spans become records where they lie; short ones are joined: a record per span would cost 22 octets and a cipher
+ * each. */
+static void encrypt(struct channel *c)
+{
+    struct tls_end *e = c->end;
+    struct pipe *out = &c->s.out;
+    while (!c->s.dead && out->octets && !pipe_is_full(&e->out)) {
+        char joined[RECORD_MOST];
+        size_t n = min_size(out->octets, RECORD_MOST), done;
+        const char *at = out->first->at;
+        if (out->first->len >= RECORD_MOST / 2) {
+            n = min_size(out->first->len, RECORD_MOST);
+        } else if (out->first->len < n) {
+            pipe_peek(out, 0, joined, n);
+            at = joined;
+        }
+        ERR_clear_error();
+        int r = SSL_write_ex(e->ssl, at, n, &done);
+        if (r != 1) {
+            int why = SSL_get_error(e->ssl, r);
+            if (why != SSL_ERROR_WANT_READ && why != SSL_ERROR_WANT_WRITE)
+                fail_of_ssl(c);
+            return;
+        }
+        pipe_drop(out, done);
+    }
+}
+
+void end_pump(struct channel *c)
+{
+    struct tls_end *e = c->end;
+    if (c->s.dead || e->failed || (c->leave != STAYS && c->s.tls != STREAM_TLS) || (e->waiting && !begin(c)))
+        return;
+    if (c->s.tls == STREAM_HANDSHAKE)
+        shake(c);
+    if (c->s.tls == STREAM_TLS) {
+        if (c->leave == STAYS)
+            decrypt(c);
+        if (!e->shut)
+            encrypt(c);
+    }
+    channel_send(c);
+}
+
+/* ---- its life */
+
+static void start(struct stream *s, struct tls *tls, bool server, struct str name)
+{
+    struct channel *c = channel_of(s);
+    must(!c->end && s->tls == STREAM_PLAIN);
+    must(pipe_is_empty(&s->in)); /* RFC 3207 4.2: nothing said in plain may be taken as said under TLS */
+    if (s->dead)
+        return;
+    struct tls_end *e = c->end = must_alloc(sizeof *e);
+    e->channel = c;
+    e->tls = tls_hold(tls);
+    e->server = server;
+    e->waiting = true;
+    e->wire_ended = c->wire_ended;
+    e->in.mark = e->out.mark = PIPE_MARK;
+    if (!server) {
+        if (name.len && name.at[name.len - 1] == '.')
+            name.len--;
+        e->name = must_alloc(name.len + 1);
+        if (name.len)
+            memcpy(e->name, name.at, name.len);
+    }
+    if (s->connected)
+        channel_progress(c);
+}
+
+void stream_tls_server(struct stream *s, struct tls *tls)
+{
+    start(s, tls, true, STR_NONE);
+}
+
+void stream_tls_client(struct stream *s, struct tls *tls, struct str server_name)
+{
+    start(s, tls, false, server_name);
+}
+
+void end_shut(struct channel *c)
+{
+    struct tls_end *e = c->end;
+    if (e->shut || e->failed || c->s.tls != STREAM_TLS)
+        return;
+    e->shut = true;
+    ERR_clear_error();
+    SSL_shutdown(e->ssl);
+    ERR_clear_error();
+}
+
+bool end_is_empty(const struct channel *c)
+{
+    const struct tls_end *e = c->end;
+    return !e || (!e->in.octets && !e->window.len && !(e->ssl && SSL_has_pending(e->ssl)));
+}
+
+void end_free(struct channel *c)
+{
+    struct tls_end *e = c->end;
+    if (!e)
+        return;
+    SSL_free(e->ssl);
+    tls_drop(e->tls);
+    pipe_clear(&e->in);
+    pipe_clear(&e->out);
+    free(e->name);
+    free(e);
+    c->end = NULL;
+}
+
+static bool is_verified(SSL *ssl)
+{
+    return SSL_get0_peer_certificate(ssl) && SSL_get_verify_result(ssl) == X509_V_OK;
+}
+
+bool stream_tls_facts(const struct stream *s, struct tls_facts *facts)
+{
+    struct channel *c = channel_of(s);
+    *facts = (struct tls_facts){.sni = STR(""), .alpn = STR("")};
+    if (s->tls != STREAM_TLS)
+        return false;
+    SSL *ssl = c->end->ssl;
+    const SSL_CIPHER *cipher = SSL_get_current_cipher(ssl);
+    const unsigned char *alpn = NULL;
+    unsigned len = 0;
+    facts->version = SSL_get_version(ssl);
+    facts->cipher = cipher ? SSL_CIPHER_get_name(cipher) : "";
+    facts->bits = cipher ? SSL_CIPHER_get_bits(cipher, NULL) : 0;
+    const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+    if (name)
+        facts->sni = str_of(name);
+    SSL_get0_alpn_selected(ssl, &alpn, &len);
+    if (len)
+        facts->alpn = (struct str){(const char *)alpn, len};
+    facts->verified = is_verified(ssl);
+    facts->resumed = SSL_session_reused(ssl) == 1;
+    return true;
+}
