@@ -136,6 +136,14 @@ static void clock_head(struct backend *b)
     b->deadline = b->sent ? loop_now(b->worker->loop) + backend_timeout(b, b->asked[b->first].what) : 0;
 }
 
+void backend_owe(struct backend *b, enum debt_what what, uint64_t serial)
+{
+    must(b->count < DEBTS && b->sent == b->count);
+    b->asked[(b->first + b->count++) % DEBTS] = (struct debt){.what = what, .serial = serial};
+    if (b->sent++ == 0)
+        clock_head(b);
+}
+
 /* A peer with PIPELINING gets all at once, another one command after the reply to the one before. */
 void backend_flush(struct backend *b)
 {

@@ -71,7 +71,9 @@ void backend_abort(struct backend **);
 /* Text of a command goes into backend_words, then backend_say records what is owed for it. */
 struct pipe *backend_words(struct backend *);
 void backend_say(struct backend *, enum debt_what, uint64_t serial, uint32_t rcpt);
-/* Its own steps up to READY; true when something moved. Call first in each turn. */
+/* What was written to the stream without words of ours (the end of mail data) is owed a reply too. */
+void backend_owe(struct backend *, enum debt_what, uint64_t serial);
+/* Its own steps up to READY; call it first in each turn. */
 void backend_turn(struct backend *);
 /* A complete reply to the head of what it owes. NONE: not yet. UNASKED: a reply although nothing is owed. BROKEN: see failure. */
 enum backend_took { TOOK_NONE, TOOK_REPLY, TOOK_UNASKED, TOOK_BROKEN };

@@ -32,9 +32,13 @@ struct flow {
     bool taken;              /* the client's end of mail data has been decoded */
     bool body_done;          /* the last chunk of the pass at hand has been through its filters */
     bool judged;             /* all message hooks of all passes are done */
+    bool judging;            /* the message hooks of the pass at hand are under way */
+    bool edits_body;         /* a filter of the pass at hand may emit */
     uint16_t pass, passes;
     struct pipe content;     /* decoded */
     struct pipe filtered;    /* behind the last body filter */
+    struct pipe outgoing;    /* rendered fields, or what is read back from the spool, on the way to the encoder */
+    bool pending_cr;         /* a filter emitted a CR: it goes out with its LF or not at all */
     struct pipe chunk;       /* in hand of a body hook */
     bool chunk_last, chunk_replaced, chunk_busy;
     uint64_t chunk_offset;
@@ -46,7 +50,6 @@ struct flow {
     struct spool *next_spool; /* the body as the pass at hand, or a message hook, leaves it */
     uint64_t octets;         /* of the body given to the first filter */
     struct str message_id;
-    uint32_t received;       /* Received fields met */
 };
 
 void flow_start(struct session *);
@@ -55,11 +58,12 @@ bool flow_turn(struct session *);
 /* Our end of mail data. The only place. */
 void flow_release(struct session *);
 void flow_free(struct flow *);
-uint64_t flow_hold_memory(const struct session *);
 /* After the client's end: runs message hooks and passes; true when judged. */
 bool flow_judge(struct session *);
 /* Sends the judged content; true when all is in the backend's out pipe (flow_release may be called). */
 bool flow_send(struct session *);
+/* A filter's octets for the chunk in hand, or (MESSAGE) for the whole body; line ends are mended. false: the pipe is full. */
+bool flow_emit(struct session *, struct str);
 /* Time to say DATA to the backend: envelope anew first if it must be. True: something was said. */
 void flow_open(struct session *);
 #endif

@@ -49,7 +49,9 @@ struct session {
     bool entered;                /* counted by the census */
     bool passed;                 /* PASS before MAIL: no filter sees this session any more */
     bool esmtp, said_hello;
-    bool refused_connect;
+    bool greeted;                /* the banner has been said */
+    bool drop_when_told;         /* a filter said DROP at RCPT: those before it are told first */
+    bool first_line;
 
     char id[16];
     struct str ip;               /* "" for unix */
@@ -64,7 +66,7 @@ struct session {
     uint64_t written_mark;       /* stream octets written when write_by was set */
     uint64_t rate_from, rate_octets; /* the window of the minimum rate */
     uint32_t errors, junk, messages;
-    struct str probe_text;
+    bool waits_for_probe;
 };
 
 void session_turn(struct session *);
@@ -83,6 +85,8 @@ enum next verb_check(struct session *);
 enum next verb_filtered(struct session *);
 enum next verb_backend(struct session *);
 bool verb_is_last(enum verb);
+enum next verb_bye(struct session *, enum close_why, enum reply_name);
+void session_hello(struct session *); /* the banner, or what a refusing hook says instead */
 /* content.c: CONTENT and VERDICT. */
 enum next content_turn(struct session *);
 enum next verdict_turn(struct session *);

@@ -51,8 +51,12 @@ struct transaction {
     bool discard, quarantined, passed;
     bool asked;             /* MAIL was said to the backend at hand */
     bool answered;          /* and it has answered something of it */
-    bool need_anew, anew_spent, envelope_changed;
-    bool data_joined;
+    bool need_anew;         /* the envelope at the backend is not (any more) the one we have: say it anew before DATA */
+    bool anew_spent;        /* once per transaction after a loss */
+    bool saying_again;      /* the next words are the envelope anew */
+    bool want_data;         /* DATA is to be said as soon as the envelope has been */
+    uint32_t discarded;     /* rcpts left out by filters: they count as accepted for the client */
+    uint32_t losses;
     bool left;              /* client left amid content */
     uint32_t again_owed;    /* debts of an envelope said anew */
     uint64_t end_at;        /* loop_now of the client's end of mail data; 0: not yet */
@@ -81,13 +85,14 @@ struct reply reply_keep(struct arena *, const struct reply *);
 
 /* envelope.c: the back. */
 void envelope_settle(struct session *);     /* takes backend replies, applies each, tells rcpts */
-void envelope_ask(struct session *, uint32_t rcpt); /* a rcpt has passed its filters: MAIL first if unsaid */
-void envelope_data(struct session *);       /* says DATA */
+void envelope_tell(struct session *);       /* the replies of rcpts that are final leave, in order */
+void envelope_ask(struct session *, uint32_t rcpt); /* a rcpt has passed its filters */
+void envelope_data(struct session *);       /* DATA is to be said */
 /* Says MAIL and every accepted rcpt again, in one write, on a clean connection to tx->route. */
 void envelope_anew(struct session *);
-void envelope_add(struct session *);        /* says RCPT for added ones only; the envelope at hand stands */
-bool envelope_is_pending(const struct transaction *); /* anew or additions needed before DATA */
+/* Before DATA: true while the envelope has to be said anew, or additions are still owed an answer. Starts what is needed. */
+bool envelope_is_pending(struct session *);
+bool envelope_is_empty(const struct transaction *); /* no rcpt is left that the backend should have */
 enum leave { LEAVE_CLEAN, LEAVE_ENVELOPE, LEAVE_CONTENT };
 void envelope_leave(struct session *, enum leave); /* the backend goes to the pool, is washed, or closed */
-uint64_t envelope_clock(const struct session *);
 #endif

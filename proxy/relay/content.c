@@ -1,0 +1,179 @@
+/* content.c - the front while mail data flows: CONTENT up to the client's strict end, VERDICT up to the reply to it.
+ *
+ * Promise 1 lives here: the client hears 250 only after the backend's 250, a client that has left gets no end of mail data
+ * said in its name, and after tx->end_by none is said at all (engine.md A7). */
+#include "relay/backend.h"
+#include "relay/session.h"
+
+enum { RATE_WINDOW = 30000 };
+
+void content_begin(struct session *s)
+{
+    uint64_t now = loop_now(s->worker->loop);
+    s->state = STATE_DATA;
+    s->step = STEP_CONTENT;
+    s->junk = 0;
+    s->tx->data_at = loop_micros(s->worker->loop);
+    s->client_by = now + s->listen->timeouts.data;
+    s->rate_from = now;
+    s->rate_octets = 0;
+    flow_start(s);
+}
+
+static enum next leave(struct session *s)
+{
+    s->tx->left = true;
+    if (s->tx->flow.data != DATA_ENDED)
+        transaction_reset(s, END_ABORTED);
+    return session_end(s, s->client->dead ? WHY_RESET : WHY_LEFT, NULL);
+}
+
+/* While we wait for the client, and only then, its clock runs: silence, and too few octets in a window (slowloris). */
+static bool client_is_slow(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    struct flow *f = &tx->flow;
+    uint64_t now = loop_now(s->worker->loop), octets = f->decoder.wire;
+    bool ours = !tx->sink && (pipe_is_full(&f->content) || s->run.call ||
+                              (s->backend && s->backend->stream && pipe_is_full(&s->backend->stream->out)));
+    if (ours) {
+        s->client_by = now + s->listen->timeouts.data;
+        s->rate_from = now;
+        s->rate_octets = octets;
+        return false;
+    }
+    if (now - s->rate_from >= RATE_WINDOW) {
+        if (octets - s->rate_octets < s->listen->limits.min_rate * (RATE_WINDOW / 1000)) {
+            struct reply r = reply_named(REPLY_TOO_SLOW);
+            transaction_reset(s, END_ABORTED);
+            session_end(s, WHY_TOO_SLOW, &r);
+            return true;
+        }
+        s->rate_from = now;
+        s->rate_octets = octets;
+    }
+    return false;
+}
+
+enum next content_turn(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    struct flow *f = &tx->flow;
+    uint64_t wire = f->decoder.wire;
+    for (int i = 0;; i++) {
+        bool moved = flow_turn(s);
+        if (s->state == STATE_CLOSING)
+            return NEXT_MORE;
+        flow_open(s);
+        if (f->taken) {
+            s->step = STEP_VERDICT;
+            return NEXT_MORE;
+        }
+        if (!moved)
+            break;
+        if (i == 16) { /* others want to run too */
+            task_wake(&s->task);
+            break;
+        }
+    }
+    if (f->decoder.wire != wire)
+        s->client_by = loop_now(s->worker->loop) + s->listen->timeouts.data;
+    if (s->client->dead || (s->client->ended && pipe_is_empty(&s->client->in)))
+        return leave(s);
+    uint64_t most = s->listen->limits.size;
+    if (most && tx->sink && f->decoder.wire > 2 * most + 65536) {
+        struct reply r = reply_print(&tx->arena, REPLY_TOO_BIG, "this server");
+        r.code = 421;
+        r.enhanced[0] = 4;
+        transaction_reset(s, END_REJECTED);
+        return session_end(s, WHY_OVERSIZE, &r);
+    }
+    if (client_is_slow(s))
+        return NEXT_MORE;
+    return NEXT_WAIT;
+}
+
+/* ---- verdict -------------------------------------------------------------------------------------------------------- */
+
+static enum next finish(struct session *s, enum transaction_end end, const struct reply *r)
+{
+    struct transaction *tx = s->tx;
+    struct reply said = reply_keep(&s->line, r);
+    if (tx->end == END_NONE)
+        tx->end = end;
+    tx->end_reply = reply_keep(&tx->arena, r);
+    bool gone = s->client->dead;
+    if (!gone)
+        session_reply(s, &said);
+    transaction_reset(s, end);
+    if (gone)
+        return session_end(s, WHY_RESET, NULL);
+    if (s->state == STATE_CLOSING)
+        return NEXT_MORE;
+    s->state = STATE_READY;
+    s->step = STEP_LINE;
+    return NEXT_MORE;
+}
+
+static enum transaction_end end_of(const struct reply *r)
+{
+    return reply_class(r) == 2 ? END_FORWARDED : reply_class(r) == 5 ? END_REJECTED : END_DEFERRED;
+}
+
+static enum next tell_discarded(struct session *s)
+{
+    struct reply r = reply_print(&s->line, REPLY_DISCARDED, "queued as discarded");
+    r.text = STR("Ok");
+    return finish(s, END_DISCARDED, &r);
+}
+
+static void set_clocks(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    if (tx->end_at)
+        return;
+    tx->end_at = loop_now(s->worker->loop);
+    tx->end_by = tx->end_at + s->listen->timeouts.end_by;
+    s->client_by = 0;
+}
+
+enum next verdict_turn(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    struct flow *f = &tx->flow;
+    set_clocks(s);
+    if (f->data == DATA_ENDED) {
+        if (!tx->end_reply.code)
+            return NEXT_WAIT;
+        tx->backend_micros = loop_micros(s->worker->loop) - tx->release_at;
+        return finish(s, tx->quarantined && reply_class(&tx->end_reply) == 2 ? END_QUARANTINED : end_of(&tx->end_reply),
+                      &tx->end_reply);
+    }
+    if (!tx->sink && loop_now(s->worker->loop) >= tx->end_by) {
+        struct reply r = reply_named(REPLY_BACKEND_SLOW);
+        chain_stop(s, CANCEL_TIMEOUT);
+        transaction_refuse(s, &r);
+    }
+    if (!tx->sink && s->client->dead)
+        return leave(s);
+    if (!tx->sink)
+        flow_judge(s);
+    if (s->state == STATE_CLOSING)
+        return NEXT_MORE;
+    flow_open(s);
+    if (!tx->sink && f->judged && f->data == DATA_OPEN && flow_send(s)) {
+        if (session_client_left(s))
+            return leave(s);
+        flow_release(s);
+        return NEXT_WAIT;
+    }
+    if (!tx->sink) {
+        if (f->data == DATA_OPEN)
+            flow_turn(s);
+        if (!tx->sink)
+            return NEXT_WAIT;
+    }
+    if (tx->discard)
+        return tell_discarded(s);
+    return finish(s, end_of(&tx->refusal), &tx->refusal);
+}

@@ -1,0 +1,503 @@
+/* envelope.c - the back: what the backend was told of the envelope, what it answered, and saying it anew (engine.md B).
+ *
+ * The rcpts are the queue: replies are applied to them in the order they are owed, and leave while they are final. Words are
+ * made only for a backend that is READY, so that they fit what it can do; until then rcpts wait as PASSED. */
+#include "relay/backend.h"
+#include "relay/session.h"
+
+enum { SIZE_HEADROOM = 1024 };
+
+static struct reply relayed(struct session *s, const struct reply *r, unsigned wanted)
+{
+    unsigned class = reply_class(r);
+    if (r->code == 421)
+        return reply_named(REPLY_BACKEND_CLOSING);
+    if (r->code == 503)
+        return reply_named(REPLY_BACKEND_NONSENSE); /* we kept the order: we and the peer have lost each other */
+    if (r->code == 530 || r->code == 538 || r->code == 535)
+        return reply_named(REPLY_BACKEND_MISCONFIGURED);
+    if (class != wanted && class != 4 && class != 5)
+        return reply_named(REPLY_BACKEND_NONSENSE);
+    struct reply said = reply_keep(&s->tx->arena, r);
+    reply_complete(&said);
+    return said;
+}
+
+/* Whether such an answer to what we said shows that we and the peer do not speak of the same thing any more. */
+static bool is_desync(const struct reply *r, unsigned wanted)
+{
+    unsigned class = reply_class(r);
+    return r->code == 503 || (class != wanted && class != 4 && class != 5);
+}
+
+bool envelope_is_empty(const struct transaction *tx)
+{
+    for (uint32_t i = 0; i < tx->nrcpts; i++)
+        if (tx->rcpts[i].fate == FATE_ACCEPTED && !tx->rcpts[i].discarded && !tx->rcpts[i].dropped)
+            return false;
+    for (const struct added *a = tx->added; a; a = a->next)
+        if (!a->dropped)
+            return false;
+    return true;
+}
+
+/* ---- words ---------------------------------------------------------------------------------------------------------- */
+
+static void say_mail(struct session *s, enum debt_what what)
+{
+    struct transaction *tx = s->tx;
+    struct backend *b = s->backend;
+    struct pipe *words = backend_words(b);
+    pipe_put(words, STR("MAIL FROM:"));
+    path_put(&tx->reverse_path, words);
+    params_put_mail(&tx->params, b->can, tx->params.size ? tx->params.size + SIZE_HEADROOM : 0, words);
+    pipe_put(words, STR("\r\n"));
+    backend_say(b, what, tx->serial, 0);
+    tx->asked = true;
+    tx->answered = false;
+}
+
+static void say_rcpt(struct session *s, enum debt_what what, const struct path *path, const struct params *params, uint32_t i)
+{
+    struct pipe *words = backend_words(s->backend);
+    pipe_put(words, STR("RCPT TO:"));
+    path_put(path, words);
+    params_put_rcpt(params, s->backend->can, words);
+    pipe_put(words, STR("\r\n"));
+    backend_say(s->backend, what, s->tx->serial, i);
+}
+
+static bool ring_has_room(const struct backend *b)
+{
+    return b->count < DEBTS - 2;
+}
+
+static void say_added(struct session *s)
+{
+    uint32_t i = 0;
+    for (struct added *a = s->tx->added; a; a = a->next, i++) {
+        if (a->said || a->dropped || !ring_has_room(s->backend))
+            continue;
+        say_rcpt(s, DEBT_RCPT_ADDED, &a->path, &a->params, i);
+        a->said = true;
+        s->tx->again_owed++;
+    }
+}
+
+/* The envelope that was accepted, in one write, on a connection that knows nothing of it. */
+static void say_again(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    tx->saying_again = false;
+    tx->again_owed = 1;
+    say_mail(s, DEBT_MAIL_AGAIN);
+    for (struct added *a = tx->added; a; a = a->next)
+        a->said = a->accepted = false;
+    for (uint32_t i = 0; i < tx->nrcpts; i++) {
+        struct rcpt *r = &tx->rcpts[i];
+        if (r->fate != FATE_ACCEPTED || r->discarded || r->dropped)
+            continue;
+        if (!ring_has_room(s->backend)) {
+            /* More than a ring of debts: the rest is refused as a whole, so that nobody is left out in silence. */
+            tx->failed = reply_named(REPLY_BACKEND_CHANGED);
+            return;
+        }
+        say_rcpt(s, DEBT_RCPT_AGAIN, &r->path, &r->params, i);
+        tx->again_owed++;
+    }
+    say_added(s);
+}
+
+/* Says all that is waiting to be said, if the backend is ready to hear it. */
+static void pump(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    struct backend *b = s->backend;
+    if (!tx || !b || b->step != BACKEND_READY)
+        return;
+    if (params_need_more(&tx->params, b->can)) {
+        backend_break(b, REPLY_BACKEND_CANNOT, "it lacks an extension that was offered to the client");
+        return;
+    }
+    if (tx->saying_again)
+        say_again(s);
+    for (uint32_t i = tx->told; i < tx->nrcpts; i++) {
+        struct rcpt *r = &tx->rcpts[i];
+        if (r->fate != FATE_PASSED)
+            continue;
+        if (!tx->asked)
+            say_mail(s, DEBT_MAIL);
+        if (!ring_has_room(b))
+            return;
+        say_rcpt(s, DEBT_RCPT, &r->path, &r->params, i);
+        r->fate = FATE_ASKED;
+    }
+    if (tx->want_data && tx->flow.data == DATA_UNSAID && !tx->again_owed) {
+        tx->want_data = false;
+        pipe_put(backend_words(b), STR("DATA\r\n"));
+        backend_say(b, DEBT_DATA, tx->serial, 0);
+        tx->flow.data = DATA_ASKED;
+        tx->data_reply = (struct reply){0};
+    }
+}
+
+/* ---- take, ask, leave ----------------------------------------------------------------------------------------------- */
+
+static void take_backend(struct session *s, bool fresh)
+{
+    struct transaction *tx = s->tx;
+    if (s->backend && s->backend->conf != tx->route)
+        backend_close(&s->backend);
+    if (!s->backend)
+        s->backend = pool_take(pool_of(s->worker, tx->route), s, fresh);
+    tx->backend_server = tx->route->address.text;
+}
+
+static void refuse_rcpt(struct session *s, struct rcpt *r, const struct reply *why)
+{
+    r->fate = FATE_REFUSED;
+    r->reply = reply_keep(&s->tx->arena, why);
+}
+
+void envelope_ask(struct session *s, uint32_t i)
+{
+    struct transaction *tx = s->tx;
+    struct rcpt *r = &tx->rcpts[i];
+    r->fate = FATE_PASSED;
+    s->state = STATE_RCPT;
+    if (tx->discard || r->discarded) {
+        r->fate = FATE_ACCEPTED;
+        r->discarded = true;
+        r->reply = reply_named(REPLY_RCPT_OK);
+        tx->discarded++;
+        return;
+    }
+    if (tx->mail_reply.code && reply_class(&tx->mail_reply) != 2)
+        refuse_rcpt(s, r, &tx->mail_reply);
+    else if (tx->failed.code)
+        refuse_rcpt(s, r, &tx->failed);
+    else if (tx->backend_failed.code)
+        refuse_rcpt(s, r, &tx->backend_failed);
+    if (r->fate == FATE_REFUSED)
+        return;
+    if (tx->need_anew && !tx->saying_again && !tx->again_owed)
+        envelope_anew(s);
+    take_backend(s, tx->losses > 0);
+    pump(s);
+}
+
+void envelope_anew(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    envelope_leave(s, LEAVE_ENVELOPE);
+    tx->asked = false;
+    tx->need_anew = false;
+    tx->saying_again = true;
+    take_backend(s, tx->losses > 0);
+    pump(s);
+}
+
+bool envelope_is_pending(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    if (tx->failed.code)
+        return false;
+    if (tx->need_anew) {
+        envelope_anew(s);
+        return true;
+    }
+    if (tx->saying_again || tx->again_owed)
+        return true;
+    bool additions = false;
+    for (const struct added *a = tx->added; a; a = a->next)
+        additions |= !a->said && !a->dropped;
+    if (!additions)
+        return false;
+    if (!s->backend || !tx->asked)
+        envelope_anew(s);
+    else if (s->backend->step == BACKEND_READY)
+        say_added(s);
+    return tx->again_owed || tx->saying_again;
+}
+
+void envelope_data(struct session *s)
+{
+    s->tx->want_data = true;
+    pump(s);
+}
+
+void envelope_leave(struct session *s, enum leave how)
+{
+    struct backend *b = s->backend;
+    struct transaction *tx = s->tx;
+    if (!b)
+        return;
+    if (b->step != BACKEND_READY || how == LEAVE_CONTENT) {
+        backend_abort(&s->backend);
+        return;
+    }
+    bool untouched = how == LEAVE_ENVELOPE && (!tx || !tx->asked);
+    if (!b->bound) {
+        pool_leave(&s->backend, how == LEAVE_CLEAN || untouched);
+        return;
+    }
+    if (b->closing || b->count >= DEBTS - 1) {
+        backend_abort(&s->backend);
+    } else if (how == LEAVE_ENVELOPE && !untouched) {
+        pipe_put(backend_words(b), STR("RSET\r\n"));
+        backend_say(b, DEBT_RSET, 0, 0);
+    }
+}
+
+/* ---- replies -------------------------------------------------------------------------------------------------------- */
+
+static void apply_mail(struct session *s, const struct reply *r)
+{
+    struct transaction *tx = s->tx;
+    tx->mail_reply = relayed(s, r, 2);
+    /* RFC 5321 4.5.3.1.10: 552 in reply to RCPT would be read as "too many recipients" (engine.md A10). */
+    if (tx->mail_reply.code == 552)
+        tx->mail_reply.code = 554;
+    if (is_desync(r, 2))
+        backend_break(s->backend, REPLY_BACKEND_NONSENSE, "unexpected reply to MAIL");
+    chain_reply(s, FILTER_MAIL, &tx->mail_reply, 0);
+}
+
+static void apply_rcpt(struct session *s, uint32_t i, const struct reply *r)
+{
+    struct transaction *tx = s->tx;
+    must(i < tx->nrcpts && tx->rcpts[i].fate == FATE_ASKED);
+    struct rcpt *rcpt = &tx->rcpts[i];
+    bool mail_refused = tx->mail_reply.code && reply_class(&tx->mail_reply) != 2;
+    rcpt->reply = mail_refused ? tx->mail_reply : relayed(s, r, 2);
+    rcpt->fate = reply_class(&rcpt->reply) == 2 ? FATE_ACCEPTED : FATE_REFUSED;
+    if (rcpt->fate == FATE_ACCEPTED)
+        tx->accepted++;
+    if (!mail_refused && is_desync(r, 2))
+        backend_break(s->backend, REPLY_BACKEND_NONSENSE, "unexpected reply to RCPT");
+    chain_reply(s, FILTER_RCPT, &rcpt->reply, i);
+}
+
+static void apply_again(struct session *s, const struct debt *d, const struct reply *r)
+{
+    struct transaction *tx = s->tx;
+    must(tx->again_owed > 0);
+    tx->again_owed--;
+    bool good = reply_class(r) == 2;
+    if (d->what == DEBT_RCPT_ADDED) {
+        struct added *a = tx->added;
+        for (uint32_t i = 0; i < d->rcpt; i++)
+            a = a->next;
+        a->accepted = good;
+        if (!good && !a->must) {
+            log_say(LOG_WARNING, "%s.%u: added recipient <%.*s> refused by the backend: %u %.*s", s->id, tx->number,
+                    STR_ARGS(a->path.address), r->code, STR_ARGS(r->text));
+            a->dropped = true;
+            return;
+        }
+    }
+    if (good || tx->failed.code)
+        return;
+    /* An accepted rcpt cannot be dropped in silence: the whole message gets this. A 5yz stays one only where it was said for
+     * what the client named (engine.md A12). */
+    bool for_client = tx->losses == 0 && d->what != DEBT_RCPT_ADDED && reply_class(r) == 5;
+    tx->failed = for_client ? relayed(s, r, 2) : reply_named(tx->losses ? REPLY_BACKEND_CHANGED : REPLY_BACKEND_NONSENSE);
+    log_say(LOG_WARNING, "%s.%u: the envelope said anew was refused: %u %.*s", s->id, tx->number, r->code,
+            STR_ARGS(r->text));
+}
+
+static void apply_data(struct session *s, const struct reply *r)
+{
+    struct transaction *tx = s->tx;
+    if (r->code == 354) {
+        tx->data_reply = reply_keep(&tx->arena, r);
+        tx->flow.data = DATA_OPEN;
+        encoder_start(&tx->flow.encoder);
+        s->backend->deadline = 0;
+        return;
+    }
+    tx->data_reply = relayed(s, r, 3);
+    if (reply_class(&tx->data_reply) < 4)
+        tx->data_reply = reply_named(REPLY_BACKEND_NONSENSE); /* a 3yz that is not 354 */
+    tx->flow.data = DATA_UNSAID;
+    if (is_desync(r, 3) || reply_class(r) == 3)
+        backend_break(s->backend, REPLY_BACKEND_NONSENSE, "unexpected reply to DATA");
+}
+
+static void apply_end(struct session *s, const struct reply *r)
+{
+    struct transaction *tx = s->tx;
+    unsigned class = reply_class(r);
+    tx->end_reply = relayed(s, r, 2);
+    if (r->code == 503)
+        tx->end_reply = reply_named(REPLY_BACKEND_NONSENSE);
+    if (class == 3 || r->code == 503)
+        tx->end = END_UNCERTAIN;
+    if (class == 3)
+        s->backend->closing = true;
+    chain_reply(s, FILTER_MESSAGE, &tx->end_reply, 0);
+}
+
+static void apply(struct session *s, const struct debt *d, const struct reply *r)
+{
+    struct transaction *tx = s->tx;
+    if (d->what == DEBT_RSET) {
+        if (reply_class(r) != 2)
+            backend_break(s->backend, REPLY_BACKEND_NONSENSE, "RSET was refused");
+        return;
+    }
+    if (!tx || d->serial != tx->serial)
+        return; /* of a transaction that is no more */
+    tx->answered = true;
+    switch (d->what) {
+    case DEBT_MAIL: apply_mail(s, r); break;
+    case DEBT_RCPT: apply_rcpt(s, d->rcpt, r); break;
+    case DEBT_MAIL_AGAIN:
+    case DEBT_RCPT_AGAIN:
+    case DEBT_RCPT_ADDED: apply_again(s, d, r); break;
+    case DEBT_DATA: apply_data(s, r); break;
+    case DEBT_END: apply_end(s, r); break;
+    }
+    if (r->code == 421 && s->backend)
+        backend_break(s->backend, REPLY_BACKEND_CLOSING, "it closes the service (421)");
+}
+
+/* A reply although nothing is owed. Amid content: a refusal is told at the end; anything else is nonsense (engine.md A21 h). */
+static void unasked(struct session *s, const struct reply *r)
+{
+    struct transaction *tx = s->tx;
+    unsigned class = reply_class(r);
+    if (tx && tx->flow.data == DATA_OPEN && !tx->sink && (class == 4 || class == 5)) {
+        struct reply said = relayed(s, r, 2);
+        transaction_refuse(s, &said);
+        return;
+    }
+    backend_break(s->backend, r->code == 421 ? REPLY_BACKEND_CLOSING : REPLY_BACKEND_NONSENSE, "it spoke unasked");
+}
+
+/* ---- loss ----------------------------------------------------------------------------------------------------------- */
+
+/* What ASKED rcpts and, when nothing can be said any more, PASSED ones hear. */
+static void refuse_waiting(struct session *s, const struct reply *why)
+{
+    struct transaction *tx = s->tx;
+    for (uint32_t i = tx->told; i < tx->nrcpts; i++)
+        if (tx->rcpts[i].fate == FATE_ASKED || tx->rcpts[i].fate == FATE_PASSED)
+            refuse_rcpt(s, &tx->rcpts[i], why);
+}
+
+/* The same words again on a fresh connection, for the one that was lost had been idle and had not answered a word. */
+static void repeat(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    tx->anew_spent = true;
+    for (uint32_t i = tx->told; i < tx->nrcpts; i++)
+        if (tx->rcpts[i].fate == FATE_ASKED)
+            tx->rcpts[i].fate = FATE_PASSED;
+    tx->asked = false;
+    if (tx->flow.data == DATA_ASKED) {
+        tx->flow.data = DATA_UNSAID;
+        tx->want_data = true;
+    }
+    s->backend = pool_take(pool_of(s->worker, tx->route), s, true);
+}
+
+static void lost_before_data(struct session *s, struct reply why, bool was_ready)
+{
+    struct transaction *tx = s->tx;
+    refuse_waiting(s, &why);
+    if (tx->saying_again || tx->again_owed || !was_ready)
+        tx->backend_failed = why;
+    if (tx->saying_again || tx->again_owed)
+        tx->failed = why;
+    tx->saying_again = false;
+    tx->again_owed = 0;
+    tx->asked = false;
+    bool waiting_for_data = tx->flow.data == DATA_ASKED || tx->want_data;
+    tx->flow.data = DATA_UNSAID;
+    tx->want_data = false;
+    if (was_ready && tx->losses > 1)
+        tx->backend_failed = why;
+    if (tx->accepted && !tx->failed.code) {
+        if (tx->anew_spent)
+            tx->failed = why;
+        else
+            tx->need_anew = tx->anew_spent = true;
+    }
+    if (waiting_for_data && s->step == STEP_BACKEND)
+        tx->data_reply = why;
+}
+
+static void lost(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    struct backend *b = s->backend;
+    struct reply why = b->failure;
+    bool was_ready = b->was_ready, silent = b->pooled && tx && !tx->answered && !b->slow;
+    backend_abort(&s->backend);
+    if (!tx)
+        return;
+    tx->losses++;
+    if (tx->flow.data == DATA_ENDED) {
+        if (!tx->end_reply.code) {
+            tx->end_reply = reply_named(why.code && reply_class(&why) == 4 && why.enhanced[1] == 3 ? REPLY_BACKEND_NONSENSE
+                                                                                                  : REPLY_BACKEND_LOST);
+            tx->end = END_UNCERTAIN;
+        }
+        return;
+    }
+    if (tx->flow.data == DATA_OPEN) {
+        bool content_said = tx->flow.encoder.octets > 0;
+        if (!content_said && !tx->anew_spent && !tx->sink) {
+            tx->anew_spent = tx->need_anew = true;
+            tx->asked = false;
+            tx->flow.data = DATA_UNSAID;
+            tx->flow.sender = (struct headers_sender){0};
+        } else {
+            tx->flow.data = DATA_UNSAID;
+            transaction_refuse(s, &why);
+        }
+        return;
+    }
+    if (silent && !tx->anew_spent && !tx->saying_again && !tx->again_owed && !tx->accepted)
+        repeat(s);
+    else
+        lost_before_data(s, why, was_ready);
+}
+
+/* ---- settle --------------------------------------------------------------------------------------------------------- */
+
+void envelope_tell(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    while (tx->told < tx->nrcpts && tx->rcpts[tx->told].reply.code && s->state != STATE_CLOSING) {
+        struct reply *r = &tx->rcpts[tx->told++].reply;
+        if (reply_class(r) == 5)
+            s->errors++;
+        session_reply(s, r);
+    }
+}
+
+void envelope_settle(struct session *s)
+{
+    struct debt debt;
+    struct reply reply;
+    for (int rounds = 0; s->backend && rounds < 3; rounds++) {
+        backend_turn(s->backend);
+        pump(s);
+        struct arena *arena = s->tx ? &s->tx->arena : &s->line;
+        enum backend_took took;
+        while (s->backend && (took = backend_reply(s->backend, arena, &debt, &reply)) != TOOK_NONE && took != TOOK_BROKEN) {
+            if (took == TOOK_UNASKED)
+                unasked(s, &reply);
+            else
+                apply(s, &debt, &reply);
+        }
+        pump(s);
+        if (!s->backend || s->backend->step != BACKEND_BROKEN)
+            break;
+        lost(s);
+    }
+    if (s->tx)
+        envelope_tell(s);
+}

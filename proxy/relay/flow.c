@@ -1,0 +1,576 @@
+/* flow.c - the stages of content, run tail to head: first make room, then fill (DESIGN 8; engine.md A2, A13 to A15).
+ *
+ * Owns the pipes between decoder and encoder. Our end of mail data is said in flow_release and nowhere else. A pass is a run
+ * of the whole content through the filters behind a late editor: pass 0 takes what the client sends, a later one what the
+ * spool holds. */
+#include "relay/flow.h"
+#include "relay/backend.h"
+#include "relay/session.h"
+#include <time.h>
+
+enum { CHUNK_LEAST = 4096, CHUNK_GATHER = 16384, TURN_BLOCKS = 16, TURN_OCTETS = TURN_BLOCKS * BLOCK_READ };
+
+static const struct chain *chain_of(const struct session *s)
+{
+    return s->listen->chain;
+}
+
+static uint16_t pass_first(const struct session *s)
+{
+    uint16_t pass = s->tx->flow.pass;
+    return pass ? chain_pass_end(chain_of(s), (uint16_t)(pass - 1)) : 0;
+}
+
+static uint16_t pass_end(const struct session *s)
+{
+    return chain_pass_end(chain_of(s), s->tx->flow.pass);
+}
+
+static bool hooks_body(const struct filter *f)
+{
+    return f->stages & (1u << FILTER_BODY);
+}
+
+static bool rewrites(const struct filter *f)
+{
+    return hooks_body(f) && (f->flags & FILTER_EDITS_BODY) && !f->observe;
+}
+
+/* Cuts the filters of the pass behind each rewriter; without body hooks there are no segments and content moves as it is. */
+static void build_segments(struct session *s)
+{
+    struct flow *f = &s->tx->flow;
+    const struct chain *chain = chain_of(s);
+    uint16_t first = pass_first(s), end = pass_end(s), rewriters = 0;
+    bool hooked = false;
+    for (uint16_t i = first; i < end; i++) {
+        hooked |= hooks_body(chain->filters[i]);
+        rewriters += rewrites(chain->filters[i]);
+    }
+    f->nsegments = 0;
+    f->edits_body = rewriters > 0;
+    if (!hooked)
+        return;
+    f->segments = arena_alloc(&s->tx->arena, (rewriters + 1u) * sizeof *f->segments);
+    f->between = arena_alloc(&s->tx->arena, (rewriters + 1u) * sizeof *f->between);
+    struct pipe *in = &f->content;
+    uint16_t from = first;
+    for (uint16_t i = first; i < end; i++) {
+        bool cut = rewrites(chain->filters[i]);
+        if (!cut && i + 1 < end)
+            continue;
+        struct segment *seg = &f->segments[f->nsegments++];
+        struct pipe *out = i + 1 == end ? &f->filtered : &f->between[f->nsegments - 1];
+        out->mark = out == &f->filtered ? out->mark : PIPE_MARK;
+        *seg = (struct segment){.first = from, .end = (uint16_t)(i + 1), .in = in, .out = out};
+        in = out;
+        from = (uint16_t)(i + 1);
+    }
+}
+
+void flow_start(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    struct flow *f = &tx->flow;
+    decoder_start(&f->decoder, s->listen->bare);
+    if (f->data != DATA_OPEN)
+        encoder_start(&f->encoder);
+    f->content.mark = f->outgoing.mark = PIPE_MARK;
+    f->filtered.mark = tx->say == SAY_AT_BOUND ? max_size(s->listen->limits.hold_memory, PIPE_MARK) : PIPE_MARK;
+    f->passes = chain_passes(chain_of(s));
+    if (tx->say == SAY_AT_VERDICT)
+        f->spool = spool_open(s->listen->limits.hold_memory);
+    build_segments(s);
+}
+
+void flow_free(struct flow *f)
+{
+    pipe_clear(&f->content);
+    pipe_clear(&f->filtered);
+    pipe_clear(&f->chunk);
+    pipe_clear(&f->outgoing);
+    for (uint16_t i = 0; f->between && i < f->nsegments; i++)
+        pipe_clear(&f->between[i]);
+    spool_close(&f->spool);
+    spool_close(&f->next_spool);
+}
+
+static void refuse(struct session *s, enum reply_name name)
+{
+    struct reply r = reply_named(name);
+    transaction_refuse(s, &r);
+}
+
+/* ---- decoder and head ------------------------------------------------------------------------------------------------ */
+
+static bool decode(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    struct flow *f = &tx->flow;
+    if (f->taken || f->pass)
+        return false;
+    bool moved = decoder_step(&f->decoder, &s->client->in, tx->sink ? NULL : &f->content, TURN_OCTETS);
+    uint64_t most = s->listen->limits.size;
+    if (f->decoder.saw_bare && s->listen->bare == BARE_REJECT && !tx->sink)
+        refuse(s, REPLY_BARE_LF);
+    if (most && f->decoder.octets > most && !tx->sink) {
+        struct reply r = reply_print(&tx->arena, REPLY_TOO_BIG, arena_print(&tx->arena, "%llu", (unsigned long long)most).at);
+        transaction_refuse(s, &r);
+    }
+    if (f->decoder.ended) {
+        f->taken = f->content.ended = true;
+        tx->data_done = loop_micros(s->worker->loop);
+    }
+    return moved;
+}
+
+/* What the head tells the log and the loop check: before any filter may change it. */
+static void look_at_head(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    const struct field *id = headers_next(&tx->headers, NULL, STR("Message-ID"));
+    if (id)
+        tx->flow.message_id = str_trim(header_unfold(id->value, &tx->arena));
+    uint32_t hops = 0;
+    for (const struct field *f = NULL; (f = headers_next(&tx->headers, f, STR("Received")));)
+        hops++;
+    if (s->listen->limits.hops && hops > s->listen->limits.hops)
+        refuse(s, REPLY_HOPS);
+}
+
+static void add_received(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    char date[64];
+    time_t now = (time_t)(loop_wall(s->worker->loop) / 1000000);
+    struct tm tm;
+    gmtime_r(&now, &tm);
+    strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S +0000", &tm);
+    bool v6 = s->ip.len && memchr(s->ip.at, ':', s->ip.len);
+    struct str value = arena_print(&tx->arena, "from %s ([%s%.*s])\r\n\tby %.*s (Sluice) with %s%s id %s.%u;\r\n\t%s",
+                                   s->helo[0] ? s->helo : "unknown", v6 ? "IPv6:" : "", STR_ARGS(s->ip),
+                                   STR_ARGS(s->listen->hostname),
+                                   tx->params.smtputf8 ? "UTF8SMTP" : s->esmtp ? "ESMTP" : "SMTP",
+                                   s->client->tls == STREAM_TLS ? "S" : "", s->id, tx->number, date);
+    bool changed = tx->headers.changed;
+    struct field *field = headers_add(&tx->headers, NULL, true, STR("Received"), value);
+    if (field) {
+        field->hidden = true;
+        tx->headers.count--;
+    }
+    tx->headers.changed = changed;
+}
+
+static bool take_head(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    struct flow *f = &tx->flow;
+    size_t before = f->content.octets;
+    switch (headers_step(&tx->headers, &f->content, s->listen->limits.header_size)) {
+    case HEADERS_TOO_BIG: refuse(s, REPLY_HEADER_TOO_BIG); return true;
+    case HEADERS_MORE: return f->content.octets != before;
+    case HEADERS_DONE: break;
+    }
+    look_at_head(s);
+    if (s->listen->received)
+        add_received(s);
+    f->head = HEAD_HOOK;
+    chain_start(s, FILTER_HEADERS, 0, pass_end(s));
+    return true;
+}
+
+/* ---- verdicts ------------------------------------------------------------------------------------------------------- */
+
+static void judge_content(struct session *s)
+{
+    static const char *const stages[] = {"connect", "tls", "helo", "auth", "mail", "rcpt", "data", "headers", "body", "part",
+                                         "message"};
+    struct transaction *tx = s->tx;
+    struct verdict *v = &s->run.verdict;
+    if (v->kind == VERDICT_CONTINUE)
+        return;
+    if (v->by) {
+        tx->verdict_by = v->by->name;
+        tx->verdict_stage = str_of(stages[s->run.stage]);
+        tx->verdict_why = v->why;
+    }
+    switch (v->kind) {
+    case VERDICT_REJECT:
+    case VERDICT_DEFER: transaction_refuse(s, &v->reply); break;
+    case VERDICT_DISCARD:
+        tx->discard = tx->sink = true;
+        envelope_leave(s, tx->flow.data >= DATA_ASKED ? LEAVE_CONTENT : LEAVE_ENVELOPE);
+        tx->flow.data = DATA_UNSAID;
+        break;
+    case VERDICT_QUARANTINE:
+        if (tx->flow.data != DATA_UNSAID) { /* half of it is elsewhere: undeclared and late (engine.md A16) */
+            refuse(s, REPLY_FILTER_FAILED);
+            break;
+        }
+        tx->quarantined = true;
+        if (tx->route != chain_of(s)->quarantine) {
+            tx->route = chain_of(s)->quarantine;
+            tx->need_anew = true;
+        }
+        break;
+    case VERDICT_DROP:
+        transaction_refuse(s, &v->reply);
+        session_end(s, WHY_FILTER, &v->reply);
+        break;
+    default: never("a verdict that content does not know");
+    }
+}
+
+/* ---- body through the chain ------------------------------------------------------------------------------------------ */
+
+static void take_chunk(struct flow *f, struct segment *seg)
+{
+    struct pipe *in = seg->in;
+    size_t n = 0;
+    if (in->first && in->first->len >= CHUNK_LEAST) {
+        n = min_size(in->first->len, BLOCK_READ);
+        pipe_move(in, &f->chunk, n);
+    } else if (in->octets) {
+        n = min_size(in->octets, CHUNK_GATHER);
+        struct block *b = block_take(n);
+        pipe_peek(in, 0, b->octets, n);
+        b->used = (uint32_t)n;
+        pipe_view(&f->chunk, b, b->octets, n);
+        block_drop(b);
+        pipe_drop(in, n);
+    }
+    f->chunk_last = in->ended && pipe_is_empty(in);
+    f->chunk_octets = n ? (struct str){f->chunk.first->at, f->chunk.first->len} : STR("");
+    must(f->chunk_octets.len == n);
+    f->chunk_replaced = false;
+}
+
+static void finish_chunk(struct session *s)
+{
+    struct flow *f = &s->tx->flow;
+    struct segment *seg = &f->segments[f->at_segment];
+    f->chunk_busy = false;
+    judge_content(s);
+    if (s->state == STATE_CLOSING || s->tx->sink) {
+        pipe_clear(&f->chunk);
+        return;
+    }
+    if (f->chunk_replaced) {
+        pipe_clear(&f->chunk);
+    } else {
+        if (f->pending_cr && f->chunk_octets.len && f->chunk_octets.at[0] == '\n')
+            pipe_put(seg->out, STR("\r"));
+        if (f->chunk_octets.len)
+            f->pending_cr = false;
+        pipe_move(&f->chunk, seg->out, f->chunk.octets);
+    }
+    if (f->at_segment == 0)
+        f->chunk_offset += f->chunk_octets.len;
+    if (f->chunk_last) {
+        seg->finished = seg->out->ended = true;
+        f->pending_cr = false;
+        f->body_done = f->at_segment + 1 == f->nsegments;
+    }
+}
+
+static bool filter_body(struct session *s)
+{
+    struct flow *f = &s->tx->flow;
+    if (f->chunk_busy) {
+        if (!chain_turn(s))
+            return false;
+        finish_chunk(s);
+        return true;
+    }
+    for (int j = f->nsegments - 1; j >= 0; j--) {
+        struct segment *seg = &f->segments[j];
+        if (seg->finished || pipe_is_full(seg->out) || (seg->in->octets < CHUNK_LEAST && !seg->in->ended))
+            continue;
+        take_chunk(f, seg);
+        f->at_segment = (uint16_t)j;
+        f->chunk_busy = true;
+        chain_start(s, FILTER_BODY, seg->first, seg->end);
+        if (chain_turn(s))
+            finish_chunk(s);
+        return true;
+    }
+    return false;
+}
+
+static bool pass_body(struct flow *f)
+{
+    size_t n = 0;
+    while (!pipe_is_empty(&f->content) && !pipe_is_full(&f->filtered)) {
+        size_t part = f->content.first->len;
+        pipe_move(&f->content, &f->filtered, part);
+        n += part;
+    }
+    if (f->content.ended && pipe_is_empty(&f->content)) {
+        f->filtered.ended = f->body_done = true;
+        return true;
+    }
+    return n > 0;
+}
+
+bool flow_emit(struct session *s, struct str octets)
+{
+    struct flow *f = &s->tx->flow;
+    struct pipe *out;
+    if (f->judging) {
+        if (!f->next_spool)
+            f->next_spool = spool_open(s->listen->limits.hold_memory);
+        out = &f->chunk;
+    } else {
+        f->chunk_replaced = true;
+        out = f->segments[f->at_segment].out;
+    }
+    /* Line ends are mended here, so that nothing a filter says can be taken for the end of mail data (promise 3). */
+    for (size_t at = 0; at < octets.len;) {
+        size_t run = at;
+        while (run < octets.len && octets.at[run] != '\r' && octets.at[run] != '\n')
+            run++;
+        if (run > at) {
+            f->pending_cr = false;
+            pipe_copy(out, octets.at + at, run - at);
+        }
+        if (run < octets.len && octets.at[run] == '\n')
+            pipe_copy(out, "\r\n", 2);
+        f->pending_cr = run < octets.len && octets.at[run] == '\r';
+        at = run + 1;
+    }
+    if (!f->judging)
+        return !pipe_is_full(out);
+    spool_put(f->next_spool, out);
+    return true;
+}
+
+/* ---- tail: spool, encoder -------------------------------------------------------------------------------------------- */
+
+static bool hold(struct session *s)
+{
+    struct flow *f = &s->tx->flow;
+    if (s->tx->say != SAY_AT_VERDICT || pipe_is_empty(&f->filtered))
+        return false;
+    if (f->pass && !f->edits_body) {
+        pipe_clear(&f->filtered);
+        return true;
+    }
+    if (!spool_put(f->pass ? f->next_spool : f->spool, &f->filtered)) {
+        log_rare(LOG_ERROR, "spool", "held content cannot be written: the folder for temporary files is full or absent");
+        refuse(s, REPLY_MEMORY);
+    }
+    return true;
+}
+
+static bool encode(struct session *s, struct pipe *from)
+{
+    struct flow *f = &s->tx->flow;
+    bool moved = encoder_step(&f->encoder, from, &s->backend->stream->out, TURN_OCTETS);
+    if (f->encoder.bad) {
+        log_say(LOG_ERROR, "%s.%u: content with a bare CR or LF reached the encoder", s->id, s->tx->number);
+        refuse(s, REPLY_FILTER_FAILED);
+    }
+    return moved;
+}
+
+/* Fields first, at most a block a step, then the body from the chain or, judged, from the spool. */
+static bool deliver(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    struct flow *f = &tx->flow;
+    if (f->data != DATA_OPEN || tx->sink || f->head != HEAD_DONE || !s->backend || !s->backend->stream)
+        return false;
+    if (pipe_is_full(&s->backend->stream->out))
+        return false;
+    bool moved = false;
+    if (!f->sender.done) {
+        if (!f->sender.begun) {
+            /* Field edits of a headers hook are known now; later ones only where the content was held (AT_VERDICT). */
+            must(tx->say != SAY_AT_VERDICT || f->judged);
+        }
+        headers_send(&tx->headers, &f->sender, &f->outgoing);
+        moved = true;
+    }
+    if (!pipe_is_empty(&f->outgoing))
+        moved |= encode(s, &f->outgoing);
+    if (tx->sink || !f->sender.done || !pipe_is_empty(&f->outgoing))
+        return moved;
+    if (tx->say == SAY_AT_VERDICT) {
+        size_t before = f->outgoing.octets;
+        spool_take(f->spool, &f->outgoing);
+        moved |= f->outgoing.octets != before;
+        if (spool_failed(f->spool))
+            refuse(s, REPLY_MEMORY);
+        else if (!pipe_is_empty(&f->outgoing))
+            moved |= encode(s, &f->outgoing);
+    } else if (!pipe_is_empty(&f->filtered)) {
+        moved |= encode(s, &f->filtered);
+    }
+    return moved;
+}
+
+/* ---- one turn ------------------------------------------------------------------------------------------------------- */
+
+static bool feed(struct flow *f)
+{
+    if (!f->pass || f->content.ended || pipe_is_full(&f->content))
+        return false;
+    if (spool_take(f->spool, &f->content))
+        f->content.ended = true;
+    return true;
+}
+
+static bool head_and_body(struct session *s)
+{
+    struct flow *f = &s->tx->flow;
+    switch (f->head) {
+    case HEAD_TAKE: return take_head(s);
+    case HEAD_HOOK:
+        if (!chain_turn(s))
+            return false;
+        judge_content(s);
+        f->head = HEAD_DONE;
+        return true;
+    case HEAD_DONE: break;
+    }
+    if (f->body_done)
+        return false;
+    return f->nsegments ? filter_body(s) : pass_body(f);
+}
+
+bool flow_turn(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    bool moved = false;
+    if (!tx->sink)
+        moved |= deliver(s);
+    if (!tx->sink)
+        moved |= hold(s);
+    if (!tx->sink)
+        moved |= head_and_body(s);
+    if (s->state == STATE_CLOSING)
+        return false;
+    if (!tx->sink && !tx->flow.body_done)
+        moved |= feed(&tx->flow);
+    moved |= decode(s);
+    return moved;
+}
+
+/* ---- after the client's end ------------------------------------------------------------------------------------------ */
+
+static void begin_pass(struct session *s)
+{
+    struct flow *f = &s->tx->flow;
+    pipe_clear(&f->content);
+    pipe_clear(&f->filtered);
+    f->content.ended = f->filtered.ended = f->body_done = false;
+    f->chunk_offset = 0;
+    spool_rewind(f->spool);
+    build_segments(s);
+    if (f->edits_body)
+        f->next_spool = spool_open(s->listen->limits.hold_memory);
+    f->head = HEAD_HOOK;
+    chain_start(s, FILTER_HEADERS, pass_first(s), pass_end(s));
+}
+
+static void swap_spools(struct flow *f)
+{
+    if (!f->next_spool)
+        return;
+    spool_close(&f->spool);
+    f->spool = f->next_spool;
+    f->next_spool = NULL;
+}
+
+bool flow_judge(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    struct flow *f = &tx->flow;
+    while (!f->judged && !tx->sink && s->state != STATE_CLOSING) {
+        if (!f->judging) {
+            while (flow_turn(s) && !tx->sink && s->state != STATE_CLOSING)
+                ;
+            if (!f->body_done || tx->sink)
+                return false;
+            if (tx->say == SAY_AT_VERDICT) {
+                must(pipe_is_empty(&f->filtered));
+                if (f->pass)
+                    swap_spools(f);
+            }
+            f->judging = true;
+            chain_start(s, FILTER_MESSAGE, pass_first(s), pass_end(s));
+        }
+        if (!chain_turn(s))
+            return false;
+        judge_content(s);
+        if (tx->sink || s->state == STATE_CLOSING)
+            return false;
+        swap_spools(f);
+        f->judging = false;
+        if (f->spool && spool_failed(f->spool))
+            refuse(s, REPLY_MEMORY);
+        else if (++f->pass < f->passes)
+            begin_pass(s);
+        else
+            f->judged = true;
+    }
+    if (f->judged && f->spool)
+        spool_rewind(f->spool);
+    return f->judged;
+}
+
+void flow_open(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    struct flow *f = &tx->flow;
+    if (f->data != DATA_UNSAID || tx->sink || tx->want_data || f->head != HEAD_DONE)
+        return;
+    bool time = f->judged || tx->say <= SAY_AFTER_HEADERS || (tx->say == SAY_AT_BOUND && pipe_is_full(&f->filtered));
+    if (!time)
+        return;
+    if (envelope_is_empty(tx)) {
+        tx->discard = tx->sink = true;
+        tx->verdict_why = STR("no recipient is left");
+        envelope_leave(s, LEAVE_ENVELOPE);
+        return;
+    }
+    if (tx->failed.code) {
+        transaction_refuse(s, &tx->failed);
+    } else if (tx->data_reply.code >= 400) {
+        transaction_refuse(s, &tx->data_reply);
+    } else if (!envelope_is_pending(s)) {
+        if (tx->failed.code)
+            transaction_refuse(s, &tx->failed);
+        else if (!s->backend)
+            refuse(s, REPLY_BACKEND_LOST);
+        else
+            envelope_data(s);
+    }
+}
+
+bool flow_send(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    struct flow *f = &tx->flow;
+    must(f->judged);
+    while (deliver(s))
+        ;
+    if (tx->sink || f->data != DATA_OPEN || !f->sender.done || !pipe_is_empty(&f->outgoing))
+        return false;
+    return tx->say == SAY_AT_VERDICT ? spool_take(f->spool, &f->outgoing) && pipe_is_empty(&f->outgoing)
+                                     : f->filtered.ended && pipe_is_empty(&f->filtered);
+}
+
+void flow_release(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    struct flow *f = &tx->flow;
+    must(f->data == DATA_OPEN && f->taken && f->judged && !tx->sink && !f->encoder.bad);
+    must(!envelope_is_empty(tx));
+    encoder_end(&f->encoder, &s->backend->stream->out);
+    f->data = DATA_ENDED;
+    tx->release_at = loop_micros(s->worker->loop);
+    backend_owe(s->backend, DEBT_END, tx->serial);
+    uint64_t most = tx->end_at + s->listen->timeouts.end;
+    s->backend->deadline = most;
+}

@@ -1,0 +1,7 @@
+/* journal.h - one line per transaction, one per session without any: what a postmaster greps for. */
+#ifndef RELAY_JOURNAL_H
+#define RELAY_JOURNAL_H
+struct session;
+void journal_transaction(struct session *);
+void journal_session(struct session *);
+#endif

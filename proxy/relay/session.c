@@ -1,0 +1,389 @@
+/* session.c - one client, from accept to close: the turn, the steps that are not a verb's, the clock (DESIGN 7).
+ *
+ * session_turn is called by the ready list only. It settles the back, runs the front until it waits, flushes each side once
+ * and sets one alarm. A session is freed in the turn that ends it. */
+#include "relay/session.h"
+#include "relay/backend.h"
+#include "relay/host.h"
+#include "relay/journal.h"
+
+const char *close_phrase(enum close_why why)
+{
+    static const char *const phrases[] = {
+#define CLOSE(name, phrase) phrase,
+#include "relay/closes.def"
+#undef CLOSE
+    };
+    return phrases[why];
+}
+
+bool session_settled(const struct session *s)
+{
+    return !s->tx || transaction_is_settled(s->tx);
+}
+
+bool session_client_left(const struct session *s)
+{
+    return s->client->dead || (s->client->ended && pipe_is_empty(&s->client->in));
+}
+
+void session_reply(struct session *s, const struct reply *r)
+{
+    reply_put(r, &s->client->out, true);
+}
+
+void session_say(struct session *s, enum reply_name name)
+{
+    struct reply r = reply_named(name);
+    session_reply(s, &r);
+}
+
+enum next session_end(struct session *s, enum close_why why, const struct reply *r)
+{
+    if (s->state == STATE_CLOSING)
+        return NEXT_MORE;
+    s->state = STATE_CLOSING;
+    s->why = why;
+    s->step = STEP_CLOSE;
+    if (r && !s->client->dead)
+        session_reply(s, r);
+    return NEXT_MORE;
+}
+
+enum next session_refuse(struct session *s, const struct reply *r)
+{
+    s->errors++;
+    session_reply(s, r);
+    s->step = STEP_LINE;
+    return NEXT_MORE;
+}
+
+/* ---- the beginning --------------------------------------------------------------------------------------------------- */
+
+static void wake(struct task *task)
+{
+    session_turn(holder_of(task, struct session, task));
+}
+
+/* Ten letters: when, which worker, which one. Stable for the life of the session, unique on this machine. */
+static void make_id(struct session *s)
+{
+    static const char letters[] = "0123456789ABCDEFGHJKLMNPQRSTVWXYZabcdefghjkmnpqrstvwxyz";
+    const unsigned base = sizeof letters - 1;
+    uint64_t n = (uint64_t)s->started_wall / 1000 * 64 + s->worker->number % 64;
+    n = n * 4096 + s->worker->serial % 4096;
+    for (int i = 11; i >= 0; i--, n /= base)
+        s->id[i] = letters[n % base];
+    s->id[12] = 0;
+}
+
+static void link_session(struct session *s)
+{
+    struct worker *w = s->worker;
+    s->next = w->sessions;
+    if (w->sessions)
+        w->sessions->prev = s;
+    w->sessions = s;
+    w->nsessions++;
+}
+
+static void unlink_session(struct session *s)
+{
+    struct worker *w = s->worker;
+    if (s->prev)
+        s->prev->next = s->next;
+    else
+        w->sessions = s->next;
+    if (s->next)
+        s->next->prev = s->prev;
+    w->nsessions--;
+}
+
+/* False: over a limit, 421 has been said. */
+static bool enter(struct session *s)
+{
+    const struct limits *l = &s->listen->limits;
+    struct reply r;
+    switch (census_enter(s->worker->census, s->ip, l->connections, l->connections_per_client)) {
+    case CENSUS_WELCOME: s->entered = true; return true;
+    case CENSUS_FULL: r = reply_named(REPLY_TOO_MANY_CONNECTIONS); break;
+    case CENSUS_TOO_MANY: r = reply_print(&s->line, REPLY_TOO_MANY_FROM_CLIENT, s->ip.at); break;
+    default: never("what else could the census say");
+    }
+    session_end(s, WHY_LIMIT, s->listen->implicit ? NULL : &r);
+    return false;
+}
+
+void session_start(struct worker *w, const struct listen_conf *listen, struct stream *client)
+{
+    struct session *s = must_alloc(sizeof *s);
+    s->magic = SESSION_MAGIC;
+    s->worker = w;
+    s->listen = listen;
+    s->conf = w->conf;
+    s->client = client;
+    w->serial++;
+    task_start(&s->task, w->loop, wake);
+    client->task = &s->task;
+    s->started = loop_micros(w->loop);
+    s->started_wall = loop_wall(w->loop);
+    s->peer = stream_peer(client, &s->arena);
+    s->local = stream_local(client, &s->arena);
+    s->ip = address_ip(&s->peer, &s->arena);
+    s->port = s->peer.port;
+    s->first_line = true;
+    make_id(s);
+    link_session(s);
+    s->step = STEP_GREET;
+    if (enter(s)) {
+        s->client_by = loop_now(w->loop) + listen->timeouts.handshake;
+        chain_start(s, FILTER_CONNECT, 0, (uint16_t)listen->chain->nfilters);
+        s->step = STEP_FILTER;
+    }
+    task_wake(&s->task);
+}
+
+void session_hello(struct session *s)
+{
+    struct reply r = reply_print(&s->line, REPLY_BANNER, s->listen->hostname.at);
+    if (s->refusal.code && reply_class(&s->refusal) == 5) {
+        r = s->refusal;
+        r.code = 554; /* RFC 5321 3.1: a server that refuses at the start */
+        r.enhanced[0] = 0;
+    }
+    session_reply(s, &r);
+    s->greeted = true;
+    s->state = STATE_HELLO;
+    s->step = STEP_LINE;
+    s->client_by = 0;
+}
+
+/* Between the connect hook and the banner: TLS from the first octet, or a pause in which only an early talker speaks. */
+static enum next step_greet(struct session *s)
+{
+    uint64_t now = loop_now(s->worker->loop);
+    if (s->listen->implicit && s->client->tls == STREAM_PLAIN) {
+        stream_tls_server(s->client, s->listen->tls);
+        s->step = STEP_TLS;
+        s->client_by = now + s->listen->timeouts.handshake;
+        return NEXT_MORE;
+    }
+    if (!stream_in_is_empty(s->client) || (s->client->tls == STREAM_PLAIN && stream_has_unread(s->client))) {
+        struct reply r = reply_named(REPLY_EARLY_TALKER);
+        return session_end(s, WHY_EARLY, &r);
+    }
+    uint64_t until = (s->started / 1000) + s->listen->timeouts.greeting;
+    if (s->listen->timeouts.greeting && now < until) {
+        s->client_by = until;
+        return NEXT_WAIT;
+    }
+    session_hello(s);
+    return NEXT_MORE;
+}
+
+static enum next step_tls(struct session *s)
+{
+    if (s->client->tls != STREAM_TLS)
+        return NEXT_WAIT;
+    stream_tls_facts(s->client, &s->tls);
+    s->client_by = 0;
+    chain_start(s, FILTER_TLS, 0, (uint16_t)s->listen->chain->nfilters);
+    s->step = STEP_FILTER;
+    return NEXT_MORE;
+}
+
+/* ---- lines ----------------------------------------------------------------------------------------------------------- */
+
+static enum next over_budget(struct session *s)
+{
+    const struct limits *l = &s->listen->limits;
+    if (l->errors && s->errors >= l->errors)
+        return verb_bye(s, WHY_ERRORS, REPLY_TOO_MANY_ERRORS);
+    if (l->junk && s->junk > l->junk)
+        return verb_bye(s, WHY_JUNK, REPLY_TOO_MANY_JUNK);
+    if (s->worker->draining && (!s->tx || loop_now(s->worker->loop) >= s->worker->drain_by))
+        return verb_bye(s, WHY_SHUTDOWN, REPLY_SHUTDOWN);
+    return NEXT_WAIT;
+}
+
+static enum next no_line(struct session *s)
+{
+    if (s->client->ended || s->client->dead) {
+        if (!session_settled(s))
+            return NEXT_WAIT;
+        return session_end(s, s->client->dead ? WHY_RESET : WHY_LEFT, NULL);
+    }
+    if (!s->client_by)
+        s->client_by = loop_now(s->worker->loop) + s->listen->timeouts.command;
+    return NEXT_WAIT;
+}
+
+static enum next step_line(struct session *s)
+{
+    bool settled = session_settled(s);
+    if (s->drop_when_told && settled)
+        return session_end(s, WHY_FILTER, NULL);
+    if (settled && over_budget(s) == NEXT_MORE)
+        return NEXT_MORE;
+    if (pipe_is_full(&s->client->out) || s->drop_when_told)
+        return NEXT_WAIT;
+    if (s->tx && s->tx->nrcpts - s->tx->told >= UNTOLD_MOST)
+        return NEXT_WAIT;
+    arena_reset(&s->line);
+    struct str line;
+    enum line_took took = line_take(&s->reader, &s->client->in, s->listen->limits.line, s->listen->bare == BARE_NORMALIZE,
+                                    &s->line, &line);
+    if (took == LINE_MORE)
+        return no_line(s);
+    s->client_by = 0;
+    s->command = (struct command){.verb = VERB_NONE};
+    if (took == LINE_TAKEN) {
+        command_parse(line, &s->command);
+        if (s->first_line && command_is_http(line))
+            return verb_bye(s, WHY_HTTP, REPLY_NOT_SMTP);
+    } else {
+        /* Told in its turn, behind the replies that are owed: CHECK waits at the barrier like any other line. */
+        s->command.word = took == LINE_TOO_LONG ? STR("\001long") : STR("\001bad");
+    }
+    s->first_line = false;
+    s->step = STEP_CHECK;
+    return NEXT_MORE;
+}
+
+static enum next step_filter(struct session *s)
+{
+    return chain_turn(s) ? verb_filtered(s) : NEXT_WAIT;
+}
+
+/* ---- the end --------------------------------------------------------------------------------------------------------- */
+
+static enum next step_close(struct session *s)
+{
+    struct worker *w = s->worker;
+    chain_stop(s, w->draining ? CANCEL_SHUTDOWN : CANCEL_CLIENT_GONE);
+    transaction_reset(s, END_ABORTED);
+    chain_disconnect(s);
+    if (s->waits_for_probe)
+        pool_forget(pool_of(w, s->listen->backend), &s->task);
+    if (s->backend)
+        backend_close(&s->backend);
+    journal_session(s);
+    if (s->entered)
+        census_leave(w->census, s->ip);
+    stream_close(&s->client, s->client->dead || s->why == WHY_WRITE_TIMEOUT ? CLOSE_ABORT : CLOSE_GRACEFUL);
+    alarm_stop(&s->alarm);
+    task_forget(&s->task);
+    unlink_session(s);
+    arena_reset(&s->line);
+    arena_reset(&s->arena);
+    s->magic = 0;
+    free(s);
+    return NEXT_END;
+}
+
+/* ---- the turn -------------------------------------------------------------------------------------------------------- */
+
+static enum next run_step(struct session *s)
+{
+    switch (s->step) {
+    case STEP_GREET: return step_greet(s);
+    case STEP_LINE: return step_line(s);
+    case STEP_CHECK: return verb_check(s);
+    case STEP_FILTER: return step_filter(s);
+    case STEP_BACKEND: return verb_backend(s);
+    case STEP_CONTENT: return content_turn(s);
+    case STEP_VERDICT: return verdict_turn(s);
+    case STEP_TLS: return step_tls(s);
+    case STEP_CLOSE: return step_close(s);
+    }
+    never("a step of no name");
+}
+
+static bool our_end_is_said(const struct session *s)
+{
+    return s->tx && s->tx->flow.data == DATA_ENDED;
+}
+
+/* The client's own deadline runs only while we wait for the client. */
+static bool waits_for_client(const struct session *s)
+{
+    return s->step == STEP_TLS || (s->step == STEP_GREET && s->listen->implicit) ||
+           (s->step == STEP_LINE && session_settled(s)) || s->step == STEP_CONTENT;
+}
+
+static void look_at_clocks(struct session *s)
+{
+    uint64_t now = loop_now(s->worker->loop);
+    if (s->client->dead && !our_end_is_said(s)) {
+        bool tls = s->client->why && !strcmp(s->client->why, "tls");
+        session_end(s, tls ? WHY_TLS : WHY_RESET, NULL);
+        return;
+    }
+    if (s->client_by && now >= s->client_by && waits_for_client(s)) {
+        struct reply r = reply_named(REPLY_TIMEOUT);
+        session_end(s, WHY_TIMEOUT, s->step == STEP_TLS ? NULL : &r);
+        return;
+    }
+    if (s->write_by && now >= s->write_by && !our_end_is_said(s)) {
+        if (s->client->written_octets == s->written_mark) {
+            session_end(s, WHY_WRITE_TIMEOUT, NULL);
+            return;
+        }
+        s->write_by = 0;
+    }
+    if (s->worker->draining && now >= s->worker->drain_by && !our_end_is_said(s) && s->state != STATE_CLOSING &&
+        s->step != STEP_LINE) {
+        struct reply r = reply_named(REPLY_SHUTDOWN);
+        session_end(s, WHY_SHUTDOWN, s->greeted ? &r : NULL);
+    }
+}
+
+static void earlier(uint64_t *at, uint64_t by)
+{
+    if (by && (!*at || by < *at))
+        *at = by;
+}
+
+static void set_clock(struct session *s)
+{
+    uint64_t at = 0, now = loop_now(s->worker->loop);
+    if (!pipe_is_empty(&s->client->out)) {
+        if (!s->write_by) {
+            s->write_by = now + s->listen->timeouts.write;
+            s->written_mark = s->client->written_octets;
+        }
+        earlier(&at, s->write_by);
+    } else {
+        s->write_by = 0;
+    }
+    if (waits_for_client(s) || (s->step == STEP_GREET && s->client_by))
+        earlier(&at, s->client_by);
+    if (s->step == STEP_CONTENT)
+        earlier(&at, s->rate_from + 30000);
+    if (s->run.active)
+        earlier(&at, chain_clock(s));
+    if (s->backend)
+        earlier(&at, s->backend->deadline);
+    if (s->tx && s->tx->end_by && !our_end_is_said(s))
+        earlier(&at, s->tx->end_by);
+    if (s->worker->draining)
+        earlier(&at, s->worker->drain_by);
+    alarm_set(&s->alarm, &s->task, at && at <= now ? now + 10 : at);
+}
+
+void session_turn(struct session *s)
+{
+    must(s->magic == SESSION_MAGIC);
+    if (s->step != STEP_CLOSE)
+        envelope_settle(s);
+    look_at_clocks(s);
+    enum next next = NEXT_MORE;
+    while (next == NEXT_MORE)
+        next = run_step(s);
+    if (next == NEXT_END)
+        return;
+    stream_flush(s->client);
+    if (s->backend)
+        backend_flush(s->backend);
+    set_clock(s);
+}

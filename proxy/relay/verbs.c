@@ -1,0 +1,532 @@
+/* verbs.c - what each command may do, and does: CHECK before the filters, APPLY behind them (RFC 5321 4.1, 4.3; DESIGN 7).
+ *
+ * The only place where state changes by what the client says. Every line but a RCPT that passed CHECK, and a DATA that may
+ * join, waits here until all rcpts have been told (engine.md A1: the barrier). */
+#include "relay/backend.h"
+#include "relay/session.h"
+#include "wire/extension.h"
+
+enum place { ALONE = 1, GROUP = 2, JOIN = 4, LAST = 8, JUNK = 16 };
+#define IN(state) (1u << STATE_##state)
+#define ANYWHERE (IN(HELLO) | IN(READY) | IN(MAIL) | IN(RCPT))
+#define NOWHERE 0u
+enum { NO_HOOK = -1 };
+
+static const struct verb_row {
+    unsigned legal;
+    unsigned place;
+    int hook;
+} rows[VERB_COUNT] = {
+#define VERB(name, legal, place, hook, class) [VERB_##name] = {legal, place, hook},
+#include "wire/verbs.def"
+#undef VERB
+};
+
+bool verb_is_last(enum verb verb)
+{
+    return rows[verb].place & LAST;
+}
+
+enum next verb_bye(struct session *s, enum close_why why, enum reply_name name)
+{
+    struct reply r = reply_named(name);
+    return session_end(s, why, &r);
+}
+
+/* The reply to the line in hand. Behind a LAST verb, and behind every verb of a client that was offered no PIPELINING,
+ * nothing may have been sent: what follows could be read two ways (RFC 2920 3.1; engine.md A9). */
+static enum next answer(struct session *s, const struct reply *r)
+{
+    bool last = verb_is_last(s->command.verb) || !s->esmtp;
+    if (last && !stream_in_is_empty(s->client))
+        return verb_bye(s, WHY_PIPELINING, REPLY_SYNCHRONIZATION);
+    unsigned class = reply_class(r);
+    if (class == 4 || class == 5)
+        s->errors++;
+    session_reply(s, r);
+    s->step = STEP_LINE;
+    return NEXT_MORE;
+}
+
+static enum next answer_named(struct session *s, enum reply_name name)
+{
+    struct reply r = reply_named(name);
+    return answer(s, &r);
+}
+
+static enum next answer_word(struct session *s, enum reply_name name, const char *word)
+{
+    struct reply r = reply_print(&s->line, name, word);
+    return answer(s, &r);
+}
+
+/* ---- CHECK ----------------------------------------------------------------------------------------------------------- */
+
+static enum next hook(struct session *s, enum filter_stage stage)
+{
+    chain_start(s, stage, 0, (uint16_t)s->listen->chain->nfilters);
+    s->step = STEP_FILTER;
+    return NEXT_MORE;
+}
+
+/* What we offer: ours, and what only passes on, if the next hop can (protocol.md 4.1). */
+static struct capabilities offered(struct session *s)
+{
+    const struct pool *pool = pool_of(s->worker, s->listen->backend);
+    struct capabilities ours = {.has = EXT_PIPELINING | EXT_SIZE | EXT_8BITMIME | EXT_SMTPUTF8 | EXT_DSN | EXT_ENHANCED,
+                                .size = s->listen->limits.size};
+    struct capabilities theirs = pool->can;
+    theirs.has |= EXT_PIPELINING | EXT_ENHANCED | EXT_SIZE;
+    if (!(pool->can.has & EXT_SIZE))
+        theirs.size = 0;
+    else if (theirs.size > 2048)
+        theirs.size -= 1024; /* for what we add to the header section */
+    struct capabilities can = capabilities_common(ours, theirs);
+    if (s->listen->tls && s->client->tls == STREAM_PLAIN)
+        can.has |= EXT_STARTTLS;
+    return can;
+}
+
+static enum next check_hello(struct session *s)
+{
+    if (!helo_is_valid(s->command.rest)) {
+        if (!s->command.rest.len)
+            return answer_word(s, REPLY_SYNTAX, s->command.verb == VERB_EHLO ? "EHLO hostname" : "HELO hostname");
+        return answer_named(s, REPLY_HELO_BAD);
+    }
+    return hook(s, FILTER_HELO);
+}
+
+static enum next check_mail(struct session *s)
+{
+    struct str rest = s->command.rest, word = STR("");
+    if (s->listen->require_tls && s->client->tls != STREAM_TLS)
+        return answer_named(s, REPLY_NEED_TLS);
+    if (!str_starts_nocase(rest, STR("FROM:")))
+        return answer_word(s, REPLY_SYNTAX, "MAIL FROM:<address>");
+    rest = str_part(rest, 5, rest.len);
+    if (s->listen->limits.messages && s->messages >= s->listen->limits.messages)
+        return verb_bye(s, WHY_JUNK, REPLY_TOO_MANY_TRANSACTIONS);
+    if (block_total() + arena_total() > s->listen->limits.memory)
+        return answer_named(s, REPLY_MEMORY);
+    struct path path;
+    struct params params;
+    int why = path_parse(&rest, PATH_REVERSE, &s->line, &path);
+    if (why)
+        return answer_named(s, (enum reply_name)why);
+    struct capabilities can = s->esmtp ? offered(s) : (struct capabilities){0};
+    why = params_parse_mail(rest, can, &s->line, &params, &word);
+    if (why)
+        return answer_word(s, (enum reply_name)why, word.at);
+    if (path.utf8 && !params.smtputf8)
+        return answer_named(s, REPLY_UTF8_REFUSED);
+    if (can.size && params.size > can.size)
+        return answer_word(s, REPLY_TOO_BIG, arena_print(&s->line, "%llu", (unsigned long long)can.size).at);
+    struct transaction *tx = transaction_start(s);
+    rest = s->command.rest;
+    rest = str_part(rest, 5, rest.len);
+    path_parse(&rest, PATH_REVERSE, &tx->arena, &tx->reverse_path);
+    params_parse_mail(rest, can, &tx->arena, &tx->params, &word);
+    return hook(s, FILTER_MAIL);
+}
+
+static enum next refuse_rcpt(struct session *s, enum reply_name name, struct str word)
+{
+    if (!session_settled(s))
+        return NEXT_WAIT;
+    return answer_word(s, name, word.at ? word.at : "");
+}
+
+static enum next check_rcpt(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    struct str rest = s->command.rest, word = STR("");
+    const struct limits *l = &s->listen->limits;
+    if (!str_starts_nocase(rest, STR("TO:")))
+        return refuse_rcpt(s, REPLY_SYNTAX, STR("RCPT TO:<address>"));
+    if (tx->commands >= l->rcpt_commands) {
+        if (!session_settled(s))
+            return NEXT_WAIT;
+        return verb_bye(s, WHY_COMMANDS, REPLY_TOO_MANY_COMMANDS);
+    }
+    rest = str_part(rest, 3, rest.len);
+    struct path path;
+    struct params params;
+    int why = path_parse(&rest, PATH_FORWARD, &tx->arena, &path);
+    if (why)
+        return refuse_rcpt(s, (enum reply_name)why, word);
+    why = params_parse_rcpt(rest, s->esmtp ? offered(s) : (struct capabilities){0}, &tx->arena, &params, &word);
+    if (why)
+        return refuse_rcpt(s, (enum reply_name)why, word);
+    if (path.utf8 && !tx->params.smtputf8)
+        return refuse_rcpt(s, REPLY_UTF8_REFUSED, word);
+    if (l->recipients && tx->accepted + tx->discarded + (tx->nrcpts - tx->told) >= l->recipients)
+        return refuse_rcpt(s, REPLY_TOO_MANY_RCPTS, word);
+    tx->commands++;
+    struct rcpt *r = transaction_rcpt(tx);
+    *r = (struct rcpt){.path = path, .params = params, .fate = FATE_HELD};
+    return hook(s, FILTER_RCPT);
+}
+
+/* DATA may be said together with the RCPTs it follows, if nothing of ours can come between (engine.md B). */
+static bool data_may_join(const struct session *s)
+{
+    const struct transaction *tx = s->tx;
+    if (!tx || session_settled(s) || tx->say != SAY_AT_DATA || chain_has(s->listen->chain, FILTER_DATA))
+        return false;
+    if (tx->discard || tx->discarded || tx->added || tx->need_anew || tx->saying_again || tx->failed.code || !s->backend)
+        return false;
+    return s->backend->step < BACKEND_READY || (s->backend->can.has & EXT_PIPELINING);
+}
+
+static enum next data_go(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    if (tx->discard || envelope_is_empty(tx)) {
+        struct reply r = reply_named(REPLY_START_INPUT);
+        tx->discard = tx->sink = true;
+        envelope_leave(s, LEAVE_ENVELOPE);
+        enum next next = answer(s, &r);
+        if (s->state != STATE_CLOSING)
+            content_begin(s);
+        return next;
+    }
+    if (tx->say == SAY_AT_DATA) {
+        tx->data_reply = (struct reply){0};
+        s->step = STEP_BACKEND;
+        return NEXT_MORE;
+    }
+    if (tx->failed.code)
+        return answer(s, &tx->failed);
+    struct reply r = reply_named(REPLY_START_INPUT);
+    enum next next = answer(s, &r);
+    if (s->state != STATE_CLOSING)
+        content_begin(s);
+    return next;
+}
+
+static enum next check_data(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    if (s->command.rest.len)
+        return session_settled(s) ? answer_word(s, REPLY_SYNTAX, "DATA") : NEXT_WAIT;
+    if (data_may_join(s)) {
+        tx->data_reply = (struct reply){0};
+        envelope_data(s);
+        s->step = STEP_BACKEND;
+        return NEXT_MORE;
+    }
+    if (!session_settled(s))
+        return NEXT_WAIT;
+    if (!tx->nrcpts)
+        return answer_word(s, REPLY_SEQUENCE, "need RCPT");
+    if (tx->mail_reply.code && reply_class(&tx->mail_reply) != 2)
+        return answer_named(s, REPLY_NO_RCPTS);
+    if (!tx->accepted && !tx->discarded)
+        return answer_named(s, REPLY_NO_RCPTS);
+    return hook(s, FILTER_DATA);
+}
+
+static enum next check_starttls(struct session *s)
+{
+    if (s->command.rest.len)
+        return answer_word(s, REPLY_SYNTAX, "STARTTLS");
+    if (s->client->tls != STREAM_PLAIN)
+        return answer_named(s, REPLY_TLS_ACTIVE);
+    if (!s->listen->tls)
+        return answer_named(s, REPLY_TLS_NOT_OFFERED);
+    struct reply r = reply_named(REPLY_READY_TLS);
+    enum next next = answer(s, &r);
+    if (s->state == STATE_CLOSING)
+        return next;
+    /* RFC 3207 4.2: what was learned in the clear is forgotten. */
+    s->said_hello = s->esmtp = false;
+    s->helo[0] = 0;
+    s->state = STATE_HELLO;
+    if (s->backend)
+        backend_close(&s->backend);
+    stream_tls_server(s->client, s->listen->tls);
+    s->client_by = loop_now(s->worker->loop) + s->listen->timeouts.handshake;
+    s->step = STEP_TLS;
+    return NEXT_MORE;
+}
+
+static enum next reset_envelope(struct session *s, const struct reply *r)
+{
+    transaction_reset(s, END_ABORTED);
+    s->state = s->said_hello ? STATE_READY : STATE_HELLO;
+    return answer(s, r);
+}
+
+static const char *what_is_missing(const struct session *s)
+{
+    switch (s->command.verb) {
+    case VERB_MAIL: return s->state == STATE_HELLO ? "send EHLO or HELO first" : "nested MAIL command";
+    case VERB_RCPT:
+    case VERB_DATA: return s->state == STATE_HELLO ? "send EHLO or HELO first" : "need MAIL command";
+    case VERB_STARTTLS: return s->state == STATE_HELLO ? "send EHLO first" : "not inside a transaction";
+    default: return "not now";
+    }
+}
+
+/* A connect or tls hook refused: only QUIT is served, after a deferral EHLO and HELO too (protocol.md 1.6). */
+static bool is_shut_out(const struct session *s)
+{
+    enum verb v = s->command.verb;
+    bool hello = v == VERB_EHLO || v == VERB_HELO;
+    return s->refusal.code && v != VERB_QUIT && !(hello && reply_class(&s->refusal) == 4);
+}
+
+static enum next check_unknown(struct session *s)
+{
+    if (s->command.word.len && s->command.word.at[0] == '\001') {
+        /* A line that cannot be read is no place to look for pipelining: what is behind it is a line of its own. */
+        struct reply r = reply_named(s->command.word.at[1] == 'l' ? REPLY_LINE_TOO_LONG : REPLY_LINE_BAD);
+        return session_refuse(s, &r);
+    }
+    return answer_named(s, REPLY_UNKNOWN);
+}
+
+static enum next check_alone(struct session *s)
+{
+    struct reply r;
+    switch (s->command.verb) {
+    case VERB_EHLO:
+    case VERB_HELO: return check_hello(s);
+    case VERB_MAIL: return check_mail(s);
+    case VERB_RSET:
+        if (s->command.rest.len)
+            return answer_word(s, REPLY_SYNTAX, "RSET");
+        r = reply_named(REPLY_OK);
+        return reset_envelope(s, &r);
+    case VERB_NOOP: return answer_named(s, REPLY_OK);
+    case VERB_QUIT:
+        if (s->command.rest.len)
+            return answer_word(s, REPLY_SYNTAX, "QUIT");
+        return verb_bye(s, WHY_QUIT, REPLY_BYE);
+    case VERB_VRFY:
+        if (!s->command.rest.len)
+            return answer_word(s, REPLY_SYNTAX, "VRFY address");
+        return answer_named(s, REPLY_VRFY);
+    case VERB_HELP: return answer_named(s, REPLY_HELP);
+    case VERB_STARTTLS: return check_starttls(s);
+    default: return answer_named(s, REPLY_NOT_IMPLEMENTED); /* EXPN, ETRN, BDAT, AUTH */
+    }
+}
+
+enum next verb_check(struct session *s)
+{
+    enum verb v = s->command.verb;
+    const struct verb_row *row = &rows[v];
+    if (is_shut_out(s)) {
+        s->errors++;
+        session_reply(s, &s->refusal);
+        s->step = STEP_LINE;
+        return NEXT_MORE;
+    }
+    bool legal = row->legal & (1u << s->state);
+    if (v == VERB_RCPT && legal)
+        return check_rcpt(s);
+    if (v == VERB_DATA && legal)
+        return check_data(s);
+    if (!session_settled(s))
+        return NEXT_WAIT;
+    if (v == VERB_NONE)
+        return check_unknown(s);
+    if (row->place & JUNK)
+        s->junk++;
+    if (!legal && row->legal)
+        return answer_word(s, REPLY_SEQUENCE, what_is_missing(s));
+    return check_alone(s);
+}
+
+/* ---- behind the filters ---------------------------------------------------------------------------------------------- */
+
+static void keep_refusal(struct session *s, const struct verdict *v)
+{
+    s->refusal = reply_keep(&s->arena, &v->reply);
+}
+
+static void note_verdict(struct session *s, const char *stage)
+{
+    struct transaction *tx = s->tx;
+    const struct verdict *v = &s->run.verdict;
+    if (!tx || !v->by)
+        return;
+    tx->verdict_by = v->by->name;
+    tx->verdict_stage = str_of(stage);
+    tx->verdict_why = arena_str(&tx->arena, v->why);
+}
+
+static enum next connected(struct session *s, const struct verdict *v)
+{
+    if (v->kind == VERDICT_DROP)
+        return session_end(s, WHY_FILTER, s->listen->implicit && s->client->tls == STREAM_PLAIN ? NULL : &v->reply);
+    if (v->kind != VERDICT_CONTINUE && !s->refusal.code)
+        keep_refusal(s, v);
+    s->step = s->greeted ? STEP_LINE : STEP_GREET;
+    return NEXT_MORE;
+}
+
+static enum next say_hello(struct session *s)
+{
+    struct reply r = {.code = 250};
+    bool esmtp = s->command.verb == VERB_EHLO;
+    s->esmtp = esmtp;
+    s->said_hello = true;
+    r.text = s->listen->hostname;
+    if (esmtp) {
+        struct str lines = capabilities_text(offered(s), &s->line);
+        r.text = arena_print(&s->line, "%.*s%s%.*s", STR_ARGS(s->listen->hostname), lines.len ? "\n" : "", STR_ARGS(lines));
+    }
+    s->state = STATE_READY;
+    return answer(s, &r);
+}
+
+static enum next helo_passed(struct session *s, const struct verdict *v)
+{
+    if (v->kind == VERDICT_DROP)
+        return session_end(s, WHY_FILTER, &v->reply);
+    if (v->kind != VERDICT_CONTINUE)
+        return answer(s, &v->reply); /* state and HELO name stay (protocol.md 4.4) */
+    transaction_reset(s, END_ABORTED);
+    struct str name = s->command.rest;
+    if (s->backend && !str_equal(name, str_of(s->helo)))
+        backend_close(&s->backend); /* bound to another name by identity */
+    snprintf(s->helo, sizeof s->helo, "%.*s", STR_ARGS(name));
+    s->step = STEP_BACKEND;
+    return NEXT_MORE;
+}
+
+static enum next mail_passed(struct session *s, const struct verdict *v)
+{
+    note_verdict(s, "mail");
+    switch (v->kind) {
+    case VERDICT_DROP: return session_end(s, WHY_FILTER, &v->reply);
+    case VERDICT_REJECT:
+    case VERDICT_DEFER: {
+        struct reply r = reply_keep(&s->line, &v->reply);
+        s->tx->end_reply = v->reply;
+        transaction_reset(s, reply_class(&r) == 5 ? END_REJECTED : END_DEFERRED);
+        return answer(s, &r);
+    }
+    case VERDICT_DISCARD: s->tx->discard = true; break;
+    default: break;
+    }
+    s->state = STATE_MAIL;
+    return answer_named(s, REPLY_SENDER_OK);
+}
+
+static enum next rcpt_passed(struct session *s, const struct verdict *v)
+{
+    struct transaction *tx = s->tx;
+    uint32_t i = tx->nrcpts - 1;
+    struct rcpt *r = &tx->rcpts[i];
+    s->step = STEP_LINE;
+    switch (v->kind) {
+    case VERDICT_DROP: s->drop_when_told = true; /* fall through */
+    case VERDICT_REJECT:
+    case VERDICT_DEFER:
+        note_verdict(s, "rcpt");
+        r->fate = FATE_REFUSED;
+        r->reply = reply_keep(&tx->arena, &v->reply);
+        if (s->state == STATE_MAIL)
+            s->state = STATE_RCPT;
+        break;
+    case VERDICT_DISCARD: r->discarded = true; /* fall through */
+    default:
+        if (!r->reply.code)
+            envelope_ask(s, i);
+        else
+            r->fate = FATE_REFUSED; /* routed where the transaction does not go */
+        break;
+    }
+    envelope_tell(s);
+    return NEXT_MORE;
+}
+
+static enum next data_passed(struct session *s, const struct verdict *v)
+{
+    if (v->kind != VERDICT_CONTINUE)
+        note_verdict(s, "data");
+    switch (v->kind) {
+    case VERDICT_DROP: return session_end(s, WHY_FILTER, &v->reply);
+    case VERDICT_REJECT:
+    case VERDICT_DEFER: return answer(s, &v->reply);
+    case VERDICT_DISCARD: s->tx->discard = true; break;
+    default: break;
+    }
+    return data_go(s);
+}
+
+enum next verb_filtered(struct session *s)
+{
+    const struct verdict *v = &s->run.verdict;
+    switch (s->run.stage) {
+    case FILTER_CONNECT:
+    case FILTER_TLS: return connected(s, v);
+    case FILTER_HELO: return helo_passed(s, v);
+    case FILTER_MAIL: return mail_passed(s, v);
+    case FILTER_RCPT: return rcpt_passed(s, v);
+    case FILTER_DATA: return data_passed(s, v);
+    default: never("a stage that is no verb's");
+    }
+}
+
+/* ---- BACKEND --------------------------------------------------------------------------------------------------------- */
+
+static enum next data_refused(struct session *s, struct reply r)
+{
+    s->tx->data_reply = (struct reply){0};
+    s->tx->want_data = false;
+    return answer(s, &r);
+}
+
+static enum next wait_for_data(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    struct flow *f = &tx->flow;
+    if (!session_settled(s))
+        return NEXT_WAIT;
+    bool waiting = f->data == DATA_ASKED || tx->want_data;
+    if (!tx->accepted) { /* it had joined a group of which no RCPT was accepted: never a dot (engine.md A8) */
+        if (waiting && s->backend)
+            return NEXT_WAIT;
+        if (f->data == DATA_OPEN) {
+            envelope_leave(s, LEAVE_CONTENT);
+            tx->asked = false;
+        }
+        f->data = DATA_UNSAID;
+        return data_refused(s, reply_named(REPLY_NO_RCPTS));
+    }
+    if (tx->failed.code)
+        return data_refused(s, tx->failed);
+    if (f->data == DATA_OPEN) {
+        struct reply r = tx->data_reply;
+        enum next next = answer(s, &r);
+        if (s->state != STATE_CLOSING)
+            content_begin(s);
+        return next;
+    }
+    if (tx->data_reply.code)
+        return data_refused(s, tx->data_reply);
+    if (waiting)
+        return s->backend ? NEXT_WAIT : data_refused(s, reply_named(REPLY_BACKEND_LOST));
+    if (envelope_is_pending(s))
+        return NEXT_WAIT;
+    if (tx->failed.code)
+        return data_refused(s, tx->failed);
+    if (!s->backend)
+        return data_refused(s, reply_named(REPLY_BACKEND_LOST));
+    envelope_data(s);
+    return f->data == DATA_UNSAID && !tx->want_data ? NEXT_MORE : NEXT_WAIT;
+}
+
+enum next verb_backend(struct session *s)
+{
+    if (s->command.verb == VERB_DATA)
+        return wait_for_data(s);
+    /* EHLO: what we offer depends on the next hop; the first ones wait for the first probe. */
+    s->waits_for_probe = pool_wait(pool_of(s->worker, s->listen->backend), &s->task);
+    return s->waits_for_probe ? NEXT_WAIT : say_hello(s);
+}
