@@ -244,21 +244,25 @@ static struct str clean_text(struct str s, struct arena *arena)
     return (struct str){text, kept};
 }
 
+static struct str trim_front(struct str s)
+{
+    while (s.len && (s.at[0] == ' ' || s.at[0] == '\t' || s.at[0] == '\r' || s.at[0] == '\n'))
+        s = str_part(s, 1, s.len);
+    return s;
+}
+
 bool reply_from_text(struct str s, unsigned class, struct reply otherwise, struct arena *arena, struct reply *r)
 {
     struct reply made = {0};
     s = str_trim(s.at ? s : STR(""));
     if (take_code(&s, &made.code) && (made.code < 200 || made.code > 599 || reply_class(&made) != class))
         return false;
-    s = str_trim(s);
-    /* The code may stand alone on its line. */
+    s = trim_front(s); /* the code may stand alone on its line */
     size_t line = str_find(s, STR("\n"));
     size_t skip = dotted(str_part(s, 0, line && s.at[line - 1] == '\r' ? line - 1 : line), made.enhanced);
     if (skip && made.enhanced[0] != class)
         return false;
-    s = str_part(s, skip, s.len);
-    while (s.len && (s.at[0] == '\r' || s.at[0] == '\n' || s.at[0] == ' '))
-        s = str_part(s, 1, s.len);
+    s = trim_front(str_part(s, skip, s.len));
     made.text = clean_text(s, arena);
     if (!made.code)
         made.code = reply_class(&otherwise) == class ? otherwise.code : (uint16_t)(class == 4 ? 451 : class * 100 + 50);

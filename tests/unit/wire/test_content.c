@@ -1,0 +1,426 @@
+/* test_content.c - the decoder and the encoder against plain models of them, at every split (RFC 5321 4.5.2). */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include "split.h"
+#include "wire/content.h"
+
+/* ---- models: whole buffers, one thing at a time ---------------------------------------------------------------------
+ */
+
+struct model {
+    char content[4096];
+    size_t len, end; /* end: octets of the input up to and with the end of mail data; 0: there is none */
+    bool bare;
+};
+
+/* The end is the first CRLF.CRLF, DATA's own CRLF counted. */
+static size_t find_the_end(struct str in)
+{
+    if (str_starts(in, STR(".\r\n")))
+        return 3;
+    size_t at = str_find(in, STR("\r\n.\r\n"));
+    return at == in.len ? 0 : at + 5;
+}
+
+static bool has_bare(struct str s)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        if (s.at[i] == '\r' && i + 1 < s.len && s.at[i + 1] != '\n')
+            return true;
+        if (s.at[i] == '\n' && (i == 0 || s.at[i - 1] != '\r'))
+            return true;
+    }
+    return false;
+}
+
+static void model_reject(struct str in, struct model *m)
+{
+    *m = (struct model){.end = find_the_end(in)};
+    struct str s = str_part(in, 0, m->end);
+    m->bare = has_bare(s);
+    for (size_t i = 0; i + 3 < s.len; i++) { /* without the end */
+        bool first = i == 0 || (i >= 2 && s.at[i - 1] == '\n' && s.at[i - 2] == '\r');
+        if (!(first && s.at[i] == '.'))
+            m->content[m->len++] = s.at[i];
+    }
+}
+
+static void model_normalize(struct str in, struct model *m)
+{
+    *m = (struct model){0};
+    bool before = true;
+    for (size_t i = 0; i < in.len;) {
+        const char *lf = memchr(in.at + i, '\n', in.len - i);
+        if (!lf)
+            return;
+        size_t to = (size_t)(lf - in.at), len = to - i;
+        bool strict = len && in.at[to - 1] == '\r';
+        len -= strict;
+        const char *line = in.at + i;
+        i = to + 1;
+        m->end = i;
+        if (len == 1 && line[0] == '.') {
+            if (strict && before)
+                break;
+        } else {
+            for (size_t k = len && line[0] == '.' ? 1 : 0; k < len; k++)
+                m->content[m->len++] = line[k] == '\r' ? ' ' : line[k];
+            memcpy(m->content + m->len, "\r\n", 2);
+            m->len += 2;
+        }
+        before = strict;
+    }
+    m->bare = has_bare(str_part(in, 0, m->end));
+}
+
+/* ---- the stages, as split.h wants them ------------------------------------------------------------------------------
+ */
+
+static void start_decoder(void *stage, const void *how)
+{
+    decoder_start(stage, *(const enum bare *)how);
+}
+
+static void tell_decoder(const struct decoder *d, struct pipe *in, struct pipe *out)
+{
+    pipe_print(out, "|%d%d %zu %llu %llu", d->ended, d->saw_bare, in->octets, (unsigned long long)d->octets,
+               (unsigned long long)d->wire);
+}
+
+static void feed_decoder(void *stage, struct pipe *in, struct pipe *out, bool last)
+{
+    while (decoder_step(stage, in, out, 65536)) {
+    }
+    if (last)
+        tell_decoder(stage, in, out);
+}
+
+static void feed_decoder_by_three(void *stage, struct pipe *in, struct pipe *out, bool last)
+{
+    while (decoder_step(stage, in, out, 3)) {
+    }
+    if (last)
+        tell_decoder(stage, in, out);
+}
+
+static void expect(char *text, struct str in, const struct model *m, size_t *len)
+{
+    memcpy(text, m->content, m->len);
+    *len = m->len + (size_t)sprintf(text + m->len, "|1%d %zu %zu %zu", m->bare, in.len - m->end, m->len, m->end);
+}
+
+static void check_decoder(struct str in, bool everywhere)
+{
+    static char text[8192];
+    for (enum bare bare = BARE_REJECT; bare <= BARE_NORMALIZE; bare++) {
+        struct model m;
+        size_t len;
+        (bare == BARE_REJECT ? model_reject : model_normalize)(in, &m);
+        assert_int_equal(m.end, find_the_end(in)); /* both ways of treating bare ends see the one end */
+        assert_true(m.end > 0);
+        expect(text, in, &m, &len);
+        struct split_stage s = {sizeof(struct decoder), start_decoder, feed_decoder, NULL, &bare};
+        if (everywhere)
+            split_everywhere(&s, in, (struct str){text, len});
+        else
+            split_run(&s, in, NULL, 0, false, false, (struct str){text, len});
+        s.feed = feed_decoder_by_three;
+        split_run(&s, in, NULL, 0, true, false, (struct str){text, len});
+    }
+}
+
+/* ---- claims ---------------------------------------------------------------------------------------------------------
+ */
+
+static void decoder_gives_content_and_leaves_what_is_behind(void **unused)
+{
+    check_decoder(STR("Subject: x\r\n\r\nbody\r\n.\r\nQUIT\r\n"), true);
+    check_decoder(STR(".\r\n"), true);
+    check_decoder(STR(".\r\n.\r\n"), true);
+    check_decoder(STR("\r\n.\r\nMAIL"), true);
+    check_decoder(STR("..\r\n...\r\n.x\r\n. \r\n.\r\n"), true);
+    check_decoder(STR("a\0b\r\n\0.\r\n.\0\r\n.\r\n"), true);
+}
+
+static void decoder_ends_only_at_crlf_dot_crlf(void **unused)
+{
+    static const char *const ends[] = {"\r\n",   "\n",     "\r",   "\r\r\n", "\n\r", "\r\0\n",
+                                       "\0\r\n", "\r\n\0", "\n\n", "\r\r",   " \r\n"};
+    static const size_t lens[] = {2, 1, 1, 3, 2, 3, 3, 3, 2, 2, 3};
+    for (size_t a = 0; a < countof(ends); a++)
+        for (size_t b = 0; b < countof(ends); b++) {
+            char text[128];
+            size_t n = 0;
+            n += (size_t)sprintf(text, "body");
+            memcpy(text + n, ends[a], lens[a]);
+            n += lens[a];
+            text[n++] = '.';
+            memcpy(text + n, ends[b], lens[b]);
+            n += lens[b];
+            n += (size_t)sprintf(text + n, "MAIL FROM:<smuggled@x>\r\n.\r\nrest");
+            struct str in = {text, n};
+            bool strict = lens[a] >= 2 && memcmp(ends[a] + lens[a] - 2, "\r\n", 2) == 0 && lens[b] >= 2 &&
+                          memcmp(ends[b], "\r\n", 2) == 0;
+            struct str rest = str_part(in, find_the_end(in), in.len);
+            assert_int_equal(str_starts(rest, STR("rest")), !strict);
+            check_decoder(in, true);
+        }
+}
+
+static void decoder_agrees_with_its_model_on_any_octets(void **unused)
+{
+    uint64_t seed = 42;
+    for (int round = 0; round < 60000; round++) {
+        char text[200];
+        size_t n = 0;
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        size_t len = (seed >> 33) % 150;
+        /* Mostly ends and dots; some rounds with long plain runs, so that the fast scanner is in it. */
+        unsigned plain = (unsigned)(seed >> 20) % 3 * 40 + 5;
+        while (n < len) {
+            seed = seed * 6364136223846793005u + 1442695040888963407u;
+            unsigned pick = (unsigned)(seed >> 40) % (plain + 8);
+            static const char *const parts[] = {"\r\n", "\r\n", "\n", "\r", ".", ".", "\r\n.", ".\r\n"};
+            n += (size_t)sprintf(text + n, "%s", pick < 8 ? parts[pick] : "a");
+        }
+        n += (size_t)sprintf(text + n, "\r\n.\r\nNEXT");
+        check_decoder((struct str){text, n}, round % 400 == 0);
+    }
+}
+
+static void decoder_normalizes_bare_ends(void **unused)
+{
+    enum bare bare = BARE_NORMALIZE;
+    struct split_stage s = {sizeof(struct decoder), start_decoder, feed_decoder, NULL, &bare};
+    split_everywhere(&s, STR("a\nb\rc\n.\r\n..d\n.\ne\r\n.\r\n"), STR("a\r\nb c\r\n.d\r\ne\r\n|11 0 15 21"));
+    split_everywhere(&s, STR("\n.\r\n.\r\nX"), STR("\r\n|11 1 2 7"));
+}
+
+static void sink_finds_the_same_end(void **unused)
+{
+    struct pipe in = {0};
+    struct decoder d;
+    decoder_start(&d, BARE_REJECT);
+    for (int i = 0; i < 10000; i++)
+        pipe_put(&in, STR("line\n.\r\n..x\r\n"));
+    pipe_put(&in, STR(".\r\nRSET"));
+    while (decoder_step(&d, &in, NULL, 1000)) {
+    }
+    assert_true(d.ended && d.saw_bare);
+    assert_int_equal(in.octets, 4);
+    assert_false(decoder_step(&d, &in, NULL, 1000));
+    pipe_clear(&in);
+}
+
+static struct block *make_block(struct str line)
+{
+    struct block *b = block_take(BLOCK_READ);
+    while (b->used + line.len <= b->size) {
+        memcpy(b->octets + b->used, line.at, line.len);
+        b->used += (uint32_t)line.len;
+    }
+    return b;
+}
+
+static size_t count_spans(const struct pipe *p)
+{
+    size_t n = 0;
+    for (const struct span *s = p->first; s; s = s->next)
+        n++;
+    return n;
+}
+
+static void plain_blocks_pass_both_stages_as_one_view(void **unused)
+{
+    struct block *b = make_block(STR("0123456789.0123456789. 0123456789 . 0123456789\r\n"));
+    struct pipe in = {0}, mid = {0}, out = {0};
+    struct decoder d;
+    struct encoder e;
+    decoder_start(&d, BARE_REJECT);
+    encoder_start(&e);
+    pipe_view(&in, b, b->octets, b->used);
+    assert_true(decoder_step(&d, &in, &mid, SIZE_MAX));
+    assert_int_equal(d.lines, b->used / 48);
+    assert_true(encoder_step(&e, &mid, &out, SIZE_MAX));
+    assert_int_equal(count_spans(&out), 1);
+    assert_ptr_equal(out.first->at, b->octets);
+    assert_int_equal(out.first->len, b->used);
+    pipe_clear(&out);
+    block_drop(b);
+}
+
+static void bodies_of_dots_make_few_spans(void **unused)
+{
+    static const char *const lines[] = {"..\r\n", ".\n", "..aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n",
+                                        "\r", "\n"};
+    for (size_t i = 0; i < countof(lines); i++)
+        for (enum bare bare = BARE_REJECT; bare <= BARE_NORMALIZE; bare++) {
+            struct block *b = make_block(str_of(lines[i]));
+            struct pipe in = {0}, mid = {0}, out = {0};
+            struct decoder d;
+            struct encoder e;
+            decoder_start(&d, bare);
+            encoder_start(&e);
+            pipe_view(&in, b, b->octets, b->used);
+            decoder_step(&d, &in, &mid, SIZE_MAX);
+            assert_true(count_spans(&mid) <= 16);
+            encoder_step(&e, &mid, &out, SIZE_MAX);
+            assert_true(count_spans(&out) <= 16);
+            pipe_clear(&mid);
+            pipe_clear(&out);
+            block_drop(b);
+        }
+}
+
+static void lines_are_counted_wherever_they_are_cut(void **unused)
+{
+    char text[400];
+    for (size_t width = 0; width < 90; width++) {
+        size_t n = 0, lines = 0;
+        for (; n + width + 2 < sizeof text; lines++) {
+            memset(text + n, 'a', width);
+            memcpy(text + n + width, "\r\n", 2);
+            n += width + 2;
+        }
+        for (size_t cut = 1; cut < n; cut++) {
+            struct pipe in = {0}, out = {0};
+            struct decoder d;
+            decoder_start(&d, BARE_REJECT);
+            pipe_put(&in, (struct str){text, cut});
+            decoder_step(&d, &in, &out, SIZE_MAX);
+            pipe_put(&in, (struct str){text + cut, n - cut});
+            decoder_step(&d, &in, &out, SIZE_MAX);
+            assert_int_equal(d.lines, lines);
+            assert_int_equal(d.octets, n);
+            pipe_clear(&out);
+        }
+    }
+}
+
+static void stages_take_nothing_while_out_is_full(void **unused)
+{
+    struct pipe in = {0}, out = {.mark = PIPE_MARK};
+    struct decoder d;
+    struct encoder e;
+    decoder_start(&d, BARE_REJECT);
+    encoder_start(&e);
+    for (int i = 0; i < 100000; i++)
+        pipe_put(&in, STR("0123456789\r\n"));
+    while (decoder_step(&d, &in, &out, 16384)) {
+    }
+    assert_true(pipe_is_full(&out));
+    assert_true(out.held < (size_t)3 * PIPE_MARK);
+    assert_false(encoder_step(&e, &in, &out, 16384));
+    assert_int_equal(d.wire, out.octets);
+    pipe_clear(&in);
+    pipe_clear(&out);
+}
+
+/* ---- encoder --------------------------------------------------------------------------------------------------------
+ */
+
+static void feed_encoder(void *stage, struct pipe *in, struct pipe *out, bool last)
+{
+    struct encoder *e = stage;
+    while (encoder_step(e, in, out, 65536)) {
+    }
+    if (last && e->bad)
+        pipe_put(out, STR("|bad"));
+    else if (last)
+        encoder_end(e, out);
+}
+
+static void start_encoder(void *stage, const void *how)
+{
+    encoder_start(stage);
+}
+
+static const struct split_stage encoder_stage = {sizeof(struct encoder), start_encoder, feed_encoder, NULL, NULL};
+
+static void encoder_stuffs_and_ends(void **unused)
+{
+    const struct split_stage *s = &encoder_stage;
+    split_everywhere(s, STR(""), STR(".\r\n"));
+    split_everywhere(s, STR("."), STR("..\r\n.\r\n"));
+    split_everywhere(s, STR(".\r\n.\r\n"), STR("..\r\n..\r\n.\r\n"));
+    split_everywhere(s, STR("a.b\r\n..c\r\n\r\n.d. .\r\n"), STR("a.b\r\n...c\r\n\r\n..d. .\r\n.\r\n"));
+    split_everywhere(s, STR("no end"), STR("no end\r\n.\r\n"));
+    split_everywhere(s, STR("half an end\r"), STR("half an end\r\n.\r\n"));
+    split_everywhere(s, STR("NUL\0.\r\n\0.\r\n"), STR("NUL\0.\r\n\0.\r\n.\r\n"));
+}
+
+static void encoder_stops_at_the_first_bare_end(void **unused)
+{
+    const struct split_stage *s = &encoder_stage;
+    split_everywhere(s, STR("a\r\n.b\nc"), STR("a\r\n..b|bad"));
+    split_everywhere(s, STR("\n.\r\n"), STR("|bad"));
+    split_everywhere(s, STR("a\n\n"), STR("a|bad"));
+    split_everywhere(s, STR("a\r\n\n.\r\n"), STR("a\r\n|bad"));
+    split_everywhere(s, STR("a\rb"), STR("a|bad"));
+    split_everywhere(s, STR("a\r\r\n"), STR("a|bad"));
+    split_everywhere(s, STR("0123456789012345678901234567890123456789012345678901234567890123456789\r.\r\n"),
+                     STR("0123456789012345678901234567890123456789012345678901234567890123456789|bad"));
+}
+
+static void what_was_encoded_is_decoded_to_the_same(void **unused)
+{
+    uint64_t seed = 7;
+    for (int round = 0; round < 20000; round++) {
+        char text[800];
+        size_t n = 0;
+        while (n < 600) {
+            seed = seed * 6364136223846793005u + 1442695040888963407u;
+            unsigned pick = (unsigned)(seed >> 40) % 40;
+            n += (size_t)sprintf(text + n, "%s", pick < 6 ? "\r\n" : pick < 12 ? "." : "abc");
+        }
+        n += (size_t)sprintf(text + n, "\r\n");
+        struct pipe in = {0}, wire = {0}, out = {0};
+        struct encoder e;
+        struct decoder d;
+        struct arena arena = {0};
+        encoder_start(&e);
+        decoder_start(&d, BARE_REJECT);
+        pipe_put(&in, (struct str){text, n});
+        while (encoder_step(&e, &in, &wire, (size_t)(seed >> 50) + 1)) {
+        }
+        encoder_end(&e, &wire);
+        struct str said = pipe_flat(&wire, wire.octets, &arena);
+        assert_int_equal(find_the_end(said), said.len); /* nothing but the end looks like the end */
+        assert_false(has_bare(said));
+        while (decoder_step(&d, &wire, &out, (size_t)(seed >> 48) + 1)) {
+        }
+        assert_true(d.ended && !d.saw_bare);
+        assert_true(str_equal(pipe_flat(&out, out.octets, &arena), (struct str){text, n}));
+        arena_reset(&arena);
+        pipe_clear(&out);
+    }
+}
+
+static int nothing_is_left(void **unused)
+{
+    assert_int_equal(block_total(), 0);
+    block_forget();
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(decoder_gives_content_and_leaves_what_is_behind),
+        cmocka_unit_test(decoder_ends_only_at_crlf_dot_crlf),
+        cmocka_unit_test(decoder_agrees_with_its_model_on_any_octets),
+        cmocka_unit_test(decoder_normalizes_bare_ends),
+        cmocka_unit_test(sink_finds_the_same_end),
+        cmocka_unit_test(plain_blocks_pass_both_stages_as_one_view),
+        cmocka_unit_test(bodies_of_dots_make_few_spans),
+        cmocka_unit_test(lines_are_counted_wherever_they_are_cut),
+        cmocka_unit_test(stages_take_nothing_while_out_is_full),
+        cmocka_unit_test(encoder_stuffs_and_ends),
+        cmocka_unit_test(encoder_stops_at_the_first_bare_end),
+        cmocka_unit_test(what_was_encoded_is_decoded_to_the_same),
+    };
+    return cmocka_run_group_tests(tests, NULL, nothing_is_left);
+}

@@ -1,0 +1,199 @@
+/* test_params.c - parameters of MAIL and RCPT (RFC 1870, 3461, 6152, 6531), extensions of EHLO, xtext. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include "wire/params.h"
+
+static const struct capabilities all = {.has = EXT_SIZE | EXT_8BITMIME | EXT_SMTPUTF8 | EXT_DSN};
+
+static const char *name_of(int reply)
+{
+    return reply == 0                     ? "fine"
+           : reply == REPLY_PARAM_BAD     ? "bad"
+           : reply == REPLY_PARAM_TWICE   ? "twice"
+           : reply == REPLY_PARAM_VALUE   ? "value"
+           : reply == REPLY_PARAM_UNKNOWN ? "unknown"
+                                          : "other";
+}
+
+static void check_mail(const char *text, struct capabilities can, const char *expected)
+{
+    struct arena arena = {0};
+    struct params p;
+    struct str word;
+    assert_string_equal(name_of(params_parse_mail(str_of(text), can, &arena, &p, &word)), expected);
+    arena_reset(&arena);
+}
+
+static void check_rcpt(const char *text, const char *expected)
+{
+    struct arena arena = {0};
+    struct params p;
+    struct str word;
+    assert_string_equal(name_of(params_parse_rcpt(str_of(text), all, &arena, &p, &word)), expected);
+    arena_reset(&arena);
+}
+
+static void mail_parameters_are_read(void **unused)
+{
+    struct arena arena = {0};
+    struct params p;
+    struct str word;
+    assert_int_equal(
+        params_parse_mail(STR("  size=1000  Body=8bitMIME SMTPUTF8 ret=hdrs ENVID=a+2Bb "), all, &arena, &p, &word), 0);
+    assert_true(str_equal(p.text, STR("size=1000 Body=8bitMIME SMTPUTF8 ret=hdrs ENVID=a+2Bb")));
+    assert_int_equal(p.size, 1000);
+    assert_int_equal(p.body, BODY_8BITMIME);
+    assert_true(p.smtputf8);
+    assert_true(str_equal(p.ret, STR("HDRS")));
+    assert_true(str_equal(p.envid, STR("a+2Bb")));
+    assert_int_equal(params_parse_mail(STR(""), all, &arena, &p, &word), 0);
+    assert_true(p.text.at && p.text.len == 0 && !p.ret.at && !p.envid.at && p.body == BODY_UNSAID);
+    assert_int_equal(params_parse_mail(STR("SIZE=99999999999999999999"), all, &arena, &p, &word), 0);
+    assert_true(p.size == UINT64_MAX);
+    arena_reset(&arena);
+}
+
+static void mail_parameters_are_judged(void **unused)
+{
+    static const char *const bad[] = {
+        "SIZE",           "SIZE=", "SIZE=1x",    "SIZE=-1",   "SIZE=999999999999999999999",
+        "BODY",           "BODY=", "SMTPUTF8=1", "SMTPUTF8=", "RET=",
+        "RET=ALL",        "RET",   "ENVID=",     "ENVID=a+b", "ENVID=a=b",
+        "ENVID=a+2b",     "=1",    "-A=1",       "A_B=1",     "\xff",
+        "ENVID=\xc3\xa9",
+    };
+    for (size_t i = 0; i < countof(bad); i++)
+        check_mail(bad[i], all, "bad");
+    check_mail("BODY=9BIT", all, "value");
+    check_mail("BODY=BINARYMIME", all, "value");
+    check_mail("SIZE=1 size=2", all, "twice");
+    check_mail("NOTIFY=NEVER", all, "unknown");
+    check_mail("X-Y=1", all, "unknown");
+    check_mail("AUTH=<>", all, "unknown");
+    check_mail("AUTH=<>", (struct capabilities){.has = EXT_AUTH}, "fine");
+    static const char *const offered[] = {"SIZE=1", "BODY=7BIT", "SMTPUTF8", "RET=FULL", "ENVID=x"};
+    for (size_t i = 0; i < countof(offered); i++) {
+        check_mail(offered[i], all, "fine");
+        check_mail(offered[i], (struct capabilities){0}, "unknown");
+    }
+}
+
+static void rcpt_parameters_are_judged(void **unused)
+{
+    check_rcpt("NOTIFY=SUCCESS,failure,Delay ORCPT=rfc822;a+2Bb@c", "fine");
+    check_rcpt("notify=never", "fine");
+    check_rcpt("ORCPT=utf-8;\xc3\xa9@b", "fine");
+    static const char *const bad[] = {"NOTIFY",
+                                      "NOTIFY=",
+                                      "NOTIFY=NEVER,DELAY",
+                                      "NOTIFY=DELAY,",
+                                      "NOTIFY=,",
+                                      "NOTIFY=X",
+                                      "ORCPT=",
+                                      "ORCPT=a@b",
+                                      "ORCPT=;a@b",
+                                      "ORCPT=rfc822;a+b",
+                                      "ORCPT=rfc822;\xc3\xa9@b",
+                                      "ORCPT=utf-8;\xff"};
+    for (size_t i = 0; i < countof(bad); i++)
+        check_rcpt(bad[i], "bad");
+    check_rcpt("SIZE=1", "unknown");
+    check_rcpt("ORCPT=rfc822;a ORCPT=rfc822;b", "twice");
+}
+
+static void the_keyword_at_fault_is_named(void **unused)
+{
+    struct arena arena = {0};
+    struct params p;
+    struct str word;
+    assert_int_equal(params_parse_mail(STR("SIZE=1 Foo=bar"), all, &arena, &p, &word), REPLY_PARAM_UNKNOWN);
+    assert_string_equal(word.at, "Foo");
+    arena_reset(&arena);
+}
+
+static void backends_hear_only_what_they_offer(void **unused)
+{
+    struct arena arena = {0};
+    struct params p;
+    struct str word;
+    struct pipe out = {0};
+    assert_int_equal(params_parse_mail(STR("SIZE=5 BODY=8BITMIME SMTPUTF8 RET=full ENVID=x"), all, &arena, &p, &word),
+                     0);
+    params_put_mail(&p, all, 7, &out);
+    params_put_mail(&p, (struct capabilities){0}, 7, &out);
+    params_put_mail(&p, (struct capabilities){.has = EXT_SIZE}, 0, &out);
+    assert_true(str_equal(pipe_flat(&out, out.octets, &arena), STR(" SIZE=7 BODY=8BITMIME SMTPUTF8 RET=FULL ENVID=x")));
+    pipe_clear(&out);
+    assert_false(params_need_more(&p, all));
+    assert_true(params_need_more(&p, (struct capabilities){.has = all.has & ~(uint32_t)EXT_DSN}));
+    assert_true(params_need_more(&p, (struct capabilities){.has = all.has & ~(uint32_t)EXT_SMTPUTF8}));
+    assert_true(params_need_more(&p, (struct capabilities){.has = all.has & ~(uint32_t)EXT_8BITMIME}));
+    assert_false(params_need_more(&p, (struct capabilities){.has = all.has & ~(uint32_t)EXT_SIZE}));
+    assert_int_equal(params_parse_rcpt(STR("orcpt=rfc822;x NOTIFY=NEVER"), all, &arena, &p, &word), 0);
+    params_put_rcpt(&p, all, &out);
+    params_put_rcpt(&p, (struct capabilities){0}, &out);
+    assert_true(str_equal(pipe_flat(&out, out.octets, &arena), STR(" NOTIFY=NEVER ORCPT=rfc822;x")));
+    assert_true(params_need_more(&p, (struct capabilities){0}));
+    pipe_clear(&out);
+    arena_reset(&arena);
+}
+
+static void ehlo_is_parsed_cut_and_said(void **unused)
+{
+    struct capabilities backend, common;
+    struct arena arena = {0};
+    capabilities_parse(STR("SIZE.example SIZE\npipelining\nSIZE 1000\nFOO bar\n8BITMIME\nXCLIENT NAME addr LOGIN FOO\n"
+                           "AUTH=PLAIN\nDSN extra\n\nSTARTTLS"),
+                       &backend);
+    assert_int_equal(backend.has,
+                     EXT_PIPELINING | EXT_SIZE | EXT_8BITMIME | EXT_XCLIENT | EXT_AUTH | EXT_DSN | EXT_STARTTLS);
+    assert_int_equal(backend.xclient, XATTR_NAME | XATTR_ADDR | XATTR_LOGIN);
+    assert_int_equal(backend.size, 1000);
+    struct capabilities ours = {.has = EXT_PIPELINING | EXT_SIZE | EXT_8BITMIME | EXT_ENHANCED | EXT_XCLIENT,
+                                .size = 0};
+    common = capabilities_common(ours, backend);
+    assert_string_equal(capabilities_text(common, &arena).at, "PIPELINING\nSIZE 1000\n8BITMIME");
+    ours.size = 10;
+    assert_int_equal(capabilities_common(ours, backend).size, 10);
+    capabilities_parse(STR("x"), &backend);
+    assert_int_equal(backend.has, 0);
+    capabilities_parse(STR("x\nSIZE"), &backend);
+    assert_int_equal(backend.size, 0);
+    assert_string_equal(capabilities_text((struct capabilities){0}, &arena).at, "");
+    common = (struct capabilities){.has = UINT32_MAX, .size = UINT64_MAX};
+    assert_true(str_find(capabilities_text(common, &arena), STR("XCLIENT")) == capabilities_text(common, &arena).len);
+    arena_reset(&arena);
+}
+
+static void xtext_goes_there_and_back(void **unused)
+{
+    struct pipe out = {0};
+    struct arena arena = {0};
+    xtext_put(STR("a b+c=d\r\n\xc3\xa9~"), &out);
+    struct str said = pipe_flat(&out, out.octets, &arena);
+    assert_true(str_equal(said, STR("a+20b+2Bc+3Dd+0D+0A+C3+A9~")));
+    assert_true(xtext_is_valid(said));
+    assert_true(xtext_is_valid(STR("")));
+    assert_false(xtext_is_valid(STR("+")));
+    assert_false(xtext_is_valid(STR("+2")));
+    assert_false(xtext_is_valid(STR("+2g")));
+    assert_false(xtext_is_valid(STR("+2b")));
+    assert_false(xtext_is_valid(STR("a b")));
+    assert_false(xtext_is_valid(STR("a=b")));
+    pipe_clear(&out);
+    arena_reset(&arena);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(mail_parameters_are_read),           cmocka_unit_test(mail_parameters_are_judged),
+        cmocka_unit_test(rcpt_parameters_are_judged),         cmocka_unit_test(the_keyword_at_fault_is_named),
+        cmocka_unit_test(backends_hear_only_what_they_offer), cmocka_unit_test(ehlo_is_parsed_cut_and_said),
+        cmocka_unit_test(xtext_goes_there_and_back),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
