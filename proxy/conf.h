@@ -1,0 +1,13 @@
+/* conf.h - the configuration files made one immutable `struct conf`: loaded as data, checked against one table of directives.
+ *
+ * All or nothing: NULL when anything is wrong, with every complaint at its file and line. May be called as often as wanted,
+ * by one thread at a time; opens what the configuration names (certificates, tables, scripts, modules) but binds nothing. */
+#ifndef PROXY_CONF_H
+#define PROXY_CONF_H
+#include "relay/conf.h"
+
+struct conf *conf_load(const char *path, struct complaints *);
+void conf_say_defaults(FILE *);                        /* every directive, its default, one line why */
+void conf_say_order(FILE *, const struct conf *);      /* per listener: backend, chain, filters by stage */
+void complaints_say(FILE *, const struct complaints *); /* "FILE:LINE: error: ..." a line */
+#endif

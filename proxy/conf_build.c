@@ -1,0 +1,506 @@
+/* conf_build.c - the model out of checked items: backends, TLS, stores, listeners, limits. Names are resolved here, when
+ * the whole file has been read, so that they may be used before they are defined. */
+#include "proxy/conf_parts.h"
+#include "store/store.h"
+#include <arpa/inet.h>
+#include <limits.h>
+#include <pwd.h>
+#include <sched.h>
+#include <unistd.h>
+
+struct str conf_path(struct loader *l, struct str path)
+{
+    struct str conf = l->conf->path;
+    if (path.len && path.at[0] == '/')
+        return arena_str(&l->conf->arena, path);
+    while (conf.len && conf.at[conf.len - 1] != '/')
+        conf.len--;
+    return arena_print(&l->conf->arena, "%.*s%.*s", STR_ARGS(conf), STR_ARGS(path));
+}
+
+static bool is_a(const struct item *item, const char *directive)
+{
+    return strcmp(item->directive->name, directive) == 0;
+}
+
+/* The one item of a directive at the top, or NULL. Items in other blocks are not meant. */
+static struct item *only_item(struct loader *l, const char *directive)
+{
+    struct item *found = NULL;
+    for (size_t i = 0; i < l->nitems; i++)
+        if (is_a(l->items[i], directive) && !l->items[i]->used) {
+            if (found)
+                item_complain(l, l->items[i], NULL, "%s is said twice, first in %.*s:%u", directive, STR_ARGS(found->file),
+                              found->line);
+            else
+                found = l->items[i];
+        }
+    return found;
+}
+
+static const struct filter_value *only_block(struct loader *l, const char *directive, enum place place)
+{
+    static const struct filter_value nothing = {.type = VALUE_MAP};
+    struct item *item = only_item(l, directive);
+    return block_check(l, item, item ? &item->body : &nothing, place, directive, false);
+}
+
+/* ---- limits and timeouts ---- */
+
+#define WIDE(type, field) {#field, offsetof(struct type, field), true}
+#define NARROW(type, field) {#field, offsetof(struct type, field), false}
+struct field { const char *name; size_t offset; bool wide; };
+
+static const struct field limit_fields[] = {
+    WIDE(limits, size), WIDE(limits, header_size), WIDE(limits, hold_memory), WIDE(limits, memory), WIDE(limits, min_rate),
+    NARROW(limits, connections), NARROW(limits, connections_per_client), NARROW(limits, recipients),
+    NARROW(limits, rcpt_commands), NARROW(limits, messages), NARROW(limits, errors), NARROW(limits, junk),
+    NARROW(limits, line), NARROW(limits, hops),
+};
+static const struct field timeout_fields[] = {
+    WIDE(timeouts, command), WIDE(timeouts, data), WIDE(timeouts, handshake), WIDE(timeouts, write), WIDE(timeouts, connect),
+    WIDE(timeouts, banner), WIDE(timeouts, helo), WIDE(timeouts, mail), WIDE(timeouts, rcpt), WIDE(timeouts, data_reply),
+    WIDE(timeouts, block), WIDE(timeouts, end), WIDE(timeouts, end_by), WIDE(timeouts, greeting), WIDE(timeouts, pool_idle),
+    WIDE(timeouts, pool_age), WIDE(timeouts, drain),
+};
+
+static void fields_fill(void *to, const struct field *fields, size_t n, bool durations, const struct filter_value *block,
+                        const struct filter_value *own)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (own && !value_get(own, str_of(fields[i].name)))
+            continue;
+        uint64_t value = durations ? block_milliseconds(block, fields[i].name) : (uint64_t)block_integer(block, fields[i].name);
+        char *at = (char *)to + fields[i].offset;
+        uint32_t narrow = (uint32_t)value;
+        if (fields[i].wide)
+            memcpy(at, &value, sizeof value);
+        else
+            memcpy(at, &narrow, sizeof narrow);
+    }
+}
+
+void limits_fill(struct limits *to, const struct filter_value *block, const struct filter_value *own)
+{
+    fields_fill(to, limit_fields, countof(limit_fields), false, block, own);
+}
+
+void timeouts_fill(struct timeouts *to, const struct filter_value *block, const struct filter_value *own)
+{
+    fields_fill(to, timeout_fields, countof(timeout_fields), true, block, own);
+}
+
+static void limits_judge(struct loader *l, const struct item *item, const struct limits *limits, const struct timeouts *t)
+{
+    if (limits->recipients < 100)
+        item_warn(l, item, "limits: recipients = %u: RFC 5321 4.5.3.1.8 wants at least 100", limits->recipients);
+    if (limits->rcpt_commands < limits->recipients)
+        item_warn(l, item, "limits: rcpt_commands = %u is below recipients = %u", limits->rcpt_commands, limits->recipients);
+    if (limits->size && limits->size < limits->header_size)
+        item_complain(l, item, NULL, "limits: size is below header_size");
+    if (t->end_by >= t->end)
+        item_complain(l, item, NULL, "timeouts: end_by must be shorter than end");
+}
+
+/* ---- TLS ---- */
+
+static const char *path_in(struct loader *l, const struct filter_value *block, const char *key)
+{
+    struct str text = block_text(block, key);
+    return text.len ? conf_path(l, text).at : NULL;
+}
+
+struct tls_parts {
+    struct tls_settings settings;
+    struct tls_certificate certificates[64];
+};
+
+static void tls_parts_of(struct loader *l, struct item *item, struct tls_parts *p)
+{
+    const struct filter_value *block = item->checked, *element;
+    struct str minimum = block_text(block, "minimum"), ciphers = block_text(block, "ciphers");
+    *p = (struct tls_parts){.settings = {.certificates = p->certificates, .minimum = minimum.at,
+        .ciphers = ciphers.len ? ciphers.at : NULL, .prefer_server = block_true(block, "prefer_server"),
+        .ca_file = path_in(l, block, "ca")}};
+    if (block_text(block, "certificate").len)
+        p->certificates[p->settings.ncertificates++] =
+            (struct tls_certificate){path_in(l, block, "certificate"), path_in(l, block, "key")};
+    else if (value_get(block, STR("key")))
+        item_complain(l, item, value_get(block, STR("key")), "%s: a key without a certificate", item_title(l, item));
+    for (size_t i = 1; (element = block_element(block, i)); i++) {
+        if (element->type != VALUE_MAP) {
+            item_complain(l, item, element, "%s: expected { certificate = \"...\" }, got %s", item_title(l, item),
+                          value_type_name(element->type));
+            continue;
+        }
+        if (p->settings.ncertificates == countof(p->certificates)) {
+            item_complain(l, item, element, "%s: more than %zu certificates", item_title(l, item), countof(p->certificates));
+            break;
+        }
+        const struct filter_value *one = block_check(l, item, element, IN_CERTIFICATE, item_title(l, item), false);
+        p->certificates[p->settings.ncertificates++] =
+            (struct tls_certificate){path_in(l, one, "certificate"), path_in(l, one, "key")};
+    }
+}
+
+/* Every block with certificates is opened, used or not: a mistake shows before the day it is needed. */
+static void tls_build(struct loader *l)
+{
+    char error[512];
+    struct tls_parts p;
+    for (size_t i = 0; i < l->nitems; i++)
+        l->ntls += is_a(l->items[i], "tls");
+    l->tls = arena_alloc(&l->conf->arena, (l->ntls + 1) * sizeof *l->tls);
+    l->ntls = 0;
+    for (size_t i = 0; i < l->nitems; i++) {
+        struct item *item = l->items[i];
+        if (!is_a(item, "tls"))
+            continue;
+        unsigned before = l->complaints->errors;
+        item->checked = block_check(l, item, &item->body, IN_TLS, item_title(l, item), false);
+        tls_parts_of(l, item, &p);
+        l->tls[l->ntls].item = item;
+        if (p.settings.ncertificates && l->complaints->errors == before) {
+            l->tls[l->ntls].tls = tls_server_open(&p.settings, error, sizeof error);
+            if (!l->tls[l->ntls].tls)
+                item_complain(l, item, value_get(&item->body, STR("certificate")), "%s: %s", item_title(l, item), error);
+        }
+        l->ntls++;
+    }
+}
+
+/* ---- backends ---- */
+
+const struct backend_conf *backend_named(struct loader *l, const struct item *item, const struct filter_value *at)
+{
+    for (size_t i = 0; i < l->conf->nbackends; i++)
+        if (str_equal(l->conf->backends[i].name, at->text))
+            return &l->conf->backends[i];
+    complain_no_name(l, item, at, "backend", at->text);
+    return NULL;
+}
+
+static void backend_tls(struct loader *l, struct item *item, struct backend_conf *b)
+{
+    const struct filter_value *at = value_get(item->checked, STR("tls"));
+    char error[512];
+    struct tls_parts p = {.settings = {.minimum = "TLSv1.2"}};
+    bool opportunistic = at && str_equal(at->text, STR("opportunistic"));
+    if (!at || str_equal(at->text, STR("off")))
+        return;
+    b->tls_mode = opportunistic ? BACKEND_TLS_OPPORTUNISTIC : BACKEND_TLS_VERIFIED;
+    if (!opportunistic && !str_equal(at->text, STR("verified"))) {
+        struct item *named = item_named(l, "tls", at->text);
+        if (!named) {
+            item_complain(l, item, at, "%s: \"tls\": expected \"off\", \"opportunistic\", \"verified\" or the name of a tls block, "
+                          "got \"%.*s\"", item_title(l, item), STR_ARGS(at->text));
+            return;
+        }
+        tls_parts_of(l, named, &p);
+    }
+    if (b->maildir) {
+        item_complain(l, item, at, "%s: a maildir has no TLS", item_title(l, item));
+        return;
+    }
+    b->tls = tls_client_open(&p.settings, opportunistic ? TLS_OPPORTUNISTIC : TLS_VERIFIED, error, sizeof error);
+    if (!b->tls)
+        item_complain(l, item, at, "%s: %s", item_title(l, item), error);
+}
+
+static void backend_address(struct loader *l, struct item *item, struct backend_conf *b)
+{
+    const struct filter_value *at = block_element(item->checked, 1);
+    const char *why;
+    if (!at)
+        return;
+    if (str_starts(at->text, STR("maildir:"))) {
+        b->maildir = true;
+        b->address.host = conf_path(l, str_part(at->text, 8, at->text.len));
+        b->address.text = arena_print(&l->conf->arena, "maildir:%.*s", STR_ARGS(b->address.host));
+        if (at->text.len == 8)
+            item_complain(l, item, at, "%s: expected maildir:/PATH", item_title(l, item));
+        return;
+    }
+    if (!address_parse(at->text, &l->conf->arena, &b->address, &why))
+        item_complain(l, item, at, "%s: \"%.*s\" is no address: %s, or maildir:/PATH", item_title(l, item),
+                      STR_ARGS(at->text), why);
+    else if (address_is_both(at->text) || (b->address.name.ss_family != AF_UNIX && !b->address.port))
+        item_complain(l, item, at, "%s: \"%.*s\" cannot be dialled: expected HOST:PORT", item_title(l, item),
+                      STR_ARGS(at->text));
+}
+
+static void backends_build(struct loader *l)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < l->nitems; i++)
+        n += is_a(l->items[i], "backend");
+    l->conf->backends = arena_alloc(&l->conf->arena, (n + 1) * sizeof(struct backend_conf));
+    for (size_t i = 0; i < l->nitems; i++) {
+        struct item *item = l->items[i];
+        if (!is_a(item, "backend"))
+            continue;
+        item->checked = block_check(l, item, &item->body, IN_BACKEND, item_title(l, item), false);
+        struct backend_conf *b = &l->conf->backends[l->conf->nbackends];
+        b->name = item->name;
+        b->index = (unsigned)l->conf->nbackends++;
+        b->identity = str_equal(block_text(item->checked, "identity"), STR("xclient")) ? IDENTITY_XCLIENT : IDENTITY_NONE;
+        b->tls_name = block_text(item->checked, "tls_name").at ? block_text(item->checked, "tls_name") : STR("");
+        b->helo = block_text(item->checked, "helo").at ? block_text(item->checked, "helo") : STR("");
+        b->pool = (uint32_t)block_integer(item->checked, "pool");
+        b->pool_uses = (uint32_t)block_integer(item->checked, "pool_uses");
+        backend_address(l, item, b);
+        backend_tls(l, item, b);
+    }
+}
+
+/* ---- stores ---- */
+
+static void store_build(struct loader *l, struct item *item)
+{
+    static const struct filter_value nothing = {.type = VALUE_MAP};
+    const struct filter_value *block = block_check(l, item, item ? &item->body : &nothing, IN_STORE,
+                                                   item ? item_title(l, item) : "store", false);
+    struct store_conf *s = &l->conf->stores[l->conf->nstores];
+    struct str kind = block_text(block, "1");
+    if (str_starts(kind, STR("lmdb:")) || str_starts(kind, STR("redis:"))) {
+        item_complain(l, item, block_element(block, 1), "%s: \"%.*s\" is not supported yet: expected \"memory\"",
+                      item_title(l, item), STR_ARGS(kind));
+        return;
+    }
+    if (!str_equal(kind, STR("memory"))) {
+        item_complain(l, item, block_element(block, 1), "%s: expected \"memory\", got \"%.*s\"", item_title(l, item),
+                      STR_ARGS(kind));
+        return;
+    }
+    s->name = item ? item->name : STR("default");
+    s->prefix = block_text(block, "prefix").at ? block_text(block, "prefix") : STR("");
+    s->timeout = block_milliseconds(block, "timeout");
+    s->store = store_memory_open((uint64_t)block_integer(block, "size"));
+    l->conf->nstores++;
+}
+
+static void stores_build(struct loader *l)
+{
+    size_t n = 1;
+    for (size_t i = 0; i < l->nitems; i++)
+        n += is_a(l->items[i], "store");
+    l->conf->stores = arena_alloc(&l->conf->arena, n * sizeof(struct store_conf));
+    if (!item_named(l, "store", STR("default")))
+        store_build(l, NULL);
+    for (size_t i = 0; i < l->nitems; i++)
+        if (is_a(l->items[i], "store"))
+            store_build(l, l->items[i]);
+}
+
+/* ---- listeners ---- */
+
+static void listen_addresses(struct loader *l, struct item *item, struct listen_conf *listen)
+{
+    struct arena *a = &l->conf->arena;
+    const struct filter_value *at;
+    const char *why;
+    listen->addresses = arena_alloc(a, 2 * (item->body.count + 1) * sizeof(struct address));
+    for (size_t i = 1; (at = block_element(&item->body, i)); i++) {
+        if (at->type != VALUE_TEXT)
+            continue; /* a block, or complained of */
+        struct address *to = &listen->addresses[listen->naddresses];
+        if (!address_parse(at->text, a, to, &why))
+            continue;
+        if (!to->name.ss_family) {
+            item_complain(l, item, at, "%s: a listener takes an IP address, not the name \"%.*s\"", item_title(l, item),
+                          STR_ARGS(to->host));
+            continue;
+        }
+        listen->naddresses++;
+        if (address_is_both(at->text) &&
+            address_parse(arena_print(a, "inet:0.0.0.0:%u", to->port), a, to + 1, &why))
+            listen->naddresses++;
+    }
+    for (size_t i = 0; i < l->conf->nlistens; i++)
+        for (size_t k = 0; k < l->conf->listens[i].naddresses; k++)
+            for (size_t m = 0; m < listen->naddresses; m++)
+                if (str_equal(l->conf->listens[i].addresses[k].text, listen->addresses[m].text) &&
+                    (listen->addresses[m].port || listen->addresses[m].name.ss_family == AF_UNIX))
+                    item_complain(l, item, NULL, "%s: %.*s is taken by listen \"%.*s\"", item_title(l, item),
+                                  STR_ARGS(listen->addresses[m].text), STR_ARGS(l->conf->listens[i].name));
+}
+
+static void listen_names(struct loader *l, struct item *item, struct listen_conf *listen)
+{
+    const struct filter_value *at = value_get(item->checked, STR("backend"));
+    if (at)
+        listen->backend = backend_named(l, item, at);
+    else if (l->conf->nbackends == 1)
+        listen->backend = l->conf->backends;
+    else
+        item_complain(l, item, NULL, "%s: \"backend\" is missing: the name of a backend", item_title(l, item));
+    listen->chain = l->empty_chain;
+    if ((at = value_get(item->checked, STR("chain")))) {
+        size_t i = 0;
+        while (i < l->conf->nchains && !str_equal(l->conf->chains[i].name, at->text))
+            i++;
+        if (i < l->conf->nchains)
+            listen->chain = &l->conf->chains[i];
+        else
+            complain_no_name(l, item, at, "chain", at->text);
+    }
+    if ((at = value_get(item->checked, STR("tls")))) {
+        size_t i = 0;
+        while (i < l->ntls && !str_equal(l->tls[i].item->name, at->text))
+            i++;
+        if (i == l->ntls)
+            complain_no_name(l, item, at, "tls", at->text);
+        else if (l->tls[i].tls)
+            listen->tls = tls_hold(l->tls[i].tls);
+        else if (!value_get(&l->tls[i].item->body, STR("certificate")) && !block_element(&l->tls[i].item->body, 1))
+            item_complain(l, item, at, "%s: tls \"%.*s\" has no certificate", item_title(l, item), STR_ARGS(at->text));
+    }
+    bool asked = block_true(item->checked, "implicit") || block_true(item->checked, "require_tls");
+    if (asked && !value_get(item->checked, STR("tls")))
+        item_complain(l, item, value_get(item->checked, block_true(item->checked, "implicit") ? STR("implicit") : STR("require_tls")),
+                      "%s: \"tls\" is missing: the name of a tls block with a certificate", item_title(l, item));
+}
+
+static void listen_build(struct loader *l, struct item *item)
+{
+    struct listen_conf *listen = &l->conf->listens[l->conf->nlistens];
+    const struct filter_value *own;
+    item->checked = block_check(l, item, &item->body, IN_LISTEN, item_title(l, item), false);
+    listen->name = item->name;
+    listen->index = (unsigned)l->conf->nlistens;
+    listen_addresses(l, item, listen);
+    l->conf->nlistens++;
+    listen_names(l, item, listen);
+    listen->implicit = block_true(item->checked, "implicit");
+    listen->require_tls = block_true(item->checked, "require_tls") || listen->implicit;
+    listen->bare = str_equal(block_text(item->checked, "bare"), STR("normalize")) ? BARE_NORMALIZE : BARE_REJECT;
+    listen->received = value_get(item->checked, STR("received")) ? block_true(item->checked, "received")
+                                                                 : !(listen->backend && listen->backend->identity == IDENTITY_XCLIENT);
+    struct str hostname = block_text(item->checked, "hostname");
+    listen->hostname = hostname.len ? hostname : l->conf->hostname;
+    listen->limits = l->conf->limits;
+    listen->timeouts = l->conf->timeouts;
+    if ((own = value_get(item->checked, STR("limits"))))
+        limits_fill(&listen->limits, block_check(l, item, own, IN_LIMITS, item_title(l, item), false), own);
+    if ((own = value_get(item->checked, STR("timeouts"))))
+        timeouts_fill(&listen->timeouts, block_check(l, item, own, IN_TIMEOUTS, item_title(l, item), false), own);
+    limits_judge(l, item, &listen->limits, &listen->timeouts);
+}
+
+static void listens_build(struct loader *l)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < l->nitems; i++)
+        n += is_a(l->items[i], "listen");
+    l->conf->listens = arena_alloc(&l->conf->arena, (n + 1) * sizeof(struct listen_conf));
+    for (size_t i = 0; i < l->nitems; i++)
+        if (is_a(l->items[i], "listen"))
+            listen_build(l, l->items[i]);
+    if (!n)
+        complain(l->complaints, false, l->conf->path, 0, "there is no listener: write listen \"NAME\" { \":25\" }");
+}
+
+/* ---- the rest ---- */
+
+static struct str only_text(struct loader *l, const char *directive)
+{
+    struct item *item = only_item(l, directive);
+    struct filter_value value;
+    if (!item || !value_convert(l->conf, l->complaints, &item->body, TYPE_TEXT, TYPE_NONE, directive, &value))
+        return STR_NONE;
+    return value.text;
+}
+
+static void hostname_build(struct loader *l)
+{
+    char name[HOST_NAME_MAX + 1] = "localhost";
+    struct conf *conf = l->conf;
+    conf->hostname = only_text(l, "hostname");
+    if (!conf->hostname.at) {
+        gethostname(name, sizeof name - 1);
+        conf->hostname = arena_str(&conf->arena, str_of(name));
+    }
+    bool good = conf->hostname.len > 0 && conf->hostname.len <= 255;
+    for (size_t i = 0; i < conf->hostname.len && good; i++)
+        good = char_is_alnum(conf->hostname.at[i]) || strchr(".-[]:_", conf->hostname.at[i]);
+    if (!good)
+        item_complain(l, only_item(l, "hostname"), NULL, "hostname: expected a name like \"mx1.example.org\", got \"%.*s\"",
+                      STR_ARGS(conf->hostname));
+}
+
+static void workers_build(struct loader *l)
+{
+    struct item *item = only_item(l, "workers");
+    cpu_set_t set;
+    l->conf->workers = sched_getaffinity(0, sizeof set, &set) == 0 ? (unsigned)CPU_COUNT(&set) : 1;
+    if (!item || (item->body.type == VALUE_TEXT && str_equal(item->body.text, STR("auto"))))
+        return;
+    if (item->body.type == VALUE_NUMBER && item->body.number >= 1 && item->body.number <= 1024 &&
+        item->body.number == (double)item->body.integer)
+        l->conf->workers = (unsigned)item->body.integer;
+    else
+        item_complain(l, item, NULL, "workers: expected workers(N), N from 1 to 1024, or workers \"auto\"");
+}
+
+static void dns_server(struct loader *l, const struct filter_value *at)
+{
+    struct arena *a = &l->conf->arena;
+    struct address address;
+    const char *why;
+    uint8_t octets[16];
+    struct str text = at->text;
+    if (at->type != VALUE_TEXT)
+        return;
+    bool bare6 = inet_pton(AF_INET6, text.at, octets) == 1, bare4 = inet_pton(AF_INET, text.at, octets) == 1;
+    struct str full = bare6 ? arena_print(a, "[%s]:53", text.at) : bare4 ? arena_print(a, "%s:53", text.at) : text;
+    if (!address_parse(full, a, &address, &why) || !(address.name.ss_family == AF_INET || address.name.ss_family == AF_INET6)) {
+        item_complain(l, only_item(l, "dns"), at, "dns: expected an IP address, with or without a port, got \"%.*s\"", STR_ARGS(text));
+        return;
+    }
+    const char *format = address.name.ss_family == AF_INET6 ? "%.*s%s[%.*s]:%u" : "%.*s%s%.*s:%u";
+    l->conf->dns = arena_print(a, format, STR_ARGS(l->conf->dns), l->conf->dns.len ? "," : "",
+                               STR_ARGS(address_ip(&address, a)), address.port);
+}
+
+static void dns_build(struct loader *l)
+{
+    const struct filter_value *block = only_block(l, "dns", IN_DNS), *at, *servers = value_get(block, STR("servers"));
+    for (size_t i = 1; (at = block_element(block, i)); i++)
+        dns_server(l, at);
+    for (size_t i = 0; servers && i < servers->count; i++)
+        dns_server(l, servers->items + i);
+}
+
+static void log_build(struct loader *l)
+{
+    static const char *const levels[] = {"debug", "info", "warning", "error"};
+    const struct filter_value *block = only_block(l, "log", IN_LOG);
+    l->conf->log = (struct log_settings){.json = str_equal(block_text(block, "format"), STR("json")), .level = LOG_INFO, .fd = 2};
+    for (size_t i = 0; i < countof(levels); i++)
+        if (str_equal(block_text(block, "level"), str_of(levels[i])))
+            l->conf->log.level = (enum log_level)i;
+    l->conf->log_subject = block_true(block, "subject");
+}
+
+static void user_build(struct loader *l)
+{
+    l->conf->user = only_text(l, "user");
+    if (l->conf->user.at && !getpwnam(l->conf->user.at))
+        item_complain(l, only_item(l, "user"), NULL, "user: there is no user \"%.*s\" on this machine", STR_ARGS(l->conf->user));
+}
+
+void model_build(struct loader *l)
+{
+    hostname_build(l);
+    workers_build(l);
+    user_build(l);
+    dns_build(l);
+    log_build(l);
+    limits_fill(&l->conf->limits, only_block(l, "limits", IN_LIMITS), NULL);
+    timeouts_fill(&l->conf->timeouts, only_block(l, "timeouts", IN_TIMEOUTS), NULL);
+    tls_build(l);
+    backends_build(l);
+    stores_build(l);
+    chains_build(l);
+    listens_build(l);
+}
