@@ -8,7 +8,8 @@ struct filter_value value_text(struct str s)
 
 struct filter_value value_number(double n)
 {
-    return (struct filter_value){.type = VALUE_NUMBER, .number = n, .integer = (int64_t)n};
+    bool fits = n > -9.2e18 && n < 9.2e18; /* what does not is undefined to convert */
+    return (struct filter_value){.type = VALUE_NUMBER, .number = n, .integer = fits ? (int64_t)n : 0};
 }
 
 struct filter_value value_integer(int64_t n)
