@@ -21,7 +21,7 @@ struct command {
 /* Only CRLF ends a line (RFC 5321 2.3.8). With bare_lf_ends (listener setting `normalize`) a bare LF does too.
  * TOO_LONG: more than `most` octets before CRLF; what came is dropped, the rest up to its CRLF will be dropped as it
  * comes, and the answer is given once, at its end. BAD: a complete line with bare CR, bare LF or NUL in it.
- * The line (TAKEN) is without its end, a view or a copy in the arena, valid until the pipe is touched or the arena reset. */
+ * The line (TAKEN) is without its end, a copy in the arena with a NUL behind it. */
 enum line_took { LINE_MORE, LINE_TAKEN, LINE_TOO_LONG, LINE_BAD };
 struct line_reader {
     size_t scanned;   /* octets at the pipe's head that are known to hold no line end */

@@ -35,6 +35,7 @@ void encoder_start(struct encoder *);
 /* Moves content from in to out with dots stuffed, while out has room; at most `most` octets. Stops at the first bare CR or LF
  * with bad set. (A CR at the end of what is there is held back inside.) */
 bool encoder_step(struct encoder *, struct pipe *in, struct pipe *out, size_t most);
-/* The end: CRLF if the content did not end with one, then ".CRLF". Only flow_release may call it. */
+/* The end: CRLF if the content did not end with one (a CR held back becomes part of it), then ".CRLF". Never when bad: that
+ * is a bug. Only flow_release may call it. */
 void encoder_end(struct encoder *, struct pipe *out);
 #endif
