@@ -84,4 +84,5 @@ uint64_t backend_timeout(const struct backend *, enum debt_what);
 
 /* maildir.c: the embedded backend. A connected descriptor to it, or -1. */
 int maildir_dial(const struct backend_conf *);
+void maildir_stop(void); /* after all workers have ended */
 #endif

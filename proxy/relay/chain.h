@@ -17,7 +17,7 @@ struct slot { /* one filter's life in one session */
     bool edited;                 /* in this transaction: from now on it fails closed */
     unsigned lessen, lessen_tx;  /* stages taken away (bits set: not called) */
     unsigned flags_less, flags_less_tx;
-    struct filter_stream_list { struct filter_stream *first; } streams;
+    struct filter_stream *streams; /* dialled, of session or transaction life */
 };
 
 struct verdict {
@@ -45,10 +45,11 @@ void chain_start(struct session *, enum filter_stage, uint16_t first, uint16_t e
 bool chain_turn(struct session *);
 void chain_stop(struct session *, enum filter_cancel); /* cancels the call at hand */
 uint64_t chain_clock(const struct session *);          /* deadline of the call at hand; 0: none */
-/* Stages that cannot wait: REPLY (outcome in *verdict), RESET, DISCONNECT. */
+/* Stages that cannot wait. REPLY may reword *reply: a 2yz stays one, a refusal a refusal. */
 void chain_reply(struct session *, enum filter_stage of, struct reply *, uint32_t rcpt);
 void chain_reset(struct session *);
 void chain_disconnect(struct session *);
+struct slot *chain_slot(struct session *, const struct filter *);
 void chain_start_worker(struct worker *); /* START and TICK */
 void chain_stop_worker(struct worker *);
 #endif

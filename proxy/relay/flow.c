@@ -161,6 +161,15 @@ static void add_received(struct session *s)
     tx->headers.changed = changed;
 }
 
+/* What filters added at mail, rcpt and data. */
+static void add_queued(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    for (struct queued_field *q = tx->queued; q; q = q->next)
+        if (!headers_add(&tx->headers, NULL, q->top, q->name, q->value))
+            log_say(LOG_ERROR, "%s.%u: bad field %.*s added by a filter", s->id, tx->number, STR_ARGS(q->name));
+}
+
 static bool take_head(struct session *s)
 {
     struct transaction *tx = s->tx;
@@ -174,6 +183,7 @@ static bool take_head(struct session *s)
     look_at_head(s);
     if (s->listen->received)
         add_received(s);
+    add_queued(s);
     f->head = HEAD_HOOK;
     chain_start(s, FILTER_HEADERS, 0, pass_end(s));
     return true;

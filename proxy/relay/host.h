@@ -29,7 +29,7 @@ struct filter_call {
     struct str refusal;          /* of the last edit */
     struct headers *headers;
     bool emitted;
-    bool in_host;                /* the filter is running right now */
+    bool undeclared;             /* it emitted where it had not declared to: its verdict is ERROR */
 };
 
 struct filter_call *call_open(struct worker *, struct session *, const struct filter *, struct slot *, enum filter_stage);
@@ -43,7 +43,7 @@ void *slot_memory(struct session *, struct slot *, const struct filter *, enum f
 void slot_close_streams(struct slot *, enum filter_life);
 void worker_close_streams(struct worker *);
 /* facts.c */
-struct filter_text fact_text(struct filter_call *, const char *name);
+struct str reply_queue_id(const struct reply *); /* of the reply to the end of mail data: "... queued as ID" */
 struct str note_of(const struct session *, struct str name);
 struct filter_text fact_of_text(struct str);
 #endif

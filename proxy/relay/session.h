@@ -66,6 +66,7 @@ struct session {
     uint64_t written_mark;       /* stream octets written when write_by was set */
     uint64_t rate_from, rate_octets; /* the window of the minimum rate */
     uint32_t errors, junk, messages;
+    struct note *notes;
     bool waits_for_probe;
 };
 

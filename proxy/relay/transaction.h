@@ -23,6 +23,8 @@ struct rcpt {
 /* Recipients that filters added: no reply of the client's is owed for them. */
 struct added { struct added *next; struct path path; struct params params; struct str by; bool must, said, accepted, dropped; };
 
+struct queued_field { struct queued_field *next; bool top; struct str name, value; }; /* added before the headers stage */
+
 enum transaction_end { END_NONE, END_FORWARDED, END_REJECTED, END_DEFERRED, END_DISCARDED, END_QUARANTINED, END_ABORTED,
                        END_UNCERTAIN };
 const char *transaction_end_name(enum transaction_end);
@@ -37,6 +39,7 @@ struct transaction {
     struct rcpt *rcpts;
     uint32_t nrcpts, room, told, accepted, commands;
     struct added *added;
+    struct queued_field *queued;
     struct reply mail_reply;    /* the backend's, of MAIL; code 0: not yet */
     struct reply backend_failed; /* the backend cannot be had: what every further RCPT hears */
     struct reply failed;        /* the envelope could not be said anew: what DATA or the end hears */
@@ -72,7 +75,7 @@ struct transaction {
 };
 enum { TRANSACTION_MAGIC = 0x7A5AC7u };
 
-struct note { struct note *next; bool session; struct str name, value; };
+struct note { struct note *next; bool session; struct str name, value; char *space; size_t room; };
 
 struct transaction *transaction_start(struct session *);
 /* The one end of a transaction: filters hear RESET, the line is logged, the backend is left, the arena goes. */

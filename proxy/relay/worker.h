@@ -8,6 +8,9 @@
 
 struct session;
 struct pool;
+struct filter_health;
+struct solo;
+struct filter_stream;
 
 /* Shared by all workers: who is connected. One lock, taken at accept and close only. */
 struct census;
@@ -27,11 +30,12 @@ struct worker {
     uint32_t nsessions;
     struct pool **pools;             /* [backend_conf.index]; made at first use */
     void **filter_memory;            /* [filter.index]: worker memory, at first use */
-    struct str reply_text;
+    struct filter_health *health;    /* [filter.index]: the circuit breakers */
+    struct solo *solos;              /* calls without a session: START, TICK */
+    struct filter_stream *streams;   /* of worker life: idle ones that filters dialled */
     bool draining;
     uint64_t drain_by;               /* loop_now: then sessions are told 421 wherever they may */
     uint64_t serial;                 /* of sessions and transactions, never used twice */
-    uint8_t *scratch;
 };
 /* relay's part: pools probe their backends (EHLO answers to intersect with), filters hear START, ticks begin. */
 void worker_open(struct worker *);

@@ -1,0 +1,139 @@
+/* journal.c - the lines a postmaster greps for: "msg" for each transaction, "conn" for a session without any. Keys are stable
+ * (scripting.md, Log); ids never change, the backend's queue id stands beside ours as qid. */
+#include "relay/journal.h"
+#include "relay/host.h"
+
+static const char *verdict_name(const struct transaction *tx)
+{
+    const struct reply *r = &tx->end_reply;
+    if (tx->end == END_REJECTED || tx->end == END_DEFERRED) {
+        bool ours = tx->verdict_by.len > 0;
+        return tx->end == END_REJECTED ? (ours ? "reject" : "backend-reject") : ours ? "defer" : "backend-defer";
+    }
+    switch (tx->end) {
+    case END_FORWARDED: return "forwarded";
+    case END_DISCARDED: return "discard";
+    case END_QUARANTINED: return "quarantine";
+    case END_UNCERTAIN: return "uncertain";
+    default: return r->code ? "error" : "abort";
+    }
+}
+
+/* A transaction that never came to content, told by its recipients: refused if the last of them was. */
+static void find_end(struct transaction *tx)
+{
+    if (tx->end != END_ABORTED || tx->data_at || tx->left || !tx->nrcpts || tx->accepted || tx->discarded)
+        return;
+    const struct reply *last = &tx->rcpts[tx->nrcpts - 1].reply;
+    if (!last->code)
+        return;
+    tx->end = last->code >= 500 ? END_REJECTED : END_DEFERRED;
+    tx->end_reply = *last;
+}
+
+static void log_client(const struct session *s)
+{
+    log_text("listen", s->listen->name);
+    log_text("client", s->ip.len ? s->ip : STR("unix"));
+    if (s->port)
+        log_number("port", s->port);
+    log_text("helo", str_of(s->helo));
+    if (s->tls.version) {
+        char tls[128];
+        snprintf(tls, sizeof tls, "%s/%s", s->tls.version, s->tls.cipher);
+        log_text("tls", str_of(tls));
+    } else {
+        log_text("tls", STR(""));
+    }
+}
+
+static void log_rcpts(struct arena *arena, const struct transaction *tx)
+{
+    struct str to = STR("");
+    unsigned shown = 0;
+    for (uint32_t i = 0; i < tx->nrcpts && to.len < 600; i++, shown++)
+        to = arena_print(arena, "%.*s%s<%.*s>", STR_ARGS(to), i ? "," : "", STR_ARGS(tx->rcpts[i].path.address));
+    if (shown < tx->nrcpts)
+        to = arena_print(arena, "%.*s,+%u", STR_ARGS(to), tx->nrcpts - shown);
+    log_text("to", to);
+    log_text("nrcpt", arena_print(arena, "%u/%u", tx->accepted + tx->discarded, tx->nrcpts));
+}
+
+static void log_notes(const struct session *s)
+{
+    const struct transaction *tx = s->tx;
+    struct str tags = STR("");
+    for (const struct note *n = tx->notes; n && tags.len < 500; n = n->next)
+        if (n->value.at)
+            tags = arena_print(&s->tx->arena, "%.*s%s%.*s:%.*s", STR_ARGS(tags), tags.len ? "," : "", STR_ARGS(n->name),
+                               STR_ARGS(n->value));
+    if (tags.len)
+        log_text("tags", tags);
+}
+
+static void log_reply(const struct session *s, struct transaction *tx)
+{
+    const struct reply *r = &tx->end_reply;
+    if (tx->verdict_by.len) {
+        log_text("stage", tx->verdict_stage);
+        log_text("filter", tx->verdict_by);
+        if (tx->verdict_why.len)
+            log_text("why", tx->verdict_why);
+    }
+    log_number("code", r->code);
+    if (r->enhanced[0])
+        log_text("ecode", arena_print(&tx->arena, "%u.%u.%u", r->enhanced[0], r->enhanced[1], r->enhanced[2]));
+    log_text("reply", r->text.at ? r->text : STR(""));
+    log_text("backend", arena_print(&tx->arena, "%.*s/%.*s", STR_ARGS(tx->route->name), STR_ARGS(tx->backend_server)));
+    log_text("qid", r->code == 250 ? reply_queue_id(r) : STR(""));
+}
+
+void journal_transaction(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    struct arena *arena = &tx->arena;
+    uint64_t now = loop_micros(s->worker->loop);
+    find_end(tx);
+    log_begin("msg");
+    log_text("id", arena_print(arena, "%s.%u", s->id, tx->number));
+    log_client(s);
+    log_angle("from", tx->reverse_path.address);
+    log_rcpts(arena, tx);
+    log_text("mid", tx->flow.message_id.at ? tx->flow.message_id : STR(""));
+    if (s->conf->log_subject && tx->flow.head == HEAD_DONE) {
+        const struct field *f = headers_next(&tx->headers, NULL, STR("Subject"));
+        log_text("subject", f ? header_unfold(f->value, arena) : STR(""));
+    }
+    log_number("size", (int64_t)tx->flow.decoder.octets);
+    log_text("verdict", str_of(verdict_name(tx)));
+    log_reply(s, tx);
+    if (tx->score != 0)
+        log_text("score", arena_print(arena, "%g", tx->score));
+    log_notes(s);
+    if (tx->edits)
+        log_number("changed", tx->edits);
+    if (tx->end == END_UNCERTAIN)
+        log_number("uncertain", 1);
+    log_seconds("t_total", now - tx->started);
+    log_seconds("t_filter", tx->filter_micros);
+    log_seconds("t_backend", tx->backend_micros);
+    log_seconds("t_data", tx->data_at && tx->data_done ? tx->data_done - tx->data_at : 0);
+    log_end();
+}
+
+void journal_session(struct session *s)
+{
+    if (s->messages)
+        return;
+    log_begin("conn");
+    log_text("id", str_of(s->id));
+    log_client(s);
+    log_text("why", str_of(close_phrase(s->why)));
+    if (s->client->dead && s->client->why_text.len)
+        log_text("detail", s->client->why_text);
+    log_number("errors", s->errors);
+    if (s->refusal.code)
+        log_number("refused", s->refusal.code);
+    log_seconds("t_total", loop_micros(s->worker->loop) - s->started);
+    log_end();
+}
