@@ -154,10 +154,8 @@ static void add_received(struct session *s)
                                    s->client->tls == STREAM_TLS ? "S" : "", s->id, tx->number, date);
     bool changed = tx->headers.changed;
     struct field *field = headers_add(&tx->headers, NULL, true, STR("Received"), value);
-    if (field) {
-        field->hidden = true;
-        tx->headers.count--;
-    }
+    if (field)
+        headers_hide(&tx->headers, field);
     tx->headers.changed = changed;
 }
 
@@ -294,8 +292,12 @@ static bool filter_body(struct session *s)
     }
     for (int j = f->nsegments - 1; j >= 0; j--) {
         struct segment *seg = &f->segments[j];
-        if (seg->finished || pipe_is_full(seg->out) || (seg->in->octets < CHUNK_LEAST && !seg->in->ended))
+        if (seg->finished || pipe_is_full(seg->out))
             continue;
+        if (seg->in->octets < CHUNK_LEAST && !seg->in->ended) {
+            pipe_compact(seg->in); /* few octets of large blocks must not look like a full pipe */
+            continue;
+        }
         take_chunk(f, seg);
         f->at_segment = (uint16_t)j;
         f->chunk_busy = true;

@@ -416,6 +416,7 @@ static bool is_done(struct filter_call *call, struct op *op, uint64_t now)
     case OP_READ:
         if (stream->in.octets >= op->need || stream->ended || stream->dead)
             return op->ended = stream_is_over(stream) && stream->in.octets < op->need, true;
+        pipe_compact(&op->stream->stream->in);
         break;
     case OP_FLUSH:
         if (!pipe_is_full(&stream->out) && !stream->dead)
