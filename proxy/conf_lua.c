@@ -134,8 +134,10 @@ static struct filter_value table_value(lua_State *L, int index, const struct cop
         else
             value_put(a, &v, str_of(key), item);
     }
+    if (!names)
+        return v;
     lua_pushnil(L);
-    while (names && lua_next(L, index)) {
+    while (lua_next(L, index)) {
         if (lua_type(L, -2) == LUA_TSTRING) {
             size_t len;
             const char *key = lua_tolstring(L, -2, &len);

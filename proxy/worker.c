@@ -282,8 +282,6 @@ static bool open_worker(struct post *p, char *error, size_t room)
         return false;
     w->conf = conf_hold(conf);
     w->census = p->all->census;
-    w->pools = must_alloc((conf->nbackends + 1) * sizeof *w->pools);
-    w->filter_memory = must_alloc((conf->nfilters + 1) * sizeof *w->filter_memory);
     w->serial = ((uint64_t)w->number + 1) << 48; /* no two workers give the same */
     task_start(&p->task, w->loop, turn);
     p->next_tick = loop_now(w->loop) + TICK;
@@ -313,8 +311,6 @@ static void close_worker(struct post *p)
     task_forget(&p->task);
     dns_close(&w->dns);
     loop_close(w->loop);
-    free(w->pools);
-    free(w->filter_memory);
     conf_drop(w->conf);
     block_forget();
 }
