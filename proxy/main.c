@@ -1,6 +1,7 @@
 /* main.c - sub-commands, arguments, privileges and signals. Runs the threads and waits; never touches mail.
  *
  * Exit codes: 0 done, 1 could not run, 2 something is wrong with the configuration or the command line. */
+#include "relay/backend.h"
 #include "proxy/conf.h"
 #include "proxy/worker.h"
 #include <errno.h>
@@ -256,6 +257,7 @@ static int serve(struct conf *conf)
         log_flush();
         _exit(0); /* sessions were cut off where they stood: nothing of theirs can be put in order */
     }
+    maildir_stop();
     close(signals);
     close(bell);
     log_say(LOG_INFO, "ended");

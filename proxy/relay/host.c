@@ -50,6 +50,16 @@ void call_close(struct filter_call *call)
     spares++;
 }
 
+void call_forget(void)
+{
+    while (spare) {
+        struct filter_call *call = spare;
+        spare = (struct filter_call *)call->memory;
+        free(call);
+    }
+    spares = 0;
+}
+
 void *slot_memory(struct session *s, struct slot *slot, const struct filter *f, enum filter_life life)
 {
     if (life == LIFE_SESSION) {

@@ -34,6 +34,7 @@ struct filter_call {
 
 struct filter_call *call_open(struct worker *, struct session *, const struct filter *, struct slot *, enum filter_stage);
 void call_close(struct filter_call *); /* open ops are cancelled, memory goes */
+void call_forget(void); /* frees this thread's spare ones, at its end */
 /* The next completed op's event given to resume; false: none is complete. */
 bool call_resume(struct filter_call *, enum filter_verdict *);
 bool call_has_ops(const struct filter_call *);

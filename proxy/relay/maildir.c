@@ -17,6 +17,7 @@
 
 enum box_state { BOX_IDLE, BOX_MAIL, BOX_RCPT, BOX_DATA };
 struct box { /* one connection */
+    struct box *next, **at; /* among all */
     struct task task;
     struct stream *stream;
     struct line_reader reader;
@@ -36,6 +37,7 @@ static struct {
     pthread_mutex_t lock;
     pthread_t thread;
     struct loop *loop;
+    struct box *boxes;
     bool started;
     unsigned serial;
 } post = {.lock = PTHREAD_MUTEX_INITIALIZER};
@@ -213,6 +215,9 @@ static void take_command(struct box *b, const struct command *c)
 
 static void box_close(struct box *b)
 {
+    *b->at = b->next;
+    if (b->next)
+        b->next->at = b->at;
     box_reset(b);
     stream_close(&b->stream, CLOSE_GRACEFUL);
     task_forget(&b->task);
@@ -264,6 +269,11 @@ static void open_box(void *data)
         free(b);
         return;
     }
+    b->at = &post.boxes;
+    b->next = post.boxes;
+    if (b->next)
+        b->next->at = &b->next;
+    post.boxes = b;
     box_say(b, "220 maildir ESMTP");
     stream_flush(b->stream);
     task_wake(&b->task);
@@ -278,6 +288,10 @@ static void *run(void *data)
 {
     loop_before_sleep(post.loop, flush_log, NULL);
     loop_run(post.loop);
+    while (post.boxes)
+        box_close(post.boxes);
+    loop_close(post.loop);
+    block_forget();
     return NULL;
 }
 

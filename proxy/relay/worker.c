@@ -1,7 +1,7 @@
 /* worker.c - relay's part of a worker's life: probes at the start, a word to everybody at a drain, what is left at the end. */
 #include "relay/worker.h"
 #include "relay/backend.h"
-#include "relay/session.h"
+#include "relay/host.h"
 
 void worker_open(struct worker *w)
 {
@@ -26,6 +26,7 @@ void worker_close(struct worker *w)
     for (size_t i = 0; i < w->conf->nbackends; i++)
         pool_close(&w->pools[i]);
     chain_stop_worker(w);
+    call_forget();
     free(w->pools);
     free(w->filter_memory);
 }
