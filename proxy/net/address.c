@@ -75,7 +75,7 @@ static bool parse_host(struct str host, bool v6, struct arena *arena, struct add
     } else if (!is_name(host) || (v6 && str_find(host, STR(".")) == host.len && host.len < 2)) {
         *why = v6 ? "expected an IPv6 address in brackets" : "expected a host name or an IPv4 address";
         return false;
-    } else if (!v6 && char_is_digit(host.at[host.len - 1]) && host.at[strspn(a->host.at, "0123456789.")] == 0) {
+    } else if (!v6 && char_is_digit(host.at[host.len - 1]) && a->host.at[strspn(a->host.at, "0123456789.")] == 0) {
         *why = "this is no IPv4 address"; /* 1.2.3.456 is not looked up */
         return false;
     }

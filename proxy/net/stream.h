@@ -31,8 +31,10 @@ struct stream *stream_open(struct loop *, int fd, struct task *); /* a connected
 void stream_flush(struct stream *);
 /* Nulls the pointer. GRACEFUL: out is sent, then (TLS) close_notify, FIN, and up to 64 KiB or 2 s of input is read and
  * dropped, so that no reset eats the last reply; with plain TCP, nothing unread and the whole rest taken by one write: TCP_CORK,
- * write, close at once (one segment for 221 and FIN). ABORT: closed at once, unsent octets dropped. NULL inside is fine. */
-enum stream_close { CLOSE_GRACEFUL, CLOSE_ABORT };
+ * write, close at once (one segment for 221 and FIN). ABORT: closed at once, unsent octets dropped. NULL inside is fine.
+ * LINGER: GRACEFUL without that short cut, for a last word the peer does not expect (421 amid content): what it sends
+ * meanwhile would be answered with a reset. */
+enum stream_close { CLOSE_GRACEFUL, CLOSE_ABORT, CLOSE_LINGER };
 void stream_close(struct stream **, enum stream_close);
 /* True when nothing the peer has sent so far is waiting: no octet in `in`, none undecrypted (RFC 3207 4.2, engine.md A9). */
 bool stream_in_is_empty(const struct stream *);
