@@ -82,19 +82,31 @@ void backend_abort(struct backend **backend)
     release(b);
 }
 
+/* QUIT may follow whatever else it still owes, but never a DATA: behind that it would be content. */
+static bool may_quit(const struct backend *b)
+{
+    for (uint8_t i = 0; i < b->sent; i++) {
+        uint8_t what = b->asked[(b->first + i) % DEBTS].what;
+        if (what == DEBT_DATA || what == DEBT_END)
+            return false;
+    }
+    bool pipelines = b->sent == 0 || (b->can.has & EXT_PIPELINING);
+    return b->stream && !b->closing && pipelines && (b->step == BACKEND_READY || b->step == BACKEND_IDLE);
+}
+
 void backend_close(struct backend **backend)
 {
     struct backend *b = *backend;
     if (!b)
         return;
-    if (b->stream && b->count == 0 && (b->step == BACKEND_READY || b->step == BACKEND_IDLE) && !b->closing) {
-        *backend = NULL;
-        pipe_put(&b->stream->out, STR("QUIT\r\n"));
-        stream_close(&b->stream, CLOSE_GRACEFUL);
-        release(b);
+    if (!may_quit(b)) {
+        backend_abort(backend);
         return;
     }
-    backend_abort(backend);
+    *backend = NULL;
+    pipe_put(&b->stream->out, STR("QUIT\r\n"));
+    stream_close(&b->stream, CLOSE_GRACEFUL);
+    release(b);
 }
 
 struct pipe *backend_words(struct backend *b)

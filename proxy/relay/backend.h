@@ -66,7 +66,7 @@ struct backend *pool_take(struct pool *, struct session *, bool fresh);
 void pool_leave(struct backend **, bool clean); /* clean: to IDLE; else washed by RSET */
 
 struct backend *backend_dial(struct pool *, struct session *);
-void backend_close(struct backend **); /* at once, without a word when it owes something; else QUIT */
+void backend_close(struct backend **); /* with QUIT where one may be said; never amid content: transactions leave first */
 void backend_abort(struct backend **);
 /* Text of a command goes into backend_words, then backend_say records what is owed for it. */
 struct pipe *backend_words(struct backend *);

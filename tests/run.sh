@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# run.sh - installs what the tests need, builds with sanitizers, runs them all, ends with the counts.
+#   tests/run.sh [--fast]      --fast: no TSan build, no soak
+#   SLUICE_NO_INSTALL=1        do not touch packages
+set -u
+cd "$(dirname "$0")/.." || exit 2
+root=$PWD
+fast=0
+[ "${1:-}" = --fast ] && fast=1
+build=${SLUICE_BUILD:-$root/build-tests}
+passed=0 failed=0 skipped=0
+jobs=$(nproc)
+
+say() { printf '\n== %s\n' "$1"; }
+
+install_packages() {
+    local want=(gcc make cmake ninja-build pkg-config libc6-dev libuv1-dev libssl-dev libpcre2-dev liblua5.4-dev libc-ares-dev libcmocka-dev
+        python3 python3-pytest python3-pytest-xdist openssl procps)
+    local interop=(postfix swaks)
+    local missing=()
+    for p in "${want[@]}" "${interop[@]}"; do
+        dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing+=("$p")
+    done
+    [ ${#missing[@]} = 0 ] && return 0
+    local sudo=
+    [ "$(id -u)" = 0 ] || sudo=sudo
+    say "installing: ${missing[*]}"
+    # Daemons that come with packages must not start: the tests start their own, on loopback.
+    local made=0
+    if [ ! -e /usr/sbin/policy-rc.d ]; then
+        printf '#!/bin/sh\nexit 101\n' | $sudo tee /usr/sbin/policy-rc.d >/dev/null && $sudo chmod +x /usr/sbin/policy-rc.d && made=1
+    fi
+    $sudo apt-get update -q >/dev/null 2>&1
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" >"$build.apt.log" 2>&1
+    local rc=$?
+    [ $made = 1 ] && $sudo rm -f /usr/sbin/policy-rc.d
+    [ $rc = 0 ] || { tail -20 "$build.apt.log"; echo "packages could not be installed"; return 1; }
+}
+
+build_kind() { # build type, folder
+    say "building ($1)"
+    cmake -S . -B "$2" -G Ninja -DCMAKE_BUILD_TYPE="$1" >"$2.cmake.log" 2>&1 || { tail -30 "$2.cmake.log"; return 1; }
+    ninja -C "$2" -j "$jobs" >"$2.build.log" 2>&1 || { grep -E 'error|FAILED|undefined' "$2.build.log" | head -40; return 1; }
+}
+
+count() { # passed failed skipped
+    passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3))
+}
+
+run_unit() {
+    say "unit tests ($1)"
+    ctest --test-dir "$1" -j "$jobs" --output-on-failure >"$1.ctest.log" 2>&1
+    local all bad
+    all=$(grep -oE 'tests failed out of [0-9]+' "$1.ctest.log" | grep -oE '[0-9]+$')
+    bad=$(grep -oE '[0-9]+ tests failed' "$1.ctest.log" | grep -oE '^[0-9]+')
+    [ -n "$all" ] || { tail -20 "$1.ctest.log"; count 0 1 0; return; }
+    [ "$bad" = 0 ] || grep -E 'FAILED|ERROR|runtime error|Failed|\*\*\*' "$1.ctest.log" | head -40
+    echo "$((all - bad)) of $all programs passed"
+    count $((all - bad)) "$bad" 0
+}
+
+run_pytest() { # title, arguments ...
+    local title=$1
+    shift
+    say "$title"
+    local log
+    log=$(mktemp)
+    /usr/bin/python3 -m pytest -q -p no:cacheprovider "$@" >"$log" 2>&1
+    local rc=$?
+    tail -40 "$log"
+    local last
+    last=$(grep -E '(passed|failed|error|skipped)' "$log" | tail -1)
+    local p f e s
+    p=$(grep -oE '[0-9]+ passed' <<<"$last" | grep -oE '[0-9]+')
+    f=$(grep -oE '[0-9]+ failed' <<<"$last" | grep -oE '[0-9]+')
+    e=$(grep -oE '[0-9]+ error' <<<"$last" | grep -oE '[0-9]+')
+    s=$(grep -oE '[0-9]+ skipped' <<<"$last" | grep -oE '[0-9]+')
+    [ $rc = 0 ] || [ $((${f:-0} + ${e:-0})) -gt 0 ] || f=1
+    count "${p:-0}" $((${f:-0} + ${e:-0})) "${s:-0}"
+    rm -f "$log"
+}
+
+finish() {
+    printf '\n%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+    [ "$failed" = 0 ]
+    exit $?
+}
+
+if [ -z "${SLUICE_NO_INSTALL:-}" ]; then install_packages || { count 0 1 0; finish; }; fi
+say 'floors'
+if tests/lint/floors.sh; then count 1 0 0; else count 0 1 0; fi
+build_kind Asan "$build-asan" || { count 0 1 0; finish; }
+run_unit "$build-asan"
+export SLUICE="$build-asan/sluice" SLUICE_BUILD_DIR="$build-asan"
+export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:abort_on_error=0}
+if compgen -G 'tests/dialog/*/*.smtp' >/dev/null; then run_pytest 'dialogs (ASan, UBSan)' -n "$jobs" tests/dialog; fi
+if compgen -G 'tests/lua/*.py' >/dev/null; then run_pytest 'scripts' -n "$jobs" tests/lua; fi
+if compgen -G 'tests/interop/*/test_*.py' >/dev/null; then run_pytest 'interop' tests/interop; fi
+if [ $fast = 0 ]; then
+    build_kind Tsan "$build-tsan" || { count 0 1 0; finish; }
+    export SLUICE="$build-tsan/sluice" SLUICE_BUILD_DIR="$build-tsan" SLUICE_WORKERS=4 TSAN_OPTIONS=halt_on_error=0:exitcode=66
+    if compgen -G 'tests/dialog/*/*.smtp' >/dev/null; then run_pytest 'dialogs (TSan, 4 workers)' -n "$jobs" tests/dialog; fi
+fi
+finish
