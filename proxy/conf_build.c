@@ -60,7 +60,7 @@ static const struct field limit_fields[] = {
 static const struct field timeout_fields[] = {
     WIDE(timeouts, command), WIDE(timeouts, data), WIDE(timeouts, handshake), WIDE(timeouts, write), WIDE(timeouts, connect),
     WIDE(timeouts, banner), WIDE(timeouts, helo), WIDE(timeouts, mail), WIDE(timeouts, rcpt), WIDE(timeouts, data_reply),
-    WIDE(timeouts, block), WIDE(timeouts, end), WIDE(timeouts, end_by), WIDE(timeouts, greeting), WIDE(timeouts, pool_idle),
+    WIDE(timeouts, block), {"end_reply", offsetof(struct timeouts, end), true} /* `end` is a word of Lua */, WIDE(timeouts, end_by), WIDE(timeouts, greeting), WIDE(timeouts, pool_idle),
     WIDE(timeouts, pool_age), WIDE(timeouts, drain),
 };
 
@@ -99,7 +99,7 @@ static void limits_judge(struct loader *l, const struct item *item, const struct
     if (limits->size && limits->size < limits->header_size)
         item_complain(l, item, NULL, "limits: size is below header_size");
     if (t->end_by >= t->end)
-        item_complain(l, item, NULL, "timeouts: end_by must be shorter than end");
+        item_complain(l, item, NULL, "timeouts: end_by must be shorter than end_reply");
 }
 
 /* ---- TLS ---- */

@@ -126,7 +126,7 @@ static const struct directive directives[] = {
     DURATION(IN_TIMEOUTS, "rcpt", "5m", "its reply to RCPT"),
     DURATION(IN_TIMEOUTS, "data_reply", "2m", "its reply to DATA"),
     DURATION(IN_TIMEOUTS, "block", "3m", "it takes no octet of content"),
-    DURATION(IN_TIMEOUTS, "end", "590s", "its last reply, counted from the client's end of mail data"),
+    DURATION(IN_TIMEOUTS, "end_reply", "590s", "its last reply, counted from the client's end of mail data"),
     DURATION(IN_TIMEOUTS, "end_by", "240s", "after the client's end: then ours is not said any more"),
     {IN_TIMEOUTS, "greeting", VALUE, TYPE_DURATION, .preset = "0", .most = 300, .doc = "the banner is kept back, to catch early talkers"},
     DURATION(IN_TIMEOUTS, "pool_idle", "60s", "an idle connection to a backend is kept"),

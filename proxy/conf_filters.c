@@ -197,26 +197,26 @@ static bool name_is_taken(const struct loader *l, struct str name)
 }
 
 /* The file's name without folder and suffix. */
-static struct str stem_of(struct str path, const struct filter_def *def)
+static struct str stem_of(struct arena *a, struct str path, const struct filter_def *def)
 {
     size_t from = path.len;
     while (from > 0 && path.at[from - 1] != '/')
         from--;
     path = str_part(path, from, path.len);
-    return is_suffix(def) ? str_part(path, 0, path.len - strlen(def->name)) : path;
+    return arena_str(a, is_suffix(def) ? str_part(path, 0, path.len - strlen(def->name)) : path);
 }
 
 static void name_give(struct loader *l, struct filter *f, const struct item *item, const struct filter_value *core)
 {
     struct arena *a = &l->conf->arena;
-    struct str said = block_text(core, "name"), base = said.len ? said : stem_of(f->source, f->def);
+    struct str said = block_text(core, "name"), base = said.len ? said : stem_of(a, f->source, f->def);
     f->name = base;
     if (said.len && name_is_taken(l, said) && item->used < 2)
         item_complain(l, item, value_get(core, STR("name")), "there is another filter named \"%.*s\"", STR_ARGS(said));
     for (unsigned n = 2; name_is_taken(l, f->name); n++)
         f->name = arena_print(a, "%.*s-%u", STR_ARGS(base), n);
     struct str prefix = block_text(core, "prefix");
-    f->prefix = prefix.at ? prefix : stem_of(f->source, f->def);
+    f->prefix = prefix.at ? prefix : stem_of(a, f->source, f->def);
 }
 
 static bool holds_item(const struct filter_value *v)

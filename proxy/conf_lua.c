@@ -51,8 +51,11 @@ static struct run *run_of(lua_State *L)
 static void watch(lua_State *L, lua_Debug *debug)
 {
     struct run *r = run_of(L);
-    if (++r->hooks > HOOKS_MOST)
-        luaL_error(L, "the configuration runs on and on: is there an endless loop?");
+    if (++r->hooks <= HOOKS_MOST)
+        return;
+    lua_getinfo(L, "Sl", debug); /* luaL_error would name the caller of the loop */
+    lua_pushfstring(L, "%s:%d: the configuration runs on and on: is there an endless loop?", debug->short_src, debug->currentline);
+    lua_error(L);
 }
 
 /* The line of Lua code that called us; chunk names are "=#N", N the source. */
@@ -426,6 +429,8 @@ static const char *reword(struct arena *a, const char *text)
         const char *open = strstr(text, "(to close '{' at line ");
         return open ? arena_print(a, "a \"}\" is missing for the \"{\" in line %d", atoi(open + 22)).at : text;
     }
+    if (strstr(token, "<eof>"))
+        return arena_print(a, "%s: the file ends too early, is a \"}\" missing?", text).at;
     if (brace)
         return arena_print(a, "a comma is missing before %s", token).at;
     if (strncmp(text, "syntax error", 12) == 0 && (char_is_digit(token[1]) || strncmp(token, "'true'", 6) == 0))

@@ -292,7 +292,7 @@ static bool preset_convert(struct filter *f, const struct filter_option *o, cons
 {
     struct wanted w = {f->conf, f->complaints, o->type, o->of, what, true};
     struct str text = str_trim(arena_str(&f->conf->arena, str_of(o->preset)));
-    struct filter_value from = value_text(unquote(text));
+    struct filter_value from = value_text(arena_str(&f->conf->arena, unquote(text)));
     if (text.len >= 2 && text.at[0] == '{' && text.at[text.len - 1] == '}') {
         struct str rest = str_trim(str_part(text, 1, text.len - 1));
         from = (struct filter_value){.type = VALUE_LIST};

@@ -1,0 +1,126 @@
+-- Every directive of Sluice, with its default and why it is there. Lines that begin with "--" have no default, or need a file
+-- of yours. Start from minimal.lua; come here for what else can be said. `sluice check -c FILE` tells every mistake with its line,
+-- `sluice check --defaults` prints this as a list.
+--
+-- The file is Lua, but only as data: directives, env("NAME", "default"), file "PATH" (its text), include "PATH" (also "conf.d/*.lua").
+-- Paths are relative to the folder of this file. Names may be used before they are defined.
+-- Durations: "30s", "1h30m", "500ms". Sizes: 1024, "256K", "50M".
+
+-- hostname "mx1.example.org"           -- our name in banners, EHLO and Received: that of the machine
+workers "auto"                          -- threads; workers(4) for four
+-- user "sluice"                        -- who we become once all ports are bound; only when started as root
+-- module "/usr/lib/sluice/x.so"        -- filters from a shared object, built against sluice/filter.h
+
+dns {
+    -- servers = { "127.0.0.1" },       -- with or without ":53": those of /etc/resolv.conf
+}
+
+log {
+    format = "logfmt",                  -- or "json", with the same keys
+    level = "info",                     -- debug, info, warning, error
+    subject = false,                    -- the Subject of messages is nobody's business
+}
+
+-- For every listener; a listener may have its own limits { } and timeouts { } with some of these.
+limits {
+    size = "50M",                       -- of a message, told by SIZE; 0: none
+    header_size = "256K",               -- of the header section
+    hold_memory = "256K",               -- held content of a transaction, then an unlinked file
+    memory = "1G",                      -- of a worker; over it MAIL hears 452
+    min_rate = 500,                     -- octets a second in content, over 30 s: slower is an attack; 0: none
+    connections = 10000,                -- in total; further ones wait
+    connections_per_client = 100,       -- from one address; 0: any
+    recipients = 1000,                  -- accepted per transaction
+    rcpt_commands = 10000,              -- said per transaction, refused ones too, then 421
+    messages = 0,                       -- per session; 0: any
+    errors = 20,                        -- commands refused, then 421
+    junk = 100,                         -- NOOP, RSET, VRFY between two messages; 0: any
+    line = 4096,                        -- octets of a command line
+    hops = 100,                         -- Received fields: more is a loop
+}
+
+timeouts {
+    -- the client (RFC 5321 4.5.3.2)
+    command = "5m",                     -- its next command
+    data = "3m",                        -- its next octets of content
+    handshake = "30s",                  -- TLS
+    write = "5m",                       -- it takes no octet of our reply
+    greeting = 0,                       -- the banner is kept back so long, to catch early talkers
+    -- the backend
+    connect = "30s",                    -- until it is connected
+    banner = "5m",                      -- its banner
+    helo = "5m",                        -- its reply to EHLO, STARTTLS and XCLIENT
+    mail = "5m",                        -- its reply to MAIL
+    rcpt = "5m",                        -- its reply to RCPT
+    data_reply = "2m",                  -- its reply to DATA
+    block = "3m",                       -- it takes no octet of content
+    end_reply = "590s",                 -- its last reply, counted from the client's end: clients wait 600 s
+    end_by = "240s",                    -- after the client's end: our end is not said any more, so that nobody hears both yes and no
+    pool_idle = "60s",                  -- an idle connection is kept
+    pool_age = "10m",                   -- any connection is kept
+    -- ourselves
+    drain = "30s",                      -- at the end, sessions may end by themselves
+}
+
+-- tls "public" {
+--     certificate = "/etc/letsencrypt/live/mx1.example.org",   -- a folder with fullchain.pem and privkey.pem, or a PEM file
+--     key = "/etc/ssl/private/mx1.key",                        -- when it is not in the file or folder of the certificate
+--     -- { certificate = "...", key = "..." },                 -- further names, by SNI
+--     minimum = "TLSv1.2",             -- or "TLSv1.3"
+--     ciphers = "HIGH:!aNULL",         -- of TLS 1.2: strong, with forward secrecy
+--     prefer_server = false,           -- our order of ciphers, not the client's
+--     ca = "/etc/ssl/certs/ours.pem",  -- whom we trust: the system's authorities
+-- }
+
+backend "postfix" {
+    "127.0.0.1:10025",                  -- or "inet6:[::1]:10025", "unix:/run/x", "maildir:/var/mail/x"
+    identity = "none",                  -- "xclient": the backend is told who the client is
+    tls = "off",                        -- "opportunistic", "verified", or the name of a tls block
+    -- tls_name = "mx.example.org",     -- the name to ask for and to verify: the host of the address
+    -- helo = "mx1.example.org",        -- what we call ourselves: hostname
+    pool = 16,                          -- idle connections kept per worker; 0: none
+    pool_uses = 100,                    -- transactions per connection
+}
+
+store "default" {                       -- where filters count and remember; this one is there unsaid
+    "memory",
+    size = "64M",                       -- over it, the nearest to expiry go
+    prefix = "",                        -- in front of all keys
+    timeout = "500ms",                  -- of an operation
+}
+
+chain "inbound" {
+    observe = false,                    -- true: log what the filters would do, do nothing
+    -- quarantine = "jail",             -- the backend for quarantined mail
+    -- only = { auth = false },         -- the chain runs only when all of these hold
+    -- except = { client = { "192.0.2.0/24" } }, -- and not when all of these do
+
+    -- filter "access" {
+    --     client = "/etc/postfix/client_access.cidr",  -- an option of the filter; what follows every filter has
+    --     timeout = "30s",             -- of a call of any hook but message
+    --     message_timeout = "240s",    -- of the message hook
+    --     on_error = "defer",          -- or "continue", "reject": when the filter fails
+    --     observe = false,             -- log its verdict, do not apply it
+    --     name = "access",             -- in log lines: the file name, then -2, -3
+    --     prefix = "access",           -- of its keys in stores: the file name
+    --     only = { listen = { "mx" }, tls = true },
+    --     except = { from = { "example.org" }, rcpt = { "postmaster@" } },
+    --     http_allow = { "api.example.org" },  -- hosts it may ask by HTTP
+    --     memory = "16M",              -- of a script, per worker
+    --     cpu = "100ms",               -- of a script, per call, without waits
+    -- },
+}
+
+listen "mx" {
+    ":25",                              -- both IP families; or "192.0.2.1:25", "[2001:db8::1]:25", "unix:/run/sluice"
+    backend = "postfix",                -- may be left out when there is only one
+    chain = "inbound",                  -- left out: no filter
+    -- tls = "public",                  -- left out: STARTTLS is not offered
+    implicit = false,                   -- true: TLS from the first octet (port 465)
+    require_tls = false,                -- true: 530 to mail before STARTTLS
+    bare = "reject",                    -- or "normalize": a CR or LF that stands alone is made a line end
+    -- received = true,                 -- add our Received field: false when the backend is told by XCLIENT
+    -- hostname = "mx1.example.org",    -- our name here
+    -- limits { size = "10M" },         -- for this listener only
+    -- timeouts { command = "1m" },
+}

@@ -1,0 +1,258 @@
+/* What postmasters keep in files: formats, lookups, mistakes with their place, refresh, and that size does not matter. */
+#include "base/table.h"
+#include "base/log.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <time.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+static char path[64];
+
+static struct table *table_with(const char *text, char *error, size_t room)
+{
+    snprintf(path, sizeof path, "/tmp/test_table.%d", (int)getpid());
+    FILE *f = fopen(path, "w");
+    fputs(text, f);
+    fclose(f);
+    return table_open(path, error, room);
+}
+
+static struct table *good(const char *text)
+{
+    char error[256] = "";
+    struct table *t = table_with(text, error, sizeof error);
+    if (!t)
+        print_error("%s\n", error);
+    assert_non_null(t);
+    return t;
+}
+
+static void found(struct table *t, const char *key, const char *value)
+{
+    struct str got = STR_NONE;
+    bool yes = table_match(t, str_of(key), &got);
+    assert_int_equal(yes, value != NULL);
+    if (value)
+        assert_string_equal(got.at, value);
+}
+
+static void found_ip(struct table *t, const char *ip, const char *value)
+{
+    struct str got = STR_NONE;
+    bool yes = table_match_ip(t, str_of(ip), &got);
+    assert_int_equal(yes, value != NULL);
+    if (value)
+        assert_string_equal(got.at, value);
+}
+
+static void bad(const char *text, unsigned line, const char *what)
+{
+    char error[512] = "", place[96];
+    assert_null(table_with(text, error, sizeof error));
+    snprintf(place, sizeof place, "%s:%u: ", path, line);
+    if (!strstr(error, place) || !strstr(error, what))
+        print_error("%s\n", error);
+    assert_non_null(strstr(error, place));
+    assert_non_null(strstr(error, what));
+}
+
+static void longest_prefix_wins(void **state)
+{
+    struct table *t = good("192.0.2.0/24 net\n192.0.2.128/25 half\n192.0.2.200 host\n2001:db8::/32 six\n"
+                           "[2001:db8:1::]/48 inner\n0.0.0.0/0 any4\n");
+    found_ip(t, "192.0.2.1", "net");
+    found_ip(t, "192.0.2.129", "half");
+    found_ip(t, "192.0.2.200", "host");
+    found_ip(t, "198.51.100.1", "any4");
+    found_ip(t, "2001:db8::1", "six");
+    found_ip(t, "2001:db8:1::1", "inner");
+    found_ip(t, "2001:db9::1", NULL);
+    found_ip(t, "::ffff:192.0.2.200", "host"); /* one and the same client */
+    found_ip(t, "not an ip", NULL);
+    table_close(t);
+}
+
+static void addresses_are_looked_up_from_narrow_to_wide(void **state)
+{
+    struct table *t = good("ann+lists@example.org a\nann@example.org b\n@example.org c\nexample.net d\n.example.com e\n"
+                           ".sub.example.com f\nroot@ g\nbob+x@ h\n* z\n");
+    found(t, "Ann+Lists@Example.ORG", "a");
+    found(t, "ann+other@example.org", "b");
+    found(t, "eve@example.org", "c");
+    found(t, "eve@example.net", "d");
+    found(t, "eve@a.example.com", "e");
+    found(t, "eve@a.sub.example.com", "f");
+    found(t, "eve@example.com", "z"); /* ".example.com" is its subdomains only */
+    found(t, "root@elsewhere.test", "g");
+    found(t, "root+x@elsewhere.test", "g");
+    found(t, "bob+x@elsewhere.test", "h");
+    found(t, "bob+y@elsewhere.test", "z");
+    found(t, "a.example.com", "e");
+    found(t, "EXAMPLE.net", "d");
+    found_ip(t, "192.0.2.1", "z");
+    table_close(t);
+}
+
+static void null_reverse_path_has_its_own_key(void **state)
+{
+    struct table *t = good("<> null\n");
+    found(t, "", "null");
+    found(t, "x@y", NULL);
+    table_close(t);
+}
+
+static void file_format_is_that_of_postfix(void **state)
+{
+    struct table *t = good("# comment\n\n  # indented comment\nkey\tREJECT  not\n   here,\n\tnor there\r\nalone\r\nkey second\n"
+                           "value-keeps-case Some Text \n");
+    found(t, "key", "REJECT  not here, nor there"); /* of two the first counts */
+    found(t, "alone", "OK");
+    found(t, "value-keeps-case", "Some Text");
+    assert_int_equal(table_count(t), 4);
+    table_close(t);
+    t = good("");
+    found(t, "x", NULL);
+    table_close(t);
+}
+
+static void mistakes_have_a_place(void **state)
+{
+    bad("ok 1\n!192.0.2.0/24 no\n", 2, "not supported");
+    bad("\n\n192.0.2.1/24 x\nlater y\n", 3, "did you mean \"192.0.2.0/24\"?");
+    bad("192.0.2.0/33 x", 1, "0 to 32");
+    bad("2001:db8::/129 x", 1, "0 to 128");
+    bad("x y\n300.1.2.3 x\n", 2, "expected an address");
+    bad("  y\n", 1, "continues");
+    char error[256];
+    assert_null(table_open("/nonexistent/table", error, sizeof error));
+    assert_non_null(strstr(error, "/nonexistent/table: No such file"));
+    assert_null(table_open("/tmp", error, sizeof error));
+    assert_non_null(strstr(error, "not a regular file"));
+}
+
+static void lists_are_tables_with_OK(void **state)
+{
+    char error[256];
+    struct str keys[] = {STR("192.0.2.0/24"), STR("Example.org")}, values[] = {STR("one"), STR("Two")};
+    struct table *t = table_of(keys, NULL, 2, error, sizeof error);
+    found_ip(t, "192.0.2.9", "OK");
+    found(t, "x@example.ORG", "OK");
+    assert_true(table_match(t, STR("example.org"), NULL));
+    assert_false(table_refresh(t));
+    table_close(t);
+    t = table_of(keys, values, 2, error, sizeof error);
+    found(t, "example.org", "Two");
+    table_close(t);
+    struct str wrong[] = {STR("a"), STR("10.1.2.3/8")};
+    assert_null(table_of(wrong, NULL, 2, error, sizeof error));
+    assert_non_null(strstr(error, "element 2"));
+    t = table_of(NULL, NULL, 0, error, sizeof error);
+    assert_int_equal(table_count(t), 0);
+    table_close(t);
+}
+
+static void changed_file_is_read_again_and_a_broken_one_is_not(void **state)
+{
+    struct table *t = good("a one\n");
+    assert_false(table_refresh(t));
+    FILE *f = fopen(path, "w");
+    fputs("a two-two\n", f);
+    fclose(f);
+    assert_true(table_refresh(t));
+    found(t, "a", "two-two");
+    assert_false(table_refresh(t));
+    f = fopen(path, "w");
+    fputs("a three\n1.2.3.4/8 x\n", f);
+    fclose(f);
+    log_set(&(struct log_settings){.fd = 1, .level = LOG_ERROR + 1});
+    assert_false(table_refresh(t));
+    assert_false(table_refresh(t));
+    found(t, "a", "two-two");
+    unlink(path);
+    assert_false(table_refresh(t)); /* between two steps of a replacement */
+    found(t, "a", "two-two");
+    table_close(t);
+}
+
+static void answers_outlive_the_next_ones(void **state)
+{
+    struct table *t = good("a first\nb second\n");
+    struct str one, two;
+    table_match(t, STR("a"), &one);
+    for (int i = 0; i < 15; i++)
+        table_match(t, STR("b"), &two);
+    assert_string_equal(one.at, "first");
+    table_close(t);
+}
+
+static void ten_thousand_networks_cost_no_more_than_ten(void **state)
+{
+    enum { MANY = 10000 };
+    struct str *keys = must_alloc(MANY * sizeof *keys);
+    struct arena arena = {0};
+    char error[256];
+    for (int i = 0; i < MANY; i++)
+        keys[i] = arena_print(&arena, "10.%d.%d.0/24", i / 256, i % 256);
+    struct table *t = table_of(keys, NULL, MANY, error, sizeof error);
+    struct timespec from, to;
+    clock_gettime(CLOCK_MONOTONIC, &from);
+    for (int i = 0; i < 20000; i++)
+        assert_int_equal(table_match_ip(t, i % 2 ? STR("10.39.15.9") : STR("10.39.16.9"), NULL), i % 2);
+    clock_gettime(CLOCK_MONOTONIC, &to);
+    double seconds = (double)(to.tv_sec - from.tv_sec) + (double)(to.tv_nsec - from.tv_nsec) / 1e9;
+    assert_true(seconds < 2); /* a walk over all would take minutes under a sanitizer */
+    table_close(t);
+    arena_reset(&arena);
+    free(keys);
+}
+
+static void cidr_is_parsed_strictly(void **state)
+{
+    struct cidr c;
+    const char *why;
+    assert_true(cidr_parse(STR("192.0.2.0/24"), &c, &why));
+    assert_int_equal(c.bits, 24);
+    assert_true(cidr_has(&c, STR("192.0.2.255")));
+    assert_false(cidr_has(&c, STR("192.0.3.0")));
+    assert_false(cidr_has(&c, STR("2001:db8::1")));
+    assert_true(cidr_parse(STR("::ffff:192.0.2.0/120"), &c, &why));
+    assert_true(cidr_has(&c, STR("192.0.2.7")));
+    assert_true(cidr_parse(STR("::/0"), &c, &why));
+    assert_true(cidr_has(&c, STR("2001:db8::1")));
+    static const char *const wrong[] = {"", "x", "192.0.2", "192.0.2.0/", "192.0.2.0/x", "192.0.2.1/24", "192.0.2.0/33",
+                                        "2001:db8::1/64", "/8", "1.2.3.4/-1", "192.0.2.0/24 "};
+    for (size_t i = 0; i < countof(wrong); i++)
+        assert_false(cidr_parse(str_of(wrong[i]), &c, &why));
+}
+
+static void network_of_an_ip_is_spelt_out(void **state)
+{
+    struct arena a = {0};
+    assert_string_equal(cidr_network(STR("192.0.2.77"), 24, 64, &a).at, "192.0.2.0/24");
+    assert_string_equal(cidr_network(STR("2001:db8:1:2:3::4"), 24, 64, &a).at, "2001:db8:1:2::/64");
+    assert_string_equal(cidr_network(STR("::ffff:192.0.2.77"), 16, 64, &a).at, "192.0.0.0/16");
+    assert_string_equal(cidr_network(STR("192.0.2.77"), 99, 64, &a).at, "192.0.2.77/32");
+    assert_null(cidr_network(STR("x"), 24, 64, &a).at);
+    arena_reset(&a);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(longest_prefix_wins),
+        cmocka_unit_test(addresses_are_looked_up_from_narrow_to_wide),
+        cmocka_unit_test(null_reverse_path_has_its_own_key),
+        cmocka_unit_test(file_format_is_that_of_postfix),
+        cmocka_unit_test(mistakes_have_a_place),
+        cmocka_unit_test(lists_are_tables_with_OK),
+        cmocka_unit_test(changed_file_is_read_again_and_a_broken_one_is_not),
+        cmocka_unit_test(answers_outlive_the_next_ones),
+        cmocka_unit_test(ten_thousand_networks_cost_no_more_than_ten),
+        cmocka_unit_test(cidr_is_parsed_strictly),
+        cmocka_unit_test(network_of_an_ip_is_spelt_out),
+    };
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    unlink(path);
+    return failed;
+}
