@@ -83,11 +83,18 @@ static inline int world_open(void **state)
     return 0;
 }
 
+static inline bool loop_is_lingering(void) /* loop_close has to end these */
+{
+    return *loop_leaving(W.loop) != NULL;
+}
+
 static inline int world_close(void **state)
 {
-    uint64_t end = millis() + 5000;
-    while (stream_count() && millis() < end)
+    uint64_t end = millis() + 3000;
+    while (stream_count() && !loop_is_lingering() && millis() < end)
         world_step();
+    if (stream_count() && !loop_is_lingering())
+        fail_msg("%zu streams are left: the loop cannot be closed", stream_count());
     alarm_stop(&W.alarm);
     task_forget(&W.tick);
     task_forget(&W.task);
