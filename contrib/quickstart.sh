@@ -59,16 +59,16 @@ mkdir -p build "$folder"
 }
 [ $build_only = 0 ] || exit 0
 
-if [ ! -e "$folder/privkey.pem" ]; then
+if [ ! -e "$folder/key.pem" ]; then
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 365 -subj "/CN=localhost" \
         -addext "subjectAltName=DNS:localhost,IP:127.0.0.1" \
-        -keyout "$folder/privkey.pem" -out "$folder/fullchain.pem" 2>/dev/null
-    chmod 600 "$folder/privkey.pem"
+        -keyout "$folder/key.pem" -out "$folder/cert.pem" 2>/dev/null
+    chmod 600 "$folder/key.pem"
 fi
 
 export SLUICE_DEMO=$folder SLUICE_PORT=$port
-behind="the Maildir $folder/mail"
-where="ls $folder/mail/new"
+behind="the Maildir $folder/maildir"
+where="ls $folder/maildir/new"
 if [ $postfix = 1 ]; then
     backend_port=$((port + 1))
     contrib/postfix/private.sh start "$folder/postfix" $backend_port

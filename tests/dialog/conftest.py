@@ -1,0 +1,262 @@
+"""Collects *.smtp files: one item for each way a dialog is run (plain, tls, chop). The language is in README.md."""
+import os
+import re
+import sys
+import threading
+import time
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from gateway import SLOW, WORKERS, Gateway, certificate, free_port  # noqa: E402
+from peers import BackendServer, Client, Wrong  # noqa: E402
+
+CAN = ["PIPELINING", "SIZE 20000000", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES"]
+SETTINGS = ("listen:", "backend:", "chain:", "top:", "can:", "run:")
+
+
+def pytest_collect_file(parent, file_path):
+    if file_path.suffix == ".smtp":
+        return DialogFile.from_parent(parent, path=file_path)
+
+
+class DialogFile(pytest.File):
+    def collect(self):
+        dialog = Dialog(self.path.read_text())
+        for way in dialog.ways:
+            yield DialogItem.from_parent(self, name=way, dialog=dialog, way=way)
+
+
+class DialogItem(pytest.Item):
+    def __init__(self, *, dialog, way, **kw):
+        super().__init__(**kw)
+        self.dialog, self.way = dialog, way
+
+    def runtest(self):
+        Run(self.dialog, self.way).run()
+
+    def repr_failure(self, excinfo):
+        if isinstance(excinfo.value, (Wrong, AssertionError)):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo)
+
+    def reportinfo(self):
+        return self.path, 0, "%s (%s)" % (self.path.stem, self.way)
+
+
+class Dialog:
+    def __init__(self, text):
+        self.settings = {"listen": [], "backend": [], "chain": [], "top": []}
+        self.files, self.steps = {}, []
+        self.can, self.ways, self.manual, self.down = list(CAN), ["plain", "tls", "chop"], False, False
+        lines = iter(enumerate(text.splitlines(), 1))
+        for number, line in lines:
+            word = line.strip()
+            if not word or word.startswith("#"):
+                continue
+            name, _, value = word.partition(":")
+            if not self.steps and any(word.startswith(s) for s in SETTINGS):
+                value = value.strip()
+                if name == "can":
+                    self.can = [c.strip() for c in value.split(",")] if value else []
+                elif name == "run":
+                    self.ways = value.split()
+                else:
+                    self.settings[name].append(value)
+            elif word.startswith("file ") and word.endswith("<<"):
+                body = []
+                for _, inner in lines:
+                    if inner.strip() == ">>":
+                        break
+                    body.append(inner)
+                self.files[word[5:-2].strip()] = "\n".join(body) + "\n"
+            elif word == "manual":
+                self.manual = True
+            elif word == "down":
+                self.down = True
+            else:
+                self.steps.append((number, line.strip("\n")))
+
+
+def unescape(text):
+    return text.encode("utf-8", "surrogateescape").decode("latin-1").encode("latin-1").decode("unicode_escape").encode("latin-1")
+
+
+def matches(text, pattern):
+    if re.fullmatch(r"\d\d\d", pattern):
+        return text[:3] == pattern
+    return re.fullmatch(".*".join(re.escape(p) for p in pattern.split("*")), text, re.S) is not None
+
+
+class Run:
+    def __init__(self, dialog, way):
+        self.dialog, self.way = dialog, way
+        self.chop = way == "chop"
+        self.clients, self.backends = {}, {}
+        self.server = None
+
+    def conf(self):
+        d = self.dialog
+        port = self.server.port if self.server else free_port()
+        backend = ["pool = 0"] if not any(b.startswith("pool ") for b in d.settings["backend"]) else []
+        cert = certificate()
+        self.port = free_port()
+        listen = ['"127.0.0.1:%d"' % self.port, 'tls = "t"', 'backend = "b"', 'chain = "c"']
+        if not any(l.startswith("received") for l in d.settings["listen"]):
+            listen.append("received = false")
+        tops = d.settings["top"]
+        workers = [] if any(t.startswith("workers") for t in tops) else ["workers(%s)" % WORKERS]
+        return "\n".join(
+            ['hostname "mx.test"'] + workers + tops +
+            ['tls "t" { certificate = "%s/cert.pem", key = "%s/key.pem" }' % (cert, cert),
+             'backend "b" { "127.0.0.1:%d", %s }' % (port, ", ".join(backend + d.settings["backend"])),
+             'chain "c" { %s }' % ", ".join(d.settings["chain"]),
+             'listen "l" { %s }' % ", ".join(listen + d.settings["listen"])]) + "\n"
+
+    def run(self):
+        d = self.dialog
+        if not d.down:
+            self.server = BackendServer(d.can, self.chop, d.manual)
+        gateway = self.gateway = Gateway(self.conf(), d.files)
+        failure = None
+        try:
+            gateway.start()
+            for number, line in d.steps:
+                try:
+                    self.step(line)
+                except (Wrong, OSError, ValueError) as e:
+                    raise Wrong("line %d: %s\n  %s" % (number, line.strip(), e))
+        except AssertionError as e:
+            failure = e
+        for peer in list(self.clients.values()) + list(self.backends.values()):
+            peer.close()
+        if self.server:
+            self.server.close()
+        log = gateway.log()
+        wrong = gateway.stop()
+        if failure or wrong:
+            raise Wrong("%s\n%s\n--- log\n%s" % (failure or "", wrong and "the gateway " + wrong, log[-3000:]))
+
+    # ---- steps
+    def step(self, line):
+        who, _, what = line.strip().partition(" ")
+        what = line.lstrip()[len(who) + 1:]
+        if who == "wait":
+            time.sleep(float(what))
+        elif who in ("log", "nolog"):
+            self.look_in_log(what.strip(), who == "log")
+        elif who[0] == "c":
+            self.client_step(who, what)
+        elif who[0] == "b":
+            self.backend_step(who, what)
+        else:
+            raise ValueError("no such step")
+
+    def look_in_log(self, pattern, wanted):
+        deadline = time.monotonic() + (5 * SLOW if wanted else 0.2)
+        while True:
+            found = any(matches(l, "*" + pattern + "*") for l in self.gateway.log().splitlines())
+            if found == wanted and (wanted or time.monotonic() > deadline):
+                return
+            if time.monotonic() > deadline:
+                raise Wrong("the log has %s such line" % ("no" if wanted else "a"))
+            time.sleep(0.05)
+
+    def client(self, who):
+        if who not in self.clients:
+            self.clients[who] = Client(self.port, self.chop)
+        return self.clients[who]
+
+    def backend(self, who):
+        if who not in self.backends:
+            self.backends[who] = self.server.take()
+        return self.backends[who]
+
+    def send(self, peer, verb, text):
+        if verb == ">":
+            peer.send(text.encode("utf-8", "surrogateescape") + b"\r\n")
+        elif verb == ">>":
+            peer.send(unescape(text))
+        else:
+            times, _, text = text.partition(" ")
+            octets = unescape(text) * int(times)
+            if self.chop:
+                peer.send(octets)
+            else:  # whoever does not read must not stop the dialog
+                threading.Thread(target=peer.send, args=(octets,), daemon=True).start()
+                if len(octets) < 65536:
+                    time.sleep(0.05)
+
+    def client_step(self, who, what):
+        verb, _, text = what.partition(" ")
+        if verb == "connect" or verb == "hello":
+            c = self.client(who)
+            if verb == "hello":
+                self.hello(c)
+            return
+        c = self.client(who)
+        if verb in (">", ">>", ">*"):
+            self.send(c, verb, text)
+        elif verb == "<":
+            self.expect(c, text.strip(), c.reply)
+        elif verb == "starttls":
+            c.starttls()
+        elif verb == "handshake":
+            c.handshake()
+        elif verb in ("close", "reset", "half"):
+            getattr(c, verb)()
+            if verb != "half":
+                del self.clients[who]
+        else:
+            raise ValueError("no such step")
+
+    def hello(self, c):
+        for said, code in ((None, "220"), ("EHLO client.test", "250")):
+            if said:
+                if self.way == "tls":
+                    c.send(b"EHLO client.test\r\n")
+                    self.expect(c, "250", c.reply)
+                    c.starttls()
+                c.send(said.encode() + b"\r\n")
+            self.expect(c, code, c.reply)
+
+    def expect(self, peer, pattern, read):
+        if pattern == "eof":
+            peer.expect_end()
+        elif pattern == "nothing":
+            peer.expect_nothing()
+        else:
+            got = read()
+            if not matches(got, pattern):
+                raise Wrong("got: " + got)
+
+    def backend_step(self, who, what):
+        verb, _, text = what.partition(" ")
+        b = self.backend(who)
+        if verb == "accept":
+            return
+        if verb == "<":
+            self.expect(b, text.strip(), b.line)
+        elif verb == ">":
+            lines = text.strip().split("|")
+            code, first = lines[0][:3], lines[0][4:]
+            lines = [first] + lines[1:]
+            b.send("".join("%s%s%s\r\n" % (code, "-" if i + 1 < len(lines) else " ", l) for i, l in enumerate(lines)).encode())
+        elif verb in (">>", ">*"):
+            self.send(b, verb, text)
+        elif verb == "content":
+            self.expect_content(b.content(), text)
+        elif verb == "rest":
+            threading.Thread(target=b.rest, daemon=True).start()
+        elif verb in ("close", "reset", "half"):
+            getattr(b, verb)()
+        elif verb == "hang":
+            pass
+        else:
+            raise ValueError("no such step")
+
+    def expect_content(self, got, text):
+        prefix = text.endswith("*")
+        want = unescape(text[:-1] if prefix else text)
+        if not (got.startswith(want) if prefix else got == want):
+            raise Wrong("content was: %r" % got[:2000])

@@ -1,0 +1,112 @@
+"""A gateway of one's own for a test: configuration in a private folder, loopback ports, stopped by its pid."""
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+SLUICE = os.environ.get("SLUICE", os.path.join(ROOT, "build", "sluice"))
+WORKERS = os.environ.get("SLUICE_WORKERS", "1")
+SLOW = float(os.environ.get("SLUICE_SLOW", "1"))  # all patience times this (sanitizers)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+_certificate = None
+
+
+def certificate():
+    """Folder with cert.pem and key.pem for localhost, made once per process."""
+    global _certificate
+    if not _certificate:
+        folder = tempfile.mkdtemp(prefix="sluice-cert-")
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30",
+                        "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+                        "-keyout", folder + "/key.pem", "-out", folder + "/cert.pem"], check=True, capture_output=True)
+        _certificate = folder
+    return _certificate
+
+
+class Gateway:
+    def __init__(self, conf, files=None, env=None, ready_port=None):
+        self.folder = tempfile.mkdtemp(prefix="sluice-test-")
+        self.conf = os.path.join(self.folder, "sluice.lua")
+        for name, text in (files or {}).items():
+            path = os.path.join(self.folder, name)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "w") as f:
+                f.write(text.replace("@DIR@", self.folder))
+        with open(self.conf, "w") as f:
+            f.write(conf.replace("@DIR@", self.folder))
+        self.log_path = os.path.join(self.folder, "log")
+        self.process = None
+        self.env = dict(os.environ, **(env or {}))
+        self.ready_port = ready_port
+
+    def start(self):
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen([SLUICE, "run", "-c", self.conf], stdout=log, stderr=log, env=self.env)
+        deadline = time.monotonic() + 20 * SLOW
+        while " runs with " not in self.log():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError("the gateway did not start:\n" + self.log())
+            time.sleep(0.02)
+        return self
+
+    def log(self):
+        try:
+            with open(self.log_path, "r", errors="replace") as f:
+                return f.read()
+        except FileNotFoundError:
+            return ""
+
+    def rss(self):
+        """Resident memory in KiB."""
+        with open("/proc/%d/status" % self.process.pid) as f:
+            for line in f:
+                if line.startswith("VmRSS:"):
+                    return int(line.split()[1])
+        return 0
+
+    def stop(self, grace=15):
+        """Ends it; returns what is wrong with how it ended ("" is well)."""
+        wrong = ""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(0.7)
+            except subprocess.TimeoutExpired:
+                self.process.send_signal(signal.SIGTERM)  # at once
+                try:
+                    self.process.wait(grace * SLOW)
+                except subprocess.TimeoutExpired:
+                    wrong = "did not end after SIGTERM"
+                    self.process.kill()
+                    self.process.wait()
+        if self.process.returncode != 0 and not wrong:
+            wrong = "ended with %d" % self.process.returncode
+        log = self.log()
+        for word in ("Sanitizer", "runtime error", "sluice: bug"):
+            if word in log:
+                wrong += "\n" + log[max(0, log.index(word) - 200):][:6000]
+                break
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return wrong
+
+
+def wait_port(port, seconds=10):
+    deadline = time.monotonic() + seconds * SLOW
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return True
+        except OSError:
+            time.sleep(0.05)
+    return False

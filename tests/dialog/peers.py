@@ -1,0 +1,225 @@
+"""The two peers a dialog plays: a client and a backend, octet by octet where asked."""
+import queue
+import socket
+import ssl
+import struct
+import threading
+import time
+
+from gateway import SLOW
+
+PATIENCE = 10 * SLOW
+
+
+class Wrong(AssertionError):
+    pass
+
+
+class Peer:
+    """A socket with a line reader."""
+
+    def __init__(self, sock, chop=False):
+        self.sock = sock
+        self.chop = chop
+        self.buffer = b""
+        self.ended = False
+        sock.settimeout(PATIENCE)
+        if chop:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def send(self, octets):
+        try:
+            if self.chop and len(octets) <= 4096:
+                for i in range(len(octets)):
+                    self.sock.sendall(octets[i:i + 1])
+            else:
+                self.sock.sendall(octets)
+        except (BrokenPipeError, ConnectionResetError, ssl.SSLError):
+            self.ended = True
+
+    def fill(self, patience=None):
+        """More octets, or False at the end."""
+        if self.ended:
+            return False
+        self.sock.settimeout(PATIENCE if patience is None else patience)
+        try:
+            got = self.sock.recv(65536)
+        except (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
+            got = b""
+        if not got:
+            self.ended = True
+            return False
+        self.buffer += got
+        return True
+
+    def line(self):
+        while b"\n" not in self.buffer:
+            try:
+                if not self.fill():
+                    raise Wrong("the connection ended; before that: %r" % self.buffer)
+            except (socket.timeout, TimeoutError):
+                raise Wrong("nothing came in time; so far: %r" % self.buffer)
+        line, self.buffer = self.buffer.split(b"\n", 1)
+        if not line.endswith(b"\r"):
+            raise Wrong("a line without CR: %r" % line)
+        return line[:-1].decode("utf-8", "surrogateescape")
+
+    def expect_end(self):
+        try:
+            while self.fill():
+                pass
+        except (socket.timeout, TimeoutError):
+            raise Wrong("the connection did not end; so far: %r" % self.buffer)
+        if self.buffer:
+            raise Wrong("octets before the end: %r" % self.buffer)
+
+    def expect_nothing(self, seconds=0.3):
+        if not self.buffer:
+            try:
+                if not self.fill(seconds):
+                    raise Wrong("the connection ended")
+            except (socket.timeout, TimeoutError):
+                return
+        raise Wrong("something came: %r" % self.buffer)
+
+    def close(self):
+        self.ended = True
+        try:
+            self.sock.close()
+        except OSError:
+            pass
+
+    def reset(self):
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close()
+
+    def half(self):
+        self.sock.shutdown(socket.SHUT_WR)
+
+
+class Client(Peer):
+    def __init__(self, port, chop=False):
+        super().__init__(socket.create_connection(("127.0.0.1", port), PATIENCE), chop)
+        self.secure = False
+
+    def reply(self):
+        lines = []
+        while True:
+            line = self.line()
+            lines.append(line)
+            if len(line) < 4 or line[3] != "-":
+                break
+        code = lines[0][:3]
+        return code + " " + "|".join(l[4:] for l in lines)
+
+    def handshake(self):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        self.sock.settimeout(PATIENCE)
+        self.sock = context.wrap_socket(self.sock, server_hostname="localhost")
+        self.secure = True
+
+    def starttls(self):
+        self.send(b"STARTTLS\r\n")
+        reply = self.reply()
+        if not reply.startswith("220"):
+            raise Wrong("STARTTLS was answered: " + reply)
+        self.handshake()
+
+
+class Backend(Peer):
+    """One connection of the gateway to the backend."""
+
+    def greet(self, can):
+        """Banner and EHLO; a connection that only asked what we can do (the probe) is served to its end: then False."""
+        self.send(b"220 backend.test ESMTP\r\n")
+        while True:
+            try:
+                line = self.line()
+            except Wrong:
+                return False
+            verb = line[:4].upper()
+            if verb == "EHLO":
+                lines = ["backend.test"] + can
+                self.send("".join("250%s%s\r\n" % ("-" if i + 1 < len(lines) else " ", l) for i, l in enumerate(lines)).encode())
+            elif verb == "QUIT":
+                self.send(b"221 bye\r\n")
+                return False
+            else:
+                self.buffer = line.encode("utf-8", "surrogateescape") + b"\r\n" + self.buffer
+                return True
+
+    def content(self):
+        raw = b""
+        while not (raw == b".\r\n" or raw.endswith(b"\r\n.\r\n")):
+            raw += self.line().encode("utf-8", "surrogateescape") + b"\r\n"
+        raw = raw[:-3]
+        return b"".join(l[1:] if l.startswith(b".") else l for l in raw.splitlines(True))
+
+    def rest(self):
+        """Serves whatever comes until the connection ends."""
+        try:
+            while True:
+                verb = self.line()[:4].upper()
+                if verb == "DATA":
+                    self.send(b"354 go on\r\n")
+                    self.content()
+                    self.send(b"250 2.0.0 Ok: queued as REST\r\n")
+                elif verb == "QUIT":
+                    self.send(b"221 bye\r\n")
+                    return
+                else:
+                    self.send(b"250 ok\r\n")
+        except (Wrong, OSError, socket.timeout):
+            pass
+
+
+class BackendServer:
+    """Listens; connections that begin mail are queued in the order in which they do."""
+
+    def __init__(self, can, chop=False, manual=False):
+        self.can, self.chop, self.manual = can, chop, manual
+        self.listener = socket.socket()
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.listener.bind(("127.0.0.1", 0))
+        self.listener.listen(64)
+        self.port = self.listener.getsockname()[1]
+        self.used = queue.Queue()
+        self.all = []
+        self.closing = False
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        while not self.closing:
+            try:
+                sock, _ = self.listener.accept()
+            except OSError:
+                return
+            backend = Backend(sock, self.chop)
+            self.all.append(backend)
+            if self.manual:
+                self.used.put(backend)
+            else:
+                threading.Thread(target=self.serve, args=(backend,), daemon=True).start()
+
+    def serve(self, backend):
+        try:
+            if backend.greet(self.can):
+                self.used.put(backend)
+        except (Wrong, OSError):
+            pass
+
+    def take(self):
+        try:
+            return self.used.get(timeout=PATIENCE)
+        except queue.Empty:
+            raise Wrong("the backend was not used (again)")
+
+    def close(self):
+        self.closing = True
+        self.listener.close()
+        for backend in self.all:
+            backend.close()
+        time.sleep(0)
