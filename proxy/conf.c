@@ -1,7 +1,7 @@
 /* conf.c - loading a configuration: evaluate, check, build, open, in this order, and all or nothing.
  *
- * Owns the loader's scratch; what remains is the snapshot (relay/conf.h). Never stops at the first mistake once the files
- * could be evaluated: all are complained of in one go. */
+ * Owns the loader's scratch; what remains is the snapshot (relay/conf.h). Never stops at the first mistake once the
+ * files could be evaluated: all are complained of in one go. */
 #include "proxy/conf.h"
 #include "proxy/conf_parts.h"
 #include "relay/chain.h"
@@ -62,13 +62,14 @@ void complain_no_name(struct loader *l, const struct item *item, const struct fi
             names[n++] = l->items[i]->name.at;
     struct str near = nearest_name(name, names, n);
     if (near.at)
-        item_complain(l, item, at, "there is no %s \"%.*s\" (did you mean \"%s\"?)", directive, STR_ARGS(name), near.at);
+        item_complain(l, item, at, "there is no %s \"%.*s\" (did you mean \"%s\"?)", directive, STR_ARGS(name),
+                      near.at);
     else if (n)
         item_complain(l, item, at, "there is no %s \"%.*s\" (there is \"%s\"%s)", directive, STR_ARGS(name), names[0],
                       n > 1 ? " and others" : "");
     else
-        item_complain(l, item, at, "there is no %s \"%.*s\": write %s \"%.*s\" { ... }", directive, STR_ARGS(name), directive,
-                      STR_ARGS(name));
+        item_complain(l, item, at, "there is no %s \"%.*s\": write %s \"%.*s\" { ... }", directive, STR_ARGS(name),
+                      directive, STR_ARGS(name));
     free(names);
 }
 
@@ -106,8 +107,8 @@ static void names_check(struct loader *l)
             continue;
         struct item *first = item_named(l, item->directive->name, item->name);
         if (first != item)
-            item_complain(l, item, NULL, "there is a %s already, in %.*s:%u", item_title(l, item), STR_ARGS(first->file),
-                          first->line);
+            item_complain(l, item, NULL, "there is a %s already, in %.*s:%u", item_title(l, item),
+                          STR_ARGS(first->file), first->line);
         if (!item->has_body && strcmp(item->directive->name, "chain"))
             item_complain(l, item, NULL, "expected %s { ... }, got no braces", item_title(l, item));
         if (item->used)
@@ -156,10 +157,13 @@ struct conf *conf_load(const char *path, struct complaints *complaints)
 
 static void say_filters(FILE *to, const struct chain *chain)
 {
-    static const struct { enum filter_stage stage; const char *name; } stages[] = {
-        {FILTER_CONNECT, "connect"}, {FILTER_TLS, "tls"}, {FILTER_HELO, "helo"}, {FILTER_AUTH, "auth"},
-        {FILTER_MAIL, "mail"}, {FILTER_RCPT, "rcpt"}, {FILTER_DATA, "data"}, {FILTER_HEADERS, "headers"},
-        {FILTER_BODY, "body"}, {FILTER_PART, "part"}, {FILTER_MESSAGE, "message"}, {FILTER_REPLY, "reply"},
+    static const struct {
+        enum filter_stage stage;
+        const char *name;
+    } stages[] = {
+        {FILTER_CONNECT, "connect"}, {FILTER_TLS, "tls"},   {FILTER_HELO, "helo"},       {FILTER_AUTH, "auth"},
+        {FILTER_MAIL, "mail"},       {FILTER_RCPT, "rcpt"}, {FILTER_DATA, "data"},       {FILTER_HEADERS, "headers"},
+        {FILTER_BODY, "body"},       {FILTER_PART, "part"}, {FILTER_MESSAGE, "message"}, {FILTER_REPLY, "reply"},
     };
     for (size_t s = 0; s < countof(stages); s++) {
         unsigned n = 0;

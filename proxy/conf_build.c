@@ -1,5 +1,5 @@
-/* conf_build.c - the model out of checked items: backends, TLS, stores, listeners, limits. Names are resolved here, when
- * the whole file has been read, so that they may be used before they are defined. */
+/* conf_build.c - the model out of checked items: backends, TLS, stores, listeners, limits. Names are resolved here,
+ * when the whole file has been read, so that they may be used before they are defined. */
 #include "proxy/conf_parts.h"
 #include "store/store.h"
 #include <arpa/inet.h>
@@ -30,8 +30,8 @@ static struct item *only_item(struct loader *l, const char *directive)
     for (size_t i = 0; i < l->nitems; i++)
         if (is_a(l->items[i], directive) && !l->items[i]->used) {
             if (found)
-                item_complain(l, l->items[i], NULL, "%s is said twice, first in %.*s:%u", directive, STR_ARGS(found->file),
-                              found->line);
+                item_complain(l, l->items[i], NULL, "%s is said twice, first in %.*s:%u", directive,
+                              STR_ARGS(found->file), found->line);
             else
                 found = l->items[i];
         }
@@ -47,30 +47,56 @@ static const struct filter_value *only_block(struct loader *l, const char *direc
 
 /* ---- limits and timeouts ---- */
 
-#define WIDE(type, field) {#field, offsetof(struct type, field), true}
-#define NARROW(type, field) {#field, offsetof(struct type, field), false}
-struct field { const char *name; size_t offset; bool wide; };
+#define WIDE(type, field)                                                                                              \
+    {                                                                                                                  \
+#field, offsetof(struct type, field), true                                                                     \
+    }
+#define NARROW(type, field)                                                                                            \
+    {                                                                                                                  \
+#field, offsetof(struct type, field), false                                                                    \
+    }
+struct field {
+    const char *name;
+    size_t offset;
+    bool wide;
+};
 
 static const struct field limit_fields[] = {
-    WIDE(limits, size), WIDE(limits, header_size), WIDE(limits, hold_memory), WIDE(limits, memory), WIDE(limits, min_rate),
-    NARROW(limits, connections), NARROW(limits, connections_per_client), NARROW(limits, recipients),
-    NARROW(limits, rcpt_commands), NARROW(limits, messages), NARROW(limits, errors), NARROW(limits, junk),
-    NARROW(limits, line), NARROW(limits, hops),
+    WIDE(limits, size),
+    WIDE(limits, header_size),
+    WIDE(limits, hold_memory),
+    WIDE(limits, memory),
+    WIDE(limits, min_rate),
+    NARROW(limits, connections),
+    NARROW(limits, connections_per_client),
+    NARROW(limits, recipients),
+    NARROW(limits, rcpt_commands),
+    NARROW(limits, messages),
+    NARROW(limits, errors),
+    NARROW(limits, junk),
+    NARROW(limits, line),
+    NARROW(limits, hops),
 };
 static const struct field timeout_fields[] = {
-    WIDE(timeouts, command), WIDE(timeouts, data), WIDE(timeouts, handshake), WIDE(timeouts, write), WIDE(timeouts, connect),
-    WIDE(timeouts, banner), WIDE(timeouts, helo), WIDE(timeouts, mail), WIDE(timeouts, rcpt), WIDE(timeouts, data_reply),
-    WIDE(timeouts, block), {"end_reply", offsetof(struct timeouts, end), true} /* `end` is a word of Lua */, WIDE(timeouts, end_by), WIDE(timeouts, greeting), WIDE(timeouts, pool_idle),
-    WIDE(timeouts, pool_age), WIDE(timeouts, drain),
+    WIDE(timeouts, command),   WIDE(timeouts, data),
+    WIDE(timeouts, handshake), WIDE(timeouts, write),
+    WIDE(timeouts, connect),   WIDE(timeouts, banner),
+    WIDE(timeouts, helo),      WIDE(timeouts, mail),
+    WIDE(timeouts, rcpt),      WIDE(timeouts, data_reply),
+    WIDE(timeouts, block),     {"end_reply", offsetof(struct timeouts, end), true} /* `end` is a word of Lua */,
+    WIDE(timeouts, end_by),    WIDE(timeouts, greeting),
+    WIDE(timeouts, pool_idle), WIDE(timeouts, pool_age),
+    WIDE(timeouts, drain),
 };
 
-static void fields_fill(void *to, const struct field *fields, size_t n, bool durations, const struct filter_value *block,
-                        const struct filter_value *own)
+static void fields_fill(void *to, const struct field *fields, size_t n, bool durations,
+                        const struct filter_value *block, const struct filter_value *own)
 {
     for (size_t i = 0; i < n; i++) {
         if (own && !value_get(own, str_of(fields[i].name)))
             continue;
-        uint64_t value = durations ? block_milliseconds(block, fields[i].name) : (uint64_t)block_integer(block, fields[i].name);
+        uint64_t value =
+            durations ? block_milliseconds(block, fields[i].name) : (uint64_t)block_integer(block, fields[i].name);
         char *at = (char *)to + fields[i].offset;
         uint32_t narrow = (uint32_t)value;
         if (fields[i].wide)
@@ -90,12 +116,14 @@ void timeouts_fill(struct timeouts *to, const struct filter_value *block, const 
     fields_fill(to, timeout_fields, countof(timeout_fields), true, block, own);
 }
 
-static void limits_judge(struct loader *l, const struct item *item, const struct limits *limits, const struct timeouts *t)
+static void limits_judge(struct loader *l, const struct item *item, const struct limits *limits,
+                         const struct timeouts *t)
 {
     if (limits->recipients < 100)
         item_warn(l, item, "limits: recipients = %u: RFC 5321 4.5.3.1.8 wants at least 100", limits->recipients);
     if (limits->rcpt_commands < limits->recipients)
-        item_warn(l, item, "limits: rcpt_commands = %u is below recipients = %u", limits->rcpt_commands, limits->recipients);
+        item_warn(l, item, "limits: rcpt_commands = %u is below recipients = %u", limits->rcpt_commands,
+                  limits->recipients);
     if (limits->size && limits->size < limits->header_size)
         item_complain(l, item, NULL, "limits: size is below header_size");
     if (t->end_by >= t->end)
@@ -119,9 +147,11 @@ static void tls_parts_of(struct loader *l, struct item *item, struct tls_parts *
 {
     const struct filter_value *block = item->checked, *element;
     struct str minimum = block_text(block, "minimum"), ciphers = block_text(block, "ciphers");
-    *p = (struct tls_parts){.settings = {.certificates = p->certificates, .minimum = minimum.at,
-        .ciphers = ciphers.len ? ciphers.at : NULL, .prefer_server = block_true(block, "prefer_server"),
-        .ca_file = path_in(l, block, "ca")}};
+    *p = (struct tls_parts){.settings = {.certificates = p->certificates,
+                                         .minimum = minimum.at,
+                                         .ciphers = ciphers.len ? ciphers.at : NULL,
+                                         .prefer_server = block_true(block, "prefer_server"),
+                                         .ca_file = path_in(l, block, "ca")}};
     if (block_text(block, "certificate").len)
         p->certificates[p->settings.ncertificates++] =
             (struct tls_certificate){path_in(l, block, "certificate"), path_in(l, block, "key")};
@@ -134,7 +164,8 @@ static void tls_parts_of(struct loader *l, struct item *item, struct tls_parts *
             continue;
         }
         if (p->settings.ncertificates == countof(p->certificates)) {
-            item_complain(l, item, element, "%s: more than %zu certificates", item_title(l, item), countof(p->certificates));
+            item_complain(l, item, element, "%s: more than %zu certificates", item_title(l, item),
+                          countof(p->certificates));
             break;
         }
         const struct filter_value *one = block_check(l, item, element, IN_CERTIFICATE, item_title(l, item), false);
@@ -163,7 +194,8 @@ static void tls_build(struct loader *l)
         if (p.settings.ncertificates && l->complaints->errors == before) {
             l->tls[l->ntls].tls = tls_server_open(&p.settings, error, sizeof error);
             if (!l->tls[l->ntls].tls)
-                item_complain(l, item, value_get(&item->body, STR("certificate")), "%s: %s", item_title(l, item), error);
+                item_complain(l, item, value_get(&item->body, STR("certificate")), "%s: %s", item_title(l, item),
+                              error);
         }
         l->ntls++;
     }
@@ -192,8 +224,10 @@ static void backend_tls(struct loader *l, struct item *item, struct backend_conf
     if (!opportunistic && !str_equal(at->text, STR("verified"))) {
         struct item *named = item_named(l, "tls", at->text);
         if (!named) {
-            item_complain(l, item, at, "%s: \"tls\": expected \"off\", \"opportunistic\", \"verified\" or the name of a tls block, "
-                          "got \"%.*s\"", item_title(l, item), STR_ARGS(at->text));
+            item_complain(l, item, at,
+                          "%s: \"tls\": expected \"off\", \"opportunistic\", \"verified\" or the name of a tls block, "
+                          "got \"%.*s\"",
+                          item_title(l, item), STR_ARGS(at->text));
             return;
         }
         tls_parts_of(l, named, &p);
@@ -243,7 +277,8 @@ static void backends_build(struct loader *l)
         struct backend_conf *b = &l->conf->backends[l->conf->nbackends];
         b->name = item->name;
         b->index = (unsigned)l->conf->nbackends++;
-        b->identity = str_equal(block_text(item->checked, "identity"), STR("xclient")) ? IDENTITY_XCLIENT : IDENTITY_NONE;
+        b->identity =
+            str_equal(block_text(item->checked, "identity"), STR("xclient")) ? IDENTITY_XCLIENT : IDENTITY_NONE;
         b->tls_name = block_text(item->checked, "tls_name").at ? block_text(item->checked, "tls_name") : STR("");
         b->helo = block_text(item->checked, "helo").at ? block_text(item->checked, "helo") : STR("");
         b->pool = (uint32_t)block_integer(item->checked, "pool");
@@ -258,8 +293,8 @@ static void backends_build(struct loader *l)
 static void store_build(struct loader *l, struct item *item)
 {
     static const struct filter_value nothing = {.type = VALUE_MAP};
-    const struct filter_value *block = block_check(l, item, item ? &item->body : &nothing, IN_STORE,
-                                                   item ? item_title(l, item) : "store", false);
+    const struct filter_value *block =
+        block_check(l, item, item ? &item->body : &nothing, IN_STORE, item ? item_title(l, item) : "store", false);
     struct store_conf *s = &l->conf->stores[l->conf->nstores];
     struct str kind = block_text(block, "1");
     if (str_starts(kind, STR("lmdb:")) || str_starts(kind, STR("redis:"))) {
@@ -312,8 +347,7 @@ static void listen_addresses(struct loader *l, struct item *item, struct listen_
             continue;
         }
         listen->naddresses++;
-        if (address_is_both(at->text) &&
-            address_parse(arena_print(a, "inet:0.0.0.0:%u", to->port), a, to + 1, &why))
+        if (address_is_both(at->text) && address_parse(arena_print(a, "inet:0.0.0.0:%u", to->port), a, to + 1, &why))
             listen->naddresses++;
     }
     for (size_t i = 0; i < l->conf->nlistens; i++)
@@ -357,8 +391,10 @@ static void listen_names(struct loader *l, struct item *item, struct listen_conf
     }
     bool asked = block_true(item->checked, "implicit") || block_true(item->checked, "require_tls");
     if (asked && !value_get(item->checked, STR("tls")))
-        item_complain(l, item, value_get(item->checked, block_true(item->checked, "implicit") ? STR("implicit") : STR("require_tls")),
-                      "%s: \"tls\" is missing: the name of a tls block with a certificate", item_title(l, item));
+        item_complain(
+            l, item,
+            value_get(item->checked, block_true(item->checked, "implicit") ? STR("implicit") : STR("require_tls")),
+            "%s: \"tls\" is missing: the name of a tls block with a certificate", item_title(l, item));
 }
 
 static void listen_build(struct loader *l, struct item *item)
@@ -374,8 +410,9 @@ static void listen_build(struct loader *l, struct item *item)
     listen->implicit = block_true(item->checked, "implicit");
     listen->require_tls = block_true(item->checked, "require_tls") || listen->implicit;
     listen->bare = str_equal(block_text(item->checked, "bare"), STR("normalize")) ? BARE_NORMALIZE : BARE_REJECT;
-    listen->received = value_get(item->checked, STR("received")) ? block_true(item->checked, "received")
-                                                                 : !(listen->backend && listen->backend->identity == IDENTITY_XCLIENT);
+    listen->received = value_get(item->checked, STR("received"))
+                           ? block_true(item->checked, "received")
+                           : !(listen->backend && listen->backend->identity == IDENTITY_XCLIENT);
     struct str hostname = block_text(item->checked, "hostname");
     listen->hostname = hostname.len ? hostname : l->conf->hostname;
     listen->limits = l->conf->limits;
@@ -424,8 +461,8 @@ static void hostname_build(struct loader *l)
     for (size_t i = 0; i < conf->hostname.len && good; i++)
         good = char_is_alnum(conf->hostname.at[i]) || strchr(".-[]:_", conf->hostname.at[i]);
     if (!good)
-        item_complain(l, only_item(l, "hostname"), NULL, "hostname: expected a name like \"mx1.example.org\", got \"%.*s\"",
-                      STR_ARGS(conf->hostname));
+        item_complain(l, only_item(l, "hostname"), NULL,
+                      "hostname: expected a name like \"mx1.example.org\", got \"%.*s\"", STR_ARGS(conf->hostname));
 }
 
 static void workers_build(struct loader *l)
@@ -453,8 +490,10 @@ static void dns_server(struct loader *l, const struct filter_value *at)
         return;
     bool bare6 = inet_pton(AF_INET6, text.at, octets) == 1, bare4 = inet_pton(AF_INET, text.at, octets) == 1;
     struct str full = bare6 ? arena_print(a, "[%s]:53", text.at) : bare4 ? arena_print(a, "%s:53", text.at) : text;
-    if (!address_parse(full, a, &address, &why) || !(address.name.ss_family == AF_INET || address.name.ss_family == AF_INET6)) {
-        item_complain(l, only_item(l, "dns"), at, "dns: expected an IP address, with or without a port, got \"%.*s\"", STR_ARGS(text));
+    if (!address_parse(full, a, &address, &why) ||
+        !(address.name.ss_family == AF_INET || address.name.ss_family == AF_INET6)) {
+        item_complain(l, only_item(l, "dns"), at, "dns: expected an IP address, with or without a port, got \"%.*s\"",
+                      STR_ARGS(text));
         return;
     }
     const char *format = address.name.ss_family == AF_INET6 ? "%.*s%s[%.*s]:%u" : "%.*s%s%.*s:%u";
@@ -475,7 +514,8 @@ static void log_build(struct loader *l)
 {
     static const char *const levels[] = {"debug", "info", "warning", "error"};
     const struct filter_value *block = only_block(l, "log", IN_LOG);
-    l->conf->log = (struct log_settings){.json = str_equal(block_text(block, "format"), STR("json")), .level = LOG_INFO, .fd = 2};
+    l->conf->log =
+        (struct log_settings){.json = str_equal(block_text(block, "format"), STR("json")), .level = LOG_INFO, .fd = 2};
     for (size_t i = 0; i < countof(levels); i++)
         if (str_equal(block_text(block, "level"), str_of(levels[i])))
             l->conf->log.level = (enum log_level)i;
@@ -486,7 +526,8 @@ static void user_build(struct loader *l)
 {
     l->conf->user = only_text(l, "user");
     if (l->conf->user.at && !getpwnam(l->conf->user.at))
-        item_complain(l, only_item(l, "user"), NULL, "user: there is no user \"%.*s\" on this machine", STR_ARGS(l->conf->user));
+        item_complain(l, only_item(l, "user"), NULL, "user: there is no user \"%.*s\" on this machine",
+                      STR_ARGS(l->conf->user));
 }
 
 void model_build(struct loader *l)

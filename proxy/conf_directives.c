@@ -1,24 +1,32 @@
 /* conf_directives.c - the one table of directives: what may be said where, of which type, with which default, and why.
  *
- * The checker, the suggestions, `sluice check --defaults` and the manual page all come from it. A directive that is not here
- * does not exist. Presets are written as in a file. */
+ * The checker, the suggestions, `sluice check --defaults` and the manual page all come from it. A directive that is not
+ * here does not exist. Presets are written as in a file. */
 #include "proxy/conf_parts.h"
 #include <math.h>
 #include <stdarg.h>
 
 #define VALUE KIND_VALUE
-#define DURATION(place, key, value, text) {place, key, VALUE, TYPE_DURATION, .preset = value, .least = 0.001, .most = 1e6, .doc = text}
+#define DURATION(place, key, value, text)                                                                              \
+    {                                                                                                                  \
+        place, key, VALUE, TYPE_DURATION, .preset = value, .least = 0.001, .most = 1e6, .doc = text                    \
+    }
 
+/* clang-format off */
 static const struct directive directives[] = {
-    {AT_TOP, "hostname", VALUE, TYPE_TEXT, .doc = "our name in banners, EHLO and Received; default: that of the machine"},
-    {AT_TOP, "workers", VALUE, TYPE_ANY, .preset = "auto", .doc = "threads, each with its own loop; auto: one per processor"},
+    {AT_TOP, "hostname", VALUE, TYPE_TEXT,
+     .doc = "our name in banners, EHLO and Received; default: that of the machine"},
+    {AT_TOP, "workers", VALUE, TYPE_ANY, .preset = "auto",
+     .doc = "threads, each with its own loop; auto: one per processor"},
     {AT_TOP, "user", VALUE, TYPE_TEXT, .doc = "who we become once all ports are bound; only when started as root"},
-    {AT_TOP, "module", VALUE, TYPE_TEXT, .many = true, .doc = "a shared object with filters, built against sluice/filter.h"},
+    {AT_TOP, "module", VALUE, TYPE_TEXT, .many = true,
+     .doc = "a shared object with filters, built against sluice/filter.h"},
     {AT_TOP, "dns", KIND_BLOCK, .inside = IN_DNS, .doc = "the resolver"},
     {AT_TOP, "log", KIND_BLOCK, .inside = IN_LOG, .doc = "what is logged, and how"},
     {AT_TOP, "limits", KIND_BLOCK, .inside = IN_LIMITS, .doc = "for every listener that does not say otherwise"},
     {AT_TOP, "timeouts", KIND_BLOCK, .inside = IN_TIMEOUTS, .doc = "for every listener that does not say otherwise"},
-    {AT_TOP, "tls", KIND_NAMED, .inside = IN_TLS, .many = true, .doc = "certificates, and what is asked of the other side"},
+    {AT_TOP, "tls", KIND_NAMED, .inside = IN_TLS, .many = true,
+     .doc = "certificates, and what is asked of the other side"},
     {AT_TOP, "backend", KIND_NAMED, .inside = IN_BACKEND, .many = true, .doc = "where mail goes"},
     {AT_TOP, "store", KIND_NAMED, .inside = IN_STORE, .many = true,
      .doc = "where filters count and remember; \"default\" is there unsaid, in memory"},
@@ -36,7 +44,8 @@ static const struct directive directives[] = {
     {IN_LISTEN, "require_tls", VALUE, TYPE_BOOL, .preset = "false", .doc = "530 to mail before STARTTLS"},
     {IN_LISTEN, "bare", KIND_CHOICE, TYPE_TEXT, .preset = "reject", .choices = "reject normalize",
      .doc = "a CR or LF that stands alone: refused, or made a line end"},
-    {IN_LISTEN, "received", VALUE, TYPE_BOOL, .doc = "add our Received field; default: not when the backend is told by XCLIENT"},
+    {IN_LISTEN, "received", VALUE, TYPE_BOOL,
+     .doc = "add our Received field; default: not when the backend is told by XCLIENT"},
     {IN_LISTEN, "hostname", VALUE, TYPE_TEXT, .doc = "our name here; default: hostname"},
     {IN_LISTEN, "limits", KIND_BLOCK, .inside = IN_LIMITS, .doc = "for this listener only"},
     {IN_LISTEN, "timeouts", KIND_BLOCK, .inside = IN_TIMEOUTS, .doc = "for this listener only"},
@@ -46,16 +55,22 @@ static const struct directive directives[] = {
     {IN_BACKEND, "1", VALUE, TYPE_TEXT, .required = true, .doc = "\"HOST:PORT\", \"unix:/PATH\", or \"maildir:/PATH\""},
     {IN_BACKEND, "identity", KIND_CHOICE, TYPE_TEXT, .preset = "none", .choices = "none xclient",
      .doc = "how the backend learns who the client is"},
-    {IN_BACKEND, "tls", VALUE, TYPE_TEXT, .preset = "off", .doc = "off, opportunistic, verified, or the name of a tls block (verified)"},
-    {IN_BACKEND, "tls_name", VALUE, TYPE_TEXT, .doc = "the name to ask for and to verify; default: the host of the address"},
+    {IN_BACKEND, "tls", VALUE, TYPE_TEXT, .preset = "off",
+     .doc = "off, opportunistic, verified, or the name of a tls block (verified)"},
+    {IN_BACKEND, "tls_name", VALUE, TYPE_TEXT,
+     .doc = "the name to ask for and to verify; default: the host of the address"},
     {IN_BACKEND, "helo", VALUE, TYPE_TEXT, .doc = "what we call ourselves; default: hostname"},
-    {IN_BACKEND, "pool", VALUE, TYPE_NUMBER, .preset = "16", .most = 10000, .doc = "idle connections kept per worker; 0: none"},
-    {IN_BACKEND, "pool_uses", VALUE, TYPE_NUMBER, .preset = "100", .least = 1, .most = 1e6, .doc = "transactions per connection"},
+    {IN_BACKEND, "pool", VALUE, TYPE_NUMBER, .preset = "16", .most = 10000,
+     .doc = "idle connections kept per worker; 0: none"},
+    {IN_BACKEND, "pool_uses", VALUE, TYPE_NUMBER, .preset = "100", .least = 1, .most = 1e6,
+     .doc = "transactions per connection"},
 
-    {IN_TLS, "1", VALUE, TYPE_ANY, .many = true, .doc = "{ certificate = , key = } for each name; the first is the default"},
+    {IN_TLS, "1", VALUE, TYPE_ANY, .many = true,
+     .doc = "{ certificate = , key = } for each name; the first is the default"},
     {IN_TLS, "certificate", VALUE, TYPE_TEXT, .doc = "a PEM file, or a folder with fullchain.pem and privkey.pem"},
     {IN_TLS, "key", VALUE, TYPE_TEXT, .doc = "a PEM file; default: in the file or folder of the certificate"},
-    {IN_TLS, "minimum", KIND_CHOICE, TYPE_TEXT, .preset = "TLSv1.2", .choices = "TLSv1.2 TLSv1.3", .doc = "the oldest version"},
+    {IN_TLS, "minimum", KIND_CHOICE, TYPE_TEXT, .preset = "TLSv1.2", .choices = "TLSv1.2 TLSv1.3",
+     .doc = "the oldest version"},
     {IN_TLS, "ciphers", VALUE, TYPE_TEXT, .doc = "cipher list of TLS 1.2; default: strong, with forward secrecy"},
     {IN_TLS, "prefer_server", VALUE, TYPE_BOOL, .preset = "false", .doc = "our order of ciphers, not the client's"},
     {IN_TLS, "ca", VALUE, TYPE_TEXT, .doc = "a PEM file of authorities we trust; default: those of the system"},
@@ -64,7 +79,8 @@ static const struct directive directives[] = {
 
     {IN_CHAIN, "1", VALUE, TYPE_ANY, .many = true, .doc = "filter \"NAME\" { ... }, in order"},
     {IN_CHAIN, "quarantine", VALUE, TYPE_TEXT, .doc = "the name of the backend for quarantined mail"},
-    {IN_CHAIN, "observe", VALUE, TYPE_BOOL, .preset = "false", .doc = "observe for each filter that does not say otherwise"},
+    {IN_CHAIN, "observe", VALUE, TYPE_BOOL, .preset = "false",
+     .doc = "observe for each filter that does not say otherwise"},
     {IN_CHAIN, "only", KIND_BLOCK, .inside = IN_CONDITION, .doc = "the chain runs only when all of these hold"},
     {IN_CHAIN, "except", KIND_BLOCK, .inside = IN_CONDITION, .doc = "the chain does not run when all of these hold"},
 
@@ -78,7 +94,8 @@ static const struct directive directives[] = {
     {IN_FILTER, "only", KIND_BLOCK, .inside = IN_CONDITION, .doc = "it runs only when all of these hold"},
     {IN_FILTER, "except", KIND_BLOCK, .inside = IN_CONDITION, .doc = "it does not run when all of these hold"},
     {IN_FILTER, "http_allow", VALUE, TYPE_LIST, TYPE_TEXT, .doc = "hosts it may ask by HTTP"},
-    {IN_FILTER, "memory", VALUE, TYPE_SIZE, .least = 65536, .most = 4e9, .doc = "of a script, per worker; default: 16M"},
+    {IN_FILTER, "memory", VALUE, TYPE_SIZE, .least = 65536, .most = 4e9,
+     .doc = "of a script, per worker; default: 16M"},
     {IN_FILTER, "cpu", VALUE, TYPE_DURATION, .least = 0.001, .most = 60, .doc = "of a script, per call, without waits"},
 
     {IN_CONDITION, "auth", VALUE, TYPE_BOOL, .doc = "the client has authenticated"},
@@ -89,31 +106,45 @@ static const struct directive directives[] = {
     {IN_CONDITION, "listen", VALUE, TYPE_LIST, TYPE_TEXT, .doc = "names of listeners"},
 
     {IN_STORE, "1", VALUE, TYPE_TEXT, .preset = "memory", .doc = "\"memory\""},
-    {IN_STORE, "size", VALUE, TYPE_SIZE, .preset = "64M", .least = 65536, .most = 1e12, .doc = "of memory; then the nearest to expiry go"},
+    {IN_STORE, "size", VALUE, TYPE_SIZE, .preset = "64M", .least = 65536, .most = 1e12,
+     .doc = "of memory; then the nearest to expiry go"},
     {IN_STORE, "prefix", VALUE, TYPE_TEXT, .doc = "in front of all keys"},
     DURATION(IN_STORE, "timeout", "500ms", "of an operation"),
 
     {IN_DNS, "1", VALUE, TYPE_TEXT, .many = true, .doc = "as servers"},
-    {IN_DNS, "servers", VALUE, TYPE_LIST, TYPE_TEXT, .doc = "IP addresses, \"192.0.2.1:53\"; default: those of resolv.conf"},
+    {IN_DNS, "servers", VALUE, TYPE_LIST, TYPE_TEXT,
+     .doc = "IP addresses, \"192.0.2.1:53\"; default: those of resolv.conf"},
 
     {IN_LOG, "format", KIND_CHOICE, TYPE_TEXT, .preset = "logfmt", .choices = "logfmt json", .doc = "of each line"},
-    {IN_LOG, "level", KIND_CHOICE, TYPE_TEXT, .preset = "info", .choices = "debug info warning error", .doc = "less is left out"},
+    {IN_LOG, "level", KIND_CHOICE, TYPE_TEXT, .preset = "info", .choices = "debug info warning error",
+     .doc = "less is left out"},
     {IN_LOG, "subject", VALUE, TYPE_BOOL, .preset = "false", .doc = "log the Subject of messages (privacy)"},
 
     {IN_LIMITS, "size", VALUE, TYPE_SIZE, .preset = "50M", .most = 1e12, .doc = "of a message, told by SIZE; 0: none"},
-    {IN_LIMITS, "header_size", VALUE, TYPE_SIZE, .preset = "256K", .least = 1024, .most = 1 << 26, .doc = "of the header section"},
-    {IN_LIMITS, "hold_memory", VALUE, TYPE_SIZE, .preset = "256K", .most = 1e10, .doc = "held content of a transaction, then a file"},
-    {IN_LIMITS, "memory", VALUE, TYPE_SIZE, .preset = "1G", .least = 1 << 20, .most = 1e13, .doc = "of a worker; over it MAIL hears 452"},
-    {IN_LIMITS, "min_rate", VALUE, TYPE_SIZE, .preset = "500", .most = 1e9, .doc = "octets a second in content, over 30 s; 0: none"},
+    {IN_LIMITS, "header_size", VALUE, TYPE_SIZE, .preset = "256K", .least = 1024, .most = 1 << 26,
+     .doc = "of the header section"},
+    {IN_LIMITS, "hold_memory", VALUE, TYPE_SIZE, .preset = "256K", .most = 1e10,
+     .doc = "held content of a transaction, then a file"},
+    {IN_LIMITS, "memory", VALUE, TYPE_SIZE, .preset = "1G", .least = 1 << 20, .most = 1e13,
+     .doc = "of a worker; over it MAIL hears 452"},
+    {IN_LIMITS, "min_rate", VALUE, TYPE_SIZE, .preset = "500", .most = 1e9,
+     .doc = "octets a second in content, over 30 s; 0: none"},
     {IN_LIMITS, "connections", VALUE, TYPE_NUMBER, .preset = "10000", .least = 1, .most = 1e6, .doc = "in total"},
-    {IN_LIMITS, "connections_per_client", VALUE, TYPE_NUMBER, .preset = "100", .most = 1e6, .doc = "from one address; 0: any"},
-    {IN_LIMITS, "recipients", VALUE, TYPE_NUMBER, .preset = "1000", .least = 1, .most = 1e6, .doc = "accepted per transaction"},
-    {IN_LIMITS, "rcpt_commands", VALUE, TYPE_NUMBER, .preset = "10000", .least = 1, .most = 1e6, .doc = "said per transaction, then 421"},
+    {IN_LIMITS, "connections_per_client", VALUE, TYPE_NUMBER, .preset = "100", .most = 1e6,
+     .doc = "from one address; 0: any"},
+    {IN_LIMITS, "recipients", VALUE, TYPE_NUMBER, .preset = "1000", .least = 1, .most = 1e6,
+     .doc = "accepted per transaction"},
+    {IN_LIMITS, "rcpt_commands", VALUE, TYPE_NUMBER, .preset = "10000", .least = 1, .most = 1e6,
+     .doc = "said per transaction, then 421"},
     {IN_LIMITS, "messages", VALUE, TYPE_NUMBER, .preset = "0", .most = 1e9, .doc = "per session; 0: any"},
-    {IN_LIMITS, "errors", VALUE, TYPE_NUMBER, .preset = "20", .least = 1, .most = 1e6, .doc = "commands refused, then 421"},
-    {IN_LIMITS, "junk", VALUE, TYPE_NUMBER, .preset = "100", .most = 1e6, .doc = "NOOP, RSET, VRFY between two messages; 0: any"},
-    {IN_LIMITS, "line", VALUE, TYPE_SIZE, .preset = "4096", .least = 1024, .most = 65536, .doc = "octets of a command line"},
-    {IN_LIMITS, "hops", VALUE, TYPE_NUMBER, .preset = "100", .least = 1, .most = 10000, .doc = "Received fields, then it is a loop"},
+    {IN_LIMITS, "errors", VALUE, TYPE_NUMBER, .preset = "20", .least = 1, .most = 1e6,
+     .doc = "commands refused, then 421"},
+    {IN_LIMITS, "junk", VALUE, TYPE_NUMBER, .preset = "100", .most = 1e6,
+     .doc = "NOOP, RSET, VRFY between two messages; 0: any"},
+    {IN_LIMITS, "line", VALUE, TYPE_SIZE, .preset = "4096", .least = 1024, .most = 65536,
+     .doc = "octets of a command line"},
+    {IN_LIMITS, "hops", VALUE, TYPE_NUMBER, .preset = "100", .least = 1, .most = 10000,
+     .doc = "Received fields, then it is a loop"},
 
     DURATION(IN_TIMEOUTS, "command", "5m", "the client's next command"),
     DURATION(IN_TIMEOUTS, "data", "3m", "the client's next octets of content"),
@@ -128,16 +159,20 @@ static const struct directive directives[] = {
     DURATION(IN_TIMEOUTS, "block", "3m", "it takes no octet of content"),
     DURATION(IN_TIMEOUTS, "end_reply", "590s", "its last reply, counted from the client's end of mail data"),
     DURATION(IN_TIMEOUTS, "end_by", "240s", "after the client's end: then ours is not said any more"),
-    {IN_TIMEOUTS, "greeting", VALUE, TYPE_DURATION, .preset = "0", .most = 300, .doc = "the banner is kept back, to catch early talkers"},
+    {IN_TIMEOUTS, "greeting", VALUE, TYPE_DURATION, .preset = "0", .most = 300,
+     .doc = "the banner is kept back, to catch early talkers"},
     DURATION(IN_TIMEOUTS, "pool_idle", "60s", "an idle connection to a backend is kept"),
     DURATION(IN_TIMEOUTS, "pool_age", "10m", "any connection to a backend is kept"),
-    {IN_TIMEOUTS, "drain", VALUE, TYPE_DURATION, .preset = "30s", .most = 1e5, .doc = "sessions may end by themselves before we do"},
+    {IN_TIMEOUTS, "drain", VALUE, TYPE_DURATION, .preset = "30s", .most = 1e5,
+     .doc = "sessions may end by themselves before we do"},
 };
+/* clang-format on */
 
 const char *place_name(enum place place)
 {
-    static const char *const names[PLACES] = {"the file", "listen", "backend", "tls", "a certificate", "chain", "filter",
-                                              "store", "limits", "timeouts", "dns", "log", "only and except"};
+    static const char *const names[PLACES] = {"the file", "listen", "backend",        "tls",    "a certificate",
+                                              "chain",    "filter", "store",          "limits", "timeouts",
+                                              "dns",      "log",    "only and except"};
     return names[place];
 }
 
@@ -200,14 +235,18 @@ static bool choice_holds(struct loader *l, const struct item *item, const struct
     }
     struct str list = STR(""), near = nearest_name(v->text, names, n);
     for (size_t i = 0; i < n; i++)
-        list = arena_print(&l->conf->arena, "%.*s%s\"%s\"", STR_ARGS(list), i == 0 ? "" : i + 1 == n ? " or " : ", ", names[i]);
+        list = arena_print(&l->conf->arena, "%.*s%s\"%s\"", STR_ARGS(list),
+                           i == 0       ? ""
+                           : i + 1 == n ? " or "
+                                        : ", ",
+                           names[i]);
     item_complain(l, item, raw, "%s: expected %.*s, got \"%.*s\"%s%s%s", what, STR_ARGS(list), STR_ARGS(v->text),
                   near.at ? " (did you mean \"" : "", near.at ? near.at : "", near.at ? "\"?)" : "");
     return false;
 }
 
-static void take(struct loader *l, const struct item *item, const struct directive *d, const char *title, struct str key,
-                 const struct filter_value *raw, struct filter_value *into)
+static void take(struct loader *l, const struct item *item, const struct directive *d, const char *title,
+                 struct str key, const struct filter_value *raw, struct filter_value *into)
 {
     struct arena *a = &l->conf->arena;
     struct filter_value value;
@@ -245,11 +284,13 @@ static void presets_fill(struct loader *l, const struct item *item, enum place w
             continue;
         if (d->required)
             item_complain(l, item, NULL, "%s: %s%s%s is missing: %s", title, strcmp(d->name, "1") ? "\"" : "",
-                          strcmp(d->name, "1") ? d->name : "an unnamed element", strcmp(d->name, "1") ? "\"" : "", d->doc);
+                          strcmp(d->name, "1") ? d->name : "an unnamed element", strcmp(d->name, "1") ? "\"" : "",
+                          d->doc);
         if (!d->preset)
             continue;
         struct filter_value raw = value_text(str_of(d->preset)), value;
-        bool good = value_convert(l->conf, l->complaints, &raw, d->type == TYPE_ANY ? TYPE_TEXT : d->type, d->of, d->name, &value);
+        bool good = value_convert(l->conf, l->complaints, &raw, d->type == TYPE_ANY ? TYPE_TEXT : d->type, d->of,
+                                  d->name, &value);
         must(good);
         value_put(&l->conf->arena, into, str_of(d->name), value);
     }
@@ -307,8 +348,9 @@ const struct filter_value *block_element(const struct filter_value *block, size_
 
 static void say_value(FILE *to, const struct directive *d)
 {
-    bool quoted = d->preset && (d->kind == KIND_CHOICE || d->type == TYPE_TEXT || d->type == TYPE_ANY || d->type == TYPE_DURATION ||
-                                (d->type == TYPE_SIZE && !char_is_digit(d->preset[strlen(d->preset) - 1])));
+    bool quoted = d->preset &&
+                  (d->kind == KIND_CHOICE || d->type == TYPE_TEXT || d->type == TYPE_ANY || d->type == TYPE_DURATION ||
+                   (d->type == TYPE_SIZE && !char_is_digit(d->preset[strlen(d->preset) - 1])));
     const char *preset = d->preset ? d->preset : d->required ? "(required)" : "-";
     char text[160];
     snprintf(text, sizeof text, quoted ? "\"%s\"" : "%s", preset);
@@ -318,13 +360,17 @@ static void say_value(FILE *to, const struct directive *d)
 void conf_say_defaults(FILE *to)
 {
     for (int place = 0; place < PLACES; place++) {
-        fprintf(to, "%s%s\n", place ? "\n" : "", place == AT_TOP ? "At the top of the file:" : place_name((enum place)place));
+        fprintf(to, "%s%s\n", place ? "\n" : "",
+                place == AT_TOP ? "At the top of the file:" : place_name((enum place)place));
         for (size_t i = 0; i < countof(directives); i++) {
             const struct directive *d = &directives[i];
             if ((int)d->where != place || d->kind == KIND_LATER)
                 continue;
             char name[64];
-            snprintf(name, sizeof name, d->kind == KIND_NAMED ? "%s \"NAME\" { }" : d->kind == KIND_BLOCK ? "%s { }" : "%s",
+            snprintf(name, sizeof name,
+                     d->kind == KIND_NAMED   ? "%s \"NAME\" { }"
+                     : d->kind == KIND_BLOCK ? "%s { }"
+                                             : "%s",
                      strcmp(d->name, "1") ? d->name : "(unnamed)");
             fprintf(to, "    %-24s ", name);
             if (d->kind == KIND_NAMED || d->kind == KIND_BLOCK)

@@ -142,13 +142,14 @@ static void complain_no_filter(struct loader *l, const struct item *item, const 
     struct str near = filter_near(l, item->name);
     const char *front = near.at ? " (did you mean \"" : "", *back = near.at ? "\"?)" : "";
     if (def && item->name.at[0] != '/')
-        item_complain(l, item, NULL, "filter \"%.*s\": no such file beside the configuration, in its filters/, or in %s%s%s%s",
+        item_complain(l, item, NULL,
+                      "filter \"%.*s\": no such file beside the configuration, in its filters/, or in %s%s%s%s",
                       STR_ARGS(item->name), SLUICE_DATA_DIR "/scripts/filters", front, near.at ? near.at : "", back);
     else if (def)
         item_complain(l, item, NULL, "filter \"%.*s\": the file cannot be read", STR_ARGS(item->name));
     else
-        item_complain(l, item, NULL, "there is no filter \"%.*s\"%s%s%s", STR_ARGS(item->name), front, near.at ? near.at : "",
-                      back);
+        item_complain(l, item, NULL, "there is no filter \"%.*s\"%s%s%s", STR_ARGS(item->name), front,
+                      near.at ? near.at : "", back);
 }
 
 /* ---- conditions ---- */
@@ -275,8 +276,10 @@ static struct filter *filter_build(struct loader *l, struct item *item, bool obs
                                                        : ON_ERROR_DEFER;
     f->observe = value_get(core, STR("observe")) ? block_true(core, "observe") : observe;
     name_give(l, f, item, core);
-    condition_build(l, item, value_get(core, STR("only")), arena_print(&l->conf->arena, "%s: only", title).at, &f->only);
-    condition_build(l, item, value_get(core, STR("except")), arena_print(&l->conf->arena, "%s: except", title).at, &f->except);
+    condition_build(l, item, value_get(core, STR("only")), arena_print(&l->conf->arena, "%s: only", title).at,
+                    &f->only);
+    condition_build(l, item, value_get(core, STR("except")), arena_print(&l->conf->arena, "%s: except", title).at,
+                    &f->except);
     f->raw = raw_of(l, item, def);
     f->index = (unsigned)l->conf->nfilters;
     l->conf->filters[l->conf->nfilters++] = f;
@@ -294,7 +297,8 @@ static void chain_build(struct loader *l, struct item *item, struct chain *chain
     const struct filter_value *quarantine = value_get(block, STR("quarantine"));
     if (quarantine)
         chain->quarantine = backend_named(l, item, quarantine);
-    condition_build(l, item, value_get(block, STR("only")), arena_print(&l->conf->arena, "%s: only", title).at, &chain->only);
+    condition_build(l, item, value_get(block, STR("only")), arena_print(&l->conf->arena, "%s: only", title).at,
+                    &chain->only);
     condition_build(l, item, value_get(block, STR("except")), arena_print(&l->conf->arena, "%s: except", title).at,
                     &chain->except);
     for (size_t i = 1; (element = block_element(&item->body, i)); i++) {
@@ -306,7 +310,8 @@ static void chain_build(struct loader *l, struct item *item, struct chain *chain
         } else if (inner) {
             item_complain(l, item, element, "%s: a %s cannot stand in a chain", title, inner->directive->name);
         } else if (element->type == VALUE_TEXT) {
-            item_complain(l, item, element, "%s: expected filter \"%.*s\", got the text alone", title, STR_ARGS(element->text));
+            item_complain(l, item, element, "%s: expected filter \"%.*s\", got the text alone", title,
+                          STR_ARGS(element->text));
         } else {
             item_complain(l, item, element, "%s: expected filter \"NAME\" { ... }, got %s", title,
                           value_type_name(element->type));
@@ -326,7 +331,8 @@ void chains_build(struct loader *l)
     l->conf->chains = arena_alloc(&l->conf->arena, (chains + 1) * sizeof(struct chain));
     l->conf->filters = arena_alloc(&l->conf->arena, (filters + 1) * sizeof(struct filter *));
     l->empty_chain = arena_alloc(&l->conf->arena, sizeof *l->empty_chain);
-    *l->empty_chain = (struct chain){.name = STR(""), .only = {.auth = -1, .tls = -1}, .except = {.auth = -1, .tls = -1}};
+    *l->empty_chain =
+        (struct chain){.name = STR(""), .only = {.auth = -1, .tls = -1}, .except = {.auth = -1, .tls = -1}};
     for (size_t i = 0; i < l->nitems; i++)
         if (strcmp(l->items[i]->directive->name, "chain") == 0)
             chain_build(l, l->items[i], &l->conf->chains[l->conf->nchains++]);

@@ -1,8 +1,9 @@
-/* conf_lexer.c - walks the braces of a configuration file for what Lua does not tell: the line of each key, and keys that
- * are written twice (Lua keeps the last one silently).
+/* conf_lexer.c - walks the braces of a configuration file for what Lua does not tell: the line of each key, and keys
+ * that are written twice (Lua keeps the last one silently).
  *
- * Knows strings, comments, braces, `key =` and functions, nothing else of Lua; it runs only on files that Lua has accepted.
- * Where a table was not written in place (a variable, a call), it finds nothing and the place stays that of the directive. */
+ * Knows strings, comments, braces, `key =` and functions, nothing else of Lua; it runs only on files that Lua has
+ * accepted. Where a table was not written in place (a variable, a call), it finds nothing and the place stays that of
+ * the directive. */
 #include "proxy/conf_parts.h"
 
 enum token { END, NAME, TEXT, NUMBER, MARK };
@@ -14,7 +15,12 @@ struct lexer {
     struct group **tail;
     unsigned depth;
     /* the token just taken and the two before it, to see the head of a brace */
-    struct piece { enum token kind; struct str text; uint32_t line; char mark; } now, last, before;
+    struct piece {
+        enum token kind;
+        struct str text;
+        uint32_t line;
+        char mark;
+    } now, last, before;
 };
 
 /* The end of a long bracket "[==[ ... ]==]" whose opening is at `at`, or NULL when there is none. */
@@ -225,8 +231,12 @@ static struct group *walk_group(struct lexer *x)
 
 void source_walk(struct loader *l, struct source *source)
 {
-    struct lexer x = {.loader = l, .source = source, .at = source->text.at, .end = source->text.at + source->text.len,
-                      .line = 1, .tail = &source->groups};
+    struct lexer x = {.loader = l,
+                      .source = source,
+                      .at = source->text.at,
+                      .end = source->text.at + source->text.len,
+                      .line = 1,
+                      .tail = &source->groups};
     next(&x);
     while (x.now.kind != END)
         if (is_mark(&x, '{'))

@@ -1,7 +1,8 @@
 /* conf_lua.c - evaluates configuration files in an empty Lua state and brings home what they said, as items.
  *
- * The sandbox knows the directives, env, file and include, and nothing else: no library, no globals, no way out. Memory and
- * instructions are bounded, so an endless loop is an error like any other. Nothing of Lua outlives conf_evaluate. */
+ * The sandbox knows the directives, env, file and include, and nothing else: no library, no globals, no way out. Memory
+ * and instructions are bounded, so an endless loop is an error like any other. Nothing of Lua outlives conf_evaluate.
+ */
 #include "proxy/conf_parts.h"
 #include <errno.h>
 #include <glob.h>
@@ -11,7 +12,8 @@
 
 enum {
     MEMORY_MOST = 64 << 20,
-    INSTRUCTIONS_A_HOOK = 100000, HOOKS_MOST = 200, /* 20 million: about a fifth of a second */
+    INSTRUCTIONS_A_HOOK = 100000,
+    HOOKS_MOST = 200, /* 20 million: about a fifth of a second */
     FILE_MOST = 4 << 20,
     INCLUDES_DEEP = 16
 };
@@ -54,7 +56,8 @@ static void watch(lua_State *L, lua_Debug *debug)
     if (++r->hooks <= HOOKS_MOST)
         return;
     lua_getinfo(L, "Sl", debug); /* luaL_error would name the caller of the loop */
-    lua_pushfstring(L, "%s:%d: the configuration runs on and on: is there an endless loop?", debug->short_src, debug->currentline);
+    lua_pushfstring(L, "%s:%d: the configuration runs on and on: is there an endless loop?", debug->short_src,
+                    debug->currentline);
     lua_error(L);
 }
 
@@ -83,7 +86,6 @@ struct copy {
 };
 
 static struct filter_value to_value(lua_State *L, int index, const struct copy *c, unsigned depth, bool body);
-
 
 /* The unnamed elements must be 1 to n: a hole is a nil, and a nil is nearly always a forgotten quote. */
 static size_t elements_count(lua_State *L, int index, bool *names)
@@ -166,7 +168,9 @@ static struct filter_value to_value(lua_State *L, int index, const struct copy *
         v = value_text(arena_str(&l->conf->arena, (struct str){text, len}));
         break;
     }
-    case LUA_TNUMBER: v = lua_isinteger(L, index) ? value_integer(lua_tointeger(L, index)) : value_number(lua_tonumber(L, index)); break;
+    case LUA_TNUMBER:
+        v = lua_isinteger(L, index) ? value_integer(lua_tointeger(L, index)) : value_number(lua_tonumber(L, index));
+        break;
     case LUA_TBOOLEAN: v = value_bool(lua_toboolean(L, index)); break;
     case LUA_TTABLE: return table_value(L, index, c, depth, body);
     case LUA_TUSERDATA: {
@@ -232,7 +236,8 @@ static int item_call(lua_State *L)
     if (lua_type(L, 2) != LUA_TTABLE)
         return luaL_error(L, "expected %s \"%s\" { ... }, got %s", word, item->name.at, luaL_typename(L, 2));
     if (item->has_body)
-        return luaL_error(L, "%s \"%s\" has two pairs of braces; is a comma missing between them?", word, item->name.at);
+        return luaL_error(L, "%s \"%s\" has two pairs of braces; is a comma missing between them?", word,
+                          item->name.at);
     body_take(L, item, 2);
     lua_settop(L, 1);
     return 1;
@@ -248,7 +253,8 @@ static int directive_call(lua_State *L)
     if (lua_gettop(L) > 1)
         return luaL_error(L, d->kind == KIND_NAMED ? "expected %s \"NAME\" { ... }" : "%s takes one value", d->name);
     if (d->kind == KIND_NAMED && (type != LUA_TSTRING || !*lua_tostring(L, 1)))
-        return luaL_error(L, "expected %s \"NAME\" { ... }, got %s", d->name, type == LUA_TTABLE ? "no name" : luaL_typename(L, 1));
+        return luaL_error(L, "expected %s \"NAME\" { ... }, got %s", d->name,
+                          type == LUA_TTABLE ? "no name" : luaL_typename(L, 1));
     if (d->kind == KIND_BLOCK && type != LUA_TTABLE)
         return luaL_error(L, "expected %s { ... }, got %s", d->name, luaL_typename(L, 1));
     if (type == LUA_TNONE || type == LUA_TNIL)
@@ -273,7 +279,8 @@ static int env_call(lua_State *L)
 {
     const char *name = luaL_checkstring(L, 1), *value = getenv(name);
     if (!value && lua_gettop(L) < 2)
-        return luaL_error(L, "the environment has no %s; write env(\"%s\", \"a default\") if it may be missing", name, name);
+        return luaL_error(L, "the environment has no %s; write env(\"%s\", \"a default\") if it may be missing", name,
+                          name);
     lua_settop(L, 2);
     if (value)
         lua_pushstring(L, value);
@@ -452,7 +459,8 @@ static void complain_lua(struct loader *l, const char *text)
     if (sscanf(text, "#%u:%u: %n", &source, &line, &used) == 2 && used && source < l->nsources)
         complain(l->complaints, false, l->sources[source].path, line, "%s", reword(a, text + used));
     else if (strstr(text, "not enough memory"))
-        complain(l->complaints, false, l->conf->path, 0, "the configuration takes more than 64 MiB: is there an endless loop?");
+        complain(l->complaints, false, l->conf->path, 0,
+                 "the configuration takes more than 64 MiB: is there an endless loop?");
     else
         complain(l->complaints, false, l->conf->path, 0, "%s", text);
 }

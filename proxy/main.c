@@ -27,13 +27,14 @@ static const struct command {
     int (*run)(int argc, char **argv);
 } commands[] = {
     {"run", "sluice run [-c FILE]", "Filter mail, in the foreground, until SIGTERM or SIGINT.", run},
-    {"check", "sluice check [-c FILE] [--explain] | --defaults", "Check a configuration: exit 0, or 2 with every mistake.", check},
+    {"check", "sluice check [-c FILE] [--explain] | --defaults",
+     "Check a configuration: exit 0, or 2 with every mistake.", check},
     {"version", "sluice version", "Print the version.", version},
     {"help", "sluice help [COMMAND]", "Print this, or what a command takes.", help},
 };
 
 static const struct option long_options[] = {
-    {"config", required_argument, NULL, 'c'}, {"help", no_argument, NULL, 'h'}, {"defaults", no_argument, NULL, 'd'},
+    {"config", required_argument, NULL, 'c'}, {"help", no_argument, NULL, 'h'},    {"defaults", no_argument, NULL, 'd'},
     {"explain", no_argument, NULL, 'e'},      {"version", no_argument, NULL, 'v'}, {0},
 };
 

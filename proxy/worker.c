@@ -1,7 +1,8 @@
 /* worker.c - threads and their loops: accepts, hands sessions to relay, refreshes tables, drains.
  *
  * Accepting pauses while there are as many sessions as allowed or descriptors run short: connections then wait in the
- * kernel's queue and none is dropped. Worker 0 looks at all tables once a second, on a pool thread. Nothing here knows SMTP. */
+ * kernel's queue and none is dropped. Worker 0 looks at all tables once a second, on a pool thread. Nothing here knows
+ * SMTP. */
 #include "proxy/worker.h"
 #include "relay/worker.h"
 #include <arpa/inet.h>
@@ -13,9 +14,9 @@
 #include <unistd.h>
 
 enum {
-    TICK = 1000,          /* milliseconds between two looks at the tables */
-    PAUSED_TICK = 100,    /* and at whether accepting may go on */
-    LAST_WORDS = 5000,    /* behind the grace of a drain, for sessions that wait for a backend's last reply */
+    TICK = 1000,           /* milliseconds between two looks at the tables */
+    PAUSED_TICK = 100,     /* and at whether accepting may go on */
+    LAST_WORDS = 5000,     /* behind the grace of a drain, for sessions that wait for a backend's last reply */
     SPARE_DESCRIPTORS = 64 /* of the process: log, tables, scripts, loops */
 };
 
@@ -36,7 +37,7 @@ struct post { /* one worker, and what it needs around relay's struct */
     uint64_t next_tick;
     uint64_t end_by; /* 0: not draining */
     bool paused, refreshing, stopped, cut_off, started;
-    bool ended; /* under the lock: the loop may be gone */
+    bool ended;        /* under the lock: the loop may be gone */
     uint32_t sessions; /* for the other workers to read */
 };
 struct workers {
@@ -62,7 +63,8 @@ static uint16_t port_of(int fd)
     socklen_t len = sizeof name;
     if (getsockname(fd, (struct sockaddr *)&name, &len) != 0)
         return 0;
-    return ntohs(name.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&name)->sin6_port : ((struct sockaddr_in *)&name)->sin_port);
+    return ntohs(name.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&name)->sin6_port
+                                            : ((struct sockaddr_in *)&name)->sin_port);
 }
 
 static void set_port(struct address *a, uint16_t port)
@@ -78,9 +80,10 @@ static void set_port(struct address *a, uint16_t port)
 static bool is_dispensable(const struct listen_conf *l, size_t i)
 {
     const struct address *a = &l->addresses[i], *b = a + 1;
-    return i + 1 < l->naddresses && a->name.ss_family == AF_INET6 && b->name.ss_family == AF_INET && a->port == b->port &&
-           IN6_IS_ADDR_UNSPECIFIED(&((const struct sockaddr_in6 *)&a->name)->sin6_addr) &&
-           ((const struct sockaddr_in *)&b->name)->sin_addr.s_addr == INADDR_ANY && (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL);
+    return i + 1 < l->naddresses && a->name.ss_family == AF_INET6 && b->name.ss_family == AF_INET &&
+           a->port == b->port && IN6_IS_ADDR_UNSPECIFIED(&((const struct sockaddr_in6 *)&a->name)->sin6_addr) &&
+           ((const struct sockaddr_in *)&b->name)->sin_addr.s_addr == INADDR_ANY &&
+           (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL);
 }
 
 static void ear_add(struct post *p, const struct listen_conf *l, int fd)
@@ -126,7 +129,8 @@ struct workers *workers_bind(struct conf *conf, char *error, size_t room)
     pthread_mutex_init(&all->lock, NULL);
     pthread_cond_init(&all->ready, NULL);
     getrlimit(RLIMIT_NOFILE, &files);
-    size_t most = files.rlim_cur > SPARE_DESCRIPTORS * 2 ? (size_t)files.rlim_cur - SPARE_DESCRIPTORS : SPARE_DESCRIPTORS;
+    size_t most =
+        files.rlim_cur > SPARE_DESCRIPTORS * 2 ? (size_t)files.rlim_cur - SPARE_DESCRIPTORS : SPARE_DESCRIPTORS;
     all->descriptors = max_size(most / all->n, 8);
     for (unsigned i = 0; i < all->n; i++) {
         all->posts[i].all = all;
@@ -151,7 +155,8 @@ static bool is_full(const struct post *p)
     for (unsigned i = 0; i < p->all->n; i++)
         sessions += __atomic_load_n(&p->all->posts[i].sessions, __ATOMIC_RELAXED);
     /* Each session may come to need a second connection. */
-    return sessions >= p->worker.conf->limits.connections || stream_count() + p->worker.nsessions >= p->all->descriptors;
+    return sessions >= p->worker.conf->limits.connections ||
+           stream_count() + p->worker.nsessions >= p->all->descriptors;
 }
 
 static void pause_all(struct post *p, bool paused)

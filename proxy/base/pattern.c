@@ -1,15 +1,21 @@
 /* pattern.c - PCRE2, the only place that knows it.
  *
- * A pattern owns its code; match data, contexts and the JIT's stack belong to the thread and go with it. The limits bound a
- * match whatever the pattern: a million match steps, 4 MiB of heap for the interpreter, 512 KiB of stack for the JIT. Where
- * the machine forbids memory that is written and executed, the interpreter does the work. */
+ * A pattern owns its code; match data, contexts and the JIT's stack belong to the thread and go with it. The limits
+ * bound a match whatever the pattern: a million match steps, 4 MiB of heap for the interpreter, 512 KiB of stack for
+ * the JIT. Where the machine forbids memory that is written and executed, the interpreter does the work. */
 #include "base/pattern.h"
 #include <pthread.h>
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
-enum { MATCH_LIMIT = 1000000, DEPTH_LIMIT = 20000, HEAP_LIMIT_KIB = 4096, JIT_STACK_FIRST = 32768, JIT_STACK_MOST = 524288 };
+enum {
+    MATCH_LIMIT = 1000000,
+    DEPTH_LIMIT = 20000,
+    HEAP_LIMIT_KIB = 4096,
+    JIT_STACK_FIRST = 32768,
+    JIT_STACK_MOST = 524288
+};
 
 struct pattern {
     pcre2_code *code;
@@ -94,7 +100,8 @@ enum pattern_took pattern_match(const struct pattern *p, struct str subject, siz
         match->count = 0;
     if (from > subject.len)
         return PATTERN_NO;
-    int rc = pcre2_match(p->code, (PCRE2_SPTR)(subject.at ? subject.at : ""), subject.len, from, 0, t->data, t->context);
+    int rc =
+        pcre2_match(p->code, (PCRE2_SPTR)(subject.at ? subject.at : ""), subject.len, from, 0, t->data, t->context);
     if (rc == PCRE2_ERROR_NOMATCH)
         return PATTERN_NO;
     if (rc < 0)

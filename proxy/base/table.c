@@ -2,8 +2,8 @@
  *
  * A table owns its path and one content; a refresh builds a new content beside the old one and swaps the two under the
  * write lock, so lookups never wait for a disk. A network is found by asking the hash once per prefix length in use,
- * longest first: at most 129 probes, however many entries. Content is plain memory, never an arena's: it is built by one
- * thread and freed by another. Duplicate keys: the first one counts, as with Postfix. */
+ * longest first: at most 129 probes, however many entries. Content is plain memory, never an arena's: it is built by
+ * one thread and freed by another. Duplicate keys: the first one counts, as with Postfix. */
 #include "base/table.h"
 #include "base/log.h"
 #include <arpa/inet.h>
@@ -158,7 +158,8 @@ static void content_free(struct content *c)
     free(c);
 }
 
-/* Only what can be meant as an address: digits and dots, or hex and colons. "300.1.2.3" is then a mistake, not a word. */
+/* Only what can be meant as an address: digits and dots, or hex and colons. "300.1.2.3" is then a mistake, not a word.
+ */
 static bool looks_like_ip(struct str s)
 {
     struct str rest = s, ip = str_cut(&rest, '/');
@@ -518,7 +519,8 @@ bool table_match(struct table *t, struct str key, struct str *found)
         return false;
     for (size_t i = 0; i < key.len; i++)
         text[i] = char_lower(key.at[i]);
-    struct str low = key.len ? (struct str){text, key.len} : STR("<>"); /* the null reverse-path, written as Postfix does */
+    struct str low =
+        key.len ? (struct str){text, key.len} : STR("<>"); /* the null reverse-path, written as Postfix does */
     pthread_rwlock_rdlock(&t->lock);
     const struct content *c = t->content;
     size_t at = low.len;

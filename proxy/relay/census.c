@@ -70,7 +70,7 @@ static void grow(struct census *c)
 
 static struct str key_of(struct str ip) /* "" of unix sockets is a client too */
 {
-    return str_part(ip, 0, sizeof ((struct guest *)0)->ip);
+    return str_part(ip, 0, sizeof((struct guest *)0)->ip);
 }
 
 enum census_says census_enter(struct census *c, struct str ip, uint32_t total, uint32_t per_client)

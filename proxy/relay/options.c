@@ -1,9 +1,10 @@
 /* options.c - how an instance of a filter comes to be: its options checked against what the filter declares, then open.
  *
- * Everything here runs on the loader's thread, one filter at a time. Owns nothing: values stand in the arena of the conf,
- * tables are kept by it. Presets (struct filter_option.preset) are text, converted by the option's type: "30s", "10M", "100",
- * "true", a text with or without quotes, an address, the path of a table; lists are "{}" or { "a", "b" }, maps only "{}". A
- * table named only by a preset may be missing: it is then empty, and the check warns. NULL: the option is absent. */
+ * Everything here runs on the loader's thread, one filter at a time. Owns nothing: values stand in the arena of the
+ * conf, tables are kept by it. Presets (struct filter_option.preset) are text, converted by the option's type: "30s",
+ * "10M", "100", "true", a text with or without quotes, an address, the path of a table; lists are "{}" or { "a", "b" },
+ * maps only "{}". A table named only by a preset may be missing: it is then empty, and the check warns. NULL: the
+ * option is absent. */
 #include "base/log.h"
 #include "net/address.h"
 #include "relay/conf.h"
@@ -14,7 +15,7 @@
 
 enum { NAMES_MOST = 256 };
 
-static _Thread_local struct { /* of the filter being opened */
+static _Thread_local struct {     /* of the filter being opened */
     struct str names[NAMES_MOST]; /* what filter_options was asked for, in all its calls */
     size_t nnames;
     bool asked;
@@ -61,7 +62,8 @@ static bool expected(const struct wanted *w, const struct filter_value *v, const
 {
     const char *name = value_type_name((enum value_type)w->type);
     if (v->type == VALUE_TEXT)
-        return refuse(w, v, "expected %s, got the text \"%.*s\"%s", name, (int)min_size(v->text.len, 60), v->text.at, hint);
+        return refuse(w, v, "expected %s, got the text \"%.*s\"%s", name, (int)min_size(v->text.len, 60), v->text.at,
+                      hint);
     if (v->type == VALUE_NUMBER)
         return refuse(w, v, "expected %s, got the number %.14g%s", name, v->number, hint);
     return refuse(w, v, "expected %s, got %s%s", name, got_name(v), hint);
@@ -126,8 +128,9 @@ static bool to_table(const struct wanted *w, const struct filter_value *v, struc
             t = table_of(NULL, NULL, 0, error, sizeof error);
         }
         if (!t)
-            return refuse(w, v, "%s%s", error,
-                          memchr(v->text.at, '/', v->text.len) ? "" : "; a list of elements is written { \"...\", \"...\" }");
+            return refuse(
+                w, v, "%s%s", error,
+                memchr(v->text.at, '/', v->text.len) ? "" : "; a list of elements is written { \"...\", \"...\" }");
     }
     if (!t)
         return refuse(w, v, "%s", error);
@@ -273,8 +276,8 @@ static bool convert(const struct wanted *w, const struct filter_value *v, struct
     }
 }
 
-bool value_convert(struct conf *conf, struct complaints *complaints, const struct filter_value *from, enum filter_type type,
-                   enum filter_type of, const char *what, struct filter_value *to)
+bool value_convert(struct conf *conf, struct complaints *complaints, const struct filter_value *from,
+                   enum filter_type type, enum filter_type of, const char *what, struct filter_value *to)
 {
     struct wanted w = {conf, complaints, type, of, what, false};
     return convert(&w, from, to);
@@ -362,11 +365,13 @@ static bool option_take(struct filter *f, const struct filter_option *o, struct 
     const struct filter_value *raw = value_get(f->raw, name);
     struct filter_value list, value;
     char what[200];
-    snprintf(what, sizeof what, "filter \"%.*s\": %s \"%s\"", STR_ARGS(f->name), unnamed ? "element" : "option", o->name);
+    snprintf(what, sizeof what, "filter \"%.*s\": %s \"%s\"", STR_ARGS(f->name), unnamed ? "element" : "option",
+             o->name);
     remember(arena_str(&f->conf->arena, name));
     if (raw && unnamed && o->type == TYPE_LIST) {
         list = elements_of(f);
-        raw = list.count == 1 && list.items[0].type == VALUE_LIST ? list.items : &list; /* filter "x" { { "a", "b" } } */
+        raw =
+            list.count == 1 && list.items[0].type == VALUE_LIST ? list.items : &list; /* filter "x" { { "a", "b" } } */
         raw = memcpy(arena_alloc(&f->conf->arena, sizeof *raw), raw, sizeof *raw);
     } else if (raw && unnamed && value_get(f->raw, STR("2"))) {
         filter_complain(f, value_get(f->raw, STR("2")), NULL, 0, "takes one unnamed element: %s",
@@ -414,7 +419,8 @@ const struct filter_value *filter_options(struct filter *f, const struct filter_
     return map;
 }
 
-void filter_complain(struct filter *f, const struct filter_value *at, const char *file, unsigned line, const char *format, ...)
+void filter_complain(struct filter *f, const struct filter_value *at, const char *file, unsigned line,
+                     const char *format, ...)
 {
     char text[2048];
     va_list args;
@@ -445,7 +451,8 @@ void filter_lessen(struct filter *f, unsigned stages, unsigned flags)
 void filter_every(struct filter *f, unsigned id, unsigned seconds)
 {
     if (f->nticks == countof(f->ticks) || !seconds) {
-        filter_complain(f, NULL, NULL, 0, seconds ? "wants more than %zu ticks" : "a tick needs a second at least (of %zu)",
+        filter_complain(f, NULL, NULL, 0,
+                        seconds ? "wants more than %zu ticks" : "a tick needs a second at least (of %zu)",
                         countof(f->ticks));
         return;
     }
@@ -494,8 +501,8 @@ static void complain_unknown(struct filter *f)
         if (is_element(key))
             filter_complain(f, f->raw->items + i, NULL, 0, "takes no unnamed element: write name = value");
         else if (near.at)
-            filter_complain(f, f->raw->items + i, NULL, 0, "unknown option \"%.*s\" (did you mean \"%s\"?)", STR_ARGS(key),
-                            near.at);
+            filter_complain(f, f->raw->items + i, NULL, 0, "unknown option \"%.*s\" (did you mean \"%s\"?)",
+                            STR_ARGS(key), near.at);
         else
             filter_complain(f, f->raw->items + i, NULL, 0, "unknown option \"%.*s\"", STR_ARGS(key));
     }

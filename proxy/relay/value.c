@@ -9,7 +9,8 @@
 _Static_assert((int)VALUE_NONE == (int)TYPE_NONE && (int)VALUE_BOOL == (int)TYPE_BOOL, "one enum under two names");
 _Static_assert((int)VALUE_NUMBER == (int)TYPE_NUMBER && (int)VALUE_TEXT == (int)TYPE_TEXT, "one enum under two names");
 _Static_assert((int)VALUE_LIST == (int)TYPE_LIST && (int)VALUE_MAP == (int)TYPE_MAP, "one enum under two names");
-_Static_assert((int)VALUE_DURATION == (int)TYPE_DURATION && (int)VALUE_SIZE == (int)TYPE_SIZE, "one enum under two names");
+_Static_assert((int)VALUE_DURATION == (int)TYPE_DURATION && (int)VALUE_SIZE == (int)TYPE_SIZE,
+               "one enum under two names");
 _Static_assert((int)VALUE_CIDR == (int)TYPE_CIDR && (int)VALUE_TABLE == (int)TYPE_TABLE, "one enum under two names");
 _Static_assert((int)VALUE_ADDRESS == (int)TYPE_ADDRESS && (int)VALUE_ANY == (int)TYPE_ANY, "one enum under two names");
 

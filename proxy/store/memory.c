@@ -1,13 +1,13 @@
 /* memory.c - the store in memory: keys spread over shards by hash, one lock each, so workers rarely meet.
  *
- * Each shard has a fixed hash and a heap by expiry: what is expired is taken away a few at a time by whoever comes by, and
- * over the bound the nearest to expiry go first. No operation walks all keys. What the operations mean:
- *   rate      a ring of 8 sub-windows and the part of a ninth that is still inside, taken as evenly filled: the count is
- *             wrong by less than what came in one eighth of the window. Refused attempts are not counted.
- *   bucket    `limit` tokens, refilled evenly over `window`.
- *   distinct  remembers when each value was last seen, the 4096 latest of a key at most (fewer in a store below 1 MiB).
- *   incr      the ttl counts from the first; set_add: the whole set lives as long as its latest ttl says, 4096 members.
- * Values of distinct and set are kept as 128 bits of seeded hash, not as text. A key has one kind; another op: "wrongtype". */
+ * Each shard has a fixed hash and a heap by expiry: what is expired is taken away a few at a time by whoever comes by,
+ * and over the bound the nearest to expiry go first. No operation walks all keys. What the operations mean: rate      a
+ * ring of 8 sub-windows and the part of a ninth that is still inside, taken as evenly filled: the count is wrong by
+ * less than what came in one eighth of the window. Refused attempts are not counted. bucket    `limit` tokens, refilled
+ * evenly over `window`. distinct  remembers when each value was last seen, the 4096 latest of a key at most (fewer in a
+ * store below 1 MiB). incr      the ttl counts from the first; set_add: the whole set lives as long as its latest ttl
+ * says, 4096 members. Values of distinct and set are kept as 128 bits of seeded hash, not as text. A key has one kind;
+ * another op: "wrongtype". */
 #include "store/store.h"
 #include "store/memory.h"
 #include <math.h>
@@ -31,8 +31,9 @@ struct store {
     struct shard shards[];
 };
 
-static const char *const op_names[STORE_OPS] = {"get", "set", "add", "incr", "del", "ttl", "rate", "bucket", "distinct",
-                                                "set_add", "set_has", "set_size", "set_del"};
+static const char *const op_names[STORE_OPS] = {"get",     "set",      "add",    "incr",     "del",
+                                                "ttl",     "rate",     "bucket", "distinct", "set_add",
+                                                "set_has", "set_size", "set_del"};
 
 bool store_op_named(const char *name, enum store_op *op)
 {
@@ -59,7 +60,8 @@ struct store *store_memory_open(uint64_t octets)
         d->most = octets / n;
         while (slots < d->most / 256 && slots < 1 << 20)
             slots *= 2;
-        d->slots = must_alloc(slots * sizeof(struct entry *)); /* of its full size at once: never moved, never a pause */
+        d->slots =
+            must_alloc(slots * sizeof(struct entry *)); /* of its full size at once: never moved, never a pause */
         d->mask = slots - 1;
         pthread_mutex_init(&d->lock, NULL);
     }
@@ -198,7 +200,8 @@ static const char *refuse(const struct store_request *r, uint64_t room)
         return "bad";
     if ((r->op == STORE_RATE || r->op == STORE_BUCKET) && !(r->limit > 0 && isfinite(r->limit)))
         return "bad";
-    if (r->key.len > KEY_MOST || r->value.len > TEXT_MOST || r->key.len + r->value.len + sizeof(struct entry) > room / 2)
+    if (r->key.len > KEY_MOST || r->value.len > TEXT_MOST ||
+        r->key.len + r->value.len + sizeof(struct entry) > room / 2)
         return "limit";
     return NULL;
 }
@@ -264,7 +267,8 @@ static const char *increase(const struct asked *q, struct entry *e)
         e = entry_add(q->shard, q->hash, q->r->key, ENTRY_VALUE, q->now + q->r->ttl);
         e->is_whole = true;
     }
-    if (e->is_whole && by == floor(by) && fabs(by) < 9e15 && !__builtin_add_overflow(e->integer, (int64_t)by, &e->integer)) {
+    if (e->is_whole && by == floor(by) && fabs(by) < 9e15 &&
+        !__builtin_add_overflow(e->integer, (int64_t)by, &e->integer)) {
         e->number = (double)e->integer;
     } else {
         e->is_whole = false;

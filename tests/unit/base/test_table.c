@@ -1,4 +1,5 @@
-/* What postmasters keep in files: formats, lookups, mistakes with their place, refresh, and that size does not matter. */
+/* What postmasters keep in files: formats, lookups, mistakes with their place, refresh, and that size does not matter.
+ */
 #include "base/table.h"
 #include "base/log.h"
 #include <setjmp.h>
@@ -104,8 +105,9 @@ static void null_reverse_path_has_its_own_key(void **state)
 
 static void file_format_is_that_of_postfix(void **state)
 {
-    struct table *t = good("# comment\n\n  # indented comment\nkey\tREJECT  not\n   here,\n\tnor there\r\nalone\r\nkey second\n"
-                           "value-keeps-case Some Text \n");
+    struct table *t =
+        good("# comment\n\n  # indented comment\nkey\tREJECT  not\n   here,\n\tnor there\r\nalone\r\nkey second\n"
+             "value-keeps-case Some Text \n");
     found(t, "key", "REJECT  not here, nor there"); /* of two the first counts */
     found(t, "alone", "OK");
     found(t, "value-keeps-case", "Some Text");
@@ -220,8 +222,17 @@ static void cidr_is_parsed_strictly(void **state)
     assert_true(cidr_has(&c, STR("192.0.2.7")));
     assert_true(cidr_parse(STR("::/0"), &c, &why));
     assert_true(cidr_has(&c, STR("2001:db8::1")));
-    static const char *const wrong[] = {"", "x", "192.0.2", "192.0.2.0/", "192.0.2.0/x", "192.0.2.1/24", "192.0.2.0/33",
-                                        "2001:db8::1/64", "/8", "1.2.3.4/-1", "192.0.2.0/24 "};
+    static const char *const wrong[] = {"",
+                                        "x",
+                                        "192.0.2",
+                                        "192.0.2.0/",
+                                        "192.0.2.0/x",
+                                        "192.0.2.1/24",
+                                        "192.0.2.0/33",
+                                        "2001:db8::1/64",
+                                        "/8",
+                                        "1.2.3.4/-1",
+                                        "192.0.2.0/24 "};
     for (size_t i = 0; i < countof(wrong); i++)
         assert_false(cidr_parse(str_of(wrong[i]), &c, &why));
 }
