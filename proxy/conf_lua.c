@@ -440,7 +440,8 @@ static const char *reword(struct arena *a, const char *text)
         return arena_print(a, "%s: the file ends too early, is a \"}\" missing?", text).at;
     if (brace)
         return arena_print(a, "a comma is missing before %s", token).at;
-    if (strncmp(text, "syntax error", 12) == 0 && (char_is_digit(token[1]) || strncmp(token, "'true'", 6) == 0))
+    if (strncmp(text, "syntax error", 12) == 0 &&
+        ((*token && char_is_digit(token[1])) || strncmp(token, "'true'", 6) == 0))
         return arena_print(a, "%s; a value that is no text needs parentheses: workers(4)", text).at;
     if (strstr(text, "attempt to call a string value"))
         return "a text is followed by { or by another text: is a comma missing between them?";

@@ -1,8 +1,8 @@
 /* worker.c - threads and their loops: accepts, hands sessions to relay, refreshes tables, drains.
  *
  * Accepting pauses while there are as many sessions as allowed or descriptors run short: connections then wait in the
- * kernel's queue and none is dropped. Worker 0 looks at all tables once a second, on a pool thread. Nothing here knows
- * SMTP. */
+ * kernel's queue. (Two workers may take the last place at once; the census then turns one away.) Worker 0 looks at all
+ * tables once a second, on a pool thread. Nothing here knows SMTP. */
 #include "proxy/worker.h"
 #include "relay/worker.h"
 #include <arpa/inet.h>
@@ -180,7 +180,8 @@ static void set_clock(struct post *p)
 
 static void watch_room(struct post *p)
 {
-    __atomic_store_n(&p->sessions, p->worker.nsessions, __ATOMIC_RELAXED);
+    if (p->sessions != p->worker.nsessions) /* the line of memory is shared */
+        __atomic_store_n(&p->sessions, p->worker.nsessions, __ATOMIC_RELAXED);
     if (p->worker.draining)
         return;
     bool full = is_full(p);

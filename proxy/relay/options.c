@@ -358,6 +358,17 @@ static struct filter_value elements_of(struct filter *f)
     }
 }
 
+/* What every filter has: taken out by the loader, so a filter that declared one would never see it. */
+static bool is_of_the_core(const struct filter *f, struct str name)
+{
+    static const char *const names[] = {"timeout", "message_timeout", "on_error", "observe", "name", "only",
+                                        "except",  "http_allow",      "prefix",   "memory",  "cpu"};
+    for (size_t i = 0; i < countof(names); i++)
+        if (str_equal(name, str_of(names[i])))
+            return f->def->name[0] != '.' || i < countof(names) - 2; /* the host of scripts reads the last two */
+    return false;
+}
+
 static bool option_take(struct filter *f, const struct filter_option *o, struct filter_value *map)
 {
     struct str name = str_of(o->name);
@@ -368,6 +379,10 @@ static bool option_take(struct filter *f, const struct filter_option *o, struct 
     snprintf(what, sizeof what, "filter \"%.*s\": %s \"%s\"", STR_ARGS(f->name), unnamed ? "element" : "option",
              o->name);
     remember(arena_str(&f->conf->arena, name));
+    if (is_of_the_core(f, name)) {
+        filter_complain(f, NULL, NULL, 0, "declares the option \"%s\", which every filter has already", o->name);
+        return false;
+    }
     if (raw && unnamed && o->type == TYPE_LIST) {
         list = elements_of(f);
         raw =

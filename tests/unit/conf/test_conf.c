@@ -71,6 +71,14 @@ static bool silent_open(struct filter *f)
     return false;
 }
 
+static bool greedy_open(struct filter *f)
+{
+    static const struct filter_option options[] = {OPTION("timeout", .type = TYPE_DURATION)};
+    return filter_options(f, options, 1) != NULL;
+}
+
+static const struct filter_def greedy = {.size = sizeof greedy, .abi = FILTER_ABI, .name = "greedy", .hook = go_on,
+    .open = greedy_open};
 static const struct filter_def probe = {.size = sizeof probe, .abi = FILTER_ABI, .name = "probe", .hook = go_on,
     .stages = 1 << FILTER_RCPT | 1 << FILTER_BODY, .open = probe_open, .close = probe_close,
     .filter_memory = sizeof(struct probe_memory)};
@@ -82,7 +90,7 @@ static const struct filter_def script = {.size = sizeof script, .abi = FILTER_AB
 
 const struct filter_def *const *builtin_filters(void)
 {
-    static const struct filter_def *const list[] = {&probe, &plain, &silent, &script, NULL};
+    static const struct filter_def *const list[] = {&probe, &plain, &silent, &greedy, &script, NULL};
     return list;
 }
 
@@ -501,6 +509,7 @@ static const struct { const char *text; uint32_t line; const char *what; } mista
     {BASE "chain \"c\" {\n filter \"plain\" { x = filter \"plain\" } }", 4, "a block cannot be an option"},
     {BASE "chain \"c\" {\n filter \"plain\" { name = \"n\" },\n filter \"plain\" { name = \"n\" } }", 5, "another filter named \"n\""},
     {BASE "chain \"c\" {\n filter \"silent\" { } }", 4, "did not say why"},
+    {BASE "chain \"c\" {\n filter \"greedy\" { timeout = 3 } }", 4, "which every filter has already"},
     {BASE "chain \"c\" {\n filter \"probe\" { } }", 4, "option \"needed\" is missing, a text: what it is for"},
     {BASE "chain \"c\" {\n filter \"probe\" { needed = \"x\",\n limt = 3 } }", 5, "unknown option \"limt\" (did you mean \"limit\"?)"},
     {BASE "chain \"c\" {\n filter \"probe\" { needed = \"x\",\n limit = \"many\" } }", 5, "option \"limit\": expected a number, got the text \"many\""},
