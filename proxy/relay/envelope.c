@@ -362,13 +362,14 @@ static void apply(struct session *s, const struct debt *d, const struct reply *r
         backend_break(s->backend, REPLY_BACKEND_CLOSING, "it closes the service (421)");
 }
 
-/* A reply although nothing is owed. Amid content: a refusal is told at the end; anything else is nonsense (engine.md A21 h). */
+/* A reply although nothing is owed. Amid content a refusal is told at the end as said, anything else is nonsense (engine.md
+ * A21 h): either way this content goes nowhere any more. */
 static void unasked(struct session *s, const struct reply *r)
 {
     struct transaction *tx = s->tx;
     unsigned class = reply_class(r);
-    if (tx && tx->flow.data == DATA_OPEN && !tx->sink && (class == 4 || class == 5)) {
-        struct reply said = relayed(s, r, 2);
+    if (tx && tx->flow.data == DATA_OPEN && !tx->sink) {
+        struct reply said = class == 4 || class == 5 ? relayed(s, r, 2) : reply_named(REPLY_BACKEND_NONSENSE);
         transaction_refuse(s, &said);
         return;
     }
