@@ -23,9 +23,10 @@ struct tls {
 #define FORWARD_SECRET                                                                                                 \
     "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20:ECDHE+AES:DHE+AES:!aNULL:!PSK:!SRP:!DSS:!AESCCM"
 
+/* OpenSSL stacks its errors: the first is the cause, what lies on it only says which library passed it on. */
 static const char *reason(void)
 {
-    unsigned long code = ERR_peek_last_error();
+    unsigned long code = ERR_peek_error();
     const char *text = code ? ERR_reason_error_string(code) : NULL;
     return text ? text : "unknown error";
 }
@@ -39,7 +40,8 @@ static bool refuse(char *error, size_t room, const char *what, const char *file,
 
 static int no_passphrase(char *into, int size, int writing, void *data)
 {
-    return 0;
+    *(bool *)data = true;
+    return -1;
 }
 
 static bool readable(const char *what, const char *file, char *error, size_t room)
@@ -65,22 +67,23 @@ static bool load(SSL_CTX *ctx, const struct tls_certificate *c, char *error, siz
         snprintf(key, sizeof key, folder ? "%s/privkey.pem" : "%s", c->certificate ? c->certificate : "");
     if (!readable("certificate", chain, error, room) || !readable("key", key, error, room))
         return false;
+    bool secret = false;
     SSL_CTX_set_default_passwd_cb(ctx, no_passphrase);
+    SSL_CTX_set_default_passwd_cb_userdata(ctx, &secret);
     ERR_clear_error();
     if (SSL_CTX_use_certificate_chain_file(ctx, chain) != 1) {
-        bool none = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
+        bool none = ERR_GET_REASON(ERR_peek_error()) == PEM_R_NO_START_LINE;
         return refuse(error, room, "certificate", chain, none ? "no certificate in it" : reason());
     }
     if (SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM) != 1 || SSL_CTX_check_private_key(ctx) != 1) {
-        unsigned long code = ERR_peek_last_error();
+        unsigned long code = ERR_peek_error();
         int why = ERR_GET_REASON(code);
         if (why == X509_R_KEY_VALUES_MISMATCH || why == X509_R_KEY_TYPE_MISMATCH)
             return refuse(error, room, "key", key, "does not match the certificate");
-        bool secret =
-            why == PEM_R_BAD_PASSWORD_READ || why == PEM_R_BAD_DECRYPT || why == PEM_R_PROBLEMS_GETTING_PASSWORD;
         bool none = why == PEM_R_NO_START_LINE || ERR_GET_LIB(code) == ERR_LIB_OSSL_DECODER;
         return refuse(error, room, "key", key, secret ? "is encrypted" : none ? "no private key in it" : reason());
     }
+    SSL_CTX_set_default_passwd_cb_userdata(ctx, NULL);
     return true;
 }
 
@@ -198,8 +201,11 @@ struct tls *tls_client_open(const struct tls_settings *settings, enum tls_verify
         tls_drop(t);
         return NULL;
     }
-    if (!settings->ca_file)
-        SSL_CTX_set_default_verify_paths(ctx);
+    /* Not SSL_CTX_set_default_verify_paths: its third source reads through the whole folder for each unknown issuer. */
+    if (!settings->ca_file) {
+        SSL_CTX_set_default_verify_file(ctx);
+        SSL_CTX_set_default_verify_dir(ctx);
+    }
     ERR_clear_error();
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_verify(ctx, t->verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, NULL);

@@ -30,10 +30,10 @@ static void each_form_gives_its_canonical_text(void **state)
 
 static void what_is_no_address_is_refused_with_a_reason(void **state)
 {
-    static const char *const cases[] = {"",          "25",          "inet:",          "host",       "host:",
-                                        "host:x",    "host:65536",  "::1:25",         "inet:[::1]:25", "[::1]",
-                                        "[:25",      "inet6:[x:25", "unix:",          "unix:rel",   "1.2.3.456:25",
-                                        "1.2.3:25",  "a b:25",      "-x:25",          "[1::2::3]:25", "host:-1"};
+    static const char *const cases[] = {"",         "25",          "inet:",  "host",          "host:",
+                                        "host:x",   "host:65536",  "::1:25", "inet:[::1]:25", "[::1]",
+                                        "[:25",     "inet6:[x:25", "unix:",  "unix:rel",      "1.2.3.456:25",
+                                        "1.2.3:25", "a b:25",      "-x:25",  "[1::2::3]:25",  "host:-1"};
     for (size_t i = 0; i < countof(cases); i++) {
         struct address a;
         const char *why = NULL;
@@ -82,8 +82,8 @@ static void a_unix_address_has_a_path_and_no_ip(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        CLAIM(each_form_gives_its_canonical_text), CLAIM(what_is_no_address_is_refused_with_a_reason),
-        CLAIM(only_a_bare_port_means_both),        CLAIM(a_mapped_v4_is_v4),
+        CLAIM(each_form_gives_its_canonical_text),  CLAIM(what_is_no_address_is_refused_with_a_reason),
+        CLAIM(only_a_bare_port_means_both),         CLAIM(a_mapped_v4_is_v4),
         CLAIM(a_unix_address_has_a_path_and_no_ip),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

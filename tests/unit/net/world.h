@@ -1,5 +1,6 @@
-/* world.h - what the tests of net/ stand on: a loop that runs until a claim holds, peers on plain descriptors, certificates
- * made on the spot in a folder of their own. One world per test; world_close demands that no stream and no block is left. */
+/* world.h - what the tests of net/ stand on: a loop that runs until a claim holds, peers on plain descriptors,
+ * certificates made on the spot in a folder of their own. One world per test; world_close demands that no stream and no
+ * block is left. */
 #ifndef TEST_NET_WORLD_H
 #define TEST_NET_WORLD_H
 #include <setjmp.h>
@@ -20,6 +21,7 @@
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
+#include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
