@@ -48,8 +48,8 @@ timeouts {
     greeting = 0,                       -- the banner is kept back so long, to catch early talkers
     -- the backend
     connect = "30s",                    -- until it is connected
-    banner = "5m",                      -- its banner
-    helo = "5m",                        -- its reply to EHLO, STARTTLS and XCLIENT
+    banner = "60s",                      -- its banner
+    helo = "60s",                        -- its reply to EHLO, STARTTLS and XCLIENT
     mail = "5m",                        -- its reply to MAIL
     rcpt = "5m",                        -- its reply to RCPT
     data_reply = "2m",                  -- its reply to DATA

@@ -270,7 +270,9 @@ static enum next step_close(struct session *s)
     journal_session(s);
     if (s->entered)
         census_leave(w->census, s->ip);
-    stream_close(&s->client, s->client->dead || s->why == WHY_WRITE_TIMEOUT ? CLOSE_ABORT : CLOSE_GRACEFUL);
+    /* Whoever is refused amid what it sends shall still read why: its octets are read and dropped for a moment. */
+    bool abort = s->client->dead || s->why == WHY_WRITE_TIMEOUT;
+    stream_close(&s->client, abort ? CLOSE_ABORT : s->why == WHY_QUIT ? CLOSE_GRACEFUL : CLOSE_LINGER);
     alarm_stop(&s->alarm);
     task_forget(&s->task);
     unlink_session(s);

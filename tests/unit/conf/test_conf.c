@@ -190,7 +190,7 @@ static void minimal_file_gives_the_defaults(void **state)
                 l->limits.hops == 100);
     const struct timeouts *t = &l->timeouts;
     assert_true(t->command == 300000 && t->data == 180000 && t->handshake == 30000 && t->write == 300000);
-    assert_true(t->connect == 30000 && t->banner == 300000 && t->helo == 300000 && t->mail == 300000 && t->rcpt == 300000);
+    assert_true(t->connect == 30000 && t->banner == 60000 && t->helo == 60000 && t->mail == 300000 && t->rcpt == 300000);
     assert_true(t->data_reply == 120000 && t->block == 180000 && t->end == 590000 && t->end_by == 240000);
     assert_true(t->greeting == 0 && t->pool_idle == 60000 && t->pool_age == 600000 && t->drain == 30000);
     assert_true(conf->backends[0].pool == 16 && conf->backends[0].pool_uses == 100);
