@@ -18,10 +18,12 @@ enum { FILE_MOST = 256 << 20, ANSWERS = 16, ANSWER_MOST = 1024, KEY_MOST = 1024 
 
 struct word {
     struct str key, value; /* key: lower case */
+    unsigned line;
 };
 struct net {
     struct cidr cidr;
-    struct str value;
+    struct str key, value;
+    unsigned line;
 };
 struct content {
     char *text; /* what all keys and values point into */
@@ -33,6 +35,7 @@ struct content {
     uint64_t seed;
     uint8_t used4[33], used6[129]; /* prefix lengths that occur */
     struct str all;                /* of "*" */
+    unsigned line;                 /* of the entry being added; 0: of no file */
 };
 struct stamp { /* of the file as it was read */
     struct timespec changed;
@@ -199,14 +202,14 @@ static bool add(struct content *c, struct str key, struct str value, const char 
         }
         if (c->nnets == c->nets_room)
             c->nets = must_grow(c->nets, (c->nets_room = c->nets_room ? c->nets_room * 2 : 16) * sizeof *c->nets);
-        c->nets[c->nnets++] = (struct net){cidr, value};
+        c->nets[c->nnets++] = (struct net){cidr, key, value, c->line};
         return true;
     }
     for (size_t i = 0; i < key.len; i++)
         ((char *)key.at)[i] = char_lower(key.at[i]); /* into c->text, which is ours */
     if (c->nwords == c->words_room)
         c->words = must_grow(c->words, (c->words_room = c->words_room ? c->words_room * 2 : 16) * sizeof *c->words);
-    c->words[c->nwords++] = (struct word){key, value};
+    c->words[c->nwords++] = (struct word){key, value, c->line};
     return true;
 }
 
@@ -306,7 +309,7 @@ static struct content *parse(char *text, size_t len, const char *path, char *err
                 if (!line_add(c, whole, &why))
                     break;
                 whole = (struct str){text + at, to - at};
-                first = line;
+                first = c->line = line;
             }
         }
         at = next;
@@ -470,6 +473,22 @@ static bool answer(struct str value, struct str *found)
         *found = (struct str){to, len};
     }
     return true;
+}
+
+bool table_at(struct table *t, size_t i, struct table_entry *entry)
+{
+    pthread_rwlock_rdlock(&t->lock);
+    const struct content *c = t->content;
+    bool word = i < c->nwords, net = !word && i - c->nwords < c->nnets;
+    *entry = (struct table_entry){.file = t->path};
+    if (word || net) {
+        const struct net *n = net ? &c->nets[i - c->nwords] : NULL;
+        answer(word ? c->words[i].key : n->key, &entry->key);
+        answer(word ? c->words[i].value : n->value, &entry->value);
+        entry->line = word ? c->words[i].line : n->line;
+    }
+    pthread_rwlock_unlock(&t->lock);
+    return word || net;
 }
 
 static bool has(const struct content *c, struct str key, struct str *found)

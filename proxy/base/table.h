@@ -17,6 +17,9 @@ struct table *table_open(const char *path, char *error, size_t room);
 struct table *table_of(const struct str *keys, const struct str *values, size_t n, char *error, size_t room); /* values may be NULL: "OK" */
 void table_close(struct table *);
 size_t table_count(struct table *);
+/* Entry i of 0 .. count - 1, for whoever checks a table when it is loaded: words first, then networks. Copied as answers are. */
+struct table_entry { struct str key, value; const char *file; unsigned line; }; /* file NULL: it is a list */
+bool table_at(struct table *, size_t i, struct table_entry *);
 /* found: copied into thread memory that holds the last 16 answers (at most 1 KiB each). NULL found: only whether. */
 bool table_match(struct table *, struct str key, struct str *found);
 bool table_match_ip(struct table *, struct str ip, struct str *found); /* "192.0.2.1", "2001:db8::1" */

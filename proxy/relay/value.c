@@ -51,10 +51,29 @@ const struct filter_value *filter_value_get(const struct filter_value *v, const 
     return value_get(v, str_of(key));
 }
 
+/* An entry of a table as a text with its own place, so that a filter can complain of it; valid until the fourth next one. */
+static const struct filter_value *entry_at(const struct filter_value *v, size_t i, struct filter_text *key)
+{
+    static _Thread_local struct filter_value entries[4];
+    static _Thread_local unsigned turn;
+    struct table_entry entry;
+    if (!table_at(v->table, i, &entry))
+        return NULL;
+    struct filter_value *value = &entries[turn++ % countof(entries)];
+    *value = value_text(entry.value);
+    value->file = entry.file ? entry.file : v->file;
+    value->line = entry.file ? entry.line : v->line;
+    if (key)
+        *key = text_of(entry.key);
+    return value;
+}
+
 const struct filter_value *filter_value_at(const struct filter_value *v, size_t i, struct filter_text *key)
 {
     if (key)
         *key = (struct filter_text){NULL, 0};
+    if (v && v->table)
+        return entry_at(v, i, key);
     if (!v || (v->type != VALUE_LIST && v->type != VALUE_MAP) || i >= v->count)
         return NULL;
     if (key && v->type == VALUE_MAP)
