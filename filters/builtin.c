@@ -3,6 +3,11 @@
 
 const struct filter_def *const *builtin_filters(void)
 {
-    static const struct filter_def *const list[] = {NULL};
+    static const struct filter_def *const list[] = {
+        &access_filter,
+        &ratelimit_filter,
+        &lua_filter,
+        NULL,
+    };
     return list;
 }
