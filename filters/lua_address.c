@@ -1,0 +1,375 @@
+/* lua_address.c - addresses and IPs as scripts see them: values that hold their own text and never go stale.
+ *
+ * Local part and domain are always texts, "" where there is none; domains are in lower case and A-labels as the envelope has
+ * them. address.list reads the fields of RFC 5322 3.4: names, comments, groups. */
+#include "filters/lua_host.h"
+#include "base/table.h"
+#include "wire/codec.h"
+#include "wire/path.h"
+#include <arpa/inet.h>
+
+#define ADDRESS "address"
+#define IP "ip"
+struct ip { unsigned version; uint8_t octets[16]; size_t len; char text[64]; };
+
+/* ---- addresses ------------------------------------------------------------------------------------------------------- */
+
+static struct lua_address *new_address(lua_State *L, struct str addr, struct str local, struct str domain, struct str params,
+                                       struct str name)
+{
+    const struct str parts[] = {addr, local, domain, params, name};
+    size_t total = 0;
+    for (size_t i = 0; i < countof(parts); i++)
+        total += parts[i].len + 1;
+    struct lua_address *a = lua_new(L, ADDRESS, sizeof *a + total);
+    char *at = a->text;
+    for (size_t i = 0; i < countof(parts); i++) {
+        if (parts[i].len)
+            memcpy(at, parts[i].at, parts[i].len);
+        at += parts[i].len + 1;
+    }
+    a->addr = addr.len;
+    a->local = local.len;
+    a->domain = domain.len;
+    a->params = params.len;
+    a->name = name.len;
+    a->rcpt = RCPT_NONE;
+    return a;
+}
+
+static struct str part(const struct lua_address *a, int which)
+{
+    const size_t lens[] = {a->addr, a->local, a->domain, a->params, a->name};
+    const char *at = a->text;
+    for (int i = 0; i < which; i++)
+        at += lens[i] + 1;
+    return (struct str){at, lens[which]};
+}
+
+static struct str str_of_text(struct filter_text t)
+{
+    return (struct str){t.at ? t.at : "", t.len};
+}
+
+void push_address(lua_State *L, struct lua_run *run, const struct filter_path *p, size_t rcpt)
+{
+    struct lua_address *a = new_address(L, str_of_text(p->address), str_of_text(p->local), str_of_text(p->domain),
+                                        str_of_text(p->params), STR(""));
+    a->rcpt = rcpt;
+    a->state = p->state;
+    a->token = transaction_of(run)->token;
+}
+
+struct lua_address *address_at(lua_State *L, int arg)
+{
+    return luaL_testudata(L, arg, ADDRESS);
+}
+
+struct str address_text(lua_State *L, int arg)
+{
+    const struct lua_address *a = luaL_testudata(L, arg, ADDRESS);
+    const struct ip *ip = luaL_testudata(L, arg, IP);
+    if (a)
+        return part(a, 0);
+    if (ip)
+        return (struct str){ip->text, ip->len};
+    size_t len;
+    luaL_argexpected(L, lua_isstring(L, arg), arg, "text, address or ip");
+    const char *text = lua_tolstring(L, arg, &len);
+    return (struct str){text, len};
+}
+
+static void push_params(lua_State *L, struct str text)
+{
+    struct str word;
+    lua_newtable(L);
+    while ((word = str_word(&text)).at) {
+        struct str value = word, key = str_cut(&value, '=');
+        luaL_Buffer b;
+        char *at = luaL_buffinitsize(L, &b, key.len + 1);
+        for (size_t i = 0; i < key.len; i++)
+            at[i] = char_lower(key.at[i]);
+        luaL_pushresultsize(&b, key.len);
+        if (value.at)
+            lua_pushlstring(L, value.at, value.len);
+        else
+            lua_pushboolean(L, 1);
+        lua_rawset(L, -3);
+    }
+}
+
+static void push_str(lua_State *L, struct str s)
+{
+    lua_pushlstring(L, s.at ? s.at : "", s.len);
+}
+
+static int address_index(lua_State *L)
+{
+    static const char *const fields[] = {"addr", "localpart", "domain", "user", "ext", "params", "name", "postmaster", "state", NULL};
+    static const char *const states[] = {"pending", "accepted", "refused", "added", "dropped"};
+    const struct lua_address *a = luaL_checkudata(L, 1, ADDRESS);
+    const char *key = luaL_checkstring(L, 2);
+    struct str local = part(a, 1);
+    size_t plus = str_find(local, STR("+"));
+    if (!strcmp(key, "addr"))
+        push_str(L, part(a, 0));
+    else if (!strcmp(key, "localpart"))
+        push_str(L, local);
+    else if (!strcmp(key, "domain"))
+        push_str(L, part(a, 2));
+    else if (!strcmp(key, "user"))
+        push_str(L, plus && plus < local.len ? str_part(local, 0, plus) : local);
+    else if (!strcmp(key, "ext"))
+        push_str(L, plus && plus < local.len ? str_part(local, plus + 1, local.len) : STR(""));
+    else if (!strcmp(key, "params"))
+        push_params(L, part(a, 3));
+    else if (!strcmp(key, "name"))
+        push_str(L, part(a, 4));
+    else if (!strcmp(key, "postmaster"))
+        lua_pushboolean(L, str_equal_nocase(local, STR("postmaster")));
+    else if (!strcmp(key, "state"))
+        a->rcpt == RCPT_NONE ? lua_pushnil(L) : (void)lua_pushstring(L, states[a->state % countof(states)]);
+    else
+        return lua_method(L, ADDRESS, fields);
+    return 1;
+}
+
+static int address_tostring(lua_State *L)
+{
+    push_str(L, part(luaL_checkudata(L, 1, ADDRESS), 0));
+    return 1;
+}
+
+static int address_equal(lua_State *L)
+{
+    const struct lua_address *a = luaL_testudata(L, 1, ADDRESS), *b = luaL_testudata(L, 2, ADDRESS);
+    lua_pushboolean(L, a && b && str_equal(part(a, 0), part(b, 0)));
+    return 1;
+}
+
+static bool push_named_address(lua_State *L, struct str text, struct str name)
+{
+    struct path path;
+    text = str_trim(text);
+    if (!text.len || path_from_address(text, PATH_FORWARD, &run_of(L)->scratch, &path))
+        return false;
+    new_address(L, path.address, path.local, path.domain, STR(""), name);
+    return true;
+}
+
+bool push_parsed_address(lua_State *L, struct str text)
+{
+    text = str_trim(text);
+    if (text.len > 2 && text.at[0] == '<' && text.at[text.len - 1] == '>')
+        text = str_part(text, 1, text.len - 1);
+    return push_named_address(L, text, STR(""));
+}
+
+static int address_parse(lua_State *L)
+{
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len);
+    if (push_parsed_address(L, (struct str){text, len}))
+        return 1;
+    lua_pushnil(L);
+    lua_pushliteral(L, "not an address");
+    return 2;
+}
+
+/* ---- address lists of fields ----------------------------------------------------------------------------------------- */
+
+struct list { /* one address of the list at hand */
+    lua_State *L;
+    struct arena *arena;
+    char *text, *angle; /* outside and inside of < > */
+    size_t len, angle_len;
+    bool has_angle;
+    int table, count;
+};
+
+enum { LIST_MOST = 1000 };
+
+static void list_end(struct list *l)
+{
+    struct str text = str_trim((struct str){l->text, l->len}), name = STR("");
+    if (l->has_angle) {
+        name = words_decode(text, l->arena);
+        text = (struct str){l->angle, l->angle_len};
+    }
+    if ((text.len || l->has_angle) && l->count < LIST_MOST) {
+        if (!push_named_address(l->L, text, name))
+            new_address(l->L, str_trim(text), str_trim(text), STR(""), STR(""), name); /* what stands there, parsed or not */
+        lua_rawseti(l->L, l->table, ++l->count);
+    }
+    l->len = l->angle_len = 0;
+    l->has_angle = false;
+}
+
+static size_t skip_comment(struct str s, size_t i)
+{
+    int depth = 0;
+    for (; i < s.len; i++) {
+        if (s.at[i] == '\\')
+            i++;
+        else if (s.at[i] == '(')
+            depth++;
+        else if (s.at[i] == ')' && --depth == 0)
+            break;
+    }
+    return i;
+}
+
+/* A quoted string: its quotes stay where it may be a local part, and go where it is a name. */
+static size_t take_quoted(struct list *l, struct str s, size_t i)
+{
+    size_t end = i + 1;
+    while (end < s.len && s.at[end] != '"')
+        end += s.at[end] == '\\' ? 2 : 1;
+    end = min_size(end, s.len);
+    bool local = end + 1 < s.len && s.at[end + 1] == '@';
+    for (size_t k = i + !local; k < end + local && k < s.len; k++)
+        if (local || s.at[k] != '\\' || ++k < end)
+            l->text[l->len++] = s.at[k];
+    return end;
+}
+
+int push_address_list(lua_State *L, struct str value)
+{
+    struct arena *arena = &run_of(L)->scratch;
+    struct list l = {.L = L, .arena = arena, .text = arena_space(arena, value.len + 1), .angle = arena_space(arena, value.len + 1)};
+    lua_newtable(L);
+    l.table = lua_gettop(L);
+    for (size_t i = 0; i < value.len; i++) {
+        char c = value.at[i];
+        if (c == '(') {
+            i = skip_comment(value, i);
+        } else if (c == '"') {
+            i = take_quoted(&l, value, i);
+        } else if (c == '<') {
+            for (i++; i < value.len && value.at[i] != '>'; i++)
+                if (!l.has_angle)
+                    l.angle[l.angle_len++] = value.at[i];
+            l.has_angle = true;
+        } else if (c == ',' || c == ';') {
+            list_end(&l);
+        } else if (c == ':' && !l.has_angle) {
+            l.len = 0; /* the name of a group */
+        } else {
+            l.text[l.len++] = c;
+        }
+    }
+    list_end(&l);
+    return l.count;
+}
+
+static int address_list(lua_State *L)
+{
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len);
+    push_address_list(L, (struct str){text, len});
+    return 1;
+}
+
+/* ---- IPs ------------------------------------------------------------------------------------------------------------- */
+
+void push_ip(lua_State *L, struct filter_text t)
+{
+    struct ip *ip = lua_new(L, IP, sizeof *ip);
+    ip->len = min_size(t.len, sizeof ip->text - 1);
+    if (ip->len)
+        memcpy(ip->text, t.at, ip->len);
+    if (inet_pton(AF_INET, ip->text, ip->octets) == 1)
+        ip->version = 4;
+    else if (inet_pton(AF_INET6, ip->text, ip->octets) == 1)
+        ip->version = 6;
+}
+
+static bool is_private(const struct ip *ip)
+{
+    static const char *const nets[] = {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "127.0.0.0/8", "169.254.0.0/16",
+                                       "100.64.0.0/10", "fc00::/7", "fe80::/10", "::1/128"};
+    struct cidr net;
+    const char *why;
+    for (size_t i = 0; i < countof(nets); i++)
+        if (cidr_parse(str_of(nets[i]), &net, &why) && cidr_has(&net, (struct str){ip->text, ip->len}))
+            return true;
+    return !ip->version; /* a socket of this machine */
+}
+
+static int ip_network(lua_State *L)
+{
+    const struct ip *ip = luaL_checkudata(L, 1, IP);
+    lua_Integer four = luaL_optinteger(L, 2, 24), six = luaL_optinteger(L, 3, 64);
+    luaL_argcheck(L, four >= 0 && four <= 32, 2, "0 to 32");
+    luaL_argcheck(L, six >= 0 && six <= 128, 3, "0 to 128");
+    struct str net = cidr_network((struct str){ip->text, ip->len}, (unsigned)four, (unsigned)six, &run_of(L)->scratch);
+    push_str(L, net.at ? net : STR("local"));
+    return 1;
+}
+
+/* "1.2.0.192": what stands in front of a list's zone. */
+static int ip_reverse(lua_State *L)
+{
+    const struct ip *ip = luaL_checkudata(L, 1, IP);
+    char text[80];
+    size_t n = 0;
+    for (int i = 3; i >= 0 && ip->version == 4; i--)
+        n += (size_t)snprintf(text + n, sizeof text - n, "%s%u", n ? "." : "", ip->octets[i]);
+    for (int i = 15; i >= 0 && ip->version == 6; i--)
+        n += (size_t)snprintf(text + n, sizeof text - n, "%s%x.%x", n ? "." : "", ip->octets[i] & 15u, ip->octets[i] >> 4);
+    lua_pushlstring(L, text, n);
+    return 1;
+}
+
+static int ip_index(lua_State *L)
+{
+    static const char *const fields[] = {"version", "private", NULL};
+    const struct ip *ip = luaL_checkudata(L, 1, IP);
+    const char *key = luaL_checkstring(L, 2);
+    if (!strcmp(key, "version"))
+        lua_pushinteger(L, ip->version);
+    else if (!strcmp(key, "private"))
+        lua_pushboolean(L, is_private(ip));
+    else
+        return lua_method(L, IP, fields);
+    return 1;
+}
+
+static int ip_tostring(lua_State *L)
+{
+    const struct ip *ip = luaL_checkudata(L, 1, IP);
+    lua_pushlstring(L, ip->text, ip->len);
+    return 1;
+}
+
+static int ip_equal(lua_State *L)
+{
+    const struct ip *a = luaL_testudata(L, 1, IP), *b = luaL_testudata(L, 2, IP);
+    lua_pushboolean(L, a && b && a->version == b->version && !memcmp(a->octets, b->octets, 16));
+    return 1;
+}
+
+/* ".." of an address or an ip with a text: both are what their text says. */
+static int join(lua_State *L)
+{
+    struct str a = address_text(L, 1), b = address_text(L, 2);
+    push_str(L, a);
+    push_str(L, b);
+    lua_concat(L, 2);
+    return 1;
+}
+
+void address_install(lua_State *L)
+{
+    static const luaL_Reg functions[] = {{"parse", address_parse}, {"list", address_list}, {NULL, NULL}};
+    static const luaL_Reg none[] = {{NULL, NULL}};
+    static const luaL_Reg meta[] = {{"__index", address_index}, {"__tostring", address_tostring}, {"__eq", address_equal},
+                                    {"__concat", join}, {NULL, NULL}};
+    static const luaL_Reg ips[] = {{"network", ip_network}, {"reverse", ip_reverse}, {NULL, NULL}};
+    static const luaL_Reg ip_meta[] = {{"__index", ip_index}, {"__tostring", ip_tostring}, {"__eq", ip_equal},
+                                       {"__concat", join}, {NULL, NULL}};
+    luaL_newlib(L, functions);
+    lua_setfield(L, -2, "address");
+    lua_class(L, ADDRESS, none, meta);
+    lua_class(L, IP, ips, ip_meta);
+}

@@ -1,0 +1,15 @@
+-- clean_headers.lua: take fields off, rename some, hide the hops inside
+local opt = options {
+  remove           = { "X-Originating-IP" },
+  rename           = map "text", -- ["X-Mailer"] = "X-Original-Mailer"
+  add              = map "text", -- ["X-Scanned-By"] = "mx1"
+  replace_received = false,      -- true: Received fields go; ours comes after the filters
+}
+
+function on.headers(s, m)
+  local h = m.headers
+  for _, name in ipairs(opt.remove) do h:remove(name) end
+  for old, new in pairs(opt.rename) do h:rename(old, new) end
+  if opt.replace_received then h:remove "Received" end
+  for _, name in ipairs(keys(opt.add)) do h:add(name, opt.add[name]) end
+end

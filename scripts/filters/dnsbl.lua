@@ -1,0 +1,31 @@
+-- dnsbl.lua: weighted DNS lists of clients; a total of `limit` is acted on, one of `tag` is written in the header section
+local opt = options {
+  zones  = { ["zen.spamhaus.org"] = 5, ["bl.spamcop.net"] = 3, ["list.dnswl.org"] = -4 },
+  limit  = 5,
+  tag    = 3,
+  wait   = duration "3s",
+  action = one_of { "reject", "defer", "tag" },
+  text   = "5.7.1 Service unavailable; client [%s] blocked by %s",
+}
+
+local function ask(s)
+  local total, hits = 0, {}
+  for zone, r in pairs(dns.bl(s.ip, keys(opt.zones), opt.wait)) do -- all at once; r.error: no answer, no points
+    if r.listed then
+      total = total + opt.zones[zone]
+      table.insert(hits, zone)
+    end
+  end
+  s.vars.total, s.vars.hits = total, table.concat(hits, ", ")
+end
+
+function on.rcpt(s, m, to)
+  if s.auth or s.ip.private or to.postmaster then return end -- RFC 5321 4.5.1
+  if not s.vars.total then ask(s) end
+  if s.vars.total >= opt.limit then return act(opt, s.ip, s.vars.hits) end
+end
+
+function on.headers(s, m)
+  if (s.vars.total or 0) >= opt.tag then m.headers:add("X-DNSBL-Score", s.vars.total) end
+  if s.vars.total then m:score(s.vars.total, "DNSBL") end
+end

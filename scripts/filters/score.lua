@@ -1,0 +1,19 @@
+-- score.lua: act on the points that the filters before this one gave; stands last in the chain
+local opt = options {
+  tag        = 5,
+  quarantine = optional "number", -- needs the chain's `quarantine` backend
+  reject     = 15,
+  text       = "554 5.7.1 Message refused: score %.1f",
+}
+
+function on.headers(s, m)
+  local total = m.total
+  if total >= opt.reject then return reject(opt.text, total) end
+  if opt.quarantine and total >= opt.quarantine then return quarantine(("score %.1f"):format(total)) end
+  if total >= opt.tag then m.headers:set("X-Spam-Flag", "YES") end
+  if total ~= 0 then m.headers:set("X-Spam-Score", ("%.1f"):format(total)) end
+end
+
+function on.message(s, m) -- points of body and message hooks come too late for a field, not for a refusal
+  if m.total >= opt.reject then return reject(opt.text, m.total) end
+end

@@ -1,0 +1,14 @@
+-- subject_tag.lua: put a word in front of the subject of mail from outside
+local opt = options {
+  tag    = "[EXT]",
+  inside = list "text", -- domains whose mail is not tagged
+}
+local inside = set(opt.inside, { lower = true })
+
+function on.headers(s, m)
+  if s.auth or inside:has(m.from.domain) then return end
+  local h = m.headers
+  local subject = h:decoded "Subject" or ""
+  if subject:find(opt.tag, 1, true) then return end -- tagged already
+  h:set("Subject", opt.tag .. " " .. subject)       -- encoded again (RFC 2047) if it must be
+end
