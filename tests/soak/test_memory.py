@@ -1,0 +1,193 @@
+"""Promise 4, bounded: memory stays flat whatever is sent, however slowly it is taken."""
+import hashlib
+import os
+import socket
+import threading
+import time
+
+import pytest
+from gateway import Gateway, free_port
+from sink import Sink, Talker, configuration
+
+LONG = os.environ.get("SLUICE_SOAK") == "long"  # the whole 10^6 and 100,000
+ASAN = "asan" in os.environ.get("SLUICE", "") or "tsan" in os.environ.get("SLUICE", "")
+MIB = 1024  # KiB
+
+
+@pytest.fixture
+def world():
+    made = []
+
+    def make(rate=None, **conf):
+        sink = Sink(rate)
+        sink.commands = None
+        port = free_port()
+        gateway = Gateway(configuration(port, sink.port, **conf)).start()
+        made.append((gateway, sink))
+        return gateway, sink, port
+    yield make
+    for gateway, sink in made:
+        sink.close()
+        assert gateway.stop() == ""
+
+
+def send_big(port, gateway, total, pieces):
+    c = Talker(port)
+    c.hello()
+    assert c.begin().startswith(b"354")
+    before = peak = gateway.rss()
+    digest, sent = hashlib.sha256(), 0
+    for piece in pieces:
+        c.sock.sendall(piece)
+        digest.update(piece)
+        sent += len(piece)
+        if sent % (1 << 20) < len(piece):
+            peak = max(peak, gateway.rss())
+        if sent >= total and piece.endswith(b"\n"):
+            break
+    assert c.say(b".").startswith(b"250")
+    return digest.hexdigest(), max(peak, gateway.rss()) - before
+
+
+def test_a_message_of_200_mib_through_a_slow_backend_grows_memory_by_less_than_32_mib(world):
+    gateway, sink, port = world(rate=60 << 20, listen='limits = { size = "1G" }')
+    block = (b"0123456789" * 7 + b"abcdef\r\n") * 840
+
+    def pieces():
+        yield b"Subject: big\r\n\r\n"
+        while True:
+            yield block
+    digest, growth = send_big(port, gateway, 200 << 20, pieces())
+    assert sink.messages[0][0] == digest
+    assert growth < 32 * MIB
+
+
+def test_one_octet_segments_against_a_stalled_backend_grow_memory_by_less_than_32_mib(world):
+    gateway, sink, port = world(rate=20 << 10)
+    line = b"x" * 98 + b"\r\n"
+
+    def pieces():
+        yield b"Subject: small\r\n\r\n"
+        while True:
+            for octet in line:
+                yield bytes([octet])
+    digest, growth = send_big(port, gateway, 400 << 10, pieces())
+    assert sink.messages[0][0] == digest
+    assert growth < 32 * MIB
+
+
+def test_a_million_cheap_commands_on_one_connection_leave_memory_flat(world):
+    gateway, _, port = world(listen="limits = { junk = 0 }")
+    c = Talker(port)
+    c.hello()
+    rounds = 200 if LONG else 20
+    batch = b"NOOP\r\nRSET\r\n" * 2500
+
+    def go(n):
+        for _ in range(n):
+            threading.Thread(target=c.sock.sendall, args=(batch,), daemon=True).start()
+            for _ in range(5000):
+                assert c.file.readline().startswith(b"250")
+            for _ in range(4):
+                assert c.say(b"EHLO " + b"name" * 20).startswith(b"250")
+    go(rounds // 10)
+    before = gateway.rss()
+    go(rounds)
+    assert gateway.rss() - before < (8 if ASAN else 1) * MIB
+
+
+def test_many_messages_on_one_connection_leave_memory_flat(world):
+    gateway, sink, port = world()
+    c = Talker(port)
+    c.hello()
+    message = b"MAIL FROM:<a@x.test>\r\nRCPT TO:<b@y.test>\r\nDATA\r\n"
+
+    def go(n):
+        for _ in range(n):
+            c.sock.sendall(message)
+            for code in (b"250", b"250", b"354"):
+                assert c.reply().startswith(code)
+            c.sock.sendall(b"Subject: x\r\n\r\nbody\r\n.\r\n")
+            assert c.reply().startswith(b"250")
+    n = 100000 if LONG else 5000
+    go(n // 10)
+    before = gateway.rss()
+    go(n)
+    assert gateway.rss() - before < (16 if ASAN else 1) * MIB
+
+
+def test_replies_nobody_reads_stop_the_reading_of_commands(world):
+    gateway, _, port = world(listen='limits = { junk = 0 }, timeouts = { write = "2s" }')
+    c = Talker(port)
+    c.hello()
+    before = gateway.rss()
+    c.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    c.sock.settimeout(8)
+    try:
+        for _ in range(4000):
+            c.sock.sendall(b"NOOP\r\n" * 1000)
+    except OSError:
+        pass
+    assert gateway.rss() - before < 16 * MIB
+    deadline = time.monotonic() + 10
+    while "does not read" not in gateway.log() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert "does not read" in gateway.log()
+
+
+@pytest.mark.parametrize("where", ["command", "field", "body"])
+def test_a_line_of_10_mib_without_an_end_is_bounded(world, where):
+    gateway, sink, port = world()
+    c = Talker(port)
+    c.hello()
+    before = gateway.rss()
+    long = b"x" * (10 << 20)
+    if where == "command":
+        c.sock.sendall(long)
+        assert gateway.rss() - before < 8 * MIB
+        assert c.say(b"").startswith(b"500")
+        assert c.say(b"NOOP").startswith(b"250")
+        return
+    assert c.begin().startswith(b"354")
+    c.sock.sendall((b"Long: " if where == "field" else b"Subject: x\r\n\r\n") + long)
+    assert gateway.rss() - before < 24 * MIB
+    reply = c.say(b"\r\n.")
+    assert reply.startswith(b"552" if where == "field" else b"250"), reply
+    if where == "body":
+        assert sink.messages[0][1] == len(long) + len(b"Subject: x\r\n\r\n\r\n")
+
+
+def test_a_hundred_thousand_fields_are_refused_in_good_time(world):
+    gateway, _, port = world()
+    c = Talker(port)
+    c.hello()
+    assert c.begin().startswith(b"354")
+    began = time.monotonic()
+    c.sock.sendall(b"X-A: b\r\n" * 100000 + b"\r\n")
+    assert c.say(b".").startswith(b"552")
+    assert time.monotonic() - began < 20
+
+
+def test_a_thousand_pipelined_rcpts_are_all_answered(world):
+    gateway, _, port = world()
+    c = Talker(port)
+    c.hello()
+    c.sock.sendall(b"MAIL FROM:<a@x.test>\r\n" + b"".join(b"RCPT TO:<%d@y.test>\r\n" % i for i in range(1000)))
+    assert sum(c.reply().startswith(b"250") for _ in range(1001)) == 1001
+    assert c.say(b"RCPT TO:<more@y.test>").startswith(b"452")
+
+
+def test_two_thousand_idle_connections_cost_little(world):
+    gateway, _, port = world(listen='limits = { connections_per_client = 0 }')
+    before = gateway.rss()
+    idle = []
+    for _ in range(2000):
+        c = Talker(port)
+        c.hello()
+        idle.append(c)
+    per = (gateway.rss() - before) / 2000
+    c = Talker(port)
+    c.hello()
+    assert c.begin().startswith(b"354")
+    assert c.say(b"Subject: x\r\n\r\n.").startswith(b"250")
+    assert per < (40 if ASAN else 6), "%.1f KiB each" % per
