@@ -246,6 +246,8 @@ static enum filter_verdict apply(struct filter_call *call, const struct access *
     bool refusal = o->action == REJECT || o->action == DEFER || o->action == DROP;
     if (refusal && stage == FILTER_MAIL && a->delay && o->which < SENDER)
         return VERDICT_CONTINUE; /* said to each RCPT */
+    if (refusal && stage == FILTER_HELO && o->which == CLIENT)
+        return VERDICT_CONTINUE; /* said at connect: a deferred client may say EHLO, and hears the rest at MAIL */
     if ((o->action == DISCARD || o->action == QUARANTINE) && stage < FILTER_MAIL)
         return VERDICT_CONTINUE; /* there is no message yet: MAIL asks again */
     switch (o->action) {

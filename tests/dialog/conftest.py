@@ -7,8 +7,10 @@ import time
 
 import pytest
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from gateway import SLOW, WORKERS, Gateway, certificate, free_port  # noqa: E402
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.join(os.path.dirname(HERE), "module")]
+import probe  # noqa: E402
+from gateway import SLOW, SLUICE, WORKERS, Gateway, certificate, free_port  # noqa: E402
 from peers import BackendServer, Client, Wrong  # noqa: E402
 
 CAN = ["PIPELINING", "SIZE 20000000", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES"]
@@ -49,6 +51,7 @@ class Dialog:
         self.settings = {"listen": [], "backend": [], "chain": [], "top": []}
         self.files, self.steps = {}, []
         self.can, self.ways, self.manual, self.down = list(CAN), ["plain", "tls", "chop"], False, False
+        self.module = self.second = False
         lines = iter(enumerate(text.splitlines(), 1))
         for number, line in lines:
             word = line.strip()
@@ -72,6 +75,8 @@ class Dialog:
                 self.files[word[5:-2].strip()] = "\n".join(body) + "\n"
             elif word == "manual":
                 self.manual = True
+            elif word in ("module", "second"):
+                setattr(self, word, True)
             elif word == "down":
                 self.down = True
             else:
@@ -93,7 +98,7 @@ class Run:
         self.dialog, self.way = dialog, way
         self.chop = way == "chop"
         self.clients, self.backends = {}, {}
-        self.server = None
+        self.server = self.second = None
 
     def conf(self):
         d = self.dialog
@@ -104,12 +109,13 @@ class Run:
         listen = ['"127.0.0.1:%d"' % self.port, 'tls = "t"', 'backend = "b"', 'chain = "c"']
         if not any(l.startswith("received") for l in d.settings["listen"]):
             listen.append("received = false")
-        tops = d.settings["top"]
+        tops = d.settings["top"] + (['module "%s"' % probe.built(SLUICE)] if d.module else [])
         workers = [] if any(t.startswith("workers") for t in tops) else ["workers(%s)" % WORKERS]
         return "\n".join(
             ['hostname "mx.test"'] + workers + tops +
             ['tls "t" { certificate = "%s/cert.pem", key = "%s/key.pem" }' % (cert, cert),
              'backend "b" { "127.0.0.1:%d", %s }' % (port, ", ".join(backend + d.settings["backend"])),
+             'backend "q" { "127.0.0.1:%d", pool = 0 }' % self.second.port if self.second else "",
              'chain "c" { %s }' % ", ".join(d.settings["chain"]),
              'listen "l" { %s }' % ", ".join(listen + d.settings["listen"])]) + "\n"
 
@@ -117,6 +123,8 @@ class Run:
         d = self.dialog
         if not d.down:
             self.server = BackendServer(d.can, self.chop, d.manual)
+        if d.second:
+            self.second = BackendServer(d.can, self.chop)
         gateway = self.gateway = Gateway(self.conf(), d.files)
         failure = None
         try:
@@ -130,8 +138,9 @@ class Run:
             failure = e
         for peer in list(self.clients.values()) + list(self.backends.values()):
             peer.close()
-        if self.server:
-            self.server.close()
+        for server in (self.server, self.second):
+            if server:
+                server.close()
         log = gateway.log()
         wrong = gateway.stop()
         if failure or wrong:
@@ -143,14 +152,23 @@ class Run:
         what = line.lstrip()[len(who) + 1:]
         if who == "wait":
             time.sleep(float(what))
+        elif who == "put":
+            self.put(*what.strip().split(" ", 1))
         elif who in ("log", "nolog"):
             self.look_in_log(what.strip(), who == "log")
         elif who[0] == "c":
             self.client_step(who, what)
-        elif who[0] == "b":
+        elif who[0] in "bq":
             self.backend_step(who, what)
         else:
             raise ValueError("no such step")
+
+    def put(self, name, text):
+        path = os.path.join(self.gateway.folder, name)
+        with open(path + ".new", "wb") as f:
+            f.write(unescape(text))
+        os.rename(path + ".new", path)
+        time.sleep(2.2)  # it is looked at every second
 
     def look_in_log(self, pattern, wanted):
         deadline = time.monotonic() + (5 * SLOW if wanted else 0.2)
@@ -169,7 +187,7 @@ class Run:
 
     def backend(self, who):
         if who not in self.backends:
-            self.backends[who] = self.server.take()
+            self.backends[who] = (self.second if who[0] == "q" else self.server).take()
         return self.backends[who]
 
     def send(self, peer, verb, text):
