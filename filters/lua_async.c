@@ -281,6 +281,7 @@ static int store_act(lua_State *L, const struct store_op *op, int at, bool tried
     snprintf(what, sizeof what, "store:%s", op->name);
     struct filter_call *call = begin(L, what, true);
     struct str key = address_text(L, at);
+    luaL_argcheck(L, key.len && key.len <= 512 && !memchr(key.at, 0, key.len), at, "a key of 1 to 512 octets, without NUL");
     struct filter_store want = {.size = sizeof want, .store = *name, .op = op->name, .key = {key.at, key.len}};
     for (const char *c = op->args; *c; c++) {
         at++;

@@ -133,6 +133,11 @@ uint64_t filter_store(struct filter_call *call, const struct filter_store *want)
     request.key = arena_print(&op->arena, "%.*s%.*s:%.*s", STR_ARGS(sc->prefix), STR_ARGS(call->filter->prefix),
                               (int)want->key.len, want->key.at ? want->key.at : "");
     request.value = (struct str){want->value.at, want->value.len};
+    if ((request.op == STORE_SET || request.op == STORE_ADD) && !want->value.at) { /* get will give an integer back */
+        request.value_is_integer = true;
+        request.integer = (int64_t)want->n;
+        request.n = 0;
+    }
     op->error = store_now(sc->store, &request, (double)loop_wall(call->worker->loop) / 1e6, &op->arena, &op->value);
     return op->id;
 }

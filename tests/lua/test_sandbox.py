@@ -1,0 +1,154 @@
+"""A hostile script costs its own call, within its limits, and nobody else's."""
+import threading
+import time
+
+import pytest
+
+from gateway import SLOW
+from house import House, cases, text
+
+ESCAPES = {
+    "io": "local k = 'io' return pcall(function() return _ENV[k] end)",
+    "load": "local k = 'load' return pcall(function() return _ENV[k] end)",
+    "require": "local k = 'require' return pcall(function() return _ENV[k] end)",
+    "debug": "local k = 'debug' return pcall(function() return _ENV[k] end)",
+    "coroutine": "local k = 'coroutine' return pcall(function() return _ENV[k] end)",
+    "execute": "return os.execute == nil and os.getenv == nil and os.remove == nil and os.exit == nil and false",
+    "dump": "return string.dump ~= nil or ('').dump ~= nil",
+    "stringmeta": "return getmetatable('') ~= nil",
+    "objmeta": "return getmetatable(s) ~= nil or getmetatable(m) ~= nil or getmetatable(on) ~= false",
+    "envmeta": "return pcall(setmetatable, _ENV, nil)",
+    "gc": "return pcall(setmetatable, {}, { __gc = function() end })",
+    "fakemethod": "return pcall(s.who, m)",
+    "fakefields": "return pcall(m.headers.get, s, 'x')",
+    "writes": "return pcall(function() s.x = 1 end)",
+    "writem": "return pcall(function() m.from = 1 end)",
+    "global": "return pcall(rawset(_ENV, 'setmetatable', setmetatable).rawget, nil)",
+    "wide": "return pcall(table.unpack, {}, 1, 1e8)",
+    "nul": "return pcall(m.headers.add, m.headers, 'X', 'a\\0b')",
+    "crlf": "return pcall(m.headers.add, m.headers, 'X', 'a\\r\\nb: c')",
+}
+
+
+def test_the_sandbox_has_no_way_out():
+    with House('filter "x.lua"', {"x.lua": cases(ESCAPES)}) as house:
+        for name, reply in zip(ESCAPES, house.ask(*ESCAPES)):
+            assert reply.startswith("550 5.7.1 result=false"), (name, reply)
+
+
+HANGS = {
+    "plain": "while true do end",
+    "pcall": "while true do pcall(function() while true do end end) end",
+    "xpcall": "xpcall(function() while true do end end, function() while true do end end)",
+    "xpcallerr": "xpcall(error, function() while true do end end)",
+    "close": "local x <close> = setmetatable({}, { __close = function() while true do end end }) while true do end",
+    "closeloop": "while true do local x <close> = setmetatable({}, { __close = function() while true do end end }) end",
+    "tostring": "return tostring(setmetatable({}, { __tostring = function() while true do end end }))",
+    "index": "return setmetatable({}, { __index = function() while true do end end }).x",
+    "rep": "while true do local x = ('x'):rep(4000000) end",
+    "find": "return ('a'):rep(40):find(('a?'):rep(40) .. ('a'):rep(41))",
+    "gsub": "return ('a'):rep(400000):gsub('.-b', '')",
+    "gmatch": "for _ in ('a'):rep(400000):gmatch('.-b') do end",
+    "gsubcall": "return ('aaaa'):gsub('a', function() while true do end end)",
+    "balance": "return ('('):rep(300000):find('%b()')",
+    "sort": "return table.sort({ 3, 2, 1 }, function() while true do end end)",
+    "sortlie": "local t = {} for i = 1, 100000 do t[i] = i end while true do table.sort(t, function() return true end) end",
+    "hugelen": "local t = setmetatable({}, { __len = function() return 1 << 60 end }) while true do table.insert(t, 1) end",
+    "move": "while true do table.move({}, 1, 1e6, 2) end",
+    "reverse": "local x = ('x'):rep(4000000) while true do x = x:reverse() end",
+    "concat": "local t = {} for i = 1, 1000 do t[i] = 'x' end while true do table.concat(t) end",
+    "re": "while true do re '(a+)+$':gsub(('a'):rep(25) .. 'b', '') end",
+    "recursion": "local function f() return pcall(f) end while true do f() end",
+    "verdict": "while true do local v = reject 'x' end",
+    "headers": "while true do m.headers:add('X-Many', 'x') end",
+    "select": "while true do select('#', table.unpack({}, 1, 5000)) end",
+    "store": "local st = store() while true do pcall(st.get, st, '') end",
+    "error": "while true do pcall(error, {}) end",
+    "metaloop": "local t = {} t.__index = setmetatable(t, t) while true do pcall(function() return t.x end) end",
+}
+
+
+def kill_time(house, name):
+    started = time.monotonic()
+    replies = house.ask("fine", "good", name)
+    assert replies[0].startswith("250") and replies[1].startswith("250"), replies
+    return replies[2], time.monotonic() - started
+
+
+def test_endless_scripts_are_stopped_while_others_are_served():
+    with House('filter "x.lua"', {"x.lua": cases(HANGS)}, workers=1) as house:
+        slowest, stop = [0.0], threading.Event()
+
+        def another():
+            with house.client() as c:
+                while not stop.is_set():
+                    started = time.monotonic()
+                    assert c.noop()[0] == 250
+                    slowest[0] = max(slowest[0], time.monotonic() - started)
+                    c.rset()
+                    time.sleep(0.005)
+
+        thread = threading.Thread(target=another)
+        thread.start()
+        for name in HANGS:
+            reply, took = kill_time(house, name)
+            assert reply.startswith("451") or reply.startswith("550"), (name, reply)
+            assert took < 0.4 * SLOW, (name, took)
+        stop.set()
+        thread.join()
+        assert slowest[0] < 0.4 * SLOW
+        log = house.log()
+        assert "x.lua:3: the script used more than 100 ms of CPU (option cpu)" in log
+
+
+BOMBS = {
+    "string": "local x = 'x' while true do x = x .. x end",
+    "table": "local t = {} while true do t[#t + 1] = {} end",
+    "closures": "local t = {} while true do t[#t + 1] = function() return t end end",
+    "pcalls": "local t = {} while true do pcall(function() t[#t + 1] = ('x'):rep(100000) end) end",
+    "concat": "local t = {} for i = 1, 1e6 do t[i] = 'xxxxxxxxxxxxxxxxxxx' end return #table.concat(t)",
+    "format": "return string.format(('%99d'):rep(100000), 1)",
+    "deep": "local function f(...) return f(1, ...) end return f()",
+    "depth": "local function f() return f() + 1 end return f()",
+    "vars": "local v = s.vars for i = 1, 1e7 do v[i] = 'x' .. i end",
+    "gsub": "return #(('x'):rep(1000000):gsub('x', 'yyyyyyyyyyyyyyyyyyyyyyyyy'))",
+    "pack": "local t = {} while true do t[#t + 1] = string.pack('s', ('x'):rep(1000000)) end",
+}
+
+
+@pytest.mark.parametrize("memory", ["1M", "16M"])
+def test_memory_bombs_stay_under_the_limit(memory):
+    with House(f'filter "x.lua" {{ memory = "{memory}", cpu = "2s" }}', {"x.lua": cases(BOMBS)}) as house:
+        house.ask("fine")
+        before = house.gateway.rss()
+        for _ in range(2):
+            for name in BOMBS:
+                replies = house.ask("fine", "good", "well", name)
+                assert [r[:3] for r in replies[:3]] == ["250"] * 3, (name, replies)
+                assert replies[3][:3] in ("451", "550"), (name, replies)
+        if SLOW == 1:
+            assert house.gateway.rss() - before < 100 * 1024
+        assert "of memory (option memory)" in house.log()
+
+
+def test_three_memory_errors_within_a_minute_make_the_state_anew():
+    script = """
+local kept = {}
+function on.rcpt(s, m, to)
+  if to.localpart == "bomb" then while true do kept[#kept + 1] = ("x"):rep(10000) end end
+  return reject("550 5.7.1 result=%d", #kept)
+end"""
+    with House('filter "x.lua" { memory = "1M", cpu = "2s" }', {"x.lua": script}) as house:
+        for _ in range(3):
+            house.ask("x", "x", "bomb")
+        assert "its Lua state is made anew" in house.log()
+        assert house.ask("x") == ["550 5.7.1 result=0"]
+
+
+def test_a_coroutine_that_was_killed_is_not_used_again():
+    functions = {"loop": "while true do end", "again": "while true do pcall(function() end) end"}
+    with House('filter "x.lua" { cpu = "20ms" }', {"x.lua": cases(functions)}) as house:
+        for i in range(6):
+            for name in functions:
+                reply, took = kill_time(house, name)
+                assert reply.startswith("451") and took < 0.3 * SLOW, (i, name, took)
