@@ -156,6 +156,17 @@ void backend_owe(struct backend *b, enum debt_what what, uint64_t serial)
         clock_head(b);
 }
 
+/* Content is owed no reply, but it has to be taken: some octet of it in each `block`. */
+static void clock_content(struct backend *b)
+{
+    if (pipe_is_empty(&b->stream->out)) {
+        b->deadline = 0;
+    } else if (!b->deadline || b->stream->written_octets != b->written_mark) {
+        b->deadline = loop_now(b->worker->loop) + timeouts_of(b)->block;
+        b->written_mark = b->stream->written_octets;
+    }
+}
+
 /* A peer with PIPELINING gets all at once, another one command after the reply to the one before. */
 void backend_flush(struct backend *b)
 {
@@ -170,6 +181,8 @@ void backend_flush(struct backend *b)
     }
     if (b->stream)
         stream_flush(b->stream);
+    if (b->stream && b->step == BACKEND_READY && b->sent == 0)
+        clock_content(b);
 }
 
 enum backend_took backend_reply(struct backend *b, struct arena *arena, struct debt *debt, struct reply *reply)

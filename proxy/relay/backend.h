@@ -28,6 +28,7 @@ struct backend {
     uint8_t first, count, sent;  /* count owed; the first `sent` of them have left */
     struct pipe unsaid;
     uint64_t deadline;           /* of the step, or of the head of asked; 0: none */
+    uint64_t written_mark;       /* octets of the stream that had been taken when the deadline of content was set */
     uint64_t born, idle_since;
     uint32_t uses;
     bool pooled;                 /* came from the pool for the transaction at hand */

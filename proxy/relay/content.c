@@ -36,7 +36,9 @@ static bool client_is_slow(struct session *s)
     uint64_t now = loop_now(s->worker->loop), octets = f->decoder.wire;
     bool ours = !tx->sink && (pipe_is_full(&f->content) || s->run.call ||
                               (s->backend && s->backend->stream && pipe_is_full(&s->backend->stream->out)));
-    if (ours) {
+    bool was_ours = f->stalled;
+    f->stalled = ours;
+    if (ours || was_ours) { /* nobody woke us while it lasted: the clocks begin when it is over */
         s->client_by = now + s->listen->timeouts.data;
         s->rate_from = now;
         s->rate_octets = octets;

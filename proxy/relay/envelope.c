@@ -150,6 +150,8 @@ static void take_backend(struct session *s, bool fresh)
         backend_close(&s->backend);
     if (!s->backend)
         s->backend = pool_take(pool_of(s->worker, tx->route), s, fresh);
+    else if (!tx->asked && s->backend->was_ready)
+        s->backend->pooled = true; /* bound by identity: it has been idle since the transaction before */
     tx->backend_server = tx->route->address.text;
 }
 
@@ -368,7 +370,7 @@ static void unasked(struct session *s, const struct reply *r)
 {
     struct transaction *tx = s->tx;
     unsigned class = reply_class(r);
-    if (tx && tx->flow.data == DATA_OPEN && !tx->sink) {
+    if (tx && tx->flow.data == DATA_OPEN && s->step != STEP_BACKEND && !tx->sink) {
         struct reply said = class == 4 || class == 5 ? relayed(s, r, 2) : reply_named(REPLY_BACKEND_NONSENSE);
         transaction_refuse(s, &said);
         return;
@@ -447,6 +449,11 @@ static void lost(struct session *s)
         }
         return;
     }
+    if (tx->flow.data == DATA_OPEN && s->step == STEP_BACKEND) {
+        /* Its 354 has not been told: it never shall be, or content would be read as commands (promise 3). */
+        tx->flow.data = DATA_ASKED;
+        tx->data_reply = (struct reply){0};
+    }
     if (tx->flow.data == DATA_OPEN) {
         bool content_said = tx->flow.encoder.octets > 0;
         if (!content_said && !tx->anew_spent && !tx->sink) {
@@ -472,6 +479,11 @@ void envelope_tell(struct session *s)
 {
     struct transaction *tx = s->tx;
     while (tx->told < tx->nrcpts && tx->rcpts[tx->told].reply.code && s->state != STATE_CLOSING) {
+        if (!s->esmtp && !stream_in_is_empty(s->client)) { /* no pipelining was offered to it (engine.md A9) */
+            struct reply r = reply_named(REPLY_SYNCHRONIZATION);
+            session_end(s, WHY_PIPELINING, &r);
+            return;
+        }
         struct reply *r = &tx->rcpts[tx->told++].reply;
         if (reply_class(r) == 5)
             s->errors++;

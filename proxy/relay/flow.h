@@ -33,6 +33,7 @@ struct flow {
     bool body_done;          /* the last chunk of the pass at hand has been through its filters */
     bool judged;             /* all message hooks of all passes are done */
     bool judging;            /* the message hooks of the pass at hand are under way */
+    bool stalled;            /* the client waits for us: a pipe is full, or a filter has not answered */
     bool edits_body;         /* a filter of the pass at hand may emit */
     uint16_t pass, passes;
     struct pipe content;     /* decoded */

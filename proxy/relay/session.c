@@ -225,7 +225,7 @@ static enum next step_line(struct session *s)
         return session_end(s, WHY_FILTER, NULL);
     if (settled && over_budget(s) == NEXT_MORE)
         return NEXT_MORE;
-    if (pipe_is_full(&s->client->out) || s->drop_when_told)
+    if (pipe_is_full(&s->client->out) || s->drop_when_told || (!settled && !s->esmtp))
         return NEXT_WAIT;
     if (s->tx && s->tx->nrcpts - s->tx->told >= UNTOLD_MOST)
         return NEXT_WAIT;
@@ -310,7 +310,7 @@ static bool our_end_is_said(const struct session *s)
 static bool waits_for_client(const struct session *s)
 {
     return s->step == STEP_TLS || (s->step == STEP_GREET && s->listen->implicit) ||
-           (s->step == STEP_LINE && session_settled(s)) || s->step == STEP_CONTENT;
+           (s->step == STEP_LINE && session_settled(s)) || (s->step == STEP_CONTENT && !s->tx->flow.stalled);
 }
 
 static void look_at_clocks(struct session *s)

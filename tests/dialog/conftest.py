@@ -1,6 +1,9 @@
 """Collects *.smtp files: one item for each way a dialog is run (plain, tls, chop). The language is in README.md."""
 import os
 import re
+import signal
+import socket
+import subprocess
 import sys
 import threading
 import time
@@ -11,10 +14,10 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(os.path.dirname(HERE), "module")]
 import probe  # noqa: E402
 from gateway import SLOW, SLUICE, WORKERS, Gateway, certificate, free_port  # noqa: E402
-from peers import BackendServer, Client, Wrong  # noqa: E402
+from peers import PATIENCE, BackendServer, Client, Wrong  # noqa: E402
 
 CAN = ["PIPELINING", "SIZE 20000000", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES"]
-SETTINGS = ("listen:", "backend:", "chain:", "top:", "can:", "run:")
+SETTINGS = ("listen:", "backend:", "chain:", "top:", "tls:", "can:", "run:")
 
 
 def pytest_collect_file(parent, file_path):
@@ -48,10 +51,10 @@ class DialogItem(pytest.Item):
 
 class Dialog:
     def __init__(self, text):
-        self.settings = {"listen": [], "backend": [], "chain": [], "top": []}
+        self.settings = {"listen": [], "backend": [], "chain": [], "top": [], "tls": []}
         self.files, self.steps = {}, []
         self.can, self.ways, self.manual, self.down = list(CAN), ["plain", "tls", "chop"], False, False
-        self.module = self.second = False
+        self.module = self.second = self.unixback = self.unixfront = False
         lines = iter(enumerate(text.splitlines(), 1))
         for number, line in lines:
             word = line.strip()
@@ -75,7 +78,7 @@ class Dialog:
                 self.files[word[5:-2].strip()] = "\n".join(body) + "\n"
             elif word == "manual":
                 self.manual = True
-            elif word in ("module", "second"):
+            elif word in ("module", "second", "unixback", "unixfront"):
                 setattr(self, word, True)
             elif word == "down":
                 self.down = True
@@ -97,35 +100,41 @@ class Run:
     def __init__(self, dialog, way):
         self.dialog, self.way = dialog, way
         self.chop = way == "chop"
-        self.clients, self.backends = {}, {}
+        self.clients, self.backends, self.senders = {}, {}, {}
         self.server = self.second = None
 
     def conf(self):
         d = self.dialog
-        port = self.server.port if self.server else free_port()
+        address = self.server.address if self.server else "127.0.0.1:%d" % free_port()
         backend = ["pool = 0"] if not any(b.startswith("pool ") for b in d.settings["backend"]) else []
         cert = certificate()
         self.port = free_port()
-        listen = ['"127.0.0.1:%d"' % self.port, 'tls = "t"', 'backend = "b"', 'chain = "c"']
+        listen = ['"unix:@DIR@/in"' if d.unixfront else '"127.0.0.1:%d"' % self.port, 'tls = "t"', 'backend = "b"', 'chain = "c"']
         if not any(l.startswith("received") for l in d.settings["listen"]):
             listen.append("received = false")
+        if self.way == "smtps":
+            listen.append("implicit = true")
         tops = d.settings["top"] + (['module "%s"' % probe.built(SLUICE)] if d.module else [])
         workers = [] if any(t.startswith("workers") for t in tops) else ["workers(%s)" % WORKERS]
         return "\n".join(
             ['hostname "mx.test"'] + workers + tops +
-            ['tls "t" { certificate = "%s/cert.pem", key = "%s/key.pem" }' % (cert, cert),
-             'backend "b" { "127.0.0.1:%d", %s }' % (port, ", ".join(backend + d.settings["backend"])),
+            ['tls "t" { %s }' % ", ".join(['certificate = "%s/cert.pem", key = "%s/key.pem"' % (cert, cert)] + d.settings["tls"]),
+             'backend "b" { "%s", %s }' % (address, ", ".join(backend + d.settings["backend"])),
              'backend "q" { "127.0.0.1:%d", pool = 0 }' % self.second.port if self.second else "",
              'chain "c" { %s }' % ", ".join(d.settings["chain"]),
              'listen "l" { %s }' % ", ".join(listen + d.settings["listen"])]) + "\n"
 
+    def with_certificates(self, conf):
+        """@CERT:NAME@ is the folder of a certificate for that name."""
+        return re.sub("@CERT:([^@]*)@", lambda m: certificate(m.group(1)), conf)
+
     def run(self):
         d = self.dialog
         if not d.down:
-            self.server = BackendServer(d.can, self.chop, d.manual)
+            self.server = BackendServer(d.can, self.chop, d.manual, d.unixback)
         if d.second:
             self.second = BackendServer(d.can, self.chop)
-        gateway = self.gateway = Gateway(self.conf(), d.files)
+        gateway = self.gateway = Gateway(self.with_certificates(self.conf()), d.files)
         failure = None
         try:
             gateway.start()
@@ -156,6 +165,11 @@ class Run:
             self.put(*what.strip().split(" ", 1))
         elif who in ("log", "nolog"):
             self.look_in_log(what.strip(), who == "log")
+        elif who == "unused":
+            if not self.server.used.empty():
+                raise Wrong("the backend has been used")
+        elif who == "gateway":
+            self.gateway_step(what.strip())
         elif who[0] == "c":
             self.client_step(who, what)
         elif who[0] in "bq":
@@ -182,8 +196,35 @@ class Run:
 
     def client(self, who):
         if who not in self.clients:
-            self.clients[who] = Client(self.port, self.chop)
+            self.clients[who] = Client(os.path.join(self.gateway.folder, "in") if self.dialog.unixfront else self.port, self.chop)
+            if self.way == "smtps":
+                self.clients[who].handshake()
         return self.clients[who]
+
+    def gateway_step(self, what):
+        if what == "stop":
+            self.gateway.process.send_signal(signal.SIGSTOP)
+        elif what == "cont":
+            self.gateway.process.send_signal(signal.SIGCONT)
+        elif what == "term":
+            self.gateway.process.send_signal(signal.SIGTERM)
+            time.sleep(0.2 * SLOW)
+        elif what == "ends":
+            try:
+                self.gateway.process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                raise Wrong("the gateway still runs")
+        elif what == "refuses":
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), 1) as s:
+                    s.settimeout(1)
+                    got = s.recv(100)
+            except OSError:
+                return
+            if got and not got.startswith(b"421"):
+                raise Wrong("a new connection is served: %r" % got)
+        else:
+            raise ValueError("no such step")
 
     def backend(self, who):
         if who not in self.backends:
@@ -191,6 +232,8 @@ class Run:
         return self.backends[who]
 
     def send(self, peer, verb, text):
+        if peer in self.senders:
+            self.senders.pop(peer).join(PATIENCE)
         if verb == ">":
             peer.send(text.encode("utf-8", "surrogateescape") + b"\r\n")
         elif verb == ">>":
@@ -201,7 +244,8 @@ class Run:
             if self.chop:
                 peer.send(octets)
             else:  # whoever does not read must not stop the dialog
-                threading.Thread(target=peer.send, args=(octets,), daemon=True).start()
+                self.senders[peer] = threading.Thread(target=peer.send, args=(octets,), daemon=True)
+                self.senders[peer].start()
                 if len(octets) < 65536:
                     time.sleep(0.05)
 
@@ -215,12 +259,17 @@ class Run:
         c = self.client(who)
         if verb in (">", ">>", ">*"):
             self.send(c, verb, text)
+        elif verb == "<*":
+            self.expect_many(c, text, c.reply)
         elif verb == "<":
             self.expect(c, text.strip(), c.reply)
         elif verb == "starttls":
-            c.starttls()
+            c.starttls(text.strip() or "localhost")
         elif verb == "handshake":
-            c.handshake()
+            c.handshake(text.strip() or "localhost")
+        elif verb == "certificate":
+            if text.strip().encode() not in c.sock.getpeercert(True):
+                raise Wrong("it is another one")
         elif verb in ("close", "reset", "half"):
             getattr(c, verb)()
             if verb != "half":
@@ -248,6 +297,11 @@ class Run:
             if not matches(got, pattern):
                 raise Wrong("got: " + got)
 
+    def expect_many(self, peer, text, read):
+        times, _, pattern = text.partition(" ")
+        for _ in range(int(times)):
+            self.expect(peer, pattern.strip(), read)
+
     def backend_step(self, who, what):
         verb, _, text = what.partition(" ")
         b = self.backend(who)
@@ -255,6 +309,8 @@ class Run:
             return
         if verb == "<":
             self.expect(b, text.strip(), b.line)
+        elif verb == "<*":
+            self.expect_many(b, text, b.line)
         elif verb == ">":
             lines = text.strip().split("|")
             code, first = lines[0][:3], lines[0][4:]
@@ -266,6 +322,12 @@ class Run:
             self.expect_content(b.content(), text)
         elif verb == "rest":
             threading.Thread(target=b.rest, daemon=True).start()
+        elif verb == "starttls":
+            self.expect(b, "STARTTLS", b.line)
+            b.send(b"220 2.0.0 go\r\n")
+            b.handshake(text.strip() or "localhost")
+        elif verb == "greet":
+            b.greet(self.dialog.can)
         elif verb in ("close", "reset", "half"):
             getattr(b, verb)()
         elif verb == "hang":

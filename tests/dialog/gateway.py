@@ -19,19 +19,19 @@ def free_port():
         return s.getsockname()[1]
 
 
-_certificate = None
+_certificates = {}
 
 
-def certificate():
-    """Folder with cert.pem and key.pem for localhost, made once per process."""
-    global _certificate
-    if not _certificate:
+def certificate(name="localhost"):
+    """Folder with cert.pem and key.pem for that name, made once per process. It is its own authority."""
+    if name not in _certificates:
         folder = tempfile.mkdtemp(prefix="sluice-cert-")
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30",
-                        "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+                        "-subj", "/CN=" + name, "-addext",
+                        "subjectAltName=DNS:" + name + (",IP:127.0.0.1" if name == "localhost" else ""),
                         "-keyout", folder + "/key.pem", "-out", folder + "/cert.pem"], check=True, capture_output=True)
-        _certificate = folder
-    return _certificate
+        _certificates[name] = folder
+    return _certificates[name]
 
 
 class Gateway:

@@ -1,12 +1,14 @@
 """The two peers a dialog plays: a client and a backend, octet by octet where asked."""
+import os
 import queue
 import socket
 import ssl
 import struct
+import tempfile
 import threading
 import time
 
-from gateway import SLOW
+from gateway import SLOW, certificate
 
 PATIENCE = 10 * SLOW
 
@@ -24,7 +26,7 @@ class Peer:
         self.buffer = b""
         self.ended = False
         sock.settimeout(PATIENCE)
-        if chop:
+        if chop and sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def send(self, octets):
@@ -99,7 +101,12 @@ class Peer:
 
 class Client(Peer):
     def __init__(self, port, chop=False):
-        super().__init__(socket.create_connection(("127.0.0.1", port), PATIENCE), chop)
+        if isinstance(port, str):
+            sock = socket.socket(socket.AF_UNIX)
+            sock.connect(port)
+        else:
+            sock = socket.create_connection(("127.0.0.1", port), PATIENCE)
+        super().__init__(sock, chop)
         self.secure = False
 
     def reply(self):
@@ -112,20 +119,20 @@ class Client(Peer):
         code = lines[0][:3]
         return code + " " + "|".join(l[4:] for l in lines)
 
-    def handshake(self):
+    def handshake(self, name="localhost"):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         self.sock.settimeout(PATIENCE)
-        self.sock = context.wrap_socket(self.sock, server_hostname="localhost")
+        self.sock = context.wrap_socket(self.sock, server_hostname=name)
         self.secure = True
 
-    def starttls(self):
+    def starttls(self, name="localhost"):
         self.send(b"STARTTLS\r\n")
         reply = self.reply()
         if not reply.startswith("220"):
             raise Wrong("STARTTLS was answered: " + reply)
-        self.handshake()
+        self.handshake(name)
 
 
 class Backend(Peer):
@@ -149,6 +156,16 @@ class Backend(Peer):
             else:
                 self.buffer = line.encode("utf-8", "surrogateescape") + b"\r\n" + self.buffer
                 return True
+
+    def handshake(self, name):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        folder = certificate(name)
+        context.load_cert_chain(folder + "/cert.pem", folder + "/key.pem")
+        self.sock.settimeout(PATIENCE)
+        try:
+            self.sock = context.wrap_socket(self.sock, server_side=True)
+        except (ssl.SSLError, OSError):  # whoever does not trust us says so here
+            self.ended = True
 
     def content(self):
         raw = b""
@@ -178,13 +195,20 @@ class Backend(Peer):
 class BackendServer:
     """Listens; connections that begin mail are queued in the order in which they do."""
 
-    def __init__(self, can, chop=False, manual=False):
+    def __init__(self, can, chop=False, manual=False, unix=False):
         self.can, self.chop, self.manual = can, chop, manual
-        self.listener = socket.socket()
-        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.listener.bind(("127.0.0.1", 0))
+        if unix:
+            self.listener = socket.socket(socket.AF_UNIX)
+            path = os.path.join(tempfile.mkdtemp(prefix="sluice-back-"), "s")
+            self.listener.bind(path)
+            self.address = "unix:" + path
+        else:
+            self.listener = socket.socket()
+            self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self.listener.bind(("127.0.0.1", 0))
+            self.port = self.listener.getsockname()[1]
+            self.address = "127.0.0.1:%d" % self.port
         self.listener.listen(64)
-        self.port = self.listener.getsockname()[1]
         self.used = queue.Queue()
         self.all = []
         self.closing = False
