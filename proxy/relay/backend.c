@@ -247,7 +247,9 @@ static void say_xclient(struct backend *b)
     bool v6 = s->ip.len && memchr(s->ip.at, ':', s->ip.len);
     pipe_put(out, STR("XCLIENT"));
     if (can & XATTR_NAME)
-        pipe_put(out, STR(" NAME=[UNAVAILABLE]"));
+        pipe_print(out, " NAME=%s", naming_xclient(&s->naming));
+    if (can & XATTR_REVERSE_NAME) /* behind NAME, which sets it too */
+        pipe_print(out, " REVERSE_NAME=%s", naming_xclient_reverse(&s->naming));
     if ((can & XATTR_ADDR) && s->ip.len) {
         pipe_put(out, v6 ? STR(" ADDR=IPV6:") : STR(" ADDR="));
         pipe_put(out, s->ip);
@@ -297,7 +299,8 @@ static void greeted(struct backend *b)
     }
     if (c->identity == IDENTITY_XCLIENT && b->session && !b->said_xclient) {
         if (b->can.has & EXT_XCLIENT) {
-            say_xclient(b);
+            naming_start(b->session);
+            step_to(b, BACKEND_NAMING, 0); /* the resolver has its own deadline */
             return;
         }
         log_rare(LOG_WARNING, "xclient", "backend %.*s does not offer XCLIENT to us: it sees our address, not the client's",
@@ -383,6 +386,11 @@ static bool step_on(struct backend *b)
         if (!b->stream->connected)
             return false;
         step_to(b, BACKEND_BANNER, timeouts_of(b)->banner);
+        return true;
+    case BACKEND_NAMING:
+        if (!naming_is_done(b->session))
+            return false;
+        say_xclient(b);
         return true;
     case BACKEND_TLS:
         if (b->stream->tls != STREAM_TLS)

@@ -46,6 +46,9 @@ GET(session_messages, WITH_S(number(c, s->messages)))
 GET(session_errors, WITH_S(number(c, s->errors)))
 GET(session_esmtp, WITH_S(number(c, s->esmtp)))
 GET(client_ip, WITH_S(fact_of_text(s->ip)))
+GET(client_name, WITH_S(words(naming_name(&s->naming))))
+GET(client_ptr, WITH_S(words(s->naming.ptr[0] ? s->naming.ptr : NULL)))
+GET(client_resolve, WITH_S(words(naming_resolve(&s->naming))))
 GET(client_port, WITH_S(number(c, s->port)))
 GET(server_ip, WITH_S(fact_of_text(address_ip(&s->local, &c->arena))))
 GET(server_port, WITH_S(number(c, s->local.port)))
@@ -128,8 +131,8 @@ static struct filter_text not_known(struct filter_call *c)
 
 static const struct fact { const char *name; getter *get; } facts[] = { /* sorted */
     {"auth.method", not_known}, {"auth.user", not_known}, {"backend.name", backend_name}, {"backend.server", backend_server},
-    {"client.ip", client_ip}, {"client.name", not_known}, {"client.port", client_port}, {"client.ptr", not_known},
-    {"client.resolve", not_known}, {"content.fields", content_fields}, {"content.octets", content_octets},
+    {"client.ip", client_ip}, {"client.name", client_name}, {"client.port", client_port}, {"client.ptr", client_ptr},
+    {"client.resolve", client_resolve}, {"content.fields", content_fields}, {"content.octets", content_octets},
     {"helo.esmtp", helo_esmtp}, {"helo.name", helo_name}, {"mail.body", mail_body}, {"mail.envid", mail_envid},
     {"mail.ret", mail_ret}, {"mail.size", mail_size}, {"mail.smtputf8", mail_smtputf8}, {"reply.code", reply_code},
     {"reply.enhanced", reply_enhanced}, {"reply.queue_id", queue_id}, {"reply.stage", reply_stage}, {"reply.text", reply_text},

@@ -7,7 +7,8 @@ static const char *verdict_name(const struct transaction *tx)
 {
     const struct reply *r = &tx->end_reply;
     if (tx->end == END_REJECTED || tx->end == END_DEFERRED) {
-        bool ours = tx->verdict_by.len > 0;
+        /* What was said to a single recipient, or by who let all pass, is not the word on the message. */
+        bool ours = tx->verdict_by.len && !tx->passed && !(tx->data_at && str_equal(tx->verdict_stage, STR("rcpt")));
         return tx->end == END_REJECTED ? (ours ? "reject" : "backend-reject") : ours ? "defer" : "backend-defer";
     }
     switch (tx->end) {
@@ -37,6 +38,8 @@ static void log_client(const struct session *s)
     log_text("client", s->ip.len ? s->ip : STR("unix"));
     if (s->port)
         log_number("port", s->port);
+    if (naming_resolve(&s->naming))
+        log_text("rdns", str_of(naming_name(&s->naming) ? naming_name(&s->naming) : ""));
     log_text("helo", str_of(s->helo));
     if (s->tls.version) {
         char tls[128];

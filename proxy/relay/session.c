@@ -104,7 +104,7 @@ static bool enter(struct session *s)
 {
     const struct limits *l = &s->listen->limits;
     struct reply r;
-    switch (census_enter(s->worker->census, s->ip, l->connections, l->connections_per_client)) {
+    switch (census_enter(s->worker->census, s->ip, l->connections, s->ip.len ? l->connections_per_client : 0)) {
     case CENSUS_WELCOME: s->entered = true; return true;
     case CENSUS_FULL: r = reply_named(REPLY_TOO_MANY_CONNECTIONS); break;
     case CENSUS_TOO_MANY: r = reply_print(&s->line, REPLY_TOO_MANY_FROM_CLIENT, s->ip.at); break;
@@ -268,6 +268,7 @@ static enum next step_close(struct session *s)
     if (s->backend)
         backend_close(&s->backend);
     journal_session(s);
+    naming_stop(&s->naming);
     if (s->entered)
         census_leave(w->census, s->ip);
     /* Whoever is refused amid what it sends shall still read why: its octets are read and dropped for a moment. */

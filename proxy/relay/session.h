@@ -5,6 +5,7 @@
 #ifndef RELAY_SESSION_H
 #define RELAY_SESSION_H
 #include "relay/chain.h"
+#include "relay/naming.h"
 #include "relay/transaction.h"
 #include "relay/worker.h"
 #include "wire/command.h"
@@ -67,6 +68,7 @@ struct session {
     uint64_t rate_from, rate_octets; /* the window of the minimum rate */
     uint32_t errors, junk, messages;
     struct note *notes;
+    struct naming naming;        /* of the client; looked up when a backend is to be told */
     bool waits_for_probe;
 };
 
