@@ -34,7 +34,7 @@ static bool client_is_slow(struct session *s)
     struct transaction *tx = s->tx;
     struct flow *f = &tx->flow;
     uint64_t now = loop_now(s->worker->loop), octets = f->decoder.wire;
-    bool ours = !tx->sink && (pipe_is_full(&f->content) || s->run.call ||
+    bool ours = !tx->sink && (f->paused || pipe_is_full(&f->content) || s->run.call ||
                               (s->backend && s->backend->stream && pipe_is_full(&s->backend->stream->out)));
     bool was_ours = f->stalled;
     f->stalled = ours;

@@ -103,11 +103,27 @@ static void refuse(struct session *s, enum reply_name name)
 
 /* ---- decoder and head ------------------------------------------------------------------------------------------------ */
 
+/* Over 1.25 times the worker's memory nobody's content is read on but the oldest transaction's, so that somebody finishes and
+ * gives back what it holds (engine.md A19). */
+static bool memory_is_short(const struct session *s)
+{
+    uint64_t most = s->listen->limits.memory;
+    if (block_total() + arena_total() <= most + most / 4)
+        return false;
+    for (const struct session *other = s->worker->sessions; other; other = other->next)
+        if (other->tx && other->step == STEP_CONTENT && other->tx->started < s->tx->started)
+            return true;
+    return false;
+}
+
 static bool decode(struct session *s)
 {
     struct transaction *tx = s->tx;
     struct flow *f = &tx->flow;
     if (f->taken || f->pass)
+        return false;
+    f->paused = memory_is_short(s);
+    if (f->paused)
         return false;
     bool moved = decoder_step(&f->decoder, &s->client->in, tx->sink ? NULL : &f->content, TURN_OCTETS);
     uint64_t most = s->listen->limits.size;

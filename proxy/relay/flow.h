@@ -39,6 +39,7 @@ struct flow {
     struct pipe content;     /* decoded */
     struct pipe filtered;    /* behind the last body filter */
     struct pipe outgoing;    /* rendered fields, or what is read back from the spool, on the way to the encoder */
+    bool paused;             /* the worker's memory is short: nothing is read for now */
     bool pending_cr;         /* a filter emitted a CR: it goes out with its LF or not at all */
     struct pipe chunk;       /* in hand of a body hook */
     bool chunk_last, chunk_replaced, chunk_busy;

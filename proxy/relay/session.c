@@ -361,6 +361,8 @@ static void set_clock(struct session *s)
     }
     if (waits_for_client(s) || (s->step == STEP_GREET && s->client_by))
         earlier(&at, s->client_by);
+    if (s->step == STEP_CONTENT && s->tx->flow.paused)
+        earlier(&at, now + 100);
     if (s->step == STEP_CONTENT)
         earlier(&at, s->rate_from + 30000);
     if (s->run.active)

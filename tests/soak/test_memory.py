@@ -191,3 +191,27 @@ def test_two_thousand_idle_connections_cost_little(world):
     assert c.begin().startswith(b"354")
     assert c.say(b"Subject: x\r\n\r\n.").startswith(b"250")
     assert per < (40 if ASAN else 6), "%.1f KiB each" % per
+
+
+def test_a_worker_short_of_memory_defers_new_mail_and_finishes_what_it_has(world):
+    gateway, sink, port = world(rate=2 << 20, top='limits { memory = "4M", connections_per_client = 0 }')
+    talkers = [Talker(port) for _ in range(60)]
+    for c in talkers:
+        c.hello()
+    began = [c for c in talkers if c.begin().startswith(b"354")]
+    block = b"Subject: x\r\n\r\n" + (b"y" * 98 + b"\r\n") * 4000
+    before = gateway.rss()
+
+    def send(c, heard):
+        c.sock.sendall(block)
+        heard.append(c.say(b"."))
+    heard = []
+    threads = [threading.Thread(target=send, args=(c, heard), daemon=True) for c in began]
+    for t in threads:
+        t.start()
+    peak = before
+    while any(t.is_alive() for t in threads):
+        peak = max(peak, gateway.rss())
+        time.sleep(0.05)
+    assert len(heard) == len(began) and all(h.startswith(b"250") for h in heard)
+    assert peak - before < (64 if ASAN else 16) * MIB
