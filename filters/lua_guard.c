@@ -226,7 +226,7 @@ void guard_enter(lua_State *L, double cpu)
     atomic_fetch_add(&g->seq, 1);
 #ifdef __SANITIZE_THREAD__
     g->entered = clock_of(CLOCK_THREAD_CPUTIME_ID);
-    lua_sethook(L, poll_clock, LUA_MASKCOUNT, 1000);
+    lua_sethook(L, poll_clock, LUA_MASKCOUNT, 20);
 #endif
     if (atomic_load(&asleep)) {
         pthread_mutex_lock(&lock);

@@ -184,7 +184,7 @@ static const char *backward(struct match *m, const char *s, char digit)
     int i = digit - '1';
     if (i < 0 || i >= m->level || m->capture[i].len == OPEN)
         luaL_error(m->L, "invalid capture index %%%d", i + 1);
-    size_t len = m->capture[i].len == POSITION ? 0 : (size_t)m->capture[i].len;
+    size_t len = (size_t)m->capture[i].len; /* of a position: more than any text has, so it never matches */
     return (size_t)(m->end - s) >= len && memcmp(m->capture[i].at, s, len) == 0 ? s + len : NULL;
 }
 
@@ -320,6 +320,14 @@ static size_t start_of(lua_Integer at, size_t len)
     return len + (size_t)at;
 }
 
+static bool is_plain(const char *p, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if (p[i] && strchr("^$*+?.([%-", p[i]))
+            return false;
+    return true;
+}
+
 static int search(lua_State *L, bool find)
 {
     size_t len, plen;
@@ -327,7 +335,7 @@ static int search(lua_State *L, bool find)
     size_t init = start_of(luaL_optinteger(L, 3, 1), len);
     if (init > len)
         return lua_pushnil(L), 1;
-    if (find && (lua_toboolean(L, 4) || (!memchr(p, 0, plen) && strcspn(p, "^$*+?.([%-") == plen))) {
+    if (find && (lua_toboolean(L, 4) || is_plain(p, plen))) {
         const char *at = plen ? memmem(s + init, len - init, p, plen) : s + init;
         if (!at)
             return lua_pushnil(L), 1;
@@ -496,16 +504,18 @@ static int repeat(lua_State *L)
         return lua_pushliteral(L, ""), 1;
     if ((uint64_t)n > most / (len + parted))
         return luaL_error(L, "resulting string too large");
+    guard_poll(L);
     luaL_Buffer b;
-    char *at = luaL_buffinitsize(L, &b, (size_t)n * (len + parted));
-    size_t total = 0;
-    for (lua_Integer i = 0; i < n; i++) {
-        memcpy(at + total, s, len);
-        total += len;
-        if (i + 1 < n)
-            memcpy(at + total, by, parted), total += parted;
+    size_t unit = len + parted, whole = (size_t)n * unit, total = unit;
+    char *at = luaL_buffinitsize(L, &b, whole);
+    memcpy(at, s, len);
+    memcpy(at + len, by, parted);
+    while (total < whole) { /* twice as much each time */
+        size_t more = min_size(total, whole - total);
+        memcpy(at + total, at, more);
+        total += more;
     }
-    luaL_pushresultsize(&b, total);
+    luaL_pushresultsize(&b, whole - parted);
     return 1;
 }
 
