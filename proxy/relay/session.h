@@ -65,6 +65,7 @@ struct session {
     uint64_t client_by;          /* deadline of the client: only counts while we read or have unsent octets; 0: none */
     uint64_t write_by;
     uint64_t written_mark;       /* stream octets written when write_by was set */
+    uint64_t told_by;            /* replies that wait for those of the backend leave by then; 0: none waits */
     uint64_t rate_from, rate_octets; /* the window of the minimum rate */
     uint32_t errors, junk, messages;
     struct note *notes;
