@@ -1,8 +1,8 @@
 /* lua.c - the host of scripts: filter "NAME.lua". An ordinary guest: it acts through filters/filter.h alone.
  *
- * open runs the script's main chunk once, in a state of its own that goes away again: what it defines lessens the stages and
- * flags, what it declares is checked against the configuration, and every mistake is told with its file and line. In each
- * worker the chunk runs once more, at the first hook (lua_run.c). */
+ * open runs the script's main chunk once, in a state of its own that goes away again: what it defines lessens the
+ * stages and flags, what it declares is checked against the configuration, and every mistake is told with its file and
+ * line. In each worker the chunk runs once more, at the first hook (lua_run.c). */
 #include "filters/lua_host.h"
 #include "filters/builtin.h"
 #include <errno.h>
@@ -21,7 +21,8 @@ static bool read_script(struct filter *f, struct lua_host *host)
     bool failed = ferror(file);
     fclose(file);
     if (failed || host->len > SCRIPT_MOST) {
-        filter_complain(f, NULL, NULL, 0, failed ? "%s: cannot be read" : "%s: longer than 1 MiB: no script is", host->path);
+        filter_complain(f, NULL, NULL, 0, failed ? "%s: cannot be read" : "%s: longer than 1 MiB: no script is",
+                        host->path);
         return false;
     }
     host->text = must_grow(host->text, host->len + 1);
@@ -49,8 +50,9 @@ static void complain(struct filter *f, const struct lua_host *host, const char *
 
 static void take_limits(struct filter *f, struct lua_host *host)
 {
-    static const struct filter_option limits[] = {{sizeof *limits, "memory", TYPE_SIZE, TYPE_NONE, false, "16M", NULL},
-                                                  {sizeof *limits, "cpu", TYPE_DURATION, TYPE_NONE, false, "100ms", NULL}};
+    static const struct filter_option limits[] = {
+        {sizeof *limits, "memory", TYPE_SIZE, TYPE_NONE, false, "16M", NULL},
+        {sizeof *limits, "cpu", TYPE_DURATION, TYPE_NONE, false, "100ms", NULL}};
     const struct filter_value *options = host->options ? host->options : filter_options(f, limits, countof(limits));
     host->memory = filter_value_number(filter_value_get(options, "memory"));
     host->cpu = filter_value_number(filter_value_get(options, "cpu"));
@@ -72,9 +74,11 @@ static void take_stages(struct filter *f, struct lua_host *host, const struct lu
         host->stages |= 1u << FILTER_RESET | 1u << FILTER_DISCONNECT;
     else
         filter_complain(f, NULL, host->path, 1, "the script defines no hook: write function on.rcpt(s, m, to) ... end");
-    unsigned late = FILTER_LATE_FIELDS | FILTER_LATE_BODY | FILTER_LATE_ENVELOPE | FILTER_LATE_ROUTE | FILTER_READS_BACK;
+    unsigned late =
+        FILTER_LATE_FIELDS | FILTER_LATE_BODY | FILTER_LATE_ENVELOPE | FILTER_LATE_ROUTE | FILTER_READS_BACK;
     if ((host->flags & late) && !box->hooks[FILTER_MESSAGE])
-        filter_complain(f, NULL, host->path, 1, "edits_late() and reads_body() are for on.message, which the script does not define");
+        filter_complain(f, NULL, host->path, 1,
+                        "edits_late() and reads_body() are for on.message, which the script does not define");
     if ((host->flags & FILTER_EDITS_BODY) && !box->hooks[FILTER_BODY])
         filter_complain(f, NULL, host->path, 1, "edits_body() is for on.body, which the script does not define");
     filter_lessen(f, host->stages, host->flags | FILTER_BINARY_SAFE);

@@ -1,7 +1,7 @@
 /* lua_address.c - addresses and IPs as scripts see them: values that hold their own text and never go stale.
  *
- * Local part and domain are always texts, "" where there is none; domains are in lower case and A-labels as the envelope has
- * them. address.list reads the fields of RFC 5322 3.4: names, comments, groups. */
+ * Local part and domain are always texts, "" where there is none; domains are in lower case and A-labels as the
+ * envelope has them. address.list reads the fields of RFC 5322 3.4: names, comments, groups. */
 #include "filters/lua_host.h"
 #include "base/table.h"
 #include "wire/codec.h"
@@ -9,13 +9,18 @@
 #include <arpa/inet.h>
 
 #define ADDRESS "address"
-#define IP "ip"
-struct ip { unsigned version; uint8_t octets[16]; size_t len; char text[64]; };
+#define IP      "ip"
+struct ip {
+    unsigned version;
+    uint8_t octets[16];
+    size_t len;
+    char text[64];
+};
 
-/* ---- addresses ------------------------------------------------------------------------------------------------------- */
+/* ---- addresses --------------------------------------------------------------------------------------------------- */
 
-static struct lua_address *new_address(lua_State *L, struct str addr, struct str local, struct str domain, struct str params,
-                                       struct str name)
+static struct lua_address *new_address(lua_State *L, struct str addr, struct str local, struct str domain,
+                                       struct str params, struct str name)
 {
     const struct str parts[] = {addr, local, domain, params, name};
     size_t total = 0;
@@ -105,7 +110,8 @@ static void push_str(lua_State *L, struct str s)
 
 static int address_index(lua_State *L)
 {
-    static const char *const fields[] = {"addr", "localpart", "domain", "user", "ext", "params", "name", "postmaster", "state", NULL};
+    static const char *const fields[] = {"addr",   "localpart", "domain",     "user",  "ext",
+                                         "params", "name",      "postmaster", "state", NULL};
     static const char *const states[] = {"pending", "accepted", "refused", "added", "dropped"};
     const struct lua_address *a = luaL_checkudata(L, 1, ADDRESS);
     const char *key = luaL_checkstring(L, 2);
@@ -176,7 +182,7 @@ static int address_parse(lua_State *L)
     return 2;
 }
 
-/* ---- address lists of fields ----------------------------------------------------------------------------------------- */
+/* ---- address lists of fields ------------------------------------------------------------------------------------- */
 
 struct list { /* one address of the list at hand */
     lua_State *L;
@@ -198,7 +204,8 @@ static void list_end(struct list *l)
     }
     if ((text.len || l->has_angle) && l->count < LIST_MOST) {
         if (!push_named_address(l->L, text, name))
-            new_address(l->L, str_trim(text), str_trim(text), STR(""), STR(""), name); /* what stands there, parsed or not */
+            new_address(l->L, str_trim(text), str_trim(text), STR(""), STR(""),
+                        name); /* what stands there, parsed or not */
         lua_rawseti(l->L, l->table, ++l->count);
     }
     l->len = l->angle_len = 0;
@@ -236,7 +243,8 @@ static size_t take_quoted(struct list *l, struct str s, size_t i)
 int push_address_list(lua_State *L, struct str value)
 {
     struct arena *arena = &run_of(L)->scratch;
-    struct list l = {.L = L, .arena = arena, .text = arena_space(arena, value.len + 1), .angle = arena_space(arena, value.len + 1)};
+    struct list l = {
+        .L = L, .arena = arena, .text = arena_space(arena, value.len + 1), .angle = arena_space(arena, value.len + 1)};
     lua_newtable(L);
     l.table = lua_gettop(L);
     for (size_t i = 0; i < value.len; i++) {
@@ -270,7 +278,7 @@ static int address_list(lua_State *L)
     return 1;
 }
 
-/* ---- IPs ------------------------------------------------------------------------------------------------------------- */
+/* ---- IPs --------------------------------------------------------------------------------------------------------- */
 
 void push_ip(lua_State *L, struct filter_text t)
 {
@@ -286,8 +294,9 @@ void push_ip(lua_State *L, struct filter_text t)
 
 static bool is_private(const struct ip *ip)
 {
-    static const char *const nets[] = {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "127.0.0.0/8", "169.254.0.0/16",
-                                       "100.64.0.0/10", "fc00::/7", "fe80::/10", "::1/128"};
+    static const char *const nets[] = {"10.0.0.0/8",  "172.16.0.0/12",  "192.168.0.0/16",
+                                       "127.0.0.0/8", "169.254.0.0/16", "100.64.0.0/10",
+                                       "fc00::/7",    "fe80::/10",      "::1/128"};
     struct cidr net;
     const char *why;
     for (size_t i = 0; i < countof(nets); i++)
@@ -316,7 +325,8 @@ static int ip_reverse(lua_State *L)
     for (int i = 3; i >= 0 && ip->version == 4; i--)
         n += (size_t)snprintf(text + n, sizeof text - n, "%s%u", n ? "." : "", ip->octets[i]);
     for (int i = 15; i >= 0 && ip->version == 6; i--)
-        n += (size_t)snprintf(text + n, sizeof text - n, "%s%x.%x", n ? "." : "", ip->octets[i] & 15u, ip->octets[i] >> 4);
+        n += (size_t)snprintf(text + n, sizeof text - n, "%s%x.%x", n ? "." : "", ip->octets[i] & 15u,
+                              ip->octets[i] >> 4);
     lua_pushlstring(L, text, n);
     return 1;
 }
@@ -363,11 +373,14 @@ void address_install(lua_State *L)
 {
     static const luaL_Reg functions[] = {{"parse", address_parse}, {"list", address_list}, {NULL, NULL}};
     static const luaL_Reg none[] = {{NULL, NULL}};
-    static const luaL_Reg meta[] = {{"__index", address_index}, {"__tostring", address_tostring}, {"__eq", address_equal},
-                                    {"__concat", join}, {NULL, NULL}};
+    static const luaL_Reg meta[] = {{"__index", address_index},
+                                    {"__tostring", address_tostring},
+                                    {"__eq", address_equal},
+                                    {"__concat", join},
+                                    {NULL, NULL}};
     static const luaL_Reg ips[] = {{"network", ip_network}, {"reverse", ip_reverse}, {NULL, NULL}};
-    static const luaL_Reg ip_meta[] = {{"__index", ip_index}, {"__tostring", ip_tostring}, {"__eq", ip_equal},
-                                       {"__concat", join}, {NULL, NULL}};
+    static const luaL_Reg ip_meta[] = {
+        {"__index", ip_index}, {"__tostring", ip_tostring}, {"__eq", ip_equal}, {"__concat", join}, {NULL, NULL}};
     luaL_newlib(L, functions);
     lua_setfield(L, -2, "address");
     lua_class(L, ADDRESS, none, meta);

@@ -1,8 +1,9 @@
 /* lua_async.c - what a script can wait for: DNS, stores, sleep, the body read back, room for what it emits.
  *
- * Each starts an op of the filter contract and yields; the host's resume comes back with the event, and the continuation pushes
- * what the script asked for while the event's texts still live. One wait per run, but for dns.bl, which asks all zones at once.
- * Where Lua cannot yield (the comparator of sort, a function given to gsub) the wait raises and says so. */
+ * Each starts an op of the filter contract and yields; the host's resume comes back with the event, and the
+ * continuation pushes what the script asked for while the event's texts still live. One wait per run, but for dns.bl,
+ * which asks all zones at once. Where Lua cannot yield (the comparator of sort, a function given to gsub) the wait
+ * raises and says so. */
 #include "filters/lua_host.h"
 #include <math.h>
 
@@ -46,7 +47,7 @@ void push_value(lua_State *L, const struct filter_value *v)
     }
 }
 
-/* ---- waiting --------------------------------------------------------------------------------------------------------- */
+/* ---- waiting ----------------------------------------------------------------------------------------------------- */
 
 static struct filter_call *begin(lua_State *L, const char *what, bool at_once)
 {
@@ -55,8 +56,11 @@ static struct filter_call *begin(lua_State *L, const char *what, bool at_once)
     if (!run->may_wait && !at_once)
         luaL_error(L, "%s: on.%s cannot wait", what, lua_stage_names[run->stage]);
     if (!lua_isyieldable(L))
-        luaL_error(L, "%s cannot wait here, inside a function that C called (the comparator of table.sort, a function given to "
-                      "gsub or remove, __tostring, __close after a timeout): collect first, then ask", what);
+        luaL_error(
+            L,
+            "%s cannot wait here, inside a function that C called (the comparator of table.sort, a function given to "
+            "gsub or remove, __tostring, __close after a timeout): collect first, then ask",
+            what);
     return call;
 }
 
@@ -102,7 +106,7 @@ void async_event(struct lua_run *run, const struct filter_event *event, bool *wh
     *whole = event->op == run->op;
 }
 
-/* ---- sleep ----------------------------------------------------------------------------------------------------------- */
+/* ---- sleep ------------------------------------------------------------------------------------------------------- */
 
 static int slept(lua_State *L, int status, lua_KContext context)
 {
@@ -117,7 +121,7 @@ static int sleep_for(lua_State *L)
     return wait_for(L, filter_timer(call, (unsigned)ceil(seconds * 1000)), 0, slept);
 }
 
-/* ---- DNS ------------------------------------------------------------------------------------------------------------- */
+/* ---- DNS --------------------------------------------------------------------------------------------------------- */
 
 static int answered(lua_State *L, int status, lua_KContext context)
 {
@@ -228,12 +232,15 @@ static int ask_lists(lua_State *L)
     return wait_for(L, 0, 0, listed);
 }
 
-/* ---- stores ---------------------------------------------------------------------------------------------------------- */
+/* ---- stores ------------------------------------------------------------------------------------------------------ */
 
-/* What follows the key: v value, s set member, t ttl, w window, l limit, n amount (optional), r rate a second, b burst */
-static const struct store_op { const char *name, *args; } store_ops[] = {
-    {"get", ""}, {"set", "vt"}, {"add", "vt"}, {"incr", "nt"}, {"del", ""}, {"ttl", ""}, {"rate", "lwn"}, {"bucket", "rbn"},
-    {"distinct", "sw"}, {"set_add", "st"}, {"set_has", "s"}, {"set_size", ""}, {"set_del", "s"}};
+/* What follows the key: v value, s set member, t ttl, w window, l limit, n amount (optional), r rate a second, b burst
+ */
+static const struct store_op {
+    const char *name, *args;
+} store_ops[] = {{"get", ""},      {"set", "vt"},    {"add", "vt"},     {"incr", "nt"},     {"del", ""},
+                 {"ttl", ""},      {"rate", "lwn"},  {"bucket", "rbn"}, {"distinct", "sw"}, {"set_add", "st"},
+                 {"set_has", "s"}, {"set_size", ""}, {"set_del", "s"}};
 enum { TRIED = 1, BUCKET = 2 };
 
 static int stored(lua_State *L, int status, lua_KContext context)
@@ -281,7 +288,8 @@ static int store_act(lua_State *L, const struct store_op *op, int at, bool tried
     snprintf(what, sizeof what, "store:%s", op->name);
     struct filter_call *call = begin(L, what, true);
     struct str key = address_text(L, at);
-    luaL_argcheck(L, key.len && key.len <= 512 && !memchr(key.at, 0, key.len), at, "a key of 1 to 512 octets, without NUL");
+    luaL_argcheck(L, key.len && key.len <= 512 && !memchr(key.at, 0, key.len), at,
+                  "a key of 1 to 512 octets, without NUL");
     struct filter_store want = {.size = sizeof want, .store = *name, .op = op->name, .key = {key.at, key.len}};
     for (const char *c = op->args; *c; c++) {
         at++;
@@ -337,7 +345,7 @@ static int store_named(lua_State *L)
     return 1;
 }
 
-/* ---- the body -------------------------------------------------------------------------------------------------------- */
+/* ---- the body ---------------------------------------------------------------------------------------------------- */
 
 /* Stack: 1 message, 2 most octets, 3 what is there. */
 static int read_more(lua_State *L, int status, lua_KContext context)

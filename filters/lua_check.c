@@ -1,15 +1,28 @@
 /* lua_check.c - names of globals, found at load: a misspelt name in a function that runs once a week fails today.
  *
- * Reads what lua_dump writes of the compiled chunk: every GETTABUP and SETTABUP on _ENV names a global with a constant. The
- * format is that of Lua 5.4 (header 0x54, format 0), checked before anything is believed; another Lua is left unchecked here
- * and its names are found when they are read. */
+ * Reads what lua_dump writes of the compiled chunk: every GETTABUP and SETTABUP on _ENV names a global with a
+ * constant. The format is that of Lua 5.4 (header 0x54, format 0), checked before anything is believed; another Lua is
+ * left unchecked here and its names are found when they are read. */
 #include "filters/lua_host.h"
 
 enum { OP_GET = 11, OP_SET = 15 }; /* OP_GETTABUP, OP_SETTABUP of lopcodes.h 5.4 */
 
-struct dump { char *at; size_t len, room, pos; bool broken; };
-struct constant { const char *at; size_t len; };
-struct found { lua_State *L; struct dump *d; const char **name; int *line; bool *write; };
+struct dump {
+    char *at;
+    size_t len, room, pos;
+    bool broken;
+};
+struct constant {
+    const char *at;
+    size_t len;
+};
+struct found {
+    lua_State *L;
+    struct dump *d;
+    const char **name;
+    int *line;
+    bool *write;
+};
 
 static int take(lua_State *L, const void *at, size_t n, void *data)
 {
@@ -76,7 +89,9 @@ struct function {
     size_t ncode, nconstants, nlines, nabsolute;
     struct constant *constants;
     int first_line, env; /* env: which upvalue is _ENV; -1: none */
-    struct { int pc, line; } *absolute;
+    struct {
+        int pc, line;
+    } * absolute;
 };
 
 static int line_of(const struct function *f, int pc)
@@ -125,7 +140,8 @@ static bool check_code(const struct found *r, const struct function *f)
 
 static bool check_function(const struct found *r, int depth);
 
-/* The nested functions come before the names of the upvalues, which this one's code needs: they are passed over first. */
+/* The nested functions come before the names of the upvalues, which this one's code needs: they are passed over first.
+ */
 static bool read_function(const struct found *r, struct function *f, int depth)
 {
     struct dump *d = r->d;

@@ -1,15 +1,17 @@
 /* lua_fields.c - m.headers: the fields of the header section, by name, looked up in place.
  *
- * Names match in any case; the index counts fields of a name from 1, from the end with -1. Values that a script sets are
- * encoded (RFC 2047) when they are not ASCII, and folded at 78 octets; CR, LF and NUL in them raise. Nothing is copied before a
- * script asks for it. */
+ * Names match in any case; the index counts fields of a name from 1, from the end with -1. Values that a script sets
+ * are encoded (RFC 2047) when they are not ASCII, and folded at 78 octets; CR, LF and NUL in them raise. Nothing is
+ * copied before a script asks for it. */
 #include "filters/lua_host.h"
 #include "wire/codec.h"
 #include "wire/header.h"
 #include <time.h>
 
 #define FIELDS "headers"
-struct fields { uint64_t token; };
+struct fields {
+    uint64_t token;
+};
 
 void push_fields(lua_State *L, struct lua_run *run)
 {
@@ -151,7 +153,7 @@ static int each(lua_State *L)
     return 1;
 }
 
-/* ---- edits ----------------------------------------------------------------------------------------------------------- */
+/* ---- edits ------------------------------------------------------------------------------------------------------- */
 
 static int refused(lua_State *L, struct filter_call *call, const char *what)
 {
@@ -297,7 +299,7 @@ static int rename_fields(lua_State *L)
     return 1;
 }
 
-/* ---- what fields say ------------------------------------------------------------------------------------------------- */
+/* ---- what fields say --------------------------------------------------------------------------------------------- */
 
 static int addresses(lua_State *L)
 {
@@ -321,7 +323,8 @@ static int message_id(lua_State *L)
 {
     struct filter_call *call = call_at_fields(L);
     push_field(L, call, filter_field_next(call, 0, "Message-ID"), UNFOLDED);
-    const char *text = lua_tostring(L, -1), *from = text ? strchr(text, '<') : NULL, *end = from ? strchr(from, '>') : NULL;
+    const char *text = lua_tostring(L, -1), *from = text ? strchr(text, '<') : NULL,
+               *end = from ? strchr(from, '>') : NULL;
     if (end)
         lua_pushlstring(L, from + 1, (size_t)(end - from - 1));
     else
@@ -336,11 +339,12 @@ bool date_parse(const char *text, int64_t *seconds)
     const char *comma = strchr(text, ',');
     int day, year, hour, minute, second = 0, zone = 0;
     char month[4] = "", sign = '+';
-    int n = sscanf(comma ? comma + 1 : text, " %2d %3s %4d %2d:%2d:%2d %c%4d", &day, month, &year, &hour, &minute, &second, &sign,
-                   &zone);
+    int n = sscanf(comma ? comma + 1 : text, " %2d %3s %4d %2d:%2d:%2d %c%4d", &day, month, &year, &hour, &minute,
+                   &second, &sign, &zone);
     if (n < 6) { /* without seconds */
         second = 0;
-        n = sscanf(comma ? comma + 1 : text, " %2d %3s %4d %2d:%2d %c%4d", &day, month, &year, &hour, &minute, &sign, &zone);
+        n = sscanf(comma ? comma + 1 : text, " %2d %3s %4d %2d:%2d %c%4d", &day, month, &year, &hour, &minute, &sign,
+                   &zone);
         if (n < 5)
             return false;
     }
@@ -349,7 +353,8 @@ bool date_parse(const char *text, int64_t *seconds)
     const char *at = strlen(month) == 3 ? strstr(months, month) : NULL;
     if (!at || (at - months) % 3 || day < 1 || day > 31 || hour > 23 || minute > 59 || second > 60)
         return false;
-    struct tm tm = {.tm_mday = day, .tm_mon = (int)(at - months) / 3, .tm_hour = hour, .tm_min = minute, .tm_sec = second};
+    struct tm tm = {
+        .tm_mday = day, .tm_mon = (int)(at - months) / 3, .tm_hour = hour, .tm_min = minute, .tm_sec = second};
     tm.tm_year = year < 50 ? year + 100 : year < 1000 ? year : year - 1900;
     int64_t offset = (zone / 100 * 60 + zone % 100) * 60;
     *seconds = (int64_t)timegm(&tm) - (sign == '-' ? -offset : sign == '+' ? offset : 0);
@@ -368,7 +373,8 @@ static int date(lua_State *L)
     return 1;
 }
 
-/* auth_results("mx.example.org"): of the topmost Authentication-Results of that id (RFC 8601): { spf = "pass", dkim = ... } */
+/* auth_results("mx.example.org"): of the topmost Authentication-Results of that id (RFC 8601): { spf = "pass", dkim =
+ * ... } */
 static int auth_results(lua_State *L)
 {
     struct filter_call *call = call_at_fields(L);
@@ -403,10 +409,23 @@ static int auth_results(lua_State *L)
 
 void fields_install(lua_State *L)
 {
-    static const luaL_Reg methods[] = {
-        {"get", get}, {"decoded", decoded}, {"raw", raw}, {"all", all}, {"count", count}, {"each", each}, {"has", has},
-        {"add", add}, {"set", set}, {"replace", replace}, {"remove", remove_fields}, {"rename", rename_fields},
-        {"addresses", addresses}, {"message_id", message_id}, {"date", date}, {"auth_results", auth_results}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"get", get},
+                                       {"decoded", decoded},
+                                       {"raw", raw},
+                                       {"all", all},
+                                       {"count", count},
+                                       {"each", each},
+                                       {"has", has},
+                                       {"add", add},
+                                       {"set", set},
+                                       {"replace", replace},
+                                       {"remove", remove_fields},
+                                       {"rename", rename_fields},
+                                       {"addresses", addresses},
+                                       {"message_id", message_id},
+                                       {"date", date},
+                                       {"auth_results", auth_results},
+                                       {NULL, NULL}};
     static const luaL_Reg none[] = {{NULL, NULL}};
     lua_class(L, FIELDS, methods, none);
 }

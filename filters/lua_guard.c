@@ -1,13 +1,14 @@
 /* lua_guard.c - the two limits of a script: memory by the allocator, CPU by a thread that watches.
  *
- * A permanent count hook would cost every script a factor of 2.5. So a watchdog looks every 5 ms at what each thread runs, and
- * only when a script has used up its CPU time sends that thread a signal, whose handler sets a hook. What made it hold:
- *   - the hook stays armed at count 1 until the run has ended: each pcall that swallows the error meets it again at once;
+ * A permanent count hook would cost every script a factor of 2.5. So a watchdog looks every 5 ms at what each thread
+ * runs, and only when a script has used up its CPU time sends that thread a signal, whose handler sets a hook. What
+ * made it hold:
+ *   - the hook stays armed at count 1 until the run has ended: a pcall that swallows the error meets it at once again;
  *   - it also stays armed across lua_resetthread, which runs __close of the script;
  *   - a coroutine that met it is never used again;
  *   - loops in C poll a flag that the handler sets too, as a hook reaches the virtual machine only.
- * Time is the thread's CPU time: a machine that is busy elsewhere kills nobody. Sanitized for threads, signals do not reach
- * pure Lua code: there a count hook polls the clock. */
+ * Time is the thread's CPU time: a machine that is busy elsewhere kills nobody. Sanitized for threads, signals do not
+ * reach pure Lua code: there a count hook polls the clock. */
 #include "filters/lua_host.h"
 #include <pthread.h>
 #include <signal.h>
@@ -25,9 +26,9 @@ struct guard { /* one per thread that runs scripts */
     atomic_uint_fast64_t kill_seq; /* the run the signal is meant for */
     atomic_int_fast64_t limit;     /* nanoseconds */
     atomic_bool due;
-    uint_fast64_t seen;            /* the watchdog's own */
+    uint_fast64_t seen; /* the watchdog's own */
     int64_t seen_at;
-    int64_t entered;               /* where the clock is polled */
+    int64_t entered; /* where the clock is polled */
     char place[96];
 };
 
@@ -63,7 +64,7 @@ static int64_t clock_of(clockid_t id)
     return clock_gettime(id, &t) ? 0 : (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-/* ---- in the thread of the script ------------------------------------------------------------------------------------- */
+/* ---- in the thread of the script --------------------------------------------------------------------------------- */
 
 static void stop(lua_State *L, lua_Debug *ar)
 {
@@ -119,7 +120,7 @@ const char *guard_place(void)
     return mine ? mine->place : "";
 }
 
-/* ---- the watchdog ---------------------------------------------------------------------------------------------------- */
+/* ---- the watchdog ------------------------------------------------------------------------------------------------ */
 
 static void look_at(struct guard *g, bool *active)
 {

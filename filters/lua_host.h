@@ -1,11 +1,11 @@
 /* lua_host.h - the inside of the Lua host: one instance, its state in each worker, one run of one hook.
  *
- *   struct lua_host    the instance (filter memory): the script's text and what its main chunk declared; read-only after open
- *   struct lua_box     one lua_State of one worker with its memory limit; a state that keeps running out of memory is retired
- *                      and a new one made, while suspended runs of the old one come to their end
- *   struct lua_run     one run of one hook (call memory): a coroutine, what it waits for, the verdicts it has made
- * Objects that scripts see hold no pointer into the host: they name the session or transaction they belong to by a token, and
- * everything they do goes through the call at hand. So a handle that a script kept too long raises, and never dangles. */
+ *   struct lua_host    the instance (filter memory): the script's text and what its main chunk declared; read-only
+ * after open struct lua_box     one lua_State of one worker with its memory limit; a state that keeps running out of
+ * memory is retired and a new one made, while suspended runs of the old one come to their end struct lua_run     one
+ * run of one hook (call memory): a coroutine, what it waits for, the verdicts it has made Objects that scripts see hold
+ * no pointer into the host: they name the session or transaction they belong to by a token, and everything they do goes
+ * through the call at hand. So a handle that a script kept too long raises, and never dangles. */
 #ifndef FILTERS_LUA_HOST_H
 #define FILTERS_LUA_HOST_H
 #include "base/arena.h"
@@ -15,17 +15,26 @@
 #include <lua.h>
 #include <lualib.h>
 
-enum { LUA_HOST_STAGES = FILTER_TICK + 1, LUA_EVERY_MOST = 16, LUA_TABLES_MOST = 32, LUA_POOL = 64, LUA_ZONES_MOST = 32 };
+enum {
+    LUA_HOST_STAGES = FILTER_TICK + 1,
+    LUA_EVERY_MOST = 16,
+    LUA_TABLES_MOST = 32,
+    LUA_POOL = 64,
+    LUA_ZONES_MOST = 32
+};
 
 struct lua_host {
-    const char *path;  /* of the script */
-    const char *name;  /* its last part: what error messages call it */
+    const char *path; /* of the script */
+    const char *name; /* its last part: what error messages call it */
     char *text;
     size_t len;
     double memory, cpu; /* octets; seconds of CPU per stretch between two waits */
     unsigned stages, flags, declared;
     const struct filter_value *options; /* NULL: the script declares none */
-    struct { char *path; const struct filter_value *value; } tables[LUA_TABLES_MOST]; /* of table_file outside options{} */
+    struct {
+        char *path;
+        const struct filter_value *value;
+    } tables[LUA_TABLES_MOST]; /* of table_file outside options{} */
     unsigned ntables;
     unsigned nevery;
 };
@@ -35,11 +44,14 @@ struct lua_box {
     struct lua_host *host;
     size_t held, limit;
     unsigned generation, runs;
-    bool retired, closed_main; /* closed_main: the main chunk has ended: nothing can be declared any more */
+    bool retired, closed_main;  /* closed_main: the main chunk has ended: nothing can be declared any more */
     int hooks[LUA_HOST_STAGES]; /* references; 0: none */
     int every[LUA_EVERY_MOST];
     unsigned nevery;
-    struct { int ref; lua_State *co; } idle[LUA_POOL];
+    struct {
+        int ref;
+        lua_State *co;
+    } idle[LUA_POOL];
     unsigned nidle;
 };
 
@@ -49,30 +61,52 @@ struct lua_worker { /* worker memory */
     uint64_t tokens;
     int64_t memory_errors[3]; /* when, microseconds */
 };
-struct lua_vars { unsigned generation; int ref; }; /* a table of the script's own, in the registry of a box */
-struct lua_session { uint64_t token; struct lua_vars vars; };
-struct lua_place { struct lua_place *next; size_t rcpt; };
-struct lua_transaction { uint64_t token; struct lua_vars vars; char *separate; struct lua_place *places; };
+struct lua_vars {
+    unsigned generation;
+    int ref;
+}; /* a table of the script's own, in the registry of a box */
+struct lua_session {
+    uint64_t token;
+    struct lua_vars vars;
+};
+struct lua_place {
+    struct lua_place *next;
+    size_t rcpt;
+};
+struct lua_transaction {
+    uint64_t token;
+    struct lua_vars vars;
+    char *separate;
+    struct lua_place *places;
+};
 
-struct lua_listing { const char *zone; uint64_t op; char code[48]; const char *error; bool listed; };
+struct lua_listing {
+    const char *zone;
+    uint64_t op;
+    char code[48];
+    const char *error;
+    bool listed;
+};
 
-struct lua_run { /* call memory */
+struct lua_run {              /* call memory */
     struct filter_call *call; /* NULL: the main chunk at load */
     struct filter *loading;   /* the instance being opened; else NULL */
     struct lua_host *host;
     struct lua_box *box;
     struct lua_worker *worker;
     lua_State *co;
-    int ref;                  /* of co */
-    uint64_t token;           /* of this run alone */
+    int ref;        /* of co */
+    uint64_t token; /* of this run alone */
     enum filter_stage stage;
     bool main, may_wait, asked, refused; /* refused: options, and the host of filters has said why */
-    struct arena scratch;     /* for computing only; emptied at each stop */
+    struct arena scratch;                /* for computing only; emptied at each stop */
     /* what it waits for */
     uint64_t op;
     const struct filter_event *event; /* while it is being resumed */
-    struct lua_listing *listings; size_t nlistings, open;
-    const char *put_text; size_t put_len, put_at; /* text being emitted */
+    struct lua_listing *listings;
+    size_t nlistings, open;
+    const char *put_text;
+    size_t put_len, put_at; /* text being emitted */
     bool replaced;
     /* how it ended */
     bool ended;
@@ -91,12 +125,12 @@ void guard_enter(lua_State *, double cpu);
 bool guard_leave(void); /* it was killed */
 bool guard_is_due(void);
 const char *guard_place(void); /* "file:line" where the kill struck, or "" */
-void guard_poll(lua_State *); /* loops in C that a script can make long: raises when time is up */
+void guard_poll(lua_State *);  /* loops in C that a script can make long: raises when time is up */
 
 /* lua_run.c */
 struct lua_run *run_of(lua_State *);
 struct filter_call *run_call(lua_State *, const char *what); /* raises in the main chunk */
-bool run_main(struct lua_run *, struct filter_call *); /* runs the main chunk in run->box; false: run->error */
+bool run_main(struct lua_run *, struct filter_call *);       /* runs the main chunk in run->box; false: run->error */
 struct lua_box *box_open(struct lua_host *, unsigned generation);
 void box_close(struct lua_box *);
 enum filter_verdict lua_hook_run(struct filter_call *, enum filter_stage);
@@ -112,23 +146,24 @@ void verdict_take(lua_State *, struct lua_run *); /* what the hook returned, at 
 /* lua_sandbox.c */
 int sandbox_open(lua_State *); /* protected: fills the globals; the table of globals is lua_globals in the registry */
 extern const char lua_globals;
-const char *lua_nearest(const char *word, const char *const *names, size_t n); /* NULL: none is near */
+const char *lua_nearest(const char *word, const char *const *names, size_t n);                /* NULL: none is near */
 void lua_class(lua_State *, const char *name, const luaL_Reg *methods, const luaL_Reg *meta); /* makes a metatable */
-int lua_method(lua_State *, const char *kind, const char *const *fields); /* __index(object, name): its method, or raises */
+int lua_method(lua_State *, const char *kind,
+               const char *const *fields); /* __index(object, name): its method, or raises */
 bool lua_check_globals(lua_State *, const char **name, int *line, bool *write); /* lua_check.c: function at the top */
 double lua_check_seconds(lua_State *, int arg);
 bool lua_to_tagged(lua_State *, int arg, double *number, bool *is_size);
 const char *lua_plain(lua_State *, int arg); /* a text without NUL, else raises */
 void *lua_new(lua_State *, const char *class, size_t octets);
 
-void pattern_install(lua_State *);  /* lua_pattern.c: fills the string table at the top */
-void tables_install(lua_State *);   /* lua_tables.c: fills the table library at the top */
-void options_install(lua_State *);  /* lua_options.c */
-void message_install(lua_State *);  /* lua_message.c, lua_fields.c, lua_address.c */
+void pattern_install(lua_State *); /* lua_pattern.c: fills the string table at the top */
+void tables_install(lua_State *);  /* lua_tables.c: fills the table library at the top */
+void options_install(lua_State *); /* lua_options.c */
+void message_install(lua_State *); /* lua_message.c, lua_fields.c, lua_address.c */
 void fields_install(lua_State *);
 void address_install(lua_State *);
-void async_install(lua_State *);    /* lua_async.c */
-void library_install(lua_State *);  /* lua_lib.c, lua_re.c, lua_lookup.c */
+void async_install(lua_State *);   /* lua_async.c */
+void library_install(lua_State *); /* lua_lib.c, lua_re.c, lua_lookup.c */
 void re_install(lua_State *);
 void lookup_install(lua_State *);
 
@@ -138,28 +173,34 @@ void push_message(lua_State *, struct lua_run *);
 void push_chunk(lua_State *, struct lua_run *);
 void push_reply(lua_State *, struct lua_run *);
 void vars_drop(struct lua_box *, struct lua_vars *);
-struct str subject_of(lua_State *, int arg); /* text, number or chunk */
+struct str subject_of(lua_State *, int arg);                 /* text, number or chunk */
 void message_check(lua_State *, int arg, const char *class); /* raises unless it is of the transaction at hand */
 struct lua_transaction *transaction_of(struct lua_run *);
 /* lua_fields.c */
 bool date_parse(const char *text, int64_t *seconds);
 void push_fields(lua_State *, struct lua_run *);
 /* lua_address.c */
-struct lua_address { uint64_t token; size_t rcpt; unsigned state; size_t addr, local, domain, params, name; char text[]; };
+struct lua_address {
+    uint64_t token;
+    size_t rcpt;
+    unsigned state;
+    size_t addr, local, domain, params, name;
+    char text[];
+};
 struct lua_address *address_at(lua_State *, int arg); /* NULL: it is none */
 enum { RCPT_NONE = 0x7fffffff };
 void push_address(lua_State *, struct lua_run *, const struct filter_path *, size_t rcpt);
 bool push_parsed_address(lua_State *, struct str); /* false: nothing was pushed */
 int push_address_list(lua_State *, struct str);    /* pushes a list, returns how many */
 void push_ip(lua_State *, struct filter_text);
-struct str address_text(lua_State *, int arg);     /* address object, ip object or text */
+struct str address_text(lua_State *, int arg); /* address object, ip object or text */
 /* lua_lookup.c */
 void push_lookup(lua_State *, const struct filter_value *); /* of a TABLE or CIDR value */
-int lookups_open(lua_State *); /* protected; 1: the run, light */
-const char *lookup_path(lua_State *, int arg, bool *cidr); /* an object of table_file not looked up yet; else NULL */
+int lookups_open(lua_State *);                              /* protected; 1: the run, light */
+const char *lookup_path(lua_State *, int arg, bool *cidr);  /* an object of table_file not looked up yet; else NULL */
 /* lua_async.c */
 void async_event(struct lua_run *, const struct filter_event *, bool *whole); /* whole: the script goes on */
 void push_value(lua_State *, const struct filter_value *);
-int message_body(lua_State *); /* m:body{max=} */
+int message_body(lua_State *);                                              /* m:body{max=} */
 int emit_text(lua_State *, struct lua_run *, const char *text, size_t len); /* a wait; anchored by the caller */
 #endif

@@ -5,7 +5,7 @@
 #include <openssl/hmac.h>
 #include <time.h>
 
-/* ---- words ----------------------------------------------------------------------------------------------------------- */
+/* ---- words ------------------------------------------------------------------------------------------------------- */
 
 /* log.info("text" [, { key = value }]) */
 static int say(lua_State *L)
@@ -28,7 +28,8 @@ static int say(lua_State *L)
         luaL_pushresult(&b);
     }
     if (run && run->call)
-        filter_log(run->call, (enum filter_level)lua_tointeger(L, lua_upvalueindex(1)), "%.*s", 2000, lua_tostring(L, -1));
+        filter_log(run->call, (enum filter_level)lua_tointeger(L, lua_upvalueindex(1)), "%.*s", 2000,
+                   lua_tostring(L, -1));
     return 0;
 }
 
@@ -64,7 +65,7 @@ static void install_kinds(lua_State *L, const char *library, lua_CFunction f, co
     lua_setfield(L, -2, library);
 }
 
-/* ---- clocks ---------------------------------------------------------------------------------------------------------- */
+/* ---- clocks ------------------------------------------------------------------------------------------------------ */
 
 static int64_t wall(lua_State *L)
 {
@@ -105,7 +106,8 @@ static int time_parse(lua_State *L)
     const char *text = luaL_checkstring(L, 1);
     int64_t seconds;
     struct tm tm = {0};
-    if (sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2d", &tm.tm_year, &tm.tm_mon, &tm.tm_mday, &tm.tm_hour, &tm.tm_min, &tm.tm_sec) == 6) {
+    if (sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2d", &tm.tm_year, &tm.tm_mon, &tm.tm_mday, &tm.tm_hour, &tm.tm_min,
+               &tm.tm_sec) == 6) {
         tm.tm_year -= 1900;
         tm.tm_mon -= 1;
         lua_pushinteger(L, (lua_Integer)timegm(&tm));
@@ -117,7 +119,7 @@ static int time_parse(lua_State *L)
     return 1;
 }
 
-/* ---- encodings ------------------------------------------------------------------------------------------------------- */
+/* ---- encodings --------------------------------------------------------------------------------------------------- */
 
 static int base64_of(lua_State *L)
 {
@@ -176,7 +178,7 @@ static int hex_to(lua_State *L)
     return 1;
 }
 
-/* ---- hashes ---------------------------------------------------------------------------------------------------------- */
+/* ---- hashes ------------------------------------------------------------------------------------------------------ */
 
 static const EVP_MD *digest_named(lua_State *L, const char *name)
 {
@@ -237,7 +239,8 @@ static int hash_short(lua_State *L)
 
 void library_install(lua_State *L)
 {
-    static const char *const levels[] = {"debug", "info", "warn", "error", NULL}, *const metrics[] = {"count", "gauge", "observe", NULL};
+    static const char *const levels[] = {"debug", "info", "warn", "error", NULL}, *const metrics[] = {"count", "gauge",
+                                                                                                      "observe", NULL};
     static const char *const digests[] = {"sha256", "sha1", "md5", "sha512"};
     static const luaL_Reg functions[] = {{"now", now}, {"clock", clock_now}, {NULL, NULL}};
     static const luaL_Reg base64[] = {{"encode", base64_of}, {"decode", base64_to}, {NULL, NULL}};

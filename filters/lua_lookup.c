@@ -1,15 +1,19 @@
 /* lua_lookup.c - keys to look up: tables in files, networks, sets.
  *
- * A table or a list of networks of the configuration is the host's (it reads files again when they change); cidr{...} written
- * in the script is our own. table_file("...") in the main chunk is opened at load, so that a missing file is found by the
- * check; as a default in options{} the host opens it, and a missing one is then empty. */
+ * A table or a list of networks of the configuration is the host's (it reads files again when they change); cidr{...}
+ * written in the script is our own. table_file("...") in the main chunk is opened at load, so that a missing file is
+ * found by the check; as a default in options{} the host opens it, and a missing one is then empty. */
 #include "filters/lua_host.h"
 #include "base/table.h"
 
 #define LOOKUP "table"
-#define SET "set"
+#define SET    "set"
 
-struct lookup { const struct filter_value *value; struct table *own; bool cidr, taken; };
+struct lookup {
+    const struct filter_value *value;
+    struct table *own;
+    bool cidr, taken;
+};
 
 void push_lookup(lua_State *L, const struct filter_value *v)
 {
@@ -184,7 +188,7 @@ static int lookup_free(lua_State *L)
     return 0;
 }
 
-/* ---- sets ------------------------------------------------------------------------------------------------------------ */
+/* ---- sets -------------------------------------------------------------------------------------------------------- */
 
 static void push_key(lua_State *L, int arg, bool lower)
 {
@@ -255,8 +259,8 @@ static int keys(lua_State *L)
     lua_settop(L, 1);
     lua_rawgetp(L, LUA_REGISTRYINDEX, &lua_globals); /* 2 */
     lua_getfield(L, 2, "table");
-    lua_getfield(L, -1, "sort");                     /* 4 */
-    lua_newtable(L);                                 /* 5 */
+    lua_getfield(L, -1, "sort"); /* 4 */
+    lua_newtable(L);             /* 5 */
     lua_Integer n = 0;
     bool texts = true, numbers = true;
     for (lua_pushnil(L); lua_next(L, 1); lua_pop(L, 1)) {
@@ -276,8 +280,10 @@ static int keys(lua_State *L)
 
 void lookup_install(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"table_file", table_file}, {"cidr", cidr}, {"set", set}, {"keys", keys}, {NULL, NULL}};
-    static const luaL_Reg lookups[] = {{"match", lookup_match}, {"has", lookup_has}, {"count", lookup_count}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"table_file", table_file}, {"cidr", cidr}, {"set", set}, {"keys", keys}, {NULL, NULL}};
+    static const luaL_Reg lookups[] = {
+        {"match", lookup_match}, {"has", lookup_has}, {"count", lookup_count}, {NULL, NULL}};
     static const luaL_Reg lookup_meta[] = {{"__gc", lookup_free}, {"__len", lookup_count}, {NULL, NULL}};
     static const luaL_Reg sets[] = {{"has", set_has}, {"count", set_count}, {NULL, NULL}};
     static const luaL_Reg set_meta[] = {{"__len", set_count}, {NULL, NULL}};

@@ -1,14 +1,16 @@
 /* lua_message.c - s, m, chunk and reply as scripts see them.
  *
- * Each is a token and nothing else: every access asks the call at hand, and one that belongs to another session or transaction
- * raises. vars are tables of the script's own, kept in the registry until reset or disconnect. */
+ * Each is a token and nothing else: every access asks the call at hand, and one that belongs to another session or
+ * transaction raises. vars are tables of the script's own, kept in the registry until reset or disconnect. */
 #include "filters/lua_host.h"
 
 #define SESSION "session"
 #define MESSAGE "message"
-#define TAGS "tags"
-#define CHUNK "chunk"
-struct handle { uint64_t token; };
+#define TAGS    "tags"
+#define CHUNK   "chunk"
+struct handle {
+    uint64_t token;
+};
 
 static struct lua_session *session_of_run(struct lua_run *run)
 {
@@ -39,7 +41,8 @@ void message_check(lua_State *L, int arg, const char *class)
     run_call(L, class);
     uint64_t now = transaction_of(run_of(L))->token;
     if (h->token != now || !now)
-        luaL_error(L, "this %s is gone: it belongs to another message than the one at hand (keep values, not m itself)", class);
+        luaL_error(L, "this %s is gone: it belongs to another message than the one at hand (keep values, not m itself)",
+                   class);
 }
 
 static struct filter_call *check_session(lua_State *L)
@@ -79,7 +82,7 @@ static void set_fact(lua_State *L, struct filter_call *call, const char *key, co
     lua_setfield(L, -2, key);
 }
 
-/* ---- vars ------------------------------------------------------------------------------------------------------------ */
+/* ---- vars -------------------------------------------------------------------------------------------------------- */
 
 static int push_vars(lua_State *L, struct lua_vars *vars)
 {
@@ -102,7 +105,7 @@ void vars_drop(struct lua_box *box, struct lua_vars *vars)
     vars->ref = 0;
 }
 
-/* ---- s --------------------------------------------------------------------------------------------------------------- */
+/* ---- s ----------------------------------------------------------------------------------------------------------- */
 
 void push_session(lua_State *L, struct lua_run *run)
 {
@@ -142,16 +145,20 @@ static void push_auth(lua_State *L, struct filter_call *call)
 }
 
 /* One sorted list of plain facts; everything else is below. */
-static const struct { const char *key, *fact; char kind; } session_facts[] = {
-    {"id", "session.id", 't'}, {"listener", "session.listen", 't'}, {"port", "client.port", 'n'},
-    {"local_ip", "server.ip", 't'}, {"local_port", "server.port", 'n'}, {"helo", "helo.name", 't'},
-    {"hostname", "server.name", 't'}, {"rdns", "client.name", 't'}, {"messages", "session.messages", 'n'},
+static const struct {
+    const char *key, *fact;
+    char kind;
+} session_facts[] = {
+    {"id", "session.id", 't'},         {"listener", "session.listen", 't'}, {"port", "client.port", 'n'},
+    {"local_ip", "server.ip", 't'},    {"local_port", "server.port", 'n'},  {"helo", "helo.name", 't'},
+    {"hostname", "server.name", 't'},  {"rdns", "client.name", 't'},        {"messages", "session.messages", 'n'},
     {"errors", "session.errors", 'n'}, {"started", "session.started", 's'}, {"esmtp", "session.esmtp", 'b'}};
 
 static int session_index(lua_State *L)
 {
-    static const char *const others[] = {"ip", "tls", "auth", "vars", "id", "listener", "port", "local_ip", "helo", "hostname",
-                                         "rdns", "messages", "errors", "started", "esmtp", "local_port", NULL};
+    static const char *const others[] = {"ip",     "tls",      "auth",  "vars",       "id",   "listener",
+                                         "port",   "local_ip", "helo",  "hostname",   "rdns", "messages",
+                                         "errors", "started",  "esmtp", "local_port", NULL};
     struct filter_call *call = check_session(L);
     const char *key = luaL_checkstring(L, 2);
     for (size_t i = 0; i < countof(session_facts); i++) {
@@ -203,7 +210,7 @@ static int session_who(lua_State *L)
     return 1;
 }
 
-/* ---- m --------------------------------------------------------------------------------------------------------------- */
+/* ---- m ----------------------------------------------------------------------------------------------------------- */
 
 void push_message(lua_State *L, struct lua_run *run)
 {
@@ -246,8 +253,8 @@ static void push_mail_params(lua_State *L, struct filter_call *call)
 
 static int message_index(lua_State *L)
 {
-    static const char *const fields[] = {"id", "from", "rcpts", "params", "size", "vars", "headers", "tags", "total", "outcome",
-                                         "backend", NULL};
+    static const char *const fields[] = {"id",      "from", "rcpts", "params",  "size",    "vars",
+                                         "headers", "tags", "total", "outcome", "backend", NULL};
     struct filter_call *call = check_message(L);
     struct lua_run *run = run_of(L);
     const char *key = luaL_checkstring(L, 2);
@@ -284,7 +291,8 @@ static int refused(lua_State *L, struct filter_call *call, const char *what)
     struct filter_text why = filter_refusal(call);
     return luaL_error(L, "m:%s: %s%s", what, why.len ? why.at : "not possible here",
                       why.at && strstr(why.at, "declared") && !strstr(why.at, "edits_late")
-                          ? ": say edits_late() in the main chunk" : "");
+                          ? ": say edits_late() in the main chunk"
+                          : "");
 }
 
 static const char *address_arg(lua_State *L, int arg)
@@ -388,7 +396,7 @@ static int set_body(lua_State *L)
     return emit_text(L, run, text, len);
 }
 
-/* ---- tags: notes that later filters and the log see ------------------------------------------------------------------- */
+/* ---- tags: notes that later filters and the log see -------------------------------------------------------------- */
 
 static int tags_index(lua_State *L)
 {
@@ -416,7 +424,7 @@ static int tags_write(lua_State *L)
     return 0;
 }
 
-/* ---- chunk ----------------------------------------------------------------------------------------------------------- */
+/* ---- chunk ------------------------------------------------------------------------------------------------------- */
 
 void push_chunk(lua_State *L, struct lua_run *run)
 {
@@ -541,7 +549,7 @@ static int chunk_drop(lua_State *L)
     return chunk_emit(L, "", 0);
 }
 
-/* ---- reply ----------------------------------------------------------------------------------------------------------- */
+/* ---- reply ------------------------------------------------------------------------------------------------------- */
 
 void push_reply(lua_State *L, struct lua_run *run)
 {
@@ -563,7 +571,7 @@ void push_reply(lua_State *L, struct lua_run *run)
     }
 }
 
-/* ---- separate -------------------------------------------------------------------------------------------------------- */
+/* ---- separate ---------------------------------------------------------------------------------------------------- */
 
 static bool all_refused(struct filter_call *call, const struct lua_transaction *tx)
 {
@@ -575,8 +583,8 @@ static bool all_refused(struct filter_call *call, const struct lua_transaction *
     return true;
 }
 
-/* separate(key), in on.rcpt: nil when this recipient may share the message with those before it, else the verdict to return.
- * A key whose recipients were all refused is given up. */
+/* separate(key), in on.rcpt: nil when this recipient may share the message with those before it, else the verdict to
+ * return. A key whose recipients were all refused is given up. */
 static int separate(lua_State *L)
 {
     struct filter_call *call = run_call(L, "separate()");
@@ -605,15 +613,18 @@ static int separate(lua_State *L)
 
 void message_install(lua_State *L)
 {
-    static const luaL_Reg sessions[] = {{"who", session_who}, {NULL, NULL}}, session_meta[] = {{"__index", session_index}, {NULL, NULL}};
+    static const luaL_Reg sessions[] = {{"who", session_who}, {NULL, NULL}},
+                          session_meta[] = {{"__index", session_index}, {NULL, NULL}};
     static const luaL_Reg messages[] = {{"set_from", set_from}, {"add_rcpt", add_rcpt}, {"remove_rcpt", remove_rcpt},
-                                        {"set_rcpt", set_rcpt}, {"route", route}, {"score", score}, {"set_body", set_body},
-                                        {"body", message_body}, {NULL, NULL}};
+                                        {"set_rcpt", set_rcpt}, {"route", route},       {"score", score},
+                                        {"set_body", set_body}, {"body", message_body}, {NULL, NULL}};
     static const luaL_Reg message_meta[] = {{"__index", message_index}, {NULL, NULL}}, none[] = {{NULL, NULL}};
     static const luaL_Reg tag_meta[] = {{"__index", tags_index}, {"__newindex", tags_write}, {NULL, NULL}};
-    static const luaL_Reg chunks[] = {{"sub", chunk_sub}, {"byte", chunk_byte}, {"find", chunk_find}, {"text", chunk_text},
-                                      {"replace", chunk_replace}, {"drop", chunk_drop}, {NULL, NULL}};
-    static const luaL_Reg chunk_meta[] = {{"__index", chunk_index}, {"__len", chunk_length}, {"__tostring", chunk_text}, {NULL, NULL}};
+    static const luaL_Reg chunks[] = {{"sub", chunk_sub},   {"byte", chunk_byte},       {"find", chunk_find},
+                                      {"text", chunk_text}, {"replace", chunk_replace}, {"drop", chunk_drop},
+                                      {NULL, NULL}};
+    static const luaL_Reg chunk_meta[] = {
+        {"__index", chunk_index}, {"__len", chunk_length}, {"__tostring", chunk_text}, {NULL, NULL}};
     lua_class(L, SESSION, sessions, session_meta);
     lua_class(L, MESSAGE, messages, message_meta);
     lua_class(L, TAGS, none, tag_meta);

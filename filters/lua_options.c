@@ -1,19 +1,25 @@
 /* lua_options.c - options{...}: what a script takes from the configuration, with the type read off the default.
  *
- * At load the schema goes to the host of filters, which checks the configuration against it and complains with its places; in
- * the workers the same line only hands the values to the script. duration and size are numbers with a tag: options{} reads the
- * type from it and hands out the plain number, arithmetic works on both. */
+ * At load the schema goes to the host of filters, which checks the configuration against it and complains with its
+ * places; in the workers the same line only hands the values to the script. duration and size are numbers with a tag:
+ * options{} reads the type from it and hands out the plain number, arithmetic works on both. */
 #include "filters/lua_host.h"
 #include <math.h>
 
 #define TAGGED "duration or size"
-#define SPEC "option"
+#define SPEC   "option"
 enum { OPTIONS_MOST = 100 };
 
-struct tagged { double number; bool is_size; };
-struct spec { enum filter_type type, of; bool required, one_of; };
+struct tagged {
+    double number;
+    bool is_size;
+};
+struct spec {
+    enum filter_type type, of;
+    bool required, one_of;
+};
 
-/* ---- duration and size ----------------------------------------------------------------------------------------------- */
+/* ---- duration and size ------------------------------------------------------------------------------------------- */
 
 bool lua_to_tagged(lua_State *L, int arg, double *number, bool *is_size)
 {
@@ -63,8 +69,9 @@ static int make_tagged(lua_State *L, bool is_size)
         const char *text = luaL_checklstring(L, 1, &len);
         struct str s = {text, len};
         if (is_size ? !value_parse_size(s, &octets) : !value_parse_duration(s, &n))
-            return luaL_argerror(L, 1, is_size ? "a size is written \"10M\", \"256K\" or \"1000\""
-                                               : "a duration is written \"90s\", \"5m\", \"1h30m\" or \"2d\"");
+            return luaL_argerror(L, 1,
+                                 is_size ? "a size is written \"10M\", \"256K\" or \"1000\""
+                                         : "a duration is written \"90s\", \"5m\", \"1h30m\" or \"2d\"");
         if (is_size)
             n = (double)octets;
     }
@@ -93,7 +100,7 @@ static int size(lua_State *L)
     }
 ARITHMETIC(tagged_add, a + b)
 ARITHMETIC(tagged_sub, a - b)
-ARITHMETIC(tagged_mul, a * b)
+ARITHMETIC(tagged_mul, a *b)
 ARITHMETIC(tagged_div, a / b)
 ARITHMETIC(tagged_negate, -a)
 #undef ARITHMETIC
@@ -117,12 +124,15 @@ static int tagged_text(lua_State *L)
     return 1;
 }
 
-/* ---- what can stand for a default ------------------------------------------------------------------------------------ */
+/* ---- what can stand for a default -------------------------------------------------------------------------------- */
 
-static const struct { const char *name; enum filter_type type; } type_names[] = {
-    {"text", TYPE_TEXT}, {"number", TYPE_NUMBER}, {"bool", TYPE_BOOL}, {"boolean", TYPE_BOOL}, {"duration", TYPE_DURATION},
-    {"size", TYPE_SIZE}, {"list", TYPE_LIST}, {"map", TYPE_MAP}, {"table", TYPE_TABLE}, {"table_file", TYPE_TABLE},
-    {"cidr", TYPE_CIDR}, {"address", TYPE_ADDRESS}};
+static const struct {
+    const char *name;
+    enum filter_type type;
+} type_names[] = {{"text", TYPE_TEXT},        {"number", TYPE_NUMBER},     {"bool", TYPE_BOOL},
+                  {"boolean", TYPE_BOOL},     {"duration", TYPE_DURATION}, {"size", TYPE_SIZE},
+                  {"list", TYPE_LIST},        {"map", TYPE_MAP},           {"table", TYPE_TABLE},
+                  {"table_file", TYPE_TABLE}, {"cidr", TYPE_CIDR},         {"address", TYPE_ADDRESS}};
 
 /* "text", or one of the functions table_file, cidr, duration, size themselves. */
 static enum filter_type type_at(lua_State *L, int arg)
@@ -209,7 +219,8 @@ static struct spec spec_of_table(lua_State *L, const char *name)
         spec.of = of;
     }
     if (!spec.type)
-        luaL_error(L, "option \"%s\": of an empty table the type is not known: write list \"text\" or map \"number\"", name);
+        luaL_error(L, "option \"%s\": of an empty table the type is not known: write list \"text\" or map \"number\"",
+                   name);
     return spec;
 }
 
@@ -236,12 +247,12 @@ static struct spec spec_of(lua_State *L, const char *name, const char **preset)
     return (struct spec){0};
 }
 
-/* ---- options{} ------------------------------------------------------------------------------------------------------- */
+/* ---- options{} --------------------------------------------------------------------------------------------------- */
 
 static void check_name(lua_State *L, const char *name)
 {
-    static const char *const core[] = {"timeout", "message_timeout", "on_error", "observe", "name", "only", "except",
-                                       "http_allow", "memory", "cpu", "prefix"};
+    static const char *const core[] = {"timeout", "message_timeout", "on_error", "observe", "name",  "only",
+                                       "except",  "http_allow",      "memory",   "cpu",     "prefix"};
     for (size_t i = 0; i < countof(core); i++)
         if (!strcmp(name, core[i]))
             luaL_error(L, "option \"%s\" is the gateway's own: every filter has it; use another name", name);
@@ -276,7 +287,8 @@ static void check_choice(lua_State *L, struct lua_run *run, const char *name, co
         lua_rawgeti(L, choices, i);
         all = lua_pushfstring(L, "%s%s\"%s\"", all, i == 1 ? "" : i == n ? " or " : ", ", lua_tostring(L, -1));
     }
-    filter_complain(run->loading, v, NULL, 0, "option \"%s\": \"%s\" is none of %s", name, filter_value_text(v).at, all);
+    filter_complain(run->loading, v, NULL, 0, "option \"%s\": \"%s\" is none of %s", name, filter_value_text(v).at,
+                    all);
     run->refused = true;
     luaL_error(L, "option \"%s\"", name);
 }
@@ -293,11 +305,17 @@ static void ask_host(lua_State *L, struct lua_run *run)
         const char *name = lua_tostring(L, -2), *preset = NULL;
         check_name(L, name);
         struct spec spec = spec_of(L, name, &preset);
-        options[n++] = (struct filter_option){.size = sizeof *options, .name = name, .type = spec.type, .of = spec.of,
-                                              .required = spec.required, .preset = preset};
+        options[n++] = (struct filter_option){.size = sizeof *options,
+                                              .name = name,
+                                              .type = spec.type,
+                                              .of = spec.of,
+                                              .required = spec.required,
+                                              .preset = preset};
     }
-    options[n++] = (struct filter_option){.size = sizeof *options, .name = "memory", .type = TYPE_SIZE, .preset = "16M"};
-    options[n++] = (struct filter_option){.size = sizeof *options, .name = "cpu", .type = TYPE_DURATION, .preset = "100ms"};
+    options[n++] =
+        (struct filter_option){.size = sizeof *options, .name = "memory", .type = TYPE_SIZE, .preset = "16M"};
+    options[n++] =
+        (struct filter_option){.size = sizeof *options, .name = "cpu", .type = TYPE_DURATION, .preset = "100ms"};
     run->host->options = filter_options(run->loading, options, n);
     if (!run->host->options) {
         run->refused = true;
@@ -383,13 +401,13 @@ static int options_declare(lua_State *L)
 
 void options_install(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"options", options_declare}, {"required", required}, {"optional", optional},
-                                         {"list", list}, {"map", map}, {"one_of", one_of}, {"duration", duration},
-                                         {"size", size}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"options", options_declare}, {"required", required}, {"optional", optional}, {"list", list}, {"map", map},
+        {"one_of", one_of},           {"duration", duration}, {"size", size},         {NULL, NULL}};
     static const luaL_Reg none[] = {{NULL, NULL}};
-    static const luaL_Reg meta[] = {{"__add", tagged_add}, {"__sub", tagged_sub}, {"__mul", tagged_mul}, {"__div", tagged_div},
-                                    {"__unm", tagged_negate}, {"__lt", tagged_less}, {"__le", tagged_at_most},
-                                    {"__tostring", tagged_text}, {NULL, NULL}};
+    static const luaL_Reg meta[] = {{"__add", tagged_add},    {"__sub", tagged_sub},       {"__mul", tagged_mul},
+                                    {"__div", tagged_div},    {"__unm", tagged_negate},    {"__lt", tagged_less},
+                                    {"__le", tagged_at_most}, {"__tostring", tagged_text}, {NULL, NULL}};
     luaL_setfuncs(L, functions, 0);
     lua_class(L, TAGGED, none, meta);
     lua_class(L, SPEC, none, none);

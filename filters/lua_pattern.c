@@ -1,8 +1,9 @@
 /* lua_pattern.c - string.find, match, gmatch, gsub and rep, with the clock in hand.
  *
- * The stock matcher cannot be stopped: 'a?'x30 or '.-b' over 200 KB runs for hours, and no hook reaches C. This one speaks the
- * same patterns (Lua 5.4 manual, 6.4.1) and looks every few hundred steps whether the time is up. Plain finds are memmem,
- * which is linear. tests/unit/filters/test_lua_pattern.c compares it with the stock one over random patterns. */
+ * The stock matcher cannot be stopped: 'a?'x30 or '.-b' over 200 KB runs for hours, and no hook reaches C. This one
+ * speaks the same patterns (Lua 5.4 manual, 6.4.1) and looks every few hundred steps whether the time is up. Plain
+ * finds are memmem, which is linear. tests/unit/filters/test_lua_pattern.c compares it with the stock one over random
+ * patterns. */
 #include "filters/lua_host.h"
 #include <ctype.h>
 
@@ -11,11 +12,14 @@ enum { OPEN = -1, POSITION = -2 };
 
 struct match {
     lua_State *L;
-    const char *from, *end;      /* subject */
+    const char *from, *end; /* subject */
     const char *pattern_end;
     int level;
     unsigned depth, steps;
-    struct { const char *at; ptrdiff_t len; } capture[CAPTURES];
+    struct {
+        const char *at;
+        ptrdiff_t len;
+    } capture[CAPTURES];
 };
 
 static const char *here(struct match *, const char *s, const char *p);
@@ -26,7 +30,7 @@ static void step(struct match *m)
         guard_poll(m->L);
 }
 
-/* ---- single characters ----------------------------------------------------------------------------------------------- */
+/* ---- single characters ------------------------------------------------------------------------------------------- */
 
 static const char *item_end(struct match *m, const char *p)
 {
@@ -108,7 +112,7 @@ static bool single(const struct match *m, const char *s, const char *p, const ch
     }
 }
 
-/* ---- items ----------------------------------------------------------------------------------------------------------- */
+/* ---- items ------------------------------------------------------------------------------------------------------- */
 
 static const char *balanced(struct match *m, const char *s, const char *p)
 {
@@ -270,7 +274,7 @@ static const char *here(struct match *m, const char *s, const char *p)
     return found;
 }
 
-/* ---- captures -------------------------------------------------------------------------------------------------------- */
+/* ---- captures ---------------------------------------------------------------------------------------------------- */
 
 static void push_capture(struct match *m, int i, const char *s, const char *e)
 {
@@ -309,7 +313,7 @@ static const char *attempt(struct match *m, const char *s, const char *p)
     return here(m, s, p);
 }
 
-/* ---- find, match ----------------------------------------------------------------------------------------------------- */
+/* ---- find, match ------------------------------------------------------------------------------------------------- */
 
 static size_t start_of(lua_Integer at, size_t len)
 {
@@ -371,7 +375,7 @@ static int match(lua_State *L)
     return search(L, false);
 }
 
-/* ---- gmatch ---------------------------------------------------------------------------------------------------------- */
+/* ---- gmatch ------------------------------------------------------------------------------------------------------ */
 
 /* Upvalues: subject, pattern, where to go on, end of the last match + 1 (0: none). */
 static int gmatch_next(lua_State *L)
@@ -406,7 +410,7 @@ static int gmatch(lua_State *L)
     return 1;
 }
 
-/* ---- gsub ------------------------------------------------------------------------------------------------------------ */
+/* ---- gsub -------------------------------------------------------------------------------------------------------- */
 
 static void add_replaced(struct match *m, luaL_Buffer *b, const char *s, const char *e)
 {
@@ -521,7 +525,7 @@ static int repeat(lua_State *L)
 
 void pattern_install(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"find", find}, {"match", match}, {"gmatch", gmatch}, {"gsub", gsub},
-                                         {"rep", repeat}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"find", find}, {"match", match}, {"gmatch", gmatch},
+                                         {"gsub", gsub}, {"rep", repeat},  {NULL, NULL}};
     luaL_setfuncs(L, functions, 0);
 }

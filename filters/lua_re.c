@@ -1,13 +1,15 @@
 /* lua_re.c - re "pattern": PCRE2 with limits, on texts and on chunks of a body.
  *
- * A match that hits a limit raises: nil would mean "clean". The last 128 patterns are kept by their text, so re "..." inside a
- * hook costs a lookup; their memory is not Lua's, so the number of living ones is bounded. */
+ * A match that hits a limit raises: nil would mean "clean". The last 128 patterns are kept by their text, so re "..."
+ * inside a hook costs a lookup; their memory is not Lua's, so the number of living ones is bounded. */
 #include "filters/lua_host.h"
 #include "base/pattern.h"
 
 #define RE "re"
 enum { CACHED = 128, LIVING_MOST = 1024, PATTERN_MOST = 65536, NAMES_MOST = PATTERN_GROUPS };
-struct re { struct pattern *pattern; };
+struct re {
+    struct pattern *pattern;
+};
 
 static int re_free(lua_State *L)
 {
@@ -240,8 +242,9 @@ static int re_gsub(lua_State *L)
 
 void re_install(lua_State *L)
 {
-    static const luaL_Reg methods[] = {{"test", re_test}, {"match", re_match}, {"find", re_find}, {"named", re_named},
-                                       {"gmatch", re_gmatch}, {"gsub", re_gsub}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"test", re_test},   {"match", re_match},   {"find", re_find},
+                                       {"named", re_named}, {"gmatch", re_gmatch}, {"gsub", re_gsub},
+                                       {NULL, NULL}};
     static const luaL_Reg none[] = {{NULL, NULL}};
     unsigned *living = lua_newuserdatauv(L, sizeof *living, 0);
     *living = 0;

@@ -1,12 +1,14 @@
 /* lua_run.c - one run of one hook: a coroutine from the first instruction to the verdict.
  *
- * The coroutine's body is a C function that calls the hook by lua_pcallk, so an error leaves the coroutine whole and __close
- * runs under the limits. Waits yield; the host's resume goes on. Everything that can run out of memory happens inside the
- * coroutine or a protected call: an error never escapes to Lua's panic. A coroutine is used again only after a clean end. */
+ * The coroutine's body is a C function that calls the hook by lua_pcallk, so an error leaves the coroutine whole and
+ * __close runs under the limits. Waits yield; the host's resume goes on. Everything that can run out of memory happens
+ * inside the coroutine or a protected call: an error never escapes to Lua's panic. A coroutine is used again only
+ * after a clean end. */
 #include "filters/lua_host.h"
 
-const char *const lua_stage_names[LUA_HOST_STAGES] = {"connect", "tls",  "helo",    "auth",  "mail",  "rcpt",       "data",  "headers",
-                                                      "body",    "part", "message", "reply", "reset", "disconnect", "start", "every"};
+const char *const lua_stage_names[LUA_HOST_STAGES] = {"connect", "tls",        "helo",  "auth", "mail",    "rcpt",
+                                                      "data",    "headers",    "body",  "part", "message", "reply",
+                                                      "reset",   "disconnect", "start", "every"};
 
 struct lua_run *run_of(lua_State *L)
 {
@@ -21,7 +23,7 @@ struct filter_call *run_call(lua_State *L, const char *what)
     return run->call;
 }
 
-/* ---- boxes ----------------------------------------------------------------------------------------------------------- */
+/* ---- boxes ------------------------------------------------------------------------------------------------------- */
 
 struct lua_box *box_open(struct lua_host *host, unsigned generation)
 {
@@ -97,7 +99,7 @@ static void thread_give(struct lua_run *run, bool clean)
     run->co = NULL;
 }
 
-/* ---- the body of the coroutine --------------------------------------------------------------------------------------- */
+/* ---- the body of the coroutine ----------------------------------------------------------------------------------- */
 
 /* Errors are texts, or the script's own objects: no code of the script is run to read them. */
 static const char *error_text(lua_State *L, struct lua_run *run)
@@ -105,7 +107,8 @@ static const char *error_text(lua_State *L, struct lua_run *run)
     size_t len;
     const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tolstring(L, -1, &len) : NULL;
     if (!text)
-        text = lua_pushfstring(L, "the script raised an error that is no text (a %s)", luaL_typename(L, -1)), len = strlen(text);
+        text = lua_pushfstring(L, "the script raised an error that is no text (a %s)", luaL_typename(L, -1)),
+        len = strlen(text);
     len = min_size(len, 500);
     char *copy = run->call ? filter_alloc(run->call, LIFE_CALL, len + 1) : arena_space(&run->scratch, len + 1);
     memcpy(copy, text, len);
@@ -178,9 +181,21 @@ static int guarded(lua_State *L)
     return hook_done(L, LUA_OK, 0);
 }
 
+static void seed_random(lua_State *L, struct filter_call *call)
+{
+    lua_Integer seed[2];
+    filter_random(call, seed, sizeof seed);
+    lua_getfield(L, LUA_REGISTRYINDEX, "randomseed");
+    lua_pushinteger(L, seed[0]);
+    lua_pushinteger(L, seed[1]);
+    lua_call(L, 2, 0);
+}
+
 static int load_main(lua_State *L)
 {
     struct lua_run *run = run_of(L);
+    if (run->call)
+        seed_random(L, run->call);
     const char *chunk = lua_pushfstring(L, "@%s", run->host->name), *name;
     int line;
     bool write;
@@ -206,7 +221,7 @@ static int body(lua_State *L)
     return body_done(L, lua_pcallk(L, 0, 0, 0, 0, body_done), 0);
 }
 
-/* ---- running --------------------------------------------------------------------------------------------------------- */
+/* ---- running ----------------------------------------------------------------------------------------------------- */
 
 /* True: it has ended, run->error says whether well. */
 static bool go(struct lua_run *run, int nargs, double cpu)
@@ -228,12 +243,14 @@ static bool go(struct lua_run *run, int nargs, double cpu)
         char text[200];
         const char *place = killed ? guard_place() : "";
         if (killed)
-            snprintf(text, sizeof text, "%s%sthe script used more than %d ms of CPU (option cpu)", place, *place ? ": " : "", limit_ms);
+            snprintf(text, sizeof text, "%s%sthe script used more than %d ms of CPU (option cpu)", place,
+                     *place ? ": " : "", limit_ms);
         else
-            snprintf(text, sizeof text, "%s: the script used more than %.4g MiB of memory (option memory)", run->host->name,
-                     run->host->memory / 1048576);
+            snprintf(text, sizeof text, "%s: the script used more than %.4g MiB of memory (option memory)",
+                     run->host->name, run->host->memory / 1048576);
         size_t len = strlen(text) + 1;
-        run->error = memcpy(run->call ? filter_alloc(run->call, LIFE_CALL, len) : arena_space(&run->scratch, len), text, len);
+        run->error =
+            memcpy(run->call ? filter_alloc(run->call, LIFE_CALL, len) : arena_space(&run->scratch, len), text, len);
         run->status = killed ? LUA_ERRRUN : LUA_ERRMEM;
     }
     if (!clean)
@@ -333,7 +350,8 @@ bool run_main(struct lua_run *run, struct filter_call *call)
     return !run->error;
 }
 
-static struct lua_box *box_ready(struct filter_call *call, struct lua_host *host, struct lua_worker *w, const char **error)
+static struct lua_box *box_ready(struct filter_call *call, struct lua_host *host, struct lua_worker *w,
+                                 const char **error)
 {
     if (w->box)
         return w->box;

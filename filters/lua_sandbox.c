@@ -1,14 +1,14 @@
 /* lua_sandbox.c - what a script finds in its world, and what it does not.
  *
- * Not there: io, package, debug, coroutines, load and bytecode, os beyond clocks, __gc. Globals are strict: reading an unknown
- * one raises with a suggestion, writing one raises. xpcall is our own: the stock one runs its handler inside the kill hook,
- * where no hook is called, so that an endless handler would never end. */
+ * Not there: io, package, debug, coroutines, load and bytecode, os beyond clocks, __gc. Globals are strict: reading an
+ * unknown one raises with a suggestion, writing one raises. xpcall is our own: the stock one runs its handler inside
+ * the kill hook, where no hook is called, so that an endless handler would never end. */
 #include "filters/lua_host.h"
 #include <time.h>
 
 const char lua_globals;
 
-/* ---- names ----------------------------------------------------------------------------------------------------------- */
+/* ---- names ------------------------------------------------------------------------------------------------------- */
 
 static size_t distance(const char *a, const char *b)
 {
@@ -57,7 +57,7 @@ static const char *push_nearest_key(lua_State *L, int at, const char *word)
     return near ? lua_pushstring(L, near) : (lua_pushnil(L), NULL);
 }
 
-/* ---- classes --------------------------------------------------------------------------------------------------------- */
+/* ---- classes ----------------------------------------------------------------------------------------------------- */
 
 int lua_method(lua_State *L, const char *kind, const char *const *fields)
 {
@@ -123,7 +123,7 @@ const char *lua_plain(lua_State *L, int arg)
     return text;
 }
 
-/* ---- base ------------------------------------------------------------------------------------------------------------ */
+/* ---- base -------------------------------------------------------------------------------------------------------- */
 
 static int set_metatable(lua_State *L)
 {
@@ -174,11 +174,11 @@ static int safe_call(lua_State *L)
     luaL_checktype(L, 2, LUA_TFUNCTION);
     lua_pushvalue(L, 1);
     lua_pushvalue(L, 2);
-    lua_replace(L, 1);  /* handler */
-    lua_replace(L, 2);  /* f; arguments behind it */
+    lua_replace(L, 1); /* handler */
+    lua_replace(L, 2); /* f; arguments behind it */
     int n = lua_gettop(L) - 2;
     lua_pushboolean(L, 1);
-    lua_insert(L, 2);   /* handler, true, f, ... */
+    lua_insert(L, 2); /* handler, true, f, ... */
     return safe_done(L, lua_pcallk(L, n, LUA_MULTRET, 0, 0, safe_done), 0);
 }
 
@@ -204,11 +204,12 @@ static int say_print(lua_State *L)
     }
     luaL_pushresult(&b);
     if (run && run->call)
-        filter_log(run->call, lua_toboolean(L, lua_upvalueindex(1)) ? LEVEL_WARNING : LEVEL_INFO, "%s", lua_tostring(L, -1));
+        filter_log(run->call, lua_toboolean(L, lua_upvalueindex(1)) ? LEVEL_WARNING : LEVEL_INFO, "%s",
+                   lua_tostring(L, -1));
     return 0;
 }
 
-/* ---- os: clocks only ------------------------------------------------------------------------------------------------- */
+/* ---- os: clocks only --------------------------------------------------------------------------------------------- */
 
 static int os_stock(lua_State *L, const char *name, int nargs)
 {
@@ -223,7 +224,8 @@ static int os_stock(lua_State *L, const char *name, int nargs)
 static lua_Integer wall_seconds(lua_State *L)
 {
     struct lua_run *run = run_of(L);
-    return run && run->call ? filter_now(run->call, true) / 1000000 : (lua_Integer)time(NULL); /* the check has no clock */
+    return run && run->call ? filter_now(run->call, true) / 1000000
+                            : (lua_Integer)time(NULL); /* the check has no clock */
 }
 
 static int os_time(lua_State *L)
@@ -249,13 +251,14 @@ static int os_date(lua_State *L)
     return os_stock(L, "date", 2);
 }
 
-/* ---- strict globals -------------------------------------------------------------------------------------------------- */
+/* ---- strict globals ---------------------------------------------------------------------------------------------- */
 
 static int unknown_global(lua_State *L)
 {
     const char *name = lua_tostring(L, 2);
     const char *near = name ? push_nearest_key(L, 1, name) : NULL;
-    return luaL_error(L, near ? "unknown name \"%s\" (did you mean \"%s\"?)" : "unknown name \"%s\"", name ? name : "?", near);
+    return luaL_error(L, near ? "unknown name \"%s\" (did you mean \"%s\"?)" : "unknown name \"%s\"", name ? name : "?",
+                      near);
 }
 
 static int global_write(lua_State *L)
@@ -282,7 +285,8 @@ static int hook_define(lua_State *L)
         return luaL_error(L, "on.%s: hooks are defined when the script is loaded", name);
     if (stage < 0) {
         const char *near = !strcmp(name, "chunk") ? "body" : lua_nearest(name, lua_stage_names, FILTER_TICK);
-        return luaL_error(L, near ? "there is no hook \"%s\" (did you mean \"%s\"?)" : "there is no hook \"%s\"", name, near);
+        return luaL_error(L, near ? "there is no hook \"%s\" (did you mean \"%s\"?)" : "there is no hook \"%s\"", name,
+                          near);
     }
     if (stage == FILTER_PART)
         return luaL_error(L, "on.part comes in a later version");
@@ -334,7 +338,7 @@ static int every(lua_State *L)
     return 0;
 }
 
-/* ---- putting it together --------------------------------------------------------------------------------------------- */
+/* ---- putting it together ----------------------------------------------------------------------------------------- */
 
 /* Stack: the stock globals, ours. A library of ours made of some names of the stock one; left at the top. */
 static void begin_library(lua_State *L, const char *library, const char *const *names)
@@ -350,10 +354,15 @@ static void begin_library(lua_State *L, const char *library, const char *const *
 
 static void install_base(lua_State *L)
 {
-    static const char *const names[] = {"assert", "error", "ipairs", "next", "pairs", "pcall", "rawequal", "rawget", "rawlen",
-                                        "rawset", "select", "tonumber", "tostring", "type", "_VERSION", NULL};
-    static const luaL_Reg own[] = {{"setmetatable", set_metatable}, {"getmetatable", get_metatable}, {"xpcall", safe_call},
-                                   {"collectgarbage", count_memory}, {"every", every}, {NULL, NULL}};
+    static const char *const names[] = {"assert",   "error",  "ipairs",   "next",   "pairs",  "pcall",
+                                        "rawequal", "rawget", "rawlen",   "rawset", "select", "tonumber",
+                                        "tostring", "type",   "_VERSION", NULL};
+    static const luaL_Reg own[] = {{"setmetatable", set_metatable},
+                                   {"getmetatable", get_metatable},
+                                   {"xpcall", safe_call},
+                                   {"collectgarbage", count_memory},
+                                   {"every", every},
+                                   {NULL, NULL}};
     for (const char *const *name = names; *name; name++) { /* stack: the stock globals, ours */
         lua_getfield(L, -2, *name);
         lua_setfield(L, -2, *name);
@@ -364,18 +373,20 @@ static void install_base(lua_State *L)
         lua_pushcclosure(L, say_print, 1);
         lua_setfield(L, -2, warn ? "warn" : "print");
     }
-    install_declaration(L, "edits_late", FILTER_LATE_FIELDS | FILTER_LATE_BODY | FILTER_LATE_ENVELOPE | FILTER_LATE_ROUTE);
+    install_declaration(L, "edits_late",
+                        FILTER_LATE_FIELDS | FILTER_LATE_BODY | FILTER_LATE_ENVELOPE | FILTER_LATE_ROUTE);
     install_declaration(L, "edits_body", FILTER_EDITS_BODY);
     install_declaration(L, "reads_body", FILTER_READS_BACK);
 }
 
 static void install_libraries(lua_State *L)
 {
-    static const char *const strings[] = {"byte", "char", "format", "len", "lower", "upper", "reverse", "sub", "pack", "unpack",
-                                          "packsize", NULL};
-    static const char *const maths[] = {"abs", "ceil", "floor", "fmod", "huge", "max", "maxinteger", "min", "mininteger", "modf",
-                                        "pi", "random", "sqrt", "tointeger", "type", "ult", "exp", "log", "sin", "cos", "tan",
-                                        "asin", "acos", "atan", "deg", "rad", NULL};
+    static const char *const strings[] = {"byte",    "char", "format", "len",    "lower",    "upper",
+                                          "reverse", "sub",  "pack",   "unpack", "packsize", NULL};
+    static const char *const maths[] = {"abs",  "ceil",       "floor", "fmod", "huge",   "max",  "maxinteger",
+                                        "min",  "mininteger", "modf",  "pi",   "random", "sqrt", "tointeger",
+                                        "type", "ult",        "exp",   "log",  "sin",    "cos",  "tan",
+                                        "asin", "acos",       "atan",  "deg",  "rad",    NULL};
     static const char *const utf[] = {"char", "charpattern", "codepoint", "codes", "len", "offset", NULL};
     static const char *const none[] = {NULL}, *const oses[] = {"difftime", NULL};
     static const luaL_Reg own_os[] = {{"time", os_time}, {"date", os_date}, {NULL, NULL}};
@@ -389,6 +400,10 @@ static void install_libraries(lua_State *L)
     lua_getfield(L, -1, "format");
     lua_setfield(L, LUA_REGISTRYINDEX, "format");
     lua_setfield(L, -2, "string");
+    lua_getfield(L, -2, "math"); /* the seed is the host's: see load_main */
+    lua_getfield(L, -1, "randomseed");
+    lua_setfield(L, LUA_REGISTRYINDEX, "randomseed");
+    lua_pop(L, 1);
     begin_library(L, "math", maths);
     lua_setfield(L, -2, "math");
     begin_library(L, "utf8", utf);
@@ -418,21 +433,20 @@ static void install_hooks(lua_State *L)
 /* What reads best in Lua itself. Stack: ours on top. */
 static void run_prelude(lua_State *L)
 {
-    static const char text[] =
-        "function dns.fcrdns(ip, opt)\n"
-        "  local text = tostring(ip)\n"
-        "  local names, why = dns.ptr(text, opt)\n"
-        "  if not names then return nil, why end\n"
-        "  why = 'forged'\n"
-        "  for i = 1, math.min(#names, 5) do\n"
-        "    local ips, bad = (text:find(':', 1, true) and dns.aaaa or dns.a)(names[i], opt)\n"
-        "    for _, found in ipairs(ips or {}) do\n"
-        "      if found == text then return names[i] end\n"
-        "    end\n"
-        "    if bad == 'timeout' or bad == 'servfail' then why = bad end\n"
-        "  end\n"
-        "  return nil, why\n"
-        "end\n";
+    static const char text[] = "function dns.fcrdns(ip, opt)\n"
+                               "  local text = tostring(ip)\n"
+                               "  local names, why = dns.ptr(text, opt)\n"
+                               "  if not names then return nil, why end\n"
+                               "  why = 'forged'\n"
+                               "  for i = 1, math.min(#names, 5) do\n"
+                               "    local ips, bad = (text:find(':', 1, true) and dns.aaaa or dns.a)(names[i], opt)\n"
+                               "    for _, found in ipairs(ips or {}) do\n"
+                               "      if found == text then return names[i] end\n"
+                               "    end\n"
+                               "    if bad == 'timeout' or bad == 'servfail' then why = bad end\n"
+                               "  end\n"
+                               "  return nil, why\n"
+                               "end\n";
     if (luaL_loadbufferx(L, text, sizeof text - 1, "=dns.fcrdns", "t") != LUA_OK)
         lua_error(L);
     lua_pushvalue(L, -2);
@@ -442,8 +456,8 @@ static void run_prelude(lua_State *L)
 
 int sandbox_open(lua_State *L)
 {
-    static const luaL_Reg stock[] = {{"_G", luaopen_base}, {"string", luaopen_string}, {"math", luaopen_math},
-                                     {"table", luaopen_table}, {"utf8", luaopen_utf8}, {"os", luaopen_os}};
+    static const luaL_Reg stock[] = {{"_G", luaopen_base},     {"string", luaopen_string}, {"math", luaopen_math},
+                                     {"table", luaopen_table}, {"utf8", luaopen_utf8},     {"os", luaopen_os}};
     for (size_t i = 0; i < countof(stock); i++) {
         luaL_requiref(L, stock[i].name, stock[i].func, 1);
         lua_pop(L, 1);

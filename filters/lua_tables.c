@@ -1,7 +1,7 @@
 /* lua_tables.c - the table library with bounds: raw accesses and raw lengths only, counts limited, the clock polled.
  *
- * The stock functions believe __len and __index, so that one call can run for ever inside C. The comparator of sort may not
- * wait: it is called from C. sort is a merge sort in a copy: a comparator that lies cannot lead it astray. */
+ * The stock functions believe __len and __index, so that one call can run for ever inside C. The comparator of sort
+ * may not wait: it is called from C. sort is a merge sort in a copy: a comparator that lies cannot lead it astray. */
 #include "filters/lua_host.h"
 
 enum { ELEMENTS_MOST = 1 << 24, UNPACK_MOST = 8000 };
@@ -165,7 +165,8 @@ static int sort(lua_State *L)
     int in = 1, out = 3;
     for (lua_Integer width = 1; width < n; width *= 2) {
         for (lua_Integer lo = 1; lo <= n; lo += 2 * width) {
-            lua_Integer mid = lo + width < n + 1 ? lo + width : n + 1, hi = lo + 2 * width < n + 1 ? lo + 2 * width : n + 1;
+            lua_Integer mid = lo + width < n + 1 ? lo + width : n + 1,
+                        hi = lo + 2 * width < n + 1 ? lo + 2 * width : n + 1;
             merge(L, in, out, lo, mid, hi);
         }
         in = in == 1 ? 3 : 1;
@@ -182,6 +183,6 @@ static int sort(lua_State *L)
 void tables_install(lua_State *L)
 {
     static const luaL_Reg functions[] = {{"insert", insert}, {"remove", remove_at}, {"move", move}, {"concat", concat},
-                                         {"unpack", unpack}, {"pack", pack}, {"sort", sort}, {NULL, NULL}};
+                                         {"unpack", unpack}, {"pack", pack},        {"sort", sort}, {NULL, NULL}};
     luaL_setfuncs(L, functions, 0);
 }

@@ -1,11 +1,18 @@
 /* lua_verdict.c - verdicts as values: made by a function, said by being returned.
  *
- * A verdict that is made and not returned is an error of the script that names the line: `reject "..."` without `return` must
- * never accept silently. The reply's code is checked where the verdict is made, so that the error has a line too. */
+ * A verdict that is made and not returned is an error of the script that names the line: `reject "..."` without
+ * `return` must never accept silently. The reply's code is checked where the verdict is made, so that the error has a
+ * line too. */
 #include "filters/lua_host.h"
 
 #define CLASS "verdict"
-struct made { uint64_t run; unsigned serial; enum filter_verdict kind; bool has_text; char text[]; };
+struct made {
+    uint64_t run;
+    unsigned serial;
+    enum filter_verdict kind;
+    bool has_text;
+    char text[];
+};
 
 static const char *const kind_names[] = {"continue", "suspend", "skip",    "accept",     "pass",   "reject",
                                          "defer",    "drop",    "discard", "quarantine", "reword", "error"};
@@ -159,8 +166,8 @@ void verdict_take(lua_State *L, struct lua_run *run)
     unsigned returned = made ? made->serial : 0;
     for (unsigned i = 0; i < run->made && i < 2; i++)
         if (returned != i + 1)
-            luaL_error(L, "%s:%d: a verdict was made and not returned: write \"return\" in front of it", run->host->name,
-                       run->made_line[i]);
+            luaL_error(L, "%s:%d: a verdict was made and not returned: write \"return\" in front of it",
+                       run->host->name, run->made_line[i]);
     if (!made)
         return;
     run->kind = made->kind;
@@ -179,9 +186,10 @@ static int verdict_text(lua_State *L)
 
 void verdict_install(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"accept", accept}, {"pass", pass}, {"skip", skip}, {"reject", reject},
-                                         {"defer", defer}, {"drop", drop}, {"discard", discard},
-                                         {"quarantine", quarantine}, {"reword", reword}, {"act", act}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"accept", accept}, {"pass", pass}, {"skip", skip},       {"reject", reject},
+        {"defer", defer},   {"drop", drop}, {"discard", discard}, {"quarantine", quarantine},
+        {"reword", reword}, {"act", act},   {NULL, NULL}};
     static const luaL_Reg none[] = {{NULL, NULL}}, meta[] = {{"__tostring", verdict_text}, {NULL, NULL}};
     luaL_setfuncs(L, functions, 0);
     lua_class(L, CLASS, none, meta);
