@@ -1,6 +1,7 @@
 -- What contrib/quickstart.sh runs: everything on this machine, nothing that needs root.
 --     SLUICE_DEMO      the folder with cert.pem, key.pem and, unless there is a backend, the maildir
 --     SLUICE_BACKEND   "HOST:PORT" of an SMTP server that trusts us with XCLIENT
+--     SLUICE_PORT      where to listen (2525)
 local demo = env("SLUICE_DEMO", "demo")
 local server = env("SLUICE_BACKEND", "")
 
@@ -25,4 +26,4 @@ chain "demo" {
     filter "clean_headers.lua" { remove = { "X-Originating-IP" } },
 }
 
-listen "demo" { "127.0.0.1:2525", tls = "demo", backend = "inner", chain = "demo" }
+listen "demo" { "127.0.0.1:" .. env("SLUICE_PORT", "2525"), tls = "demo", backend = "inner", chain = "demo" }
