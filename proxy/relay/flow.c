@@ -541,9 +541,9 @@ bool flow_judge(struct session *s)
             begin_pass(s);
         else
             f->judged = true;
+        if (f->judged && f->spool)
+            spool_rewind(f->spool); /* once: from here on deliver() reads it, in as many turns as the backend needs */
     }
-    if (f->judged && f->spool)
-        spool_rewind(f->spool);
     return f->judged;
 }
 
