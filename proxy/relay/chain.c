@@ -253,6 +253,14 @@ static void observed(struct session *s, const struct filter *f, enum filter_stag
     log_end();
 }
 
+static void pass_transaction(struct transaction *tx, const struct filter *f, enum filter_stage stage, struct str why)
+{
+    tx->passed = true;
+    tx->verdict_by = f->name; /* for the log: who let it pass, and why */
+    tx->verdict_stage = str_of(stage_names[stage]);
+    tx->verdict_why = arena_str(&tx->arena, why);
+}
+
 /* What a final verdict of the filter at hand means for the stage. True: the stage is over. */
 static bool take_verdict(struct session *s, struct filter_call *call, enum filter_verdict v)
 {
@@ -290,7 +298,7 @@ static bool take_verdict(struct session *s, struct filter_call *call, enum filte
     case VERDICT_ACCEPT: return true;
     case VERDICT_PASS:
         if (s->tx)
-            s->tx->passed = true;
+            pass_transaction(s->tx, f, run->stage, call->verdict.why);
         else
             s->passed = true;
         return true;

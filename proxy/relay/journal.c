@@ -80,9 +80,9 @@ static void log_reply(const struct session *s, struct transaction *tx)
     if (tx->verdict_by.len) {
         log_text("stage", tx->verdict_stage);
         log_text("filter", tx->verdict_by);
-        if (tx->verdict_why.len)
-            log_text("why", tx->verdict_why);
     }
+    if (tx->verdict_why.len)
+        log_text("why", tx->verdict_why);
     log_number("code", r->code);
     if (r->enhanced[0])
         log_text("ecode", arena_print(&tx->arena, "%u.%u.%u", r->enhanced[0], r->enhanced[1], r->enhanced[2]));
