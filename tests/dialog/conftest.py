@@ -115,7 +115,7 @@ class Run:
         if self.way == "smtps":
             listen.append("implicit = true")
         tops = d.settings["top"] + (['module "%s"' % probe.built(SLUICE)] if d.module else [])
-        workers = [] if any(t.startswith("workers") for t in tops) else ["workers(%s)" % WORKERS]
+        workers = [] if any(t.startswith("workers") for t in tops) else ["workers(%s)" % ("1" if d.manual else WORKERS)]
         return "\n".join(
             ['hostname "mx.test"'] + workers + tops +
             ['tls "t" { %s }' % ", ".join(['certificate = "%s/cert.pem", key = "%s/key.pem"' % (cert, cert)] + d.settings["tls"]),
