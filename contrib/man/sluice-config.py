@@ -1,0 +1,64 @@
+#!/usr/bin/env python3
+"""Writes sluice-config(5) from the one table of directives: sluice check --defaults | sluice-config.py > sluice-config.5"""
+import re
+import sys
+
+HEAD = r""".\" Written by sluice-config.py from "sluice check --defaults": change the table of directives, not this.
+.TH SLUICE-CONFIG 5 "" "Sluice" "File formats"
+.SH NAME
+sluice-config \- the configuration of sluice(8)
+.SH DESCRIPTION
+The configuration,
+.I /etc/sluice/sluice.lua
+unless
+.B sluice
+is told otherwise, is written in Lua, but only as data. Directives are called with a value, a block, or a name and a block:
+.PP
+.nf
+    hostname "mx1.example.org"
+    limits { size = "20M" }
+    backend "postfix" { "127.0.0.1:10025" }
+    chain "inbound" { filter "access" { client = "/etc/postfix/client_access.cidr" } }
+    listen "mx" { ":25", backend = "postfix", chain = "inbound" }
+.fi
+.PP
+Also there:
+.BR env("NAME",\ "default") ,
+.B file "PATH"
+(the text of a file, without its last newline) and
+.B include "PATH"
+(also with a pattern). Paths are relative to the folder of the file. Names may be used before they are defined. Durations are
+written "30s", "1h30m", "500ms"; sizes 1024, "256K", "50M"; addresses "HOST:PORT", "inet6:[::1]:25", "unix:/PATH".
+A mistake is told with its line by
+.BR "sluice check" ;
+nothing is loaded while there is one.
+"""
+FOOT = r""".SH FILES
+.I /usr/share/doc/sluice/examples/sluice.lua
+has every directive with its default and why it is there.
+.I /usr/share/doc/sluice/filters.md
+has the options of the built-in filters.
+.SH SEE ALSO
+.BR sluice (8)
+"""
+
+
+def quote(text):
+    text = text.replace("\\", "\\e").replace("-", "\\-").replace('"', "\\(dq")
+    return "\\&" + text if text[:1] in (".", "'") else text
+
+
+out = [HEAD]
+for line in sys.stdin.read().splitlines():
+    if line and not line.startswith(" "):
+        out.append(".SH " + quote(line.rstrip(":").upper()))
+    elif line.strip():
+        name, default, doc = line[4:29].strip(), line[29:44].strip(), line[44:].strip()
+        if not line[28:29].isspace():  # a long name pushes the rest on
+            name, default, doc = (re.split(r"\s{2,}", line.strip(), maxsplit=2) + ["", ""])[:3]
+        out.append(".TP\n.B " + quote(name))
+        shown = "" if default in ("-", "") else " (required)" if default == "(required)" else " Default: %s." % default
+        doc = doc[:1].upper() + doc[1:]
+        out.append(quote((doc + ("" if doc.endswith(".") or not doc else ".") + shown.replace(" (required)", " Required.")).strip()))
+out.append(FOOT.rstrip("\n"))
+print("\n".join(out))
