@@ -248,9 +248,33 @@ static void network_of_an_ip_is_spelt_out(void **state)
     arena_reset(&a);
 }
 
+static void table_at_walks_all_entries_with_their_lines(void **state)
+{
+    char error[200], name[] = "/tmp/sluice-table-XXXXXX";
+    int fd = mkstemp(name);
+    assert_true(fd >= 0);
+    dprintf(fd, "# x\nExample.org  REJECT\n  5.7.1 no\n192.0.2.0/24 OK\n");
+    close(fd);
+    struct table *t = table_open(name, error, sizeof error);
+    assert_non_null(t);
+    struct table_entry e;
+    assert_true(table_at(t, 0, &e));
+    assert_string_equal(e.key.at, "example.org");
+    assert_string_equal(e.value.at, "REJECT 5.7.1 no");
+    assert_int_equal(e.line, 2);
+    assert_string_equal(e.file, name);
+    assert_true(table_at(t, 1, &e));
+    assert_string_equal(e.key.at, "192.0.2.0/24");
+    assert_int_equal(e.line, 4);
+    assert_false(table_at(t, 2, &e));
+    table_close(t);
+    unlink(name);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(table_at_walks_all_entries_with_their_lines),
         cmocka_unit_test(longest_prefix_wins),
         cmocka_unit_test(addresses_are_looked_up_from_narrow_to_wide),
         cmocka_unit_test(null_reverse_path_has_its_own_key),
