@@ -374,6 +374,13 @@ static int include_call(lua_State *L)
 
 /* ---- the sandbox ---- */
 
+/* Stands for a directive that was misspelt: takes whatever it is called with, so that the rest of the file is read too. */
+static int swallow(lua_State *L)
+{
+    lua_pushcfunction(L, swallow);
+    return 1;
+}
+
 static int global_read(lua_State *L)
 {
     static const luaL_Reg functions[] = {{"env", env_call}, {"file", file_call}, {"include", include_call}};
@@ -391,9 +398,15 @@ static int global_read(lua_State *L)
         return 1;
     }
     struct str hint = directive_hint(&l->conf->arena, AT_TOP, str_of(name));
-    if (!hint.len)
-        hint = arena_print(&l->conf->arena, ": a text needs quotes, \"%s\"", name);
-    return luaL_error(L, "unknown directive \"%s\"%s", name, hint.at);
+    if (hint.len) {
+        unsigned source;
+        uint32_t line;
+        here(L, &source, &line);
+        complain(l->complaints, false, l->sources[source].path, line, "unknown directive \"%s\"%s", name, hint.at);
+        lua_pushcfunction(L, swallow);
+        return 1;
+    }
+    return luaL_error(L, "unknown directive \"%s\": a text needs quotes, \"%s\"", name, name);
 }
 
 static int global_write(lua_State *L)
