@@ -28,6 +28,15 @@ static enum next leave(struct session *s)
     return session_end(s, s->client->dead ? WHY_RESET : WHY_LEFT, NULL);
 }
 
+/* Over a limit amid content: told at once, for the rest would cost more than the connection. */
+static void cut_off(struct session *s, enum close_why why, const struct reply *r)
+{
+    s->tx->limited = true;
+    s->tx->end_reply = reply_keep(&s->tx->arena, r);
+    session_end(s, why, r);
+    transaction_reset(s, END_DEFERRED);
+}
+
 /* While we wait for the client, and only then, its clock runs: silence, and too few octets in a window (slowloris). */
 static bool client_is_slow(struct session *s)
 {
@@ -47,8 +56,7 @@ static bool client_is_slow(struct session *s)
     if (now - s->rate_from >= RATE_WINDOW) {
         if (octets - s->rate_octets < s->listen->limits.min_rate * (RATE_WINDOW / 1000)) {
             struct reply r = reply_named(REPLY_TOO_SLOW);
-            transaction_reset(s, END_ABORTED);
-            session_end(s, WHY_TOO_SLOW, &r);
+            cut_off(s, WHY_TOO_SLOW, &r);
             return true;
         }
         s->rate_from = now;
@@ -84,11 +92,11 @@ enum next content_turn(struct session *s)
         return leave(s);
     uint64_t most = s->listen->limits.size;
     if (most && tx->sink && f->decoder.wire > 2 * most + 65536) {
-        struct reply r = reply_print(&tx->arena, REPLY_TOO_BIG, "this server");
+        struct reply r = reply_print(&s->line, REPLY_TOO_BIG, "this server");
         r.code = 421;
         r.enhanced[0] = 4;
-        transaction_reset(s, END_REJECTED);
-        return session_end(s, WHY_OVERSIZE, &r);
+        cut_off(s, WHY_OVERSIZE, &r);
+        return NEXT_MORE;
     }
     if (client_is_slow(s))
         return NEXT_MORE;

@@ -7,17 +7,32 @@
 
 enum { SIZE_HEADROOM = 1024 };
 
+/* A yes is a yes only in its own words: 220 to an envelope or to content is none (protocol.md 4.6). */
+static bool is_yes(const struct reply *r, unsigned wanted)
+{
+    return reply_class(r) == wanted && (wanted != 2 || (r->code >= 250 && r->code <= 252));
+}
+
+/* What the client is not told in the backend's words is told to the postmaster. */
+static struct reply replaced(struct session *s, const struct reply *r, enum reply_name name)
+{
+    const struct backend_conf *b = s->tx->route;
+    log_rare(LOG_WARNING, "replaced", "%s.%u: backend %.*s (%.*s) said %u %.*s", s->id, s->tx->number,
+             STR_ARGS(b->name), STR_ARGS(b->address.text), r->code, STR_ARGS(r->text));
+    return reply_named(name);
+}
+
 static struct reply relayed(struct session *s, const struct reply *r, unsigned wanted)
 {
     unsigned class = reply_class(r);
     if (r->code == 421)
-        return reply_named(REPLY_BACKEND_CLOSING);
-    if (r->code == 503)
-        return reply_named(REPLY_BACKEND_NONSENSE); /* we kept the order: we and the peer have lost each other */
+        return replaced(s, r, REPLY_BACKEND_CLOSING);
+    if (r->code == 503) /* we kept the order: we and the peer have lost each other */
+        return replaced(s, r, REPLY_BACKEND_NONSENSE);
     if (r->code == 530 || r->code == 538 || r->code == 535)
-        return reply_named(REPLY_BACKEND_MISCONFIGURED);
-    if (class != wanted && class != 4 && class != 5)
-        return reply_named(REPLY_BACKEND_NONSENSE);
+        return replaced(s, r, REPLY_BACKEND_MISCONFIGURED);
+    if (!is_yes(r, wanted) && class != 4 && class != 5)
+        return replaced(s, r, REPLY_BACKEND_NONSENSE);
     struct reply said = reply_keep(&s->tx->arena, r);
     reply_complete(&said);
     return said;
@@ -27,7 +42,7 @@ static struct reply relayed(struct session *s, const struct reply *r, unsigned w
 static bool is_desync(const struct reply *r, unsigned wanted)
 {
     unsigned class = reply_class(r);
-    return r->code == 503 || (class != wanted && class != 4 && class != 5);
+    return r->code == 503 || (!is_yes(r, wanted) && class != 4 && class != 5);
 }
 
 bool envelope_is_empty(const struct transaction *tx)
@@ -285,7 +300,7 @@ static void apply_again(struct session *s, const struct debt *d, const struct re
     struct transaction *tx = s->tx;
     must(tx->again_owed > 0);
     tx->again_owed--;
-    bool good = reply_class(r) == 2;
+    bool good = is_yes(r, 2);
     if (d->what == DEBT_RCPT_ADDED) {
         struct added *a = tx->added;
         for (uint32_t i = 0; i < d->rcpt; i++)
@@ -330,13 +345,12 @@ static void apply_end(struct session *s, const struct reply *r)
 {
     struct transaction *tx = s->tx;
     unsigned class = reply_class(r);
-    tx->end_reply = relayed(s, r, 2);
-    if (r->code == 503)
-        tx->end_reply = reply_named(REPLY_BACKEND_NONSENSE);
-    if (class == 3 || r->code == 503)
+    bool nonsense = class == 3 || r->code == 503 || (class == 2 && r->code != 250);
+    tx->end_reply = nonsense ? replaced(s, r, REPLY_BACKEND_NONSENSE) : relayed(s, r, 2);
+    if (nonsense) {
         tx->end = END_UNCERTAIN;
-    if (class == 3)
         s->backend->closing = true;
+    }
     chain_reply(s, FILTER_MESSAGE, &tx->end_reply, 0);
 }
 
@@ -371,7 +385,7 @@ static void unasked(struct session *s, const struct reply *r)
     struct transaction *tx = s->tx;
     unsigned class = reply_class(r);
     if (tx && tx->flow.data == DATA_OPEN && s->step != STEP_BACKEND && !tx->sink) {
-        struct reply said = class == 4 || class == 5 ? relayed(s, r, 2) : reply_named(REPLY_BACKEND_NONSENSE);
+        struct reply said = class == 4 || class == 5 ? relayed(s, r, 2) : replaced(s, r, REPLY_BACKEND_NONSENSE);
         transaction_refuse(s, &said);
         return;
     }

@@ -98,6 +98,7 @@ void flow_free(struct flow *f)
 static void refuse(struct session *s, enum reply_name name)
 {
     struct reply r = reply_named(name);
+    s->tx->limited |= !s->tx->sink;
     transaction_refuse(s, &r);
 }
 
@@ -131,6 +132,7 @@ static bool decode(struct session *s)
         refuse(s, REPLY_BARE_LF);
     if (most && f->decoder.octets > most && !tx->sink) {
         struct reply r = reply_print(&tx->arena, REPLY_TOO_BIG, arena_print(&tx->arena, "%llu", (unsigned long long)most).at);
+        tx->limited = true;
         transaction_refuse(s, &r);
     }
     if (f->decoder.ended) {

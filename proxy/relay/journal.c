@@ -8,7 +8,8 @@ static const char *verdict_name(const struct transaction *tx)
     const struct reply *r = &tx->end_reply;
     if (tx->end == END_REJECTED || tx->end == END_DEFERRED) {
         /* What was said to a single recipient, or by who let all pass, is not the word on the message. */
-        bool ours = tx->verdict_by.len && !tx->passed && !(tx->data_at && str_equal(tx->verdict_stage, STR("rcpt")));
+        bool by_filter = tx->verdict_by.len && !tx->passed && !(tx->data_at && str_equal(tx->verdict_stage, STR("rcpt")));
+        bool ours = by_filter || tx->limited;
         return tx->end == END_REJECTED ? (ours ? "reject" : "backend-reject") : ours ? "defer" : "backend-defer";
     }
     switch (tx->end) {

@@ -134,10 +134,12 @@ static void turn_washing(struct pool *p, struct backend *b)
     }
     unlink_from(&p->washing, b);
     arena_reset(&b->arena);
-    if (clean && !b->closing)
+    if (clean && !b->closing) {
+        b->step = BACKEND_READY; /* so that it is left with QUIT if there is no place for it */
         become_idle(p, b);
-    else
+    } else {
         backend_abort(&b);
+    }
 }
 
 static void turn_idle(struct pool *p, struct backend *b)

@@ -215,7 +215,9 @@ static enum next no_line(struct session *s)
             return NEXT_WAIT;
         return session_end(s, s->client->dead ? WHY_RESET : WHY_LEFT, NULL);
     }
-    if (!s->client_by)
+    if (!session_settled(s))
+        s->client_by = 0; /* it waits for us: its time begins when all has been told */
+    else if (!s->client_by)
         s->client_by = loop_now(s->worker->loop) + s->listen->timeouts.command;
     return NEXT_WAIT;
 }
@@ -337,7 +339,7 @@ static void look_at_clocks(struct session *s)
         s->write_by = 0;
     }
     if (s->worker->draining && now >= s->worker->drain_by && !our_end_is_said(s) && s->state != STATE_CLOSING &&
-        s->step != STEP_LINE) {
+        (s->step != STEP_LINE || !session_settled(s))) {
         struct reply r = reply_named(REPLY_SHUTDOWN);
         session_end(s, WHY_SHUTDOWN, s->greeted ? &r : NULL);
     }

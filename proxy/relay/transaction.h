@@ -52,6 +52,7 @@ struct transaction {
     enum say say;
     bool sink;              /* content is read and dropped up to its strict end */
     bool discard, quarantined, passed;
+    bool limited;           /* refused by a limit of ours: no word of the backend */
     bool asked;             /* MAIL was said to the backend at hand */
     bool answered;          /* and it has answered something of it */
     bool need_anew;         /* the envelope at the backend is not (any more) the one we have: say it anew before DATA */

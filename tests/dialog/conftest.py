@@ -204,6 +204,8 @@ class Run:
     def gateway_step(self, what):
         if what == "stop":
             self.gateway.process.send_signal(signal.SIGSTOP)
+            while ") T " not in open("/proc/%d/stat" % self.gateway.process.pid).read():
+                time.sleep(0.001)
         elif what == "cont":
             self.gateway.process.send_signal(signal.SIGCONT)
         elif what == "term":

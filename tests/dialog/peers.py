@@ -26,7 +26,7 @@ class Peer:
         self.buffer = b""
         self.ended = False
         sock.settimeout(PATIENCE)
-        if chop and sock.family != socket.AF_UNIX:
+        if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def send(self, octets):
