@@ -173,8 +173,9 @@ static void set_clock(struct post *p)
     uint64_t now = loop_now(p->worker.loop);
     if (p->paused)
         at = at ? min_u64(at, now + PAUSED_TICK) : now + PAUSED_TICK;
-    if (p->end_by)
-        at = at ? min_u64(at, p->end_by) : p->end_by;
+    uint64_t end = p->end_by && now >= p->end_by ? now + PAUSED_TICK : p->end_by; /* a reply is still owed: look again */
+    if (end)
+        at = at ? min_u64(at, end) : end;
     alarm_set(&p->alarm, &p->task, at);
 }
 
@@ -247,7 +248,7 @@ static void turn(struct task *task)
         }
     }
     bool over = p->worker.draining && p->worker.nsessions == 0 && !p->refreshing;
-    p->cut_off = p->end_by && now >= p->end_by && p->worker.nsessions;
+    p->cut_off = p->end_by && now >= p->end_by && p->worker.nsessions && !worker_owes_a_reply(&p->worker);
     if (over || p->cut_off) {
         p->stopped = true;
         loop_stop(p->worker.loop);

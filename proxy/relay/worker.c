@@ -20,6 +20,14 @@ void worker_drain(struct worker *w, uint64_t by)
         task_wake(&s->task);
 }
 
+bool worker_owes_a_reply(const struct worker *w)
+{
+    for (const struct session *s = w->sessions; s; s = s->next)
+        if (s->tx && s->tx->flow.data == DATA_ENDED)
+            return true;
+    return false;
+}
+
 void worker_close(struct worker *w)
 {
     must(!w->sessions);

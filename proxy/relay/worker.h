@@ -40,6 +40,9 @@ struct worker {
 /* relay's part: pools probe their backends (EHLO answers to intersect with), filters hear START, ticks begin. */
 void worker_open(struct worker *);
 void worker_drain(struct worker *, uint64_t by); /* sessions hear 421 at their next command boundary */
+/* True while a session has said its end of mail data and waits for the reply: no drain may end it there (its own clock does,
+ * timeouts.end). */
+bool worker_owes_a_reply(const struct worker *);
 void worker_close(struct worker *);              /* all sessions gone: pools and filter memory too */
 /* A client came. Says the banner after the connect hook. */
 void session_start(struct worker *, const struct listen_conf *, struct stream *);
