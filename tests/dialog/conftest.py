@@ -310,7 +310,7 @@ class Run:
         if verb == "accept":
             return
         if verb == "<":
-            self.expect(b, text.strip(), b.line)
+            self.expect(b, text.rstrip(), b.line)
         elif verb == "<*":
             self.expect_many(b, text, b.line)
         elif verb == ">":

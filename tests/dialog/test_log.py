@@ -1,0 +1,39 @@
+"""The log as JSON: every line parses, with the keys of the other form; one line for each transaction, one for each session without."""
+import json
+import os
+import time
+
+from gateway import Gateway, free_port
+from peers import BackendServer, Client
+
+CONF = ('hostname "mx.test"\nworkers(%s)\nlog { format = "json" }\nbackend "b" { "%s", pool = 0 }\nchain "c" { }\n'
+        'listen "l" { "127.0.0.1:%d", backend = "b", chain = "c", limits = { errors = 100 } }\n')
+KEYS = {"id", "listen", "client", "port", "helo", "tls", "from", "to", "nrcpt", "mid", "size", "verdict", "code", "reply", "backend", "qid",
+        "t_total", "t_filter", "t_backend", "t_data"}
+
+
+def test_each_line_of_json_parses_and_none_is_missing():
+    server, port = BackendServer(["PIPELINING", "SMTPUTF8", "8BITMIME"]), free_port()
+    gateway = Gateway(CONF % (os.environ.get("SLUICE_WORKERS", "1"), server.address, port)).start()
+    c = Client(port)
+    for line in (None, 'EHLO "{}\\', 'MAIL FROM:<"q\\"}{,"@x.test>', "RSET", "MAIL FROM:<j\u00f6rg@x.test> SMTPUTF8", "RSET", "QUIT"):
+        if line:
+            c.send(line.encode() + b"\r\n")
+        assert c.reply()[0] == "2", line
+    c.expect_end()
+    d = Client(port)
+    d.reply()
+    d.send(b"\xff\x01\x02\r\nQUIT\r\n")
+    d.reply()
+    d.close()
+    deadline = time.monotonic() + 5
+    while '"conn"' not in gateway.log() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    lines = [json.loads(line) for line in gateway.log().splitlines()]
+    server.close()
+    wrong = gateway.stop()
+    assert not wrong, wrong
+    messages = [line for line in lines if "verdict" in line]
+    assert len(messages) == 2 and all(KEYS <= set(m) for m in messages), messages
+    assert messages[0]["from"] and "j\u00f6rg" in json.dumps(messages[1], ensure_ascii=False)
+    assert sum("why" in line and "errors" in line for line in lines) == 1
