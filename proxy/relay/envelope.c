@@ -99,27 +99,27 @@ static void say_added(struct session *s)
     }
 }
 
-/* The envelope that was accepted, in one write, on a connection that knows nothing of it. */
+/* The envelope that was accepted, on a connection that knows nothing of it: in one write, or as the ring of debts has room. */
 static void say_again(struct session *s)
 {
     struct transaction *tx = s->tx;
-    tx->saying_again = false;
-    tx->again_owed = 1;
-    say_mail(s, DEBT_MAIL_AGAIN);
-    for (struct added *a = tx->added; a; a = a->next)
-        a->said = a->accepted = false;
-    for (uint32_t i = 0; i < tx->nrcpts; i++) {
-        struct rcpt *r = &tx->rcpts[i];
+    if (!tx->asked) {
+        say_mail(s, DEBT_MAIL_AGAIN);
+        tx->again_owed = 1;
+        tx->again_next = 0;
+        for (struct added *a = tx->added; a; a = a->next)
+            a->said = a->accepted = false;
+    }
+    for (; tx->again_next < tx->nrcpts; tx->again_next++) {
+        struct rcpt *r = &tx->rcpts[tx->again_next];
         if (r->fate != FATE_ACCEPTED || r->discarded || r->dropped)
             continue;
-        if (!ring_has_room(s->backend)) {
-            /* More than a ring of debts: the rest is refused as a whole, so that nobody is left out in silence. */
-            tx->failed = reply_named(REPLY_BACKEND_CHANGED);
+        if (!ring_has_room(s->backend))
             return;
-        }
-        say_rcpt(s, DEBT_RCPT_AGAIN, &r->path, &r->params, i);
+        say_rcpt(s, DEBT_RCPT_AGAIN, &r->path, &r->params, tx->again_next);
         tx->again_owed++;
     }
+    tx->saying_again = false;
     say_added(s);
 }
 
@@ -136,6 +136,8 @@ static void pump(struct session *s)
     }
     if (tx->saying_again)
         say_again(s);
+    if (tx->saying_again)
+        return;
     for (uint32_t i = tx->told; i < tx->nrcpts; i++) {
         struct rcpt *r = &tx->rcpts[i];
         if (r->fate != FATE_PASSED)

@@ -63,6 +63,7 @@ struct transaction {
     uint32_t losses;
     bool left;              /* client left amid content */
     uint32_t again_owed;    /* debts of an envelope said anew */
+    uint32_t again_next;    /* the rcpt to be said anew next */
     uint64_t end_at;        /* loop_now of the client's end of mail data; 0: not yet */
     uint64_t end_by;        /* after it ours is not said any more */
     /* for the log */
