@@ -92,12 +92,15 @@ if tests/lint/floors.sh; then count 1 0 0; else count 0 1 0; fi
 build_kind Asan "$build-asan" || { count 0 1 0; finish; }
 run_unit "$build-asan"
 export SLUICE="$build-asan/sluice" SLUICE_BUILD_DIR="$build-asan"
-export SLUICE_SLOW=3 ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:abort_on_error=0}
+export SLUICE_SLOW=3 ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:quarantine_size_mb=16}
 run_pytest 'dialogs (ASan, UBSan)' -n "$jobs" tests/dialog
 if compgen -G 'tests/lua/*.py' >/dev/null; then run_pytest 'scripts' -n "$jobs" tests/lua; fi
 if compgen -G 'tests/module/test_*.py' >/dev/null; then run_pytest 'a filter from outside the tree' tests/module; fi
-run_pytest 'soak (ASan)' -n "$jobs" tests/soak
-run_pytest 'interop' tests/interop
+run_pytest 'soak (ASan)' -n "$jobs" tests/soak --ignore tests/soak/test_memory.py
+build_kind Release "$build-release" || { count 0 1 0; finish; }
+export SLUICE="$build-release/sluice" SLUICE_BUILD_DIR="$build-release"
+run_pytest 'memory (Release)' -n "$jobs" tests/soak/test_memory.py
+run_pytest 'interop (Release)' tests/interop
 if [ $fast = 0 ]; then
     build_kind Tsan "$build-tsan" || { count 0 1 0; finish; }
     export SLUICE="$build-tsan/sluice" SLUICE_BUILD_DIR="$build-tsan" SLUICE_WORKERS=4 TSAN_OPTIONS=halt_on_error=0:exitcode=66
