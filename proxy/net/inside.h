@@ -21,7 +21,7 @@ enum {
     CHANNEL_MAGIC = 0x5c4a99e1,
     SEND_SPANS = 256,
     HANDSHAKE_MOST = 131072,
-    LINGER_MOST = 65536,
+    LINGER_MOST = 4 << 20, /* what is under way when a client hears 421 amid content may fill both windows */
     LINGER_MS = 2000,
     DRAIN_MS = 60000,
     DIAL_STEP_MS = 5000,

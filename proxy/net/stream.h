@@ -29,7 +29,7 @@ struct stream *stream_dial(struct loop *, const struct address *, struct task *)
 struct stream *stream_open(struct loop *, int fd, struct task *); /* a connected socket; owns fd */
 /* Sends what out holds (as far as the peer takes it), and arms reading again when `in` has room. */
 void stream_flush(struct stream *);
-/* Nulls the pointer. GRACEFUL: out is sent, then (TLS) close_notify, FIN, and up to 64 KiB or 2 s of input is read and
+/* Nulls the pointer. GRACEFUL: out is sent, then (TLS) close_notify, FIN, and up to 4 MiB or 2 s of input is read and
  * dropped, so that no reset eats the last reply; with plain TCP, nothing unread and the whole rest taken by one write: TCP_CORK,
  * write, close at once (one segment for 221 and FIN). ABORT: closed at once, unsent octets dropped. NULL inside is fine.
  * LINGER: GRACEFUL without that short cut, for a last word the peer does not expect (421 amid content): what it sends
