@@ -149,7 +149,7 @@ static void pump(struct session *s)
         say_rcpt(s, DEBT_RCPT, &r->path, &r->params, i);
         r->fate = FATE_ASKED;
     }
-    if (tx->want_data && tx->flow.data == DATA_UNSAID && !tx->again_owed) {
+    if (tx->want_data && tx->flow.data == DATA_UNSAID && !tx->again_owed && !tx->failed.code) {
         tx->want_data = false;
         pipe_put(backend_words(b), STR("DATA\r\n"));
         backend_say(b, DEBT_DATA, tx->serial, 0);
@@ -163,8 +163,10 @@ static void pump(struct session *s)
 static void take_backend(struct session *s, bool fresh)
 {
     struct transaction *tx = s->tx;
-    if (s->backend && s->backend->conf != tx->route)
+    if (s->backend && s->backend->conf != tx->route) {
         backend_close(&s->backend);
+        tx->asked = false; /* the one at hand now has heard nothing */
+    }
     if (!s->backend)
         s->backend = pool_take(pool_of(s->worker, tx->route), s, fresh);
     else if (!tx->asked && s->backend->was_ready)
@@ -209,6 +211,9 @@ void envelope_anew(struct session *s)
 {
     struct transaction *tx = s->tx;
     envelope_leave(s, LEAVE_ENVELOPE);
+    for (uint32_t i = tx->told; i < tx->nrcpts; i++) /* what the one that was left would have answered is asked again */
+        if (tx->rcpts[i].fate == FATE_ASKED)
+            tx->rcpts[i].fate = FATE_PASSED;
     tx->asked = false;
     tx->need_anew = false;
     tx->saying_again = true;
@@ -263,6 +268,8 @@ void envelope_leave(struct session *s, enum leave how)
     if (b->closing || b->count >= DEBTS - 1) {
         backend_abort(&s->backend);
     } else if (how == LEAVE_ENVELOPE && !untouched) {
+        for (uint8_t i = 0; i < b->count; i++) /* the transaction may go on with it: these answers are not for that envelope */
+            b->asked[(b->first + i) % DEBTS].serial = 0;
         pipe_put(backend_words(b), STR("RSET\r\n"));
         backend_say(b, DEBT_RSET, 0, 0);
     }

@@ -223,6 +223,8 @@ static bool route_rcpt(struct filter_call *call, const struct backend_conf *rout
     for (uint32_t i = 0; i + 1 < tx->nrcpts; i++)
         others |= tx->rcpts[i].fate != FATE_REFUSED && !tx->rcpts[i].discarded;
     if (!others || tx->route == route) {
+        if (tx->route != route) /* what the one before said of MAIL, or that it was away, is not the word of this one */
+            tx->mail_reply = tx->backend_failed = (struct reply){0};
         tx->route = route;
         return true;
     }

@@ -136,6 +136,7 @@ static enum next refuse_rcpt(struct session *s, enum reply_name name, struct str
 {
     if (!session_settled(s))
         return NEXT_WAIT;
+    s->tx->commands++; /* its words are in the transaction's memory: refused ones count too */
     return answer_word(s, name, word.at ? word.at : "");
 }
 
@@ -491,7 +492,7 @@ static enum next wait_for_data(struct session *s)
     if (!session_settled(s))
         return NEXT_WAIT;
     bool waiting = f->data == DATA_ASKED || tx->want_data;
-    if (!tx->accepted) { /* it had joined a group of which no RCPT was accepted: never a dot (engine.md A8) */
+    if (!tx->accepted && !tx->discarded) { /* it had joined a group of which no RCPT was accepted: never a dot (engine.md A8) */
         if (waiting && s->backend)
             return NEXT_WAIT;
         if (f->data == DATA_OPEN) {
