@@ -27,6 +27,8 @@ void backend_break(struct backend *b, enum reply_name why, const char *log)
     b->deadline = 0;
     stream_close(&b->stream, CLOSE_ABORT);
     pipe_clear(&b->unsaid);
+    /* It may break outside of settle (a dial that fails at once, words it cannot hear), and a closed stream wakes nobody. */
+    task_wake(b->session ? &b->session->task : &b->task);
 }
 
 /* While no session holds it, a backend wakes itself. */
@@ -203,7 +205,7 @@ enum backend_took backend_reply(struct backend *b, struct arena *arena, struct d
         return TOOK_NONE;
     case REPLY_TAKEN: break;
     }
-    b->closing = reply->code == 421;
+    b->closing |= reply->code == 421;
     if (b->sent == 0)
         return TOOK_UNASKED;
     *debt = b->asked[b->first];

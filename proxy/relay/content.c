@@ -174,6 +174,10 @@ enum next verdict_turn(struct session *s)
     if (!tx->sink && f->judged && f->data == DATA_OPEN && flow_send(s)) {
         if (session_client_left(s))
             return leave(s);
+        if (!pipe_is_empty(&s->backend->stream->in)) { /* half a reply before our end: it is none to it */
+            backend_break(s->backend, REPLY_BACKEND_NONSENSE, "it spoke unasked");
+            return NEXT_WAIT;
+        }
         flow_release(s);
         return NEXT_WAIT;
     }

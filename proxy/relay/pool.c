@@ -123,13 +123,16 @@ static void turn_washing(struct pool *p, struct backend *b)
     struct debt debt;
     struct reply reply;
     enum backend_took took;
+    uint64_t by = b->deadline; /* of the washing as a whole, whatever comes */
     while ((took = backend_reply(b, &b->arena, &debt, &reply)) == TOOK_REPLY && b->count)
         ;
+    b->deadline = by;
     bool clean = took == TOOK_REPLY && b->count == 0 && debt.what == DEBT_RSET && reply_class(&reply) == 2;
     bool over = took != TOOK_NONE || loop_now(p->worker->loop) >= b->deadline;
     if (!over) {
         backend_flush(b);
-        alarm_set(&b->alarm, &b->task, b->deadline);
+        b->deadline = by;
+        alarm_set(&b->alarm, &b->task, by);
         return;
     }
     unlink_from(&p->washing, b);
