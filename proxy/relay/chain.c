@@ -578,6 +578,7 @@ void chain_stop_worker(struct worker *w)
                 solo->filter->def->cancel(solo->call, CANCEL_SHUTDOWN);
             call_close(solo->call);
         }
+        slot_close_streams(&solo->slot, LIFE_WORKER);
         alarm_stop(&solo->alarm);
         task_forget(&solo->task);
         free(solo);
@@ -591,6 +592,7 @@ void chain_stop_worker(struct worker *w)
             struct filter_call *call = call_open(w, NULL, f, &slot, FILTER_START);
             f->def->stop(call);
             call_close(call);
+            slot_close_streams(&slot, LIFE_WORKER);
         }
         free(w->filter_memory[i]);
         w->filter_memory[i] = NULL;

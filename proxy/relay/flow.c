@@ -518,8 +518,11 @@ bool flow_judge(struct session *s)
     struct flow *f = &tx->flow;
     while (!f->judged && !tx->sink && s->state != STATE_CLOSING) {
         if (!f->judging) {
-            while (flow_turn(s) && !tx->sink && s->state != STATE_CLOSING)
-                ;
+            for (int i = 0; flow_turn(s) && !tx->sink && s->state != STATE_CLOSING; i++)
+                if (i == TURN_BLOCKS) { /* a pass over much held content: others want to run too */
+                    task_wake(&s->task);
+                    return false;
+                }
             if (!f->body_done || tx->sink)
                 return false;
             if (tx->say == SAY_AT_VERDICT) {

@@ -39,6 +39,7 @@ void call_close(struct filter_call *call)
     must(call->magic == CALL_MAGIC);
     while (call->ops)
         filter_op_cancel(call, 0);
+    slot_close_streams(call->slot, LIFE_CALL);
     arena_reset(&call->arena);
     call->magic = 0;
     if (spares >= 64) {

@@ -369,7 +369,8 @@ static void set_clock(struct session *s)
         earlier(&at, now + 100);
     if (s->step == STEP_CONTENT)
         earlier(&at, s->rate_from + 30000);
-    earlier(&at, s->told_by);
+    if (s->told_by > now) /* past it, what is left waits for the client to read */
+        earlier(&at, s->told_by);
     if (s->run.active)
         earlier(&at, chain_clock(s));
     if (s->backend)

@@ -59,6 +59,7 @@ void transaction_refuse(struct session *s, const struct reply *r)
     struct transaction *tx = s->tx;
     if (tx->flow.data == DATA_ENDED)
         return; /* our end has been said: only the backend's word counts now */
+    chain_stop(s, CANCEL_CLIENT_GONE); /* nobody waits any more for the filter that is suspended */
     if (!tx->refusal.code)
         tx->refusal = reply_keep(&tx->arena, r);
     tx->sink = true;
