@@ -1,4 +1,5 @@
 """A gateway of one's own for a test: configuration in a private folder, loopback ports, stopped by its pid."""
+import collections
 import os
 import shutil
 import signal
@@ -13,10 +14,17 @@ WORKERS = os.environ.get("SLUICE_WORKERS", "1")
 SLOW = float(os.environ.get("SLUICE_SLOW", "1"))  # all patience times this (sanitizers)
 
 
+_held = collections.deque(maxlen=100)
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port nobody else is given: it stays bound, without listening, until a hundred others have been asked for. Gateways share
+    their ports (SO_REUSEPORT), so two tests with the same one would divide their clients among them."""
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    s.bind(("127.0.0.1", 0))
+    _held.append(s)
+    return s.getsockname()[1]
 
 
 _certificates = {}
