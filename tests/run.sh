@@ -103,7 +103,7 @@ run_pytest 'memory (Release)' -n "$jobs" tests/soak/test_memory.py
 run_pytest 'interop (Release)' tests/interop
 if [ $fast = 0 ]; then
     build_kind Tsan "$build-tsan" || { count 0 1 0; finish; }
-    export SLUICE="$build-tsan/sluice" SLUICE_BUILD_DIR="$build-tsan" SLUICE_WORKERS=4 TSAN_OPTIONS=halt_on_error=0:exitcode=66
+    export SLUICE="$build-tsan/sluice" SLUICE_BUILD_DIR="$build-tsan" SLUICE_WORKERS=4 TSAN_OPTIONS=exitcode=66:suppressions=$root/tests/tsan.supp
     run_pytest 'dialogs (TSan, 4 workers)' -n "$jobs" tests/dialog
 fi
 finish

@@ -121,6 +121,18 @@ static const struct store_conf *store_named(const struct filter_call *call, cons
     return NULL;
 }
 
+/* Store prefix, filter prefix, ':', key: octets, a NUL in the key included. */
+static struct str store_key(struct op *op, const struct store_conf *sc, const struct filter *f, struct filter_text key)
+{
+    struct str head = arena_print(&op->arena, "%.*s%.*s:", STR_ARGS(sc->prefix), STR_ARGS(f->prefix));
+    char *whole = arena_space(&op->arena, head.len + key.len + 1);
+    memcpy(whole, head.at, head.len);
+    if (key.len)
+        memcpy(whole + head.len, key.at, key.len);
+    whole[head.len + key.len] = 0;
+    return (struct str){whole, head.len + key.len};
+}
+
 uint64_t filter_store(struct filter_call *call, const struct filter_store *want)
 {
     struct op *op = start(call, OP_STORE, 0);
@@ -130,8 +142,7 @@ uint64_t filter_store(struct filter_call *call, const struct filter_store *want)
         return op->id;
     if (!sc || !store_op_named(want->op, &request.op))
         return fail(op, "bad");
-    request.key = arena_print(&op->arena, "%.*s%.*s:%.*s", STR_ARGS(sc->prefix), STR_ARGS(call->filter->prefix),
-                              (int)want->key.len, want->key.at ? want->key.at : "");
+    request.key = store_key(op, sc, call->filter, want->key);
     request.value = (struct str){want->value.at, want->value.len};
     if ((request.op == STORE_SET || request.op == STORE_ADD) && !want->value.at) { /* get will give an integer back */
         request.value_is_integer = true;

@@ -1,9 +1,7 @@
 -- dnsbl.lua: weighted DNS lists of clients; a total of `limit` is acted on, one of `tag` is written in the header section
 local opt = options {
   zones  = { ["zen.spamhaus.org"] = 5, ["bl.spamcop.net"] = 3, ["list.dnswl.org"] = -4 },
-  limit  = 5,
-  tag    = 3,
-  wait   = duration "3s",
+  limit  = 5, tag = 3, wait = duration "3s",
   action = one_of { "reject", "defer", "tag" },
   text   = "5.7.1 Service unavailable; client [%s] blocked by %s",
 }
