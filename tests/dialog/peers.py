@@ -37,7 +37,7 @@ class Peer:
             else:
                 self.sock.sendall(octets)
         except (BrokenPipeError, ConnectionResetError, ssl.SSLError):
-            self.ended = True
+            pass  # what it said before it left is still to be read
 
     def fill(self, patience=None):
         """More octets, or False at the end."""
