@@ -49,9 +49,11 @@ def test_a_client_over_tls_that_is_cut_off_reads_why():
             c.send(line + b"\r\n")
             if line.startswith(b"RCPT"):
                 b = server.take()
+                assert b.line()[:4] + b.line()[:4] == "MAILRCPT"
                 b.send(b"250 ok\r\n250 ok\r\n")
             assert c.reply().startswith("250")
         c.send(b"DATA\r\n")
+        assert b.line() == "DATA"
         b.send(b"354 go\r\n")
         assert c.reply().startswith("354")
         heard.append(send_and_read(c.sock, MESSAGE))
