@@ -97,6 +97,12 @@ static enum next check_hello(struct session *s)
     return hook(s, FILTER_HELO);
 }
 
+/* What stands behind "FROM:" or "TO:". RFC 5321 3.3 allows no space there; clients of all kinds put one, and everybody takes it. */
+static struct str behind_colon(struct str rest, size_t colon)
+{
+    return str_trim(str_part(rest, colon, rest.len));
+}
+
 static enum next check_mail(struct session *s)
 {
     struct str rest = s->command.rest, word = STR("");
@@ -104,7 +110,7 @@ static enum next check_mail(struct session *s)
         return answer_named(s, REPLY_NEED_TLS);
     if (!str_starts_nocase(rest, STR("FROM:")))
         return answer_word(s, REPLY_SYNTAX, "MAIL FROM:<address>");
-    rest = str_part(rest, 5, rest.len);
+    rest = behind_colon(rest, 5);
     if (s->listen->limits.messages && s->messages >= s->listen->limits.messages)
         return verb_bye(s, WHY_JUNK, REPLY_TOO_MANY_TRANSACTIONS);
     if (block_total() + arena_total() > s->listen->limits.memory)
@@ -126,7 +132,7 @@ static enum next check_mail(struct session *s)
     if (s->listen->backend->identity == IDENTITY_XCLIENT)
         naming_start(s); /* its answer is there, mostly, when the backend is to hear it */
     rest = s->command.rest;
-    rest = str_part(rest, 5, rest.len);
+    rest = behind_colon(rest, 5);
     path_parse(&rest, PATH_REVERSE, &tx->arena, &tx->reverse_path);
     params_parse_mail(rest, can, &tx->arena, &tx->params, &word);
     return hook(s, FILTER_MAIL);
@@ -152,7 +158,7 @@ static enum next check_rcpt(struct session *s)
             return NEXT_WAIT;
         return verb_bye(s, WHY_COMMANDS, REPLY_TOO_MANY_COMMANDS);
     }
-    rest = str_part(rest, 3, rest.len);
+    rest = behind_colon(rest, 3);
     struct path path;
     struct params params;
     int why = path_parse(&rest, PATH_FORWARD, &tx->arena, &path);
