@@ -40,6 +40,7 @@ struct filter_stream {
     struct slot *slot;        /* whose list it is in; NULL: the worker's idle ones */
     enum filter_life life;
     bool pooled;
+    unsigned ops;             /* open ones: it is freed with the last, even if it was closed before */
     char address[200];
     uint64_t idle_since;
 };
@@ -221,7 +222,8 @@ static void close_stream(struct filter_stream *fs)
 {
     unlink_stream(fs);
     stream_close(&fs->stream, CLOSE_GRACEFUL);
-    free(fs);
+    if (!fs->ops)
+        free(fs);
 }
 
 static void own_stream(struct filter_call *call, struct filter_stream *fs, enum filter_life life)
@@ -231,6 +233,12 @@ static void own_stream(struct filter_call *call, struct filter_stream *fs, enum 
     fs->next = call->slot->streams;
     call->slot->streams = fs;
     fs->stream->task = call->task;
+}
+
+static void set_stream(struct op *op, struct filter_stream *fs)
+{
+    op->stream = fs;
+    fs->ops++;
 }
 
 static bool is_alive(const struct stream *stream)
@@ -275,14 +283,14 @@ uint64_t filter_dial(struct filter_call *call, enum filter_life life, const stru
         fs->stream->in.mark = want->hold ? want->hold : PIPE_MARK;
     }
     own_stream(call, fs, life);
-    op->stream = fs;
+    set_stream(op, fs);
     return op->id;
 }
 
 uint64_t filter_read(struct filter_call *call, struct filter_stream *fs, size_t need, unsigned ms)
 {
     struct op *op = start(call, OP_READ, ms ? ms : 30000);
-    op->stream = fs;
+    set_stream(op, fs);
     op->need = need ? need : 1;
     fs->stream->task = call->task;
     if (fs->stream->in.mark < op->need * 2)
@@ -307,7 +315,7 @@ bool filter_put(struct filter_stream *fs, const void *octets, size_t n)
 uint64_t filter_flush(struct filter_call *call, struct filter_stream *fs)
 {
     struct op *op = start(call, OP_FLUSH, 30000);
-    op->stream = fs;
+    set_stream(op, fs);
     fs->stream->task = call->task;
     stream_flush(fs->stream);
     return op->id;
@@ -357,6 +365,8 @@ void worker_close_streams(struct worker *w)
 static void op_free(struct op *op)
 {
     dns_drop(&op->query);
+    if (op->stream && --op->stream->ops == 0 && !op->stream->stream)
+        free(op->stream);
     if (op->work) {
         op->work->op = NULL;
         if (op->work->ended)
@@ -411,6 +421,10 @@ static bool is_done(struct filter_call *call, struct op *op, uint64_t now)
 {
     bool late = op->deadline && now >= op->deadline;
     const struct stream *stream = op->stream ? op->stream->stream : NULL;
+    if (op->stream && !stream) { /* the filter closed it while it waited for it */
+        op->error = "cancelled";
+        return true;
+    }
     switch (op->kind) {
     case OP_TIMER: return late;
     case OP_CONTENT:
@@ -458,6 +472,8 @@ static void fill_event(struct filter_call *call, struct op *op, struct filter_ev
                                      (unsigned long long)took);
         event->why = fact_of_text(why);
     }
+    if (op->stream && !op->stream->stream)
+        return;
     switch (op->kind) {
     case OP_DNS: event->value = &op->query->value; break;
     case OP_STORE: event->value = &op->value; break;
