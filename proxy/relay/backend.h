@@ -33,7 +33,7 @@ struct backend {
     uint32_t uses;
     bool pooled;                 /* came from the pool for the transaction at hand */
     bool bound;                  /* by identity, to its session */
-    bool said_xclient, tls_tried, helo_only, slow;
+    bool said_xclient, helo_only, slow;
     bool was_ready;              /* it has been READY once */
     bool closing;                /* it said 421 */
     struct reply failure;        /* BROKEN: what a client hears of it */
@@ -55,7 +55,6 @@ struct pool {
     struct alarm alarm;
     struct task **waiting;       /* sessions whose EHLO waits for the first probe */
     size_t nwaiting, waiting_room;
-    int down_logged;
 };
 struct pool *pool_of(struct worker *, const struct backend_conf *);
 void pool_open(struct pool *);      /* probes */

@@ -20,7 +20,6 @@ struct filter_call {
     void *memory;
     struct op *ops; unsigned nops;
     uint64_t deadline, started;  /* loop_now; loop_micros */
-    uint64_t spent;              /* micros in hooks */
     uint32_t rcpt;               /* RCPT, REPLY to RCPT */
     const struct reply *replied; /* REPLY */
     enum filter_stage replied_to;

@@ -101,7 +101,6 @@ static void turn_probe(struct pool *p)
         return;
     if (b->step == BACKEND_READY) {
         p->probe = NULL;
-        p->down_logged = 0;
         wake_waiting(p);
         if (p->conf->identity == IDENTITY_NONE)
             become_idle(p, b);
