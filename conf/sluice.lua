@@ -9,6 +9,7 @@
 -- hostname "mx1.example.org"           -- our name in banners, EHLO and Received: that of the machine
 workers "auto"                          -- threads; workers(4) for four
 -- user "sluice"                        -- who we become once all ports are bound; only when started as root
+-- control "/run/sluice/control"       -- the socket that sluice reload, drain, status and upgrade talk to
 -- module "/usr/lib/sluice/x.so"        -- filters from a shared object, built against sluice/filter.h
 
 dns {
@@ -37,12 +38,19 @@ limits {
     junk = 100,                         -- NOOP, RSET, VRFY between two messages; 0: any
     line = 4096,                        -- octets of a command line
     hops = 100,                         -- Received fields: more is a loop
+    loops = 5,                          -- Received fields of ours: more is a loop
+    held = "4G",                        -- held content of all transactions together, memory and files; over it 452
+    auth_failures = 3,                  -- AUTH refused, then 421
+    stress = 80,                        -- percent of connections, memory or descriptors in use: timeouts and budgets shrink; 0: never
 }
 
 timeouts {
     -- the client (RFC 5321 4.5.3.2)
     command = "5m",                     -- its next command
     data = "3m",                        -- its next octets of content
+    line = "60s",                       -- the rest of a command, once its first octet is here
+    stress = "10s",                     -- what command, line and data shrink to under stress
+    proxy = "5s",                       -- the PROXY header, from the accept on
     handshake = "30s",                  -- TLS
     write = "5m",                       -- it takes no octet of our reply
     greeting = 0,                       -- the banner is kept back so long, to catch early talkers
@@ -70,17 +78,34 @@ timeouts {
 --     ciphers = "HIGH:!aNULL",         -- of TLS 1.2: strong, with forward secrecy
 --     prefer_server = false,           -- our order of ciphers, not the client's
 --     ca = "/etc/ssl/certs/ours.pem",  -- whom we trust: the system's authorities
+--     client = "none",                 -- "optional", "required": whether clients are asked for a certificate
 -- }
 
 backend "postfix" {
     "127.0.0.1:10025",                  -- or "inet6:[::1]:10025", "unix:/run/x", "maildir:/var/mail/x"
-    identity = "none",                  -- "xclient": the backend is told who the client is
+    -- { "127.0.0.1:10026", weight = 2, backup = false },  -- further servers; a backup serves while all others are down
+    protocol = "smtp",                  -- "lmtp": each recipient has its own last reply
+    separate = false,                   -- true: one recipient per transaction, so that no last reply is folded
+    balance = "least_connections",      -- or "round_robin": which of several servers is next
+    identity = "none",                  -- "xclient", "xforward", "proxy" (v2), "proxy_v1": how it learns who the client is
     tls = "off",                        -- "opportunistic", "verified", or the name of a tls block
     -- tls_name = "mx.example.org",     -- the name to ask for and to verify: the host of the address
+    tls_implicit = false,               -- TLS from the first octet
     -- helo = "mx1.example.org",        -- what we call ourselves: hostname
     pool = 16,                          -- idle connections kept per worker; 0: none
     pool_uses = 100,                    -- transactions per connection
+    connections = 0,                    -- most to one server, of all workers; 0: any
+    wait = "10s",                       -- for a connection, when as many as allowed are in use; then 451
+    health = "30s",                     -- between two looks at each server, by EHLO; 0: none
+    rise = 2,                           -- good looks that bring a server back
+    fall = 3,                           -- failures in a row that take a server out
+    chunking = "auto",                  -- BDAT, where it offers CHUNKING and it saves work; or "off"
 }
+
+-- route "domains" {                    -- by = "rcpt", or "from"
+--     by = "rcpt",
+--     ["corp.example.com"] = "exchange", [".corp.example.com"] = "exchange", ["*"] = "postfix",
+-- }
 
 store "default" {                       -- where filters count and remember; this one is there unsaid
     "memory",
@@ -114,10 +139,17 @@ chain "inbound" {
 listen "mx" {
     ":25",                              -- both IP families; or "192.0.2.1:25", "[2001:db8::1]:25", "unix:/run/sluice"
     backend = "postfix",                -- may be left out when there is only one
+    -- route = "domains",               -- backend then names who is asked for AUTH and what EHLO offers
     chain = "inbound",                  -- left out: no filter
     -- tls = "public",                  -- left out: STARTTLS is not offered
     implicit = false,                   -- true: TLS from the first octet (port 465)
     require_tls = false,                -- true: 530 to mail before STARTTLS
+    auth = "off",                       -- "offer", "require": AUTH, relayed to the backend
+    auth_without_tls = false,           -- true: in the clear too
+    -- proxy = { "10.0.0.0/8" },        -- every connection from there begins with a PROXY protocol header
+    -- xclient = { "127.0.0.1" },       -- who may say XCLIENT
+    -- xforward = { "127.0.0.1" },      -- who may say XFORWARD
+    chunking = true,                    -- BDAT is offered
     bare = "reject",                    -- or "normalize": a CR or LF that stands alone is made a line end
     -- received = true,                 -- add our Received field: false when the backend is told by XCLIENT
     -- hostname = "mx1.example.org",    -- our name here

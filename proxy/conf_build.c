@@ -1,4 +1,4 @@
-/* conf_build.c - the model out of checked items: backends, TLS, stores, listeners, limits. Names are resolved here,
+/* conf_build.c - the model out of checked items: stores, listeners, limits, the rest. Names are resolved here,
  * when the whole file has been read, so that they may be used before they are defined. */
 #include "proxy/conf_parts.h"
 #include "store/store.h"
@@ -18,17 +18,12 @@ struct str conf_path(struct loader *l, struct str path)
     return arena_print(&l->conf->arena, "%.*s%.*s", STR_ARGS(conf), STR_ARGS(path));
 }
 
-static bool is_a(const struct item *item, const char *directive)
-{
-    return strcmp(item->directive->name, directive) == 0;
-}
-
 /* The one item of a directive at the top, or NULL. Items in other blocks are not meant. */
 static struct item *only_item(struct loader *l, const char *directive)
 {
     struct item *found = NULL;
     for (size_t i = 0; i < l->nitems; i++)
-        if (is_a(l->items[i], directive) && !l->items[i]->used) {
+        if (item_is_a(l->items[i], directive) && !l->items[i]->used) {
             if (found)
                 item_complain(l, l->items[i], NULL, "%s is said twice, first in %.*s:%u", directive,
                               STR_ARGS(found->file), found->line);
@@ -76,16 +71,31 @@ static const struct field limit_fields[] = {
     NARROW(limits, junk),
     NARROW(limits, line),
     NARROW(limits, hops),
+    NARROW(limits, loops),
+    WIDE(limits, held),
+    NARROW(limits, auth_failures),
+    NARROW(limits, stress),
 };
 static const struct field timeout_fields[] = {
-    WIDE(timeouts, command),   WIDE(timeouts, data),
-    WIDE(timeouts, handshake), WIDE(timeouts, write),
-    WIDE(timeouts, connect),   WIDE(timeouts, banner),
-    WIDE(timeouts, helo),      WIDE(timeouts, mail),
-    WIDE(timeouts, rcpt),      WIDE(timeouts, data_reply),
-    WIDE(timeouts, block),     {"end_reply", offsetof(struct timeouts, end), true} /* `end` is a word of Lua */,
-    WIDE(timeouts, end_by),    WIDE(timeouts, greeting),
-    WIDE(timeouts, pool_idle), WIDE(timeouts, pool_age),
+    WIDE(timeouts, command),
+    WIDE(timeouts, data),
+    WIDE(timeouts, handshake),
+    WIDE(timeouts, write),
+    WIDE(timeouts, line),
+    WIDE(timeouts, stress),
+    WIDE(timeouts, proxy),
+    WIDE(timeouts, connect),
+    WIDE(timeouts, banner),
+    WIDE(timeouts, helo),
+    WIDE(timeouts, mail),
+    WIDE(timeouts, rcpt),
+    WIDE(timeouts, data_reply),
+    WIDE(timeouts, block),
+    {"end_reply", offsetof(struct timeouts, end), true} /* `end` is a word of Lua */,
+    WIDE(timeouts, end_by),
+    WIDE(timeouts, greeting),
+    WIDE(timeouts, pool_idle),
+    WIDE(timeouts, pool_age),
     WIDE(timeouts, drain),
 };
 
@@ -130,164 +140,6 @@ static void limits_judge(struct loader *l, const struct item *item, const struct
         item_complain(l, item, NULL, "timeouts: end_by must be shorter than end_reply");
 }
 
-/* ---- TLS ---- */
-
-static const char *path_in(struct loader *l, const struct filter_value *block, const char *key)
-{
-    struct str text = block_text(block, key);
-    return text.len ? conf_path(l, text).at : NULL;
-}
-
-struct tls_parts {
-    struct tls_settings settings;
-    struct tls_certificate certificates[64];
-};
-
-static void tls_parts_of(struct loader *l, struct item *item, struct tls_parts *p)
-{
-    const struct filter_value *block = item->checked, *element;
-    struct str minimum = block_text(block, "minimum"), ciphers = block_text(block, "ciphers");
-    *p = (struct tls_parts){.settings = {.certificates = p->certificates,
-                                         .minimum = minimum.at,
-                                         .ciphers = ciphers.len ? ciphers.at : NULL,
-                                         .prefer_server = block_true(block, "prefer_server"),
-                                         .ca_file = path_in(l, block, "ca")}};
-    if (block_text(block, "certificate").len)
-        p->certificates[p->settings.ncertificates++] =
-            (struct tls_certificate){path_in(l, block, "certificate"), path_in(l, block, "key")};
-    else if (value_get(block, STR("key")))
-        item_complain(l, item, value_get(block, STR("key")), "%s: a key without a certificate", item_title(l, item));
-    for (size_t i = 1; (element = block_element(block, i)); i++) {
-        if (element->type != VALUE_MAP) {
-            item_complain(l, item, element, "%s: expected { certificate = \"...\" }, got %s", item_title(l, item),
-                          value_type_name(element->type));
-            continue;
-        }
-        if (p->settings.ncertificates == countof(p->certificates)) {
-            item_complain(l, item, element, "%s: more than %zu certificates", item_title(l, item),
-                          countof(p->certificates));
-            break;
-        }
-        const struct filter_value *one = block_check(l, item, element, IN_CERTIFICATE, item_title(l, item), false);
-        p->certificates[p->settings.ncertificates++] =
-            (struct tls_certificate){path_in(l, one, "certificate"), path_in(l, one, "key")};
-    }
-}
-
-/* Every block with certificates is opened, used or not: a mistake shows before the day it is needed. */
-static void tls_build(struct loader *l)
-{
-    char error[512];
-    struct tls_parts p;
-    for (size_t i = 0; i < l->nitems; i++)
-        l->ntls += is_a(l->items[i], "tls");
-    l->tls = arena_alloc(&l->conf->arena, (l->ntls + 1) * sizeof *l->tls);
-    l->ntls = 0;
-    for (size_t i = 0; i < l->nitems; i++) {
-        struct item *item = l->items[i];
-        if (!is_a(item, "tls"))
-            continue;
-        unsigned before = l->complaints->errors;
-        item->checked = block_check(l, item, &item->body, IN_TLS, item_title(l, item), false);
-        tls_parts_of(l, item, &p);
-        l->tls[l->ntls].item = item;
-        if (p.settings.ncertificates && l->complaints->errors == before) {
-            l->tls[l->ntls].tls = tls_server_open(&p.settings, error, sizeof error);
-            if (!l->tls[l->ntls].tls)
-                item_complain(l, item, value_get(&item->body, STR("certificate")), "%s: %s", item_title(l, item),
-                              error);
-        }
-        l->ntls++;
-    }
-}
-
-/* ---- backends ---- */
-
-const struct backend_conf *backend_named(struct loader *l, const struct item *item, const struct filter_value *at)
-{
-    for (size_t i = 0; i < l->conf->nbackends; i++)
-        if (str_equal(l->conf->backends[i].name, at->text))
-            return &l->conf->backends[i];
-    complain_no_name(l, item, at, "backend", at->text);
-    return NULL;
-}
-
-static void backend_tls(struct loader *l, struct item *item, struct backend_conf *b)
-{
-    const struct filter_value *at = value_get(item->checked, STR("tls"));
-    char error[512];
-    struct tls_parts p = {.settings = {.minimum = "TLSv1.2"}};
-    bool opportunistic = at && str_equal(at->text, STR("opportunistic"));
-    if (!at || str_equal(at->text, STR("off")))
-        return;
-    b->tls_mode = opportunistic ? BACKEND_TLS_OPPORTUNISTIC : BACKEND_TLS_VERIFIED;
-    if (!opportunistic && !str_equal(at->text, STR("verified"))) {
-        struct item *named = item_named(l, "tls", at->text);
-        if (!named) {
-            item_complain(l, item, at,
-                          "%s: \"tls\": expected \"off\", \"opportunistic\", \"verified\" or the name of a tls block, "
-                          "got \"%.*s\"",
-                          item_title(l, item), STR_ARGS(at->text));
-            return;
-        }
-        tls_parts_of(l, named, &p);
-    }
-    if (b->maildir) {
-        item_complain(l, item, at, "%s: a maildir has no TLS", item_title(l, item));
-        return;
-    }
-    b->tls = tls_client_open(&p.settings, opportunistic ? TLS_OPPORTUNISTIC : TLS_VERIFIED, error, sizeof error);
-    if (!b->tls)
-        item_complain(l, item, at, "%s: %s", item_title(l, item), error);
-}
-
-static void backend_address(struct loader *l, struct item *item, struct backend_conf *b)
-{
-    const struct filter_value *at = block_element(item->checked, 1);
-    const char *why;
-    if (!at)
-        return;
-    if (str_starts(at->text, STR("maildir:"))) {
-        b->maildir = true;
-        b->address.host = conf_path(l, str_part(at->text, 8, at->text.len));
-        b->address.text = arena_print(&l->conf->arena, "maildir:%.*s", STR_ARGS(b->address.host));
-        if (at->text.len == 8)
-            item_complain(l, item, at, "%s: expected maildir:/PATH", item_title(l, item));
-        return;
-    }
-    if (!address_parse(at->text, &l->conf->arena, &b->address, &why))
-        item_complain(l, item, at, "%s: \"%.*s\" is no address: %s, or maildir:/PATH", item_title(l, item),
-                      STR_ARGS(at->text), why);
-    else if (address_is_both(at->text) || (b->address.name.ss_family != AF_UNIX && !b->address.port))
-        item_complain(l, item, at, "%s: \"%.*s\" cannot be dialled: expected HOST:PORT", item_title(l, item),
-                      STR_ARGS(at->text));
-}
-
-static void backends_build(struct loader *l)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < l->nitems; i++)
-        n += is_a(l->items[i], "backend");
-    l->conf->backends = arena_alloc(&l->conf->arena, (n + 1) * sizeof(struct backend_conf));
-    for (size_t i = 0; i < l->nitems; i++) {
-        struct item *item = l->items[i];
-        if (!is_a(item, "backend"))
-            continue;
-        item->checked = block_check(l, item, &item->body, IN_BACKEND, item_title(l, item), false);
-        struct backend_conf *b = &l->conf->backends[l->conf->nbackends];
-        b->name = item->name;
-        b->index = (unsigned)l->conf->nbackends++;
-        b->identity =
-            str_equal(block_text(item->checked, "identity"), STR("xclient")) ? IDENTITY_XCLIENT : IDENTITY_NONE;
-        b->tls_name = block_text(item->checked, "tls_name").at ? block_text(item->checked, "tls_name") : STR("");
-        b->helo = block_text(item->checked, "helo").at ? block_text(item->checked, "helo") : STR("");
-        b->pool = (uint32_t)block_integer(item->checked, "pool");
-        b->pool_uses = (uint32_t)block_integer(item->checked, "pool_uses");
-        backend_address(l, item, b);
-        backend_tls(l, item, b);
-    }
-}
-
 /* ---- stores ---- */
 
 static void store_build(struct loader *l, struct item *item)
@@ -318,12 +170,12 @@ static void stores_build(struct loader *l)
 {
     size_t n = 1;
     for (size_t i = 0; i < l->nitems; i++)
-        n += is_a(l->items[i], "store");
+        n += item_is_a(l->items[i], "store");
     l->conf->stores = arena_alloc(&l->conf->arena, n * sizeof(struct store_conf));
     if (!item_named(l, "store", STR("default")))
         store_build(l, NULL);
     for (size_t i = 0; i < l->nitems; i++)
-        if (is_a(l->items[i], "store"))
+        if (item_is_a(l->items[i], "store"))
             store_build(l, l->items[i]);
 }
 
@@ -361,9 +213,14 @@ static void listen_addresses(struct loader *l, struct item *item, struct listen_
 
 static void listen_names(struct loader *l, struct item *item, struct listen_conf *listen)
 {
-    const struct filter_value *at = value_get(item->checked, STR("backend"));
+    const struct filter_value *at = value_get(item->checked, STR("route"));
+    if (at)
+        listen->route = route_named(l, item, at);
+    at = value_get(item->checked, STR("backend"));
     if (at)
         listen->backend = backend_named(l, item, at);
+    else if (listen->route && listen->route->nbackends)
+        listen->backend = listen->route->backends[0];
     else if (l->conf->nbackends == 1)
         listen->backend = l->conf->backends;
     else
@@ -378,23 +235,46 @@ static void listen_names(struct loader *l, struct item *item, struct listen_conf
         else
             complain_no_name(l, item, at, "chain", at->text);
     }
-    if ((at = value_get(item->checked, STR("tls")))) {
-        size_t i = 0;
-        while (i < l->ntls && !str_equal(l->tls[i].item->name, at->text))
-            i++;
-        if (i == l->ntls)
-            complain_no_name(l, item, at, "tls", at->text);
-        else if (l->tls[i].tls)
-            listen->tls = tls_hold(l->tls[i].tls);
-        else if (!value_get(&l->tls[i].item->body, STR("certificate")) && !block_element(&l->tls[i].item->body, 1))
-            item_complain(l, item, at, "%s: tls \"%.*s\" has no certificate", item_title(l, item), STR_ARGS(at->text));
-    }
+    if ((at = value_get(item->checked, STR("tls"))))
+        listen->tls = tls_named(l, item, at);
     bool asked = block_true(item->checked, "implicit") || block_true(item->checked, "require_tls");
     if (asked && !value_get(item->checked, STR("tls")))
         item_complain(
             l, item,
             value_get(item->checked, block_true(item->checked, "implicit") ? STR("implicit") : STR("require_tls")),
             "%s: \"tls\" is missing: the name of a tls block with a certificate", item_title(l, item));
+}
+
+static struct table *networks_in(const struct filter_value *block, const char *key)
+{
+    const struct filter_value *v = value_get(block, str_of(key));
+    return v ? v->table : NULL;
+}
+
+static void listen_identity(struct loader *l, struct item *item, struct listen_conf *listen)
+{
+    struct str auth = block_text(item->checked, "auth");
+    listen->auth = str_equal(auth, STR("require")) ? AUTH_REQUIRE
+                   : str_equal(auth, STR("offer")) ? AUTH_OFFER
+                                                   : AUTH_OFF;
+    listen->auth_without_tls = block_true(item->checked, "auth_without_tls");
+    listen->proxy = networks_in(item->checked, "proxy");
+    listen->xclient = networks_in(item->checked, "xclient");
+    listen->xforward = networks_in(item->checked, "xforward");
+    if (listen->auth && !listen->auth_without_tls && !listen->tls && !listen->proxy)
+        item_complain(l, item, value_get(item->checked, STR("auth")),
+                      "%s: \"auth\" without \"tls\" is never offered: name a tls block, or say auth_without_tls = true",
+                      item_title(l, item));
+    if (listen->auth && listen->backend && (listen->backend->maildir || listen->backend->lmtp))
+        item_complain(l, item, value_get(item->checked, STR("auth")),
+                      "%s: \"auth\": backend \"%.*s\" knows no users: AUTH is relayed to an SMTP backend",
+                      item_title(l, item), STR_ARGS(listen->backend->name));
+}
+
+/* A backend that takes the client for its peer writes a Received field that says so: ours would only double it. */
+static bool backend_says_received(const struct backend_conf *b)
+{
+    return b->identity == IDENTITY_XCLIENT || b->identity == IDENTITY_PROXY || b->identity == IDENTITY_PROXY_V1;
 }
 
 static void listen_build(struct loader *l, struct item *item)
@@ -407,12 +287,14 @@ static void listen_build(struct loader *l, struct item *item)
     listen_addresses(l, item, listen);
     l->conf->nlistens++;
     listen_names(l, item, listen);
+    listen_identity(l, item, listen);
+    listen->chunking = block_true(item->checked, "chunking");
     listen->implicit = block_true(item->checked, "implicit");
     listen->require_tls = block_true(item->checked, "require_tls") || listen->implicit;
     listen->bare = str_equal(block_text(item->checked, "bare"), STR("normalize")) ? BARE_NORMALIZE : BARE_REJECT;
     listen->received = value_get(item->checked, STR("received"))
                            ? block_true(item->checked, "received")
-                           : !(listen->backend && listen->backend->identity == IDENTITY_XCLIENT);
+                           : !(listen->backend && backend_says_received(listen->backend));
     struct str hostname = block_text(item->checked, "hostname");
     listen->hostname = hostname.len ? hostname : l->conf->hostname;
     listen->limits = l->conf->limits;
@@ -428,10 +310,10 @@ static void listens_build(struct loader *l)
 {
     size_t n = 0;
     for (size_t i = 0; i < l->nitems; i++)
-        n += is_a(l->items[i], "listen");
+        n += item_is_a(l->items[i], "listen");
     l->conf->listens = arena_alloc(&l->conf->arena, (n + 1) * sizeof(struct listen_conf));
     for (size_t i = 0; i < l->nitems; i++)
-        if (is_a(l->items[i], "listen"))
+        if (item_is_a(l->items[i], "listen"))
             listen_build(l, l->items[i]);
     if (!n)
         complain(l->complaints, false, l->conf->path, 0, "there is no listener: write listen \"NAME\" { \":25\" }");
@@ -537,10 +419,13 @@ void model_build(struct loader *l)
     user_build(l);
     dns_build(l);
     log_build(l);
+    struct str control = only_text(l, "control");
+    l->conf->control = control.len ? conf_path(l, control) : STR_NONE;
     limits_fill(&l->conf->limits, only_block(l, "limits", IN_LIMITS), NULL);
     timeouts_fill(&l->conf->timeouts, only_block(l, "timeouts", IN_TIMEOUTS), NULL);
     tls_build(l);
     backends_build(l);
+    routes_build(l);
     stores_build(l);
     chains_build(l);
     listens_build(l);

@@ -34,7 +34,9 @@ static const struct directive directives[] = {
     {AT_TOP, "filter", KIND_NAMED, .inside = IN_FILTER, .many = true,
      .doc = "stands in a chain; all names but these are options of the filter"},
     {AT_TOP, "listen", KIND_NAMED, .inside = IN_LISTEN, .many = true, .doc = "where clients come in"},
-    {AT_TOP, "route", KIND_LATER, .doc = "backends by the domain of the recipient"},
+    {AT_TOP, "route", KIND_NAMED, .inside = IN_ROUTE, .many = true, .doc = "backends by address"},
+    {AT_TOP, "control", VALUE, TYPE_TEXT,
+     .doc = "path of the socket that sluice reload, drain, status and upgrade talk to; default: none"},
 
     {IN_LISTEN, "1", VALUE, TYPE_ADDRESS, .required = true, .many = true, .doc = "where: \":25\" is both IP families"},
     {IN_LISTEN, "backend", VALUE, TYPE_TEXT, .doc = "the name of a backend; default: the only one"},
@@ -49,21 +51,55 @@ static const struct directive directives[] = {
     {IN_LISTEN, "hostname", VALUE, TYPE_TEXT, .doc = "our name here; default: hostname"},
     {IN_LISTEN, "limits", KIND_BLOCK, .inside = IN_LIMITS, .doc = "for this listener only"},
     {IN_LISTEN, "timeouts", KIND_BLOCK, .inside = IN_TIMEOUTS, .doc = "for this listener only"},
-    {IN_LISTEN, "route", KIND_LATER, .doc = "the name of a route, in place of backend"},
-    {IN_LISTEN, "auth", KIND_LATER, .doc = "who must authenticate"},
+    {IN_LISTEN, "route", VALUE, TYPE_TEXT,
+     .doc = "the name of a route; backend then names who is asked for AUTH and what EHLO offers"},
+    {IN_LISTEN, "auth", KIND_CHOICE, TYPE_TEXT, .preset = "off", .choices = "off offer require",
+     .doc = "AUTH, relayed to the backend; require: 530 to mail without"},
+    {IN_LISTEN, "auth_without_tls", VALUE, TYPE_BOOL, .preset = "false", .doc = "AUTH is offered in the clear too"},
+    {IN_LISTEN, "proxy", VALUE, TYPE_CIDR,
+     .doc = "from these addresses every connection begins with a PROXY protocol header, v1 or v2"},
+    {IN_LISTEN, "xclient", VALUE, TYPE_CIDR, .doc = "these addresses may say XCLIENT"},
+    {IN_LISTEN, "xforward", VALUE, TYPE_CIDR, .doc = "these addresses may say XFORWARD"},
+    {IN_LISTEN, "chunking", VALUE, TYPE_BOOL, .preset = "true", .doc = "CHUNKING (BDAT) is offered"},
 
-    {IN_BACKEND, "1", VALUE, TYPE_TEXT, .required = true, .doc = "\"HOST:PORT\", \"unix:/PATH\", or \"maildir:/PATH\""},
-    {IN_BACKEND, "identity", KIND_CHOICE, TYPE_TEXT, .preset = "none", .choices = "none xclient",
+    {IN_BACKEND, "1", VALUE, TYPE_ANY, .required = true, .many = true,
+     .doc = "\"HOST:PORT\", \"unix:/PATH\", { \"HOST:PORT\", weight = 2 } for each server; or one \"maildir:/PATH\""},
+    {IN_BACKEND, "protocol", KIND_CHOICE, TYPE_TEXT, .preset = "smtp", .choices = "smtp lmtp",
+     .doc = "lmtp: each recipient has its own last reply (RFC 2033)"},
+    {IN_BACKEND, "separate", VALUE, TYPE_BOOL, .preset = "false",
+     .doc = "one recipient per transaction, so that no last reply is folded"},
+    {IN_BACKEND, "balance", KIND_CHOICE, TYPE_TEXT, .preset = "least_connections",
+     .choices = "least_connections round_robin", .doc = "which of several servers is next"},
+    {IN_BACKEND, "identity", KIND_CHOICE, TYPE_TEXT, .preset = "none", .choices = "none xclient xforward proxy proxy_v1",
      .doc = "how the backend learns who the client is"},
     {IN_BACKEND, "tls", VALUE, TYPE_TEXT, .preset = "off",
      .doc = "off, opportunistic, verified, or the name of a tls block (verified)"},
     {IN_BACKEND, "tls_name", VALUE, TYPE_TEXT,
      .doc = "the name to ask for and to verify; default: the host of the address"},
+    {IN_BACKEND, "tls_implicit", VALUE, TYPE_BOOL, .preset = "false", .doc = "TLS from the first octet"},
     {IN_BACKEND, "helo", VALUE, TYPE_TEXT, .doc = "what we call ourselves; default: hostname"},
     {IN_BACKEND, "pool", VALUE, TYPE_NUMBER, .preset = "16", .most = 10000,
      .doc = "idle connections kept per worker; 0: none"},
     {IN_BACKEND, "pool_uses", VALUE, TYPE_NUMBER, .preset = "100", .least = 1, .most = 1e6,
      .doc = "transactions per connection"},
+    {IN_BACKEND, "connections", VALUE, TYPE_NUMBER, .preset = "0", .most = 1e6,
+     .doc = "most connections to one server, of all workers; 0: any"},
+    DURATION(IN_BACKEND, "wait", "10s", "for a connection, when as many as allowed are in use; then 451"),
+    {IN_BACKEND, "health", VALUE, TYPE_DURATION, .preset = "30s", .most = 86400,
+     .doc = "between two looks at each server, by EHLO; 0: none"},
+    {IN_BACKEND, "rise", VALUE, TYPE_NUMBER, .preset = "2", .least = 1, .most = 100,
+     .doc = "good looks that bring a server back"},
+    {IN_BACKEND, "fall", VALUE, TYPE_NUMBER, .preset = "3", .least = 1, .most = 100,
+     .doc = "failures in a row that take a server out"},
+    {IN_BACKEND, "chunking", KIND_CHOICE, TYPE_TEXT, .preset = "auto", .choices = "auto off",
+     .doc = "BDAT towards it, where it offers CHUNKING and it saves work"},
+
+    {IN_SERVER, "1", VALUE, TYPE_TEXT, .required = true, .doc = "\"HOST:PORT\" or \"unix:/PATH\""},
+    {IN_SERVER, "weight", VALUE, TYPE_NUMBER, .preset = "1", .least = 1, .most = 1000, .doc = "its share"},
+    {IN_SERVER, "backup", VALUE, TYPE_BOOL, .preset = "false", .doc = "used only while all others are down"},
+
+    {IN_ROUTE, "by", KIND_CHOICE, TYPE_TEXT, .preset = "rcpt", .choices = "rcpt from",
+     .doc = "whose address chooses: the recipient's or the sender's"},
 
     {IN_TLS, "1", VALUE, TYPE_ANY, .many = true,
      .doc = "{ certificate = , key = } for each name; the first is the default"},
@@ -74,6 +110,8 @@ static const struct directive directives[] = {
     {IN_TLS, "ciphers", VALUE, TYPE_TEXT, .doc = "cipher list of TLS 1.2; default: strong, with forward secrecy"},
     {IN_TLS, "prefer_server", VALUE, TYPE_BOOL, .preset = "false", .doc = "our order of ciphers, not the client's"},
     {IN_TLS, "ca", VALUE, TYPE_TEXT, .doc = "a PEM file of authorities we trust; default: those of the system"},
+    {IN_TLS, "client", KIND_CHOICE, TYPE_TEXT, .preset = "none", .choices = "none optional required",
+     .doc = "whether clients are asked for a certificate; required: none, or no good one, ends the handshake"},
     {IN_CERTIFICATE, "certificate", VALUE, TYPE_TEXT, .required = true, .doc = "as in tls"},
     {IN_CERTIFICATE, "key", VALUE, TYPE_TEXT, .doc = "as in tls"},
 
@@ -145,9 +183,20 @@ static const struct directive directives[] = {
      .doc = "octets of a command line"},
     {IN_LIMITS, "hops", VALUE, TYPE_NUMBER, .preset = "100", .least = 1, .most = 10000,
      .doc = "Received fields, then it is a loop"},
+    {IN_LIMITS, "loops", VALUE, TYPE_NUMBER, .preset = "5", .least = 1, .most = 10000,
+     .doc = "Received fields of ours, then it is a loop"},
+    {IN_LIMITS, "held", VALUE, TYPE_SIZE, .preset = "4G", .least = 1 << 20, .most = 1e13,
+     .doc = "held content of all transactions together, memory and files; over it 452"},
+    {IN_LIMITS, "auth_failures", VALUE, TYPE_NUMBER, .preset = "3", .least = 1, .most = 1e6,
+     .doc = "AUTH refused, then 421"},
+    {IN_LIMITS, "stress", VALUE, TYPE_NUMBER, .preset = "80", .most = 100,
+     .doc = "percent of connections, memory or descriptors in use: then timeouts and budgets shrink; 0: never"},
 
     DURATION(IN_TIMEOUTS, "command", "5m", "the client's next command"),
     DURATION(IN_TIMEOUTS, "data", "3m", "the client's next octets of content"),
+    DURATION(IN_TIMEOUTS, "line", "60s", "the rest of a command, once its first octet is here"),
+    DURATION(IN_TIMEOUTS, "stress", "10s", "command, line and data shrink to it under stress"),
+    DURATION(IN_TIMEOUTS, "proxy", "5s", "the PROXY header, from the accept on"),
     DURATION(IN_TIMEOUTS, "handshake", "30s", "TLS with the client"),
     DURATION(IN_TIMEOUTS, "write", "5m", "the client takes no octet of our reply"),
     DURATION(IN_TIMEOUTS, "connect", "30s", "the backend: until it is connected"),
@@ -170,9 +219,10 @@ static const struct directive directives[] = {
 
 const char *place_name(enum place place)
 {
-    static const char *const names[PLACES] = {"the file", "listen", "backend",        "tls",    "a certificate",
-                                              "chain",    "filter", "store",          "limits", "timeouts",
-                                              "dns",      "log",    "only and except"};
+    static const char *const names[PLACES] = {
+        "the file", "listen", "backend", "a server", "route", "tls",   "a certificate",   "chain",
+        "filter",   "store",  "limits",  "timeouts", "dns",   "log",   "only and except",
+    };
     return names[place];
 }
 
@@ -251,10 +301,6 @@ static void take(struct loader *l, const struct item *item, const struct directi
     struct arena *a = &l->conf->arena;
     struct filter_value value;
     const char *what = strcmp(d->name, "1") == 0 ? title : arena_print(a, "%s: \"%s\"", title, d->name).at;
-    if (d->kind == KIND_LATER) {
-        item_complain(l, item, raw, "%s is not supported yet", what);
-        return;
-    }
     if (d->kind == KIND_BLOCK) {
         if (raw->type != VALUE_MAP && !(raw->type == VALUE_LIST && raw->count == 0)) {
             item_complain(l, item, raw, "%s: expected { name = value }, got %s", what, value_type_name(raw->type));
@@ -364,7 +410,7 @@ void conf_say_defaults(FILE *to)
                 place == AT_TOP ? "At the top of the file:" : place_name((enum place)place));
         for (size_t i = 0; i < countof(directives); i++) {
             const struct directive *d = &directives[i];
-            if ((int)d->where != place || d->kind == KIND_LATER)
+            if ((int)d->where != place)
                 continue;
             char name[64];
             snprintf(name, sizeof name,

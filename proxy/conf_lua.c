@@ -248,8 +248,6 @@ static int directive_call(lua_State *L)
     const struct directive *d = lua_touserdata(L, lua_upvalueindex(1));
     int type = lua_type(L, 1);
     unsigned number;
-    if (d->kind == KIND_LATER)
-        return luaL_error(L, "%s is not supported yet", d->name);
     if (lua_gettop(L) > 1)
         return luaL_error(L, d->kind == KIND_NAMED ? "expected %s \"NAME\" { ... }" : "%s takes one value", d->name);
     if (d->kind == KIND_NAMED && (type != LUA_TSTRING || !*lua_tostring(L, 1)))

@@ -4,6 +4,7 @@
  *   conf_lua.c         evaluates the files in an empty sandbox: gives items (the only file that speaks Lua)
  *   conf_lexer.c       walks the braces of a file: exact lines of keys, keys written twice
  *   conf_filters.c     modules, filters and chains
+ *   conf_backends.c    TLS contexts, backends and their servers, routes
  *   conf_build.c       the rest of the model
  *   conf.c             the order of it all
  *
@@ -13,15 +14,14 @@
 #include "proxy/conf.h"
 
 enum place {
-    AT_TOP, IN_LISTEN, IN_BACKEND, IN_TLS, IN_CERTIFICATE, IN_CHAIN, IN_FILTER, IN_STORE, IN_LIMITS, IN_TIMEOUTS, IN_DNS,
-    IN_LOG, IN_CONDITION, PLACES
+    AT_TOP, IN_LISTEN, IN_BACKEND, IN_SERVER, IN_ROUTE, IN_TLS, IN_CERTIFICATE, IN_CHAIN, IN_FILTER, IN_STORE, IN_LIMITS,
+    IN_TIMEOUTS, IN_DNS, IN_LOG, IN_CONDITION, PLACES
 };
 enum kind {
     KIND_VALUE,  /* key = value; at the top: directive "value" */
     KIND_CHOICE, /* a text, one of `choices` */
     KIND_BLOCK,  /* name { ... }, or name = { ... } in another block */
-    KIND_NAMED,  /* name "NAME" { ... } */
-    KIND_LATER   /* has its place, but does nothing yet */
+    KIND_NAMED   /* name "NAME" { ... } */
 };
 struct directive {
     enum place where;
@@ -112,6 +112,10 @@ struct item *item_named(struct loader *, const char *directive, struct str name)
 void complain_no_name(struct loader *, const struct item *, const struct filter_value *at, const char *directive,
                       struct str name);
 
+static inline bool item_is_a(const struct item *item, const char *directive)
+{
+    return strcmp(item->directive->name, directive) == 0;
+}
 static inline struct str block_text(const struct filter_value *block, const char *key)
 {
     const struct filter_value *v = value_get(block, str_of(key));
@@ -139,10 +143,16 @@ void modules_load(struct loader *);
 void chains_build(struct loader *);
 bool condition_build(struct loader *, const struct item *, const struct filter_value *, const char *title, struct condition *);
 void filters_open(struct loader *);
+/* conf_backends.c */
+void tls_build(struct loader *);
+void backends_build(struct loader *);
+void routes_build(struct loader *);
+struct tls *tls_named(struct loader *, const struct item *, const struct filter_value *at); /* a server context, held; NULL */
+const struct backend_conf *backend_named(struct loader *, const struct item *, const struct filter_value *at);
+const struct route *route_named(struct loader *, const struct item *, const struct filter_value *at);
 /* conf_build.c */
 void model_build(struct loader *);
 void limits_fill(struct limits *, const struct filter_value *block, const struct filter_value *own);
 void timeouts_fill(struct timeouts *, const struct filter_value *block, const struct filter_value *own);
-const struct backend_conf *backend_named(struct loader *, const struct item *, const struct filter_value *at);
 struct str conf_path(struct loader *, struct str path); /* relative: to the folder of the configuration file */
 #endif

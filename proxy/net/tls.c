@@ -156,7 +156,22 @@ static int agree(SSL *ssl, const unsigned char **out, unsigned char *len, const 
 
 static int look_on(int ok, X509_STORE_CTX *store)
 {
-    return 1; /* a client's certificate is asked for and judged by whoever reads tls_facts.verified */
+    return 1; /* an optional certificate is judged by whoever reads tls_facts.verified */
+}
+
+static void ask_clients(SSL_CTX *ctx, const struct tls_settings *settings)
+{
+    if (settings->client == TLS_CLIENT_NONE)
+        return;
+    bool required = settings->client == TLS_CLIENT_REQUIRED;
+    if (settings->ca_file) {
+        SSL_CTX_set_client_CA_list(ctx, SSL_load_client_CA_file(settings->ca_file));
+    } else {
+        SSL_CTX_set_default_verify_file(ctx);
+        SSL_CTX_set_default_verify_dir(ctx);
+        ERR_clear_error();
+    }
+    SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | (required ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0), required ? NULL : look_on);
 }
 
 struct tls *tls_server_open(const struct tls_settings *settings, char *error, size_t room)
@@ -181,10 +196,7 @@ struct tls *tls_server_open(const struct tls_settings *settings, char *error, si
         SSL_CTX_set_tlsext_servername_callback(ctx, pick);
         SSL_CTX_set_tlsext_servername_arg(ctx, t);
         SSL_CTX_set_alpn_select_cb(ctx, agree, NULL);
-        if (settings->ca_file) {
-            SSL_CTX_set_client_CA_list(ctx, SSL_load_client_CA_file(settings->ca_file));
-            SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, look_on);
-        }
+        ask_clients(ctx, settings);
     }
     return t;
 }

@@ -9,12 +9,16 @@ struct tls_certificate {
     const char *certificate; /* PEM file with the chain, or a directory with fullchain.pem and privkey.pem */
     const char *key;         /* PEM file; NULL: in the certificate's file, or the directory's */
 };
+/* Whether a client is asked for its certificate. OPTIONAL: what it shows is a fact, judged by filters. REQUIRED: without one that
+ * our authorities vouch for there is no handshake. */
+enum tls_client { TLS_CLIENT_NONE, TLS_CLIENT_OPTIONAL, TLS_CLIENT_REQUIRED };
 struct tls_settings {
     const struct tls_certificate *certificates; /* first: the one for no SNI or unknown names */
     size_t ncertificates;
     const char *minimum;     /* "TLSv1.2" (default), "TLSv1.3" */
     const char *ciphers;     /* TLS 1.2 cipher list; NULL: OpenSSL's HIGH without aNULL, RC4, 3DES, with forward secrecy */
     bool prefer_server;
+    enum tls_client client;  /* server side */
     const char *ca_file;     /* client side and client certificates; NULL: the system's */
 };
 /* NULL: *error (512 octets) says which file and why: unreadable, no certificate in it, key does not match, ... */

@@ -34,9 +34,16 @@ struct limits {
     uint32_t junk;              /* 100: NOOP RSET VRFY ... between two messages; 0: no limit */
     uint32_t line;              /* octets of a command line: 4096 */
     uint32_t hops;              /* Received fields: 100 */
+    uint32_t loops;             /* Received fields of ours: 5 */
+    uint64_t held;              /* octets that all spools together hold, memory and files: 4G */
+    uint32_t auth_failures;     /* 3: then 421 */
+    uint32_t stress;            /* percent of connections, memory, descriptors: then timeouts and budgets shrink; 0: never */
 };
 struct timeouts {
     uint64_t command, data, handshake, write;                        /* client: 5m 3m 30s 5m */
+    uint64_t line;      /* 60s: a command, from its first octet to its end */
+    uint64_t stress;    /* 10s: what command, line and data shrink to under stress */
+    uint64_t proxy;     /* 5s: the PROXY header */
     uint64_t connect, banner, helo, mail, rcpt, data_reply, block, end; /* backend: 30s 5m 5m 5m 5m 2m 3m 590s after the client's end */
     uint64_t end_by;    /* 240s: after it our end of mail data is not said any more */
     uint64_t greeting;  /* 0: how long the banner is kept back to catch early talkers; 0: not at all but for a look */
@@ -44,20 +51,44 @@ struct timeouts {
     uint64_t drain;     /* 30s */
 };
 
-enum identity { IDENTITY_NONE, IDENTITY_XCLIENT };
+enum identity { IDENTITY_NONE, IDENTITY_XCLIENT, IDENTITY_XFORWARD, IDENTITY_PROXY, IDENTITY_PROXY_V1 };
 enum backend_tls { BACKEND_TLS_OFF, BACKEND_TLS_OPPORTUNISTIC, BACKEND_TLS_VERIFIED };
+enum balance { BALANCE_LEAST_CONNECTIONS, BALANCE_ROUND_ROBIN };
+struct server_conf { /* one place where a backend can be reached */
+    struct address address;
+    uint32_t weight;          /* 1 to 1000 */
+    bool backup;              /* used only while all others are down */
+};
 struct backend_conf {
     struct str name;
     unsigned index;           /* in conf->backends: the worker's pool of it */
     bool maildir;             /* address.host is the directory: delivered to by ourselves */
-    struct address address;
+    struct address address;   /* of the first server */
+    struct server_conf *servers; size_t nservers; /* at least one */
+    enum balance balance;
+    bool lmtp;                /* RFC 2033 */
+    bool separate;            /* one rcpt per transaction: the others hear 452 4.5.3 */
     enum identity identity;
     enum backend_tls tls_mode;
+    bool tls_implicit;        /* TLS from the first octet; tls_mode is not OFF then */
     struct tls *tls;
     struct str tls_name;      /* SNI and the name to verify; "" : the host of the address */
     struct str helo;          /* what we call ourselves: "" = hostname */
     uint32_t pool;            /* idle connections kept per worker: 16; 0: no reuse across sessions */
     uint32_t pool_uses;       /* transactions per connection: 100 */
+    uint32_t connections;     /* most to one server, of all workers; 0: any */
+    uint64_t wait;            /* 10s: for a connection, when that many are in use */
+    uint64_t health;          /* 30s: between two looks at a server; 0: none */
+    uint32_t rise, fall;      /* 2, 3 */
+    bool chunking;            /* BDAT towards it, where it saves work */
+};
+
+/* Backends by address: keys of `by` (a table: user@domain, domain, .domain, "*") to the name of a backend. */
+struct route {
+    struct str name;
+    bool by_sender;           /* the reverse-path chooses, else each forward-path */
+    struct table *table;      /* value: index in conf->backends, in decimal */
+    const struct backend_conf **backends; size_t nbackends; /* that it may choose */
 };
 
 enum on_error { ON_ERROR_DEFER, ON_ERROR_CONTINUE, ON_ERROR_REJECT };
@@ -99,6 +130,7 @@ struct chain {
 struct store; /* store/store.h */
 struct store_conf { struct str name; struct store *store; struct str prefix; uint64_t timeout; };
 
+enum auth_policy { AUTH_OFF, AUTH_OFFER, AUTH_REQUIRE };
 struct listen_conf {
     struct str name;
     unsigned index;
@@ -107,7 +139,12 @@ struct listen_conf {
     bool implicit;            /* TLS from the first octet */
     bool require_tls;         /* MAIL before STARTTLS: 530 */
     const struct chain *chain; /* never NULL: the empty chain at least */
-    const struct backend_conf *backend;
+    const struct backend_conf *backend; /* where mail goes; with a route: who is asked for AUTH and what EHLO offers */
+    const struct route *route; /* NULL: all goes to backend */
+    enum auth_policy auth;
+    bool auth_without_tls;
+    struct table *proxy, *xclient, *xforward; /* networks; NULL: nobody. proxy: a PROXY header is due from these */
+    bool chunking;            /* offered to clients */
     enum bare bare;
     bool received;            /* add our own Received field: default false with identity xclient, else true */
     struct str hostname;      /* in the banner; conf's by default */
@@ -125,6 +162,8 @@ struct conf {
     struct str user;
     struct listen_conf *listens; size_t nlistens;
     struct backend_conf *backends; size_t nbackends;
+    struct route *routes; size_t nroutes;
+    struct str control;       /* path of the control socket; STR_NONE: none */
     struct chain *chains; size_t nchains;
     struct filter **filters; size_t nfilters;
     struct store_conf *stores; size_t nstores; /* "default" (memory) is always there */

@@ -244,6 +244,32 @@ static void received_is_left_out_when_the_backend_knows_the_client(void **state)
     conf_drop(conf);
 }
 
+static void backends_have_servers_and_routes_choose_among_them(void **state)
+{
+    struct conf *conf = good("backend \"a\" { \"127.0.0.1:1\", { \"127.0.0.1:2\", weight = 3 }, { \"[::1]:3\", backup = true },\n"
+                             "  balance = \"round_robin\", connections = 7, wait = \"3s\", rise = 4, fall = 5, health = \"9s\" }\n"
+                             "backend \"b\" { \"unix:/run/lmtp\", protocol = \"lmtp\", separate = true, identity = \"proxy\" }\n"
+                             "route \"r\" { [\"a.test\"] = \"a\", [\".b.test\"] = \"b\", [\"*\"] = \"a\" }\n"
+                             "route \"s\" { by = \"from\", [\"*\"] = \"b\" }\n"
+                             "listen \"x\" { \":0\", route = \"r\", xclient = { \"192.0.2.0/24\" } }\n");
+    const struct backend_conf *a = &conf->backends[0], *b = &conf->backends[1];
+    assert_int_equal(a->nservers, 3);
+    assert_string_equal(a->servers[1].address.text.at, "inet:127.0.0.1:2");
+    assert_true(a->servers[0].weight == 1 && a->servers[1].weight == 3 && a->servers[2].backup && !a->servers[1].backup);
+    assert_true(a->balance == BALANCE_ROUND_ROBIN && a->connections == 7 && a->wait == 3000 && a->health == 9000);
+    assert_true(a->rise == 4 && a->fall == 5 && a->chunking && !a->lmtp);
+    assert_true(b->lmtp && b->separate && b->identity == IDENTITY_PROXY);
+    const struct listen_conf *l = &conf->listens[0];
+    struct str found;
+    assert_ptr_equal(l->route, &conf->routes[0]);
+    assert_ptr_equal(l->backend, a);
+    assert_true(table_match(l->route->table, STR("u@x.b.test"), &found) && str_equal(found, STR("1")));
+    assert_true(table_match(l->route->table, STR("u@a.test"), &found) && str_equal(found, STR("0")));
+    assert_true(conf->routes[1].by_sender && conf->routes[1].nbackends == 1);
+    assert_true(table_match_ip(l->xclient, STR("192.0.2.1"), NULL) && !l->proxy);
+    conf_drop(conf);
+}
+
 static void filters_get_options_names_and_conditions(void **state)
 {
     write_file("words", "ann yes\n");
@@ -443,8 +469,17 @@ static const struct { const char *text; uint32_t line; const char *what; } mista
     {"workers(0)\n" BASE, 1, "workers: expected workers(N)"},
     {"workers \"many\"\n" BASE, 1, "workers: expected workers(N)"},
     {"user \"no-such-user-here\"\n" BASE, 1, "no user \"no-such-user-here\""},
-    {"route \"r\" { }", 1, "route is not supported yet"},
-    {BASE "listen \"x\" { \":9\",\n route = \"r\" }", 4, "is not supported yet"},
+    {"route \"r\" { }", 1, "leads nowhere"},
+    {BASE "listen \"x\" { \":9\",\n route = \"r\" }", 4, "there is no route \"r\""},
+    {BASE "route \"r\" {\n [\"a.test\"] = \"c\" }", 4, "there is no backend \"c\""},
+    {BASE "route \"r\" {\n \"a.test\" }", 4, "expected [\"example.org\"] = \"BACKEND\""},
+    {BASE "route \"r\" {\n by = \"size\", [\"*\"] = \"b\" }", 4, "expected \"rcpt\" or \"from\""},
+    {BASE "backend \"x\" {\n \"127.0.0.1:1\",\n \"127.0.0.1:1\" }", 5, "named twice"},
+    {BASE "backend \"x\" {\n { \"127.0.0.1:1\", backup = true } }", 3, "every server is a backup"},
+    {BASE "backend \"x\" {\n { \"127.0.0.1:1\", weight = 0 } }", 4, "expected 1 to 1000"},
+    {BASE "backend \"x\" {\n \"127.0.0.1:1\",\n \"maildir:/x\" }", 5, "a maildir stands alone"},
+    {BASE "backend \"x\" { \"127.0.0.1:1\",\n tls_implicit = true }", 4, "say tls ="},
+    {BASE "listen \"x\" { \":9\",\n auth = \"offer\" }", 4, "is never offered"},
     {"backend \"b\" { \"127.0.0.1:1\" }", 0, "there is no listener"},
     {BASE "limits { }\nlimits { }", 4, "limits is said twice"},
     {BASE "dns { servers = { \"127.0.0.1\",\n \"example.org\" } }", 4, "expected an IP address"},
@@ -458,7 +493,6 @@ static const struct { const char *text; uint32_t line; const char *what; } mista
     {BASE "listen \"x\" {\n \":9\",\n bare = \"reject\",\n bare = \"normalize\" }", 6, "written twice in the same braces, first in line 5"},
     {BASE "chain \"c\" { filter \"probe\" { needed = \"x\",\n zones = { [\"a\"] = 1,\n [\"a\"] = 2 } } }", 5, "written twice"},
     {BASE "backend \"x\" {\n pool = 1 }", 3, "an unnamed element is missing"},
-    {BASE "backend \"x\" {\n \"127.0.0.1:1\",\n \"127.0.0.1:2\" }", 5, "takes one unnamed element"},
     {BASE "limits {\n \"10M\" }", 4, "takes no unnamed element"},
     {BASE "listen \"x\" { \":9\",\n nil,\n backend = \"b\", \":8\" }", 3, "is nil"},
     {BASE "listen \"x\" { \":9\", hostname = hostname }", 3, "a text needs quotes"},
@@ -627,6 +661,7 @@ int main(void)
         cmocka_unit_test(minimal_file_gives_the_defaults),
         cmocka_unit_test(everything_said_is_in_the_model),
         cmocka_unit_test(received_is_left_out_when_the_backend_knows_the_client),
+        cmocka_unit_test(backends_have_servers_and_routes_choose_among_them),
         cmocka_unit_test(filters_get_options_names_and_conditions),
         cmocka_unit_test(scripts_are_found_and_named_by_their_file),
         cmocka_unit_test(one_object_may_stand_in_two_chains),
