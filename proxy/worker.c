@@ -35,6 +35,7 @@ struct post { /* one worker, and what it needs around relay's struct */
     struct task task;
     struct alarm alarm;
     uint64_t next_tick;
+    struct conf *refreshed; /* while refreshing: the pool thread's */
     uint64_t end_by; /* 0: not draining */
     bool paused, refreshing, stopped, cut_off, started;
     bool ended;        /* under the lock: the loop may be gone */
@@ -155,7 +156,7 @@ static bool is_full(const struct post *p)
     for (unsigned i = 0; i < p->all->n; i++)
         sessions += __atomic_load_n(&p->all->posts[i].sessions, __ATOMIC_RELAXED);
     /* Each session may come to need a second connection. */
-    return sessions >= p->worker.conf->limits.connections ||
+    return sessions >= p->worker.generation->conf->limits.connections ||
            stream_count() + p->worker.nsessions >= p->all->descriptors;
 }
 
@@ -204,7 +205,7 @@ static void accepted(void *data, struct stream *stream)
 
 static void refresh_run(void *data)
 {
-    struct conf *conf = ((struct post *)data)->worker.conf;
+    struct conf *conf = ((struct post *)data)->refreshed;
     for (size_t i = 0; i < conf->ntables; i++)
         table_refresh(conf->tables[i]);
     log_flush(); /* of the pool's thread */
@@ -213,6 +214,7 @@ static void refresh_run(void *data)
 static void refresh_done(void *data)
 {
     struct post *p = data;
+    conf_drop(p->refreshed);
     p->refreshing = false;
     task_wake(&p->task); /* a drain may wait for us */
 }
@@ -242,8 +244,9 @@ static void turn(struct task *task)
     watch_room(p);
     if (p->worker.number == 0 && now >= p->next_tick) {
         p->next_tick = now + TICK;
-        if (!p->refreshing && p->worker.conf->ntables) {
+        if (!p->refreshing && p->worker.generation->conf->ntables) {
             p->refreshing = true;
+            p->refreshed = conf_hold(p->worker.generation->conf);
             loop_work(p->worker.loop, refresh_run, refresh_done, p);
         }
     }
@@ -262,7 +265,7 @@ static void drain(void *data)
     struct post *p = data;
     if (p->worker.draining)
         return;
-    uint64_t by = loop_now(p->worker.loop) + p->worker.conf->timeouts.drain;
+    uint64_t by = loop_now(p->worker.loop) + p->worker.generation->conf->timeouts.drain;
     close_ears(p);
     p->end_by = by + LAST_WORDS;
     worker_drain(&p->worker, by);
@@ -287,13 +290,12 @@ static bool open_worker(struct post *p, char *error, size_t room)
     w->dns = dns_open(w->loop, conf->dns.at, error, room);
     if (!w->dns)
         return false;
-    w->conf = conf_hold(conf);
     w->census = p->all->census;
     w->serial = ((uint64_t)w->number + 1) << 48; /* no two workers give the same */
     task_start(&p->task, w->loop, turn);
     p->next_tick = loop_now(w->loop) + TICK;
     loop_before_sleep(w->loop, before_sleep, p);
-    worker_open(w);
+    worker_switch(w, conf);
     for (size_t i = 0; i < p->nears; i++) {
         p->ears[i].listener = listener_open(w->loop, p->ears[i].fd, accepted, &p->ears[i]);
         p->ears[i].fd = -1;
@@ -318,7 +320,7 @@ static void close_worker(struct post *p)
     task_forget(&p->task);
     dns_close(&w->dns);
     loop_close(w->loop);
-    conf_drop(w->conf);
+    worker_forget(w);
     block_forget();
 }
 

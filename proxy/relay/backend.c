@@ -14,7 +14,7 @@ static void step_to(struct backend *b, enum backend_step step, uint64_t timeout)
 
 static const struct timeouts *timeouts_of(const struct backend *b)
 {
-    return b->session ? &b->session->listen->timeouts : &b->worker->conf->timeouts;
+    return b->session ? &b->session->listen->timeouts : &b->pool->generation->conf->timeouts;
 }
 
 void backend_break(struct backend *b, enum reply_name why, const char *log)
@@ -220,7 +220,7 @@ enum backend_took backend_reply(struct backend *b, struct arena *arena, struct d
 
 static struct str our_name(const struct backend *b)
 {
-    return b->conf->helo.len ? b->conf->helo : b->worker->conf->hostname;
+    return b->conf->helo.len ? b->conf->helo : b->pool->generation->conf->hostname;
 }
 
 static void say_now(struct backend *b, const char *verb, struct str word)

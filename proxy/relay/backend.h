@@ -40,9 +40,10 @@ struct backend {
     struct arena arena;          /* of the handshake */
 };
 
-/* One per worker and backend_conf: idle connections, and what the last EHLO said. */
+/* One per generation and backend_conf: idle connections, and what the last EHLO said. */
 struct pool {
     struct worker *worker;
+    struct generation *generation;
     const struct backend_conf *conf;
     struct backend *idle;
     struct backend *washing;
@@ -56,7 +57,7 @@ struct pool {
     struct task **waiting;       /* sessions whose EHLO waits for the first probe */
     size_t nwaiting, waiting_room;
 };
-struct pool *pool_of(struct worker *, const struct backend_conf *);
+struct pool *pool_of(struct generation *, const struct backend_conf *);
 void pool_open(struct pool *);      /* probes */
 void pool_close(struct pool **);
 bool pool_wait(struct pool *, struct task *); /* false: no need to wait, the first probe has ended */

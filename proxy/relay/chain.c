@@ -147,24 +147,24 @@ static bool wants(struct session *s, size_t i, enum filter_stage stage)
 
 /* ---- failure --------------------------------------------------------------------------------------------------------- */
 
-static struct filter_health *health_of(struct worker *w, const struct filter *f)
+static struct filter_health *health_of(struct generation *g, const struct filter *f)
 {
-    if (!w->health)
-        w->health = must_alloc(max_size(w->conf->nfilters, 1) * sizeof *w->health);
-    return &w->health[f->index];
+    if (!g->health)
+        g->health = must_alloc(max_size(g->conf->nfilters, 1) * sizeof *g->health);
+    return &g->health[f->index];
 }
 
-static bool is_tripped(struct worker *w, const struct filter *f)
+static bool is_tripped(struct generation *g, const struct filter *f)
 {
-    return w->health && loop_now(w->loop) < w->health[f->index].tripped_until;
+    return g->health && loop_now(g->worker->loop) < g->health[f->index].tripped_until;
 }
 
-static void count_call(struct worker *w, const struct filter *f, bool error)
+static void count_call(struct generation *g, const struct filter *f, bool error)
 {
-    if (!error && !w->health)
+    if (!error && !g->health)
         return;
-    struct filter_health *h = health_of(w, f);
-    uint64_t now = loop_now(w->loop);
+    struct filter_health *h = health_of(g, f);
+    uint64_t now = loop_now(g->worker->loop);
     if (now - h->from > BREAKER_WINDOW)
         *h = (struct filter_health){.from = now};
     h->calls++;
@@ -277,7 +277,7 @@ static bool take_verdict(struct session *s, struct filter_call *call, enum filte
                                 : STR("a verdict that this stage does not know");
         v = VERDICT_ERROR;
     }
-    count_call(s->worker, f, v == VERDICT_ERROR);
+    count_call(s->generation, f, v == VERDICT_ERROR);
     if (v == VERDICT_ERROR) {
         log_error(s, f, run->stage, call->verdict.why);
         return failed(s, f, slot, run->stage, call->verdict.why);
@@ -327,7 +327,7 @@ static struct filter_call *begin(struct session *s, size_t i)
 {
     const struct filter *f = s->listen->chain->filters[i];
     struct slot *slot = chain_slot(s, f);
-    struct filter_call *call = call_open(s->worker, s, f, slot, s->run.stage);
+    struct filter_call *call = call_open(s->generation, s, f, slot, s->run.stage);
     uint64_t limit = s->run.stage == FILTER_MESSAGE ? f->message_timeout : f->timeout;
     call->deadline = loop_now(s->worker->loop) + limit;
     slot->called = true;
@@ -382,7 +382,7 @@ bool chain_turn(struct session *s)
                 continue;
             }
             run->call = begin(s, run->at);
-            if (is_tripped(s->worker, run->call->filter)) {
+            if (is_tripped(s->generation, run->call->filter)) {
                 run->active = !failed(s, run->call->filter, run->call->slot, run->stage, STR("circuit breaker"));
                 call_close(run->call);
                 run->call = NULL;
@@ -445,7 +445,7 @@ void chain_reply(struct session *s, enum filter_stage of, struct reply *reply, u
         if (!wants(s, i, FILTER_REPLY))
             continue;
         const struct filter *f = chain->filters[i];
-        struct filter_call *call = call_open(s->worker, s, f, chain_slot(s, f), FILTER_REPLY);
+        struct filter_call *call = call_open(s->generation, s, f, chain_slot(s, f), FILTER_REPLY);
         call->replied = reply;
         call->replied_to = of;
         call->rcpt = rcpt;
@@ -470,7 +470,7 @@ static void tell_end(struct session *s, enum filter_stage stage)
         struct slot *slot = &s->slots[i];
         bool called = stage == FILTER_RESET ? slot->called_tx : slot->called;
         if (called && may(f, stage)) {
-            struct filter_call *call = call_open(s->worker, s, f, slot, stage);
+            struct filter_call *call = call_open(s->generation, s, f, slot, stage);
             if (at_once(call) == VERDICT_ERROR)
                 log_error(s, f, stage, call->verdict.why);
             call_close(call);
@@ -500,7 +500,7 @@ struct solo { /* START once, TICK again and again */
     struct solo *next;
     struct task task;
     struct alarm alarm;
-    struct worker *worker;
+    struct generation *generation;
     const struct filter *filter;
     struct filter_call *call;
     struct slot slot;
@@ -519,11 +519,12 @@ static void solo_end(struct solo *solo, enum filter_verdict v)
 static void solo_turn(struct task *task)
 {
     struct solo *solo = holder_of(task, struct solo, task);
-    struct worker *w = solo->worker;
-    uint64_t now = loop_now(w->loop);
+    struct generation *g = solo->generation;
+    uint64_t now = loop_now(g->worker->loop);
     enum filter_verdict v = VERDICT_SUSPEND;
-    if (!solo->call && (!solo->seconds || now >= solo->alarm.at)) {
-        solo->call = call_open(w, NULL, solo->filter, &solo->slot, solo->seconds ? FILTER_TICK : FILTER_START);
+    bool due = !solo->seconds || (now >= solo->alarm.at && generation_is_current(g)); /* the new one ticks instead */
+    if (!solo->call && due) {
+        solo->call = call_open(g, NULL, solo->filter, &solo->slot, solo->seconds ? FILTER_TICK : FILTER_START);
         solo->call->task = task;
         solo->call->tick = solo->id;
         solo->call->deadline = now + solo->filter->timeout;
@@ -541,63 +542,68 @@ static void solo_turn(struct task *task)
         solo_end(solo, v);
     if (solo->call)
         alarm_set(&solo->alarm, task, min_u64(solo->call->deadline, call_clock(solo->call)));
-    else if (solo->seconds && solo->alarm.at <= now)
+    else if (solo->seconds && solo->alarm.at <= now && generation_is_current(g))
         alarm_set(&solo->alarm, task, now + solo->seconds * 1000ull);
 }
 
-static void solo_start(struct worker *w, const struct filter *f, unsigned id, unsigned seconds)
+static void solo_start(struct generation *g, const struct filter *f, unsigned id, unsigned seconds)
 {
     struct solo *solo = must_alloc(sizeof *solo);
-    *solo = (struct solo){.next = w->solos, .worker = w, .filter = f, .id = id, .seconds = seconds};
-    w->solos = solo;
-    task_start(&solo->task, w->loop, solo_turn);
+    *solo = (struct solo){.next = g->solos, .generation = g, .filter = f, .id = id, .seconds = seconds};
+    g->solos = solo;
+    task_start(&solo->task, g->worker->loop, solo_turn);
     if (seconds)
-        alarm_set(&solo->alarm, &solo->task, loop_now(w->loop) + seconds * 1000ull);
+        alarm_set(&solo->alarm, &solo->task, loop_now(g->worker->loop) + seconds * 1000ull);
     else
         task_wake(&solo->task);
 }
 
-void chain_start_worker(struct worker *w)
+void chain_open(struct generation *g)
 {
-    for (size_t i = 0; i < w->conf->nfilters; i++) {
-        const struct filter *f = w->conf->filters[i];
+    for (size_t i = 0; i < g->conf->nfilters; i++) {
+        const struct filter *f = g->conf->filters[i];
         if (may(f, FILTER_START))
-            solo_start(w, f, 0, 0);
-        for (unsigned t = 0; t < f->nticks && w->number == 0; t++)
-            solo_start(w, f, f->ticks[t].id, f->ticks[t].seconds);
+            solo_start(g, f, 0, 0);
+        for (unsigned t = 0; t < f->nticks && g->worker->number == 0; t++)
+            solo_start(g, f, f->ticks[t].id, f->ticks[t].seconds);
     }
 }
 
-void chain_stop_worker(struct worker *w)
+static void solo_close(struct solo *solo)
 {
-    while (w->solos) {
-        struct solo *solo = w->solos;
-        w->solos = solo->next;
-        if (solo->call) {
-            if (solo->filter->def->cancel)
-                solo->filter->def->cancel(solo->call, CANCEL_SHUTDOWN);
-            call_close(solo->call);
-        }
-        slot_close_streams(&solo->slot, LIFE_WORKER);
-        alarm_stop(&solo->alarm);
-        task_forget(&solo->task);
-        free(solo);
+    if (solo->call) {
+        if (solo->filter->def->cancel)
+            solo->filter->def->cancel(solo->call, CANCEL_SHUTDOWN);
+        call_close(solo->call);
     }
-    for (size_t i = 0; i < w->conf->nfilters; i++) {
-        const struct filter *f = w->conf->filters[i];
-        if (!w->filter_memory[i])
+    slot_close_streams(&solo->slot, LIFE_WORKER);
+    alarm_stop(&solo->alarm);
+    task_forget(&solo->task);
+    free(solo);
+}
+
+void chain_close(struct generation *g)
+{
+    while (g->solos) {
+        struct solo *solo = g->solos;
+        g->solos = solo->next;
+        solo_close(solo);
+    }
+    for (size_t i = 0; i < g->conf->nfilters; i++) {
+        const struct filter *f = g->conf->filters[i];
+        if (!g->filter_memory[i])
             continue;
         if (f->def->stop) {
             struct slot slot = {0};
-            struct filter_call *call = call_open(w, NULL, f, &slot, FILTER_START);
+            struct filter_call *call = call_open(g, NULL, f, &slot, FILTER_START);
             f->def->stop(call);
             call_close(call);
             slot_close_streams(&slot, LIFE_WORKER);
         }
-        free(w->filter_memory[i]);
-        w->filter_memory[i] = NULL;
+        free(g->filter_memory[i]);
+        g->filter_memory[i] = NULL;
     }
-    worker_close_streams(w);
-    free(w->health);
-    w->health = NULL;
+    generation_close_streams(g);
+    free(g->health);
+    g->health = NULL;
 }

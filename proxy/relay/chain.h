@@ -7,7 +7,7 @@
 #include "wire/reply.h"
 
 struct session;
-struct worker;
+struct generation;
 struct filter_call;
 
 struct slot { /* one filter's life in one session */
@@ -50,6 +50,6 @@ void chain_reply(struct session *, enum filter_stage of, struct reply *, uint32_
 void chain_reset(struct session *);
 void chain_disconnect(struct session *);
 struct slot *chain_slot(struct session *, const struct filter *);
-void chain_start_worker(struct worker *); /* START and TICK */
-void chain_stop_worker(struct worker *);
+void chain_open(struct generation *);  /* its filters hear START, and TICK while it is that of new sessions */
+void chain_close(struct generation *); /* they hear STOP, their memory goes */
 #endif

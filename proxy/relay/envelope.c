@@ -168,7 +168,7 @@ static void take_backend(struct session *s, bool fresh)
         tx->asked = false; /* the one at hand now has heard nothing */
     }
     if (!s->backend)
-        s->backend = pool_take(pool_of(s->worker, tx->route), s, fresh);
+        s->backend = pool_take(pool_of(s->generation, tx->route), s, fresh);
     else if (!tx->asked && s->backend->was_ready)
         s->backend->pooled = true; /* bound by identity: it has been idle since the transaction before */
     tx->backend_server = tx->route->address.text;
@@ -425,7 +425,7 @@ static void repeat(struct session *s)
         tx->flow.data = DATA_UNSAID;
         tx->want_data = true;
     }
-    s->backend = pool_take(pool_of(s->worker, tx->route), s, true);
+    s->backend = pool_take(pool_of(s->generation, tx->route), s, true);
 }
 
 static void lost_before_data(struct session *s, struct reply why, bool was_ready)

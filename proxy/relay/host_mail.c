@@ -236,9 +236,7 @@ bool filter_route(struct filter_call *call, const char *backend)
 {
     struct transaction *tx = call->tx;
     const struct backend_conf *route = NULL;
-    const struct conf *conf = call->worker->conf;
-    if (call->session)
-        conf = call->session->conf;
+    const struct conf *conf = call->generation->conf;
     for (size_t i = 0; i < conf->nbackends; i++)
         if (str_equal(conf->backends[i].name, str_of(backend)))
             route = &conf->backends[i];

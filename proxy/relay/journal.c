@@ -104,7 +104,7 @@ void journal_transaction(struct session *s)
     log_angle("from", tx->reverse_path.address);
     log_rcpts(arena, tx);
     log_text("mid", tx->flow.message_id.at ? tx->flow.message_id : STR(""));
-    if (s->conf->log_subject && tx->flow.head == HEAD_DONE) {
+    if (s->generation->conf->log_subject && tx->flow.head == HEAD_DONE) {
         const struct field *f = headers_next(&tx->headers, NULL, STR("Subject"));
         log_text("subject", f ? header_unfold(f->value, arena) : STR(""));
     }

@@ -36,8 +36,8 @@ struct filter_stream {
     struct filter_stream *next;
     struct stream *stream;
     const struct filter *filter;
-    struct worker *worker;
-    struct slot *slot;        /* whose list it is in; NULL: the worker's idle ones */
+    struct generation *generation;
+    struct slot *slot;        /* whose list it is in; NULL: the generation's idle ones */
     enum filter_life life;
     bool pooled;
     unsigned ops;             /* open ones: it is freed with the last, even if it was closed before */
@@ -115,7 +115,7 @@ uint64_t filter_dns(struct filter_call *call, const char *type, const char *name
 
 static const struct store_conf *store_named(const struct filter_call *call, const char *name)
 {
-    const struct conf *conf = call->session ? call->session->conf : call->worker->conf;
+    const struct conf *conf = call->generation->conf;
     for (size_t i = 0; i < conf->nstores; i++)
         if (str_equal(conf->stores[i].name, str_of(name ? name : "default")))
             return &conf->stores[i];
@@ -178,12 +178,13 @@ static void work_free(struct work *work)
     free(work);
 }
 
-struct work_here { struct work work; struct task *task; };
+struct work_here { struct work work; struct task *task; struct generation *generation; };
 
 static void work_done(void *data)
 {
     struct work_here *here = data;
     here->work.ended = true;
+    generation_leave(here->generation);
     if (here->work.op)
         task_wake(here->task);
     else
@@ -201,6 +202,7 @@ uint64_t filter_work(struct filter_call *call, void (*run)(void *), void (*drop)
     struct work_here *here = must_alloc(sizeof *here);
     here->work = (struct work){.run = run, .drop = drop, .data = data, .op = op};
     here->task = call->task;
+    here->generation = generation_enter(call->generation);
     op->work = &here->work;
     loop_work(call->worker->loop, work_run, work_done, here);
     return op->id;
@@ -210,7 +212,7 @@ uint64_t filter_work(struct filter_call *call, void (*run)(void *), void (*drop)
 
 static void unlink_stream(struct filter_stream *fs)
 {
-    struct filter_stream **at = fs->slot ? &fs->slot->streams : &fs->worker->streams;
+    struct filter_stream **at = fs->slot ? &fs->slot->streams : &fs->generation->streams;
     while (*at && *at != fs)
         at = &(*at)->next;
     must(*at == fs);
@@ -248,7 +250,7 @@ static bool is_alive(const struct stream *stream)
 
 static struct filter_stream *idle_stream(struct filter_call *call, const char *address)
 {
-    for (struct filter_stream *fs = call->worker->streams, *next; fs; fs = next) {
+    for (struct filter_stream *fs = call->generation->streams, *next; fs; fs = next) {
         next = fs->next;
         if (!is_alive(fs->stream))
             close_stream(fs);
@@ -276,7 +278,7 @@ uint64_t filter_dial(struct filter_call *call, enum filter_life life, const stru
     if (!fs) {
         fs = must_alloc(sizeof *fs);
         fs->filter = call->filter;
-        fs->worker = call->worker;
+        fs->generation = call->generation;
         fs->pooled = want->pooled;
         snprintf(fs->address, sizeof fs->address, "%s", want->address);
         fs->stream = stream_dial(call->worker->loop, &address, call->task);
@@ -327,15 +329,15 @@ void filter_stream_keep(struct filter_stream **stream)
     *stream = NULL;
     if (!fs)
         return;
-    if (!fs->pooled || !is_alive(fs->stream) || !pipe_is_empty(&fs->stream->out) || fs->worker->draining) {
+    if (!fs->pooled || !is_alive(fs->stream) || !pipe_is_empty(&fs->stream->out) || fs->generation->worker->draining) {
         close_stream(fs);
         return;
     }
     unlink_stream(fs);
     fs->slot = NULL;
     fs->stream->task = NULL;
-    fs->next = fs->worker->streams;
-    fs->worker->streams = fs;
+    fs->next = fs->generation->streams;
+    fs->generation->streams = fs;
 }
 
 void filter_stream_close(struct filter_stream **stream)
@@ -354,10 +356,10 @@ void slot_close_streams(struct slot *slot, enum filter_life life)
     }
 }
 
-void worker_close_streams(struct worker *w)
+void generation_close_streams(struct generation *g)
 {
-    while (w->streams)
-        close_stream(w->streams);
+    while (g->streams)
+        close_stream(g->streams);
 }
 
 /* ---- ending ---------------------------------------------------------------------------------------------------------- */

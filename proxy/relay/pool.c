@@ -8,14 +8,15 @@ enum { PROBE_AGAIN = 10000, PROBE_REFRESH = 300000, WASH_TIME = 5000, PROBE_WAIT
 
 static void pool_turn(struct task *);
 
-struct pool *pool_of(struct worker *w, const struct backend_conf *conf)
+struct pool *pool_of(struct generation *g, const struct backend_conf *conf)
 {
-    struct pool **slot = &w->pools[conf->index];
+    struct pool **slot = &g->pools[conf->index];
     if (!*slot) {
         *slot = must_alloc(sizeof **slot);
-        (*slot)->worker = w;
+        (*slot)->worker = g->worker;
+        (*slot)->generation = g;
         (*slot)->conf = conf;
-        task_start(&(*slot)->task, w->loop, pool_turn);
+        task_start(&(*slot)->task, g->worker->loop, pool_turn);
     }
     return *slot;
 }
@@ -82,7 +83,7 @@ void pool_forget(struct pool *p, struct task *task)
 static void become_idle(struct pool *p, struct backend *b)
 {
     if (p->nidle >= p->conf->pool || b->uses >= p->conf->pool_uses || p->worker->draining ||
-        loop_now(p->worker->loop) - b->born > p->worker->conf->timeouts.pool_age) {
+        loop_now(p->worker->loop) - b->born > p->generation->conf->timeouts.pool_age) {
         backend_close(&b);
         return;
     }
@@ -91,7 +92,7 @@ static void become_idle(struct pool *p, struct backend *b)
     b->deadline = 0;
     link_to(&p->idle, b);
     p->nidle++;
-    alarm_set(&b->alarm, &b->task, b->idle_since + p->worker->conf->timeouts.pool_idle);
+    alarm_set(&b->alarm, &b->task, b->idle_since + p->generation->conf->timeouts.pool_idle);
 }
 
 static void turn_probe(struct pool *p)
@@ -148,7 +149,7 @@ static void turn_idle(struct pool *p, struct backend *b)
 {
     uint64_t now = loop_now(p->worker->loop);
     bool news = b->stream->dead || b->stream->ended || !pipe_is_empty(&b->stream->in);
-    bool old = now >= b->idle_since + p->worker->conf->timeouts.pool_idle;
+    bool old = now >= b->idle_since + p->generation->conf->timeouts.pool_idle;
     if (!news && !old)
         return;
     unlink_from(&p->idle, b);

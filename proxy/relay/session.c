@@ -122,7 +122,7 @@ void session_start(struct worker *w, const struct listen_conf *listen, struct st
     s->magic = SESSION_MAGIC;
     s->worker = w;
     s->listen = listen;
-    s->conf = w->conf;
+    s->generation = generation_enter(w->generation);
     s->client = client;
     w->serial++;
     task_start(&s->task, w->loop, wake);
@@ -268,7 +268,7 @@ static enum next step_close(struct session *s)
     transaction_reset(s, END_ABORTED);
     chain_disconnect(s);
     if (s->waits_for_probe)
-        pool_forget(pool_of(w, s->listen->backend), &s->task);
+        pool_forget(pool_of(s->generation, s->listen->backend), &s->task);
     if (s->backend)
         backend_close(&s->backend);
     journal_session(s);
@@ -283,6 +283,7 @@ static enum next step_close(struct session *s)
     unlink_session(s);
     arena_reset(&s->line);
     arena_reset(&s->arena);
+    generation_leave(s->generation);
     s->magic = 0;
     free(s);
     return NEXT_END;

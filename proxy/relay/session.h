@@ -29,7 +29,7 @@ struct session {
     struct alarm alarm;
     struct worker *worker;
     struct session *next, *prev;
-    struct conf *conf;
+    struct generation *generation; /* the configuration it began with, and ends with */
     const struct listen_conf *listen;
     struct arena arena;          /* only what is written once per connection */
     struct arena line;           /* reset when the next line is taken */

@@ -72,7 +72,7 @@ static enum next hook(struct session *s, enum filter_stage stage)
 /* What we offer: ours, and what only passes on, if the next hop can (protocol.md 4.1). */
 static struct capabilities offered(struct session *s)
 {
-    const struct pool *pool = pool_of(s->worker, s->listen->backend);
+    const struct pool *pool = pool_of(s->generation, s->listen->backend);
     struct capabilities ours = {.has = EXT_PIPELINING | EXT_SIZE | EXT_8BITMIME | EXT_SMTPUTF8 | EXT_DSN | EXT_ENHANCED,
                                 .size = s->listen->limits.size};
     struct capabilities theirs = pool->can;
@@ -536,6 +536,6 @@ enum next verb_backend(struct session *s)
     if (s->command.verb == VERB_DATA)
         return wait_for_data(s);
     /* EHLO: what we offer depends on the next hop; the first ones wait for the first probe. */
-    s->waits_for_probe = pool_wait(pool_of(s->worker, s->listen->backend), &s->task);
+    s->waits_for_probe = pool_wait(pool_of(s->generation, s->listen->backend), &s->task);
     return s->waits_for_probe ? NEXT_WAIT : say_hello(s);
 }

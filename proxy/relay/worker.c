@@ -1,16 +1,76 @@
-/* worker.c - relay's part of a worker's life: probes at the start, a word to everybody at a drain, what is left at the end. */
+/* worker.c - relay's part of a worker's life: its generations, a word to everybody at a drain, what is left at the end. */
 #include "relay/worker.h"
 #include "relay/backend.h"
 #include "relay/host.h"
 
-void worker_open(struct worker *w)
+/* ---- generations ----------------------------------------------------------------------------------------------------- */
+
+bool generation_is_current(const struct generation *g)
 {
-    w->pools = must_alloc(max_size(w->conf->nbackends, 1) * sizeof *w->pools);
-    w->filter_memory = must_alloc(max_size(w->conf->nfilters, 1) * sizeof *w->filter_memory);
-    for (size_t i = 0; i < w->conf->nlistens; i++)
-        pool_open(pool_of(w, w->conf->listens[i].backend));
-    chain_start_worker(w);
+    return g == g->worker->generation;
 }
+
+struct generation *generation_enter(struct generation *g)
+{
+    must(!g->closed);
+    g->users++;
+    return g;
+}
+
+void generation_leave(struct generation *g)
+{
+    must(g->users);
+    if (--g->users == 0 && !generation_is_current(g) && !g->closed)
+        task_wake(&g->task);
+}
+
+/* Pools, filters' memory: everything that still needs the loop. */
+static void close_generation(struct generation *g)
+{
+    for (size_t i = 0; i < g->conf->nbackends; i++)
+        pool_close(&g->pools[i]);
+    chain_close(g);
+    task_forget(&g->task);
+    g->closed = true;
+}
+
+static void free_generation(struct generation *g)
+{
+    free(g->pools);
+    free(g->filter_memory);
+    conf_drop(g->conf);
+    free(g);
+}
+
+static void generation_turn(struct task *task)
+{
+    struct generation *g = holder_of(task, struct generation, task);
+    if (g->users || generation_is_current(g))
+        return;
+    struct generation **at = &g->worker->generation;
+    while (*at != g)
+        at = &(*at)->older;
+    *at = g->older;
+    close_generation(g);
+    free_generation(g);
+}
+
+void worker_switch(struct worker *w, struct conf *conf)
+{
+    struct generation *g = must_alloc(sizeof *g), *old = w->generation;
+    *g = (struct generation){.worker = w, .conf = conf_hold(conf), .older = old};
+    g->pools = must_alloc(max_size(conf->nbackends, 1) * sizeof *g->pools);
+    g->filter_memory = must_alloc(max_size(conf->nfilters, 1) * sizeof *g->filter_memory);
+    task_start(&g->task, w->loop, generation_turn);
+    w->generation = g;
+    for (size_t i = 0; i < conf->nlistens; i++)
+        pool_open(pool_of(g, conf->listens[i].backend));
+    chain_open(g);
+    if (old && !old->users)
+        task_wake(&old->task);
+}
+
+/* ---- the worker ------------------------------------------------------------------------------------------------------ */
 
 void worker_drain(struct worker *w, uint64_t by)
 {
@@ -31,10 +91,18 @@ bool worker_owes_a_reply(const struct worker *w)
 void worker_close(struct worker *w)
 {
     must(!w->sessions);
-    for (size_t i = 0; i < w->conf->nbackends; i++)
-        pool_close(&w->pools[i]);
-    chain_stop_worker(w);
+    for (struct generation *g = w->generation; g; g = g->older)
+        close_generation(g);
     call_forget();
-    free(w->pools);
-    free(w->filter_memory);
+}
+
+/* Work on other threads had been waited for: what filters gave it may be of their shared object. */
+void worker_forget(struct worker *w)
+{
+    while (w->generation) {
+        struct generation *g = w->generation;
+        w->generation = g->older;
+        must(!g->users);
+        free_generation(g);
+    }
 }

@@ -20,30 +20,46 @@ enum census_says { CENSUS_WELCOME, CENSUS_FULL, CENSUS_TOO_MANY }; /* TOO_MANY: 
 enum census_says census_enter(struct census *, struct str ip, uint32_t total, uint32_t per_client);
 void census_leave(struct census *, struct str ip);
 
-struct worker {
-    unsigned number;
-    struct loop *loop;
-    struct dns *dns;
-    struct conf *conf;               /* of new sessions */
-    struct census *census;
-    struct session *sessions;        /* all, newest first */
-    uint32_t nsessions;
+/* One configuration as one worker runs it, from the switch to it until its last session has ended (engine.md A21d: one
+ * reference to the conf, sessions are counted without atomics). What filters call worker memory lives and dies with it. */
+struct generation {
+    struct worker *worker;
+    struct conf *conf;
+    struct generation *older;        /* those whose sessions have not all ended */
     struct pool **pools;             /* [backend_conf.index]; made at first use */
     void **filter_memory;            /* [filter.index]: worker memory, at first use */
     struct filter_health *health;    /* [filter.index]: the circuit breakers */
     struct solo *solos;              /* calls without a session: START, TICK */
     struct filter_stream *streams;   /* of worker life: idle ones that filters dialled */
+    uint32_t users;                  /* sessions, and work that filters began on other threads */
+    struct task task;                /* ends it */
+    bool closed;
+};
+struct generation *generation_enter(struct generation *);
+void generation_leave(struct generation *); /* the last one of an old generation: it ends, in a turn of its own */
+bool generation_is_current(const struct generation *);
+
+struct worker {
+    unsigned number;
+    struct loop *loop;
+    struct dns *dns;
+    struct generation *generation;   /* that of new sessions */
+    struct census *census;
+    struct session *sessions;        /* all, newest first */
+    uint32_t nsessions;
     bool draining;
     uint64_t drain_by;               /* loop_now: then sessions are told 421 wherever they may */
     uint64_t serial;                 /* of sessions and transactions, never used twice */
 };
-/* relay's part: pools probe their backends (EHLO answers to intersect with), filters hear START, ticks begin. */
-void worker_open(struct worker *);
+/* New sessions begin under this configuration from now on, those there are end under theirs. Pools probe their backends (EHLO
+ * answers to intersect with), filters hear START, ticks begin. */
+void worker_switch(struct worker *, struct conf *);
 void worker_drain(struct worker *, uint64_t by); /* sessions hear 421 at their next command boundary */
 /* True while a session has said its end of mail data and waits for the reply: no drain may end it there (its own clock does,
  * timeouts.end). */
 bool worker_owes_a_reply(const struct worker *);
 void worker_close(struct worker *);              /* all sessions gone: pools and filter memory too */
+void worker_forget(struct worker *);             /* the loop has closed: the configurations are let go */
 /* A client came. Says the banner after the connect hook. */
 void session_start(struct worker *, const struct listen_conf *, struct stream *);
 #endif
