@@ -9,7 +9,7 @@ static const char signature[12] = {'\r', '\n', '\r', '\n', 0, '\r', '\n', 'Q', '
 
 enum { V2_HEAD = 16, TLV_HEAD = 3, SSL_HEAD = 5 };
 enum { TLV_AUTHORITY = 0x02, TLV_SSL = 0x20, SUB_VERSION = 0x21, SUB_CN = 0x22, SUB_CIPHER = 0x23 };
-enum { CLIENT_SSL = 1 };
+enum { CLIENT_SSL = 1, CLIENT_CERT = 2 }; /* a certificate was shown on this connection */
 
 static void claim_nothing(struct preface *p)
 {
@@ -205,4 +205,88 @@ enum preface_took preface_take(struct pipe *in, struct arena *arena, struct pref
     if (memcmp(first, "PROXY ", min_size(n, 6)) == 0)
         return n >= 6 ? take_v1(in, arena, p) : PREFACE_MORE;
     return PREFACE_BAD;
+}
+
+/* ---- writing --------------------------------------------------------------------------------------------------------- */
+
+/* AF_INET, AF_INET6, or 0: nothing that these headers could say. */
+static int octets_of(const struct preface *p, char source[16], char target[16])
+{
+    char from[INET6_ADDRSTRLEN], to[INET6_ADDRSTRLEN];
+    if (p->local || !p->source.len || p->source.len >= sizeof from || p->target.len >= sizeof to)
+        return 0;
+    snprintf(from, sizeof from, "%.*s", STR_ARGS(p->source));
+    snprintf(to, sizeof to, "%.*s", STR_ARGS(p->target));
+    int family = strchr(from, ':') ? AF_INET6 : AF_INET;
+    memset(target, 0, 16);
+    if (inet_pton(family, from, source) != 1 || (p->target.len && inet_pton(family, to, target) != 1))
+        return 0;
+    return family;
+}
+
+void preface_put_v1(const struct preface *p, struct pipe *out)
+{
+    char source[16], target[16], text[INET6_ADDRSTRLEN];
+    int family = octets_of(p, source, target);
+    if (!family) {
+        pipe_put(out, STR("PROXY UNKNOWN\r\n"));
+        return;
+    }
+    inet_ntop(family, source, text, sizeof text);
+    pipe_print(out, "PROXY %s %s", family == AF_INET ? "TCP4" : "TCP6", text);
+    inet_ntop(family, target, text, sizeof text);
+    pipe_print(out, " %s %u %u\r\n", text, p->source_port, p->target_port);
+}
+
+static void put16(struct pipe *out, size_t n)
+{
+    pipe_copy(out, (char[]){(char)(n >> 8), (char)n}, 2);
+}
+
+/* Texts longer than any name or cipher are left out. */
+static void put_tlv(struct pipe *out, uint8_t type, struct str value)
+{
+    if (!value.len || value.len > 255)
+        return;
+    pipe_copy(out, &type, 1);
+    put16(out, value.len);
+    pipe_put(out, value);
+}
+
+static void put_ssl(const struct preface *p, struct pipe *out)
+{
+    struct pipe subs = {0};
+    put_tlv(&subs, SUB_VERSION, p->tls_version);
+    put_tlv(&subs, SUB_CIPHER, p->tls_cipher);
+    put_tlv(&subs, SUB_CN, p->tls_subject);
+    char head[SSL_HEAD] = {CLIENT_SSL, 0, 0, 0, p->verified ? 0 : 1};
+    if (p->tls_subject.len)
+        head[0] |= CLIENT_CERT;
+    pipe_copy(out, (char[]){TLV_SSL}, 1);
+    put16(out, SSL_HEAD + subs.octets);
+    pipe_copy(out, head, SSL_HEAD);
+    pipe_move(&subs, out, subs.octets);
+}
+
+void preface_put_v2(const struct preface *p, struct pipe *out)
+{
+    char source[16], target[16];
+    int family = octets_of(p, source, target);
+    pipe_copy(out, signature, sizeof signature);
+    if (!family) {
+        pipe_copy(out, (char[]){0x20, 0, 0, 0}, 4);
+        return;
+    }
+    struct pipe tlvs = {0};
+    size_t len = family == AF_INET ? 4 : 16;
+    put_tlv(&tlvs, TLV_AUTHORITY, p->authority);
+    if (p->tls)
+        put_ssl(p, &tlvs);
+    pipe_copy(out, (char[]){0x21, family == AF_INET ? 0x11 : 0x21}, 2);
+    put16(out, 2 * len + 4 + tlvs.octets);
+    pipe_copy(out, source, len);
+    pipe_copy(out, target, len);
+    put16(out, p->source_port);
+    put16(out, p->target_port);
+    pipe_move(&tlvs, out, tlvs.octets);
 }

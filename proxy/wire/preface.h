@@ -21,4 +21,8 @@ struct preface {
 /* Takes one header off `in`, exactly its octets. BAD: this begins no header, or one that is malformed or too long. */
 enum preface_took { PREFACE_MORE, PREFACE_TAKEN, PREFACE_BAD };
 enum preface_took preface_take(struct pipe *in, struct arena *, struct preface *);
+/* Writes one. Both addresses must be of one family, or `target` "" (it is told as the unspecified one then); anything else is
+ * told as local: UNKNOWN, LOCAL. v2 carries the TLVs of what is said of TLS and authority. */
+void preface_put_v1(const struct preface *, struct pipe *out);
+void preface_put_v2(const struct preface *, struct pipe *out);
 #endif

@@ -152,6 +152,56 @@ static void version_2_that_is_malformed_is_bad(void **state)
     check(STR(V2 "\x21\x11"), "more");
 }
 
+/* What is written is what is read back, and nothing stays behind. */
+static void write_and_read(const struct preface *p, bool v1, const char *expected)
+{
+    struct arena arena = {0};
+    struct pipe out = {0};
+    struct preface back;
+    (v1 ? preface_put_v1 : preface_put_v2)(p, &out);
+    assert_int_equal(preface_take(&out, &arena, &back), PREFACE_TAKEN);
+    assert_true(pipe_is_empty(&out));
+    struct str got = back.local ? STR("local")
+                                : arena_print(&arena, "%.*s:%u>%.*s:%u %d%d %.*s %.*s %.*s %.*s", STR_ARGS(back.source),
+                                              back.source_port, STR_ARGS(back.target), back.target_port, back.tls, back.verified,
+                                              STR_ARGS(back.tls_version), STR_ARGS(back.tls_cipher), STR_ARGS(back.tls_subject),
+                                              STR_ARGS(back.authority));
+    assert_string_equal(got.at, expected);
+    arena_reset(&arena);
+}
+
+static void what_is_written_is_read_back(void **state)
+{
+    struct preface p = {.source = STR("192.0.2.1"), .target = STR("198.51.100.7"), .source_port = 56324, .target_port = 25};
+    write_and_read(&p, true, "192.0.2.1:56324>198.51.100.7:25 00    ");
+    write_and_read(&p, false, "192.0.2.1:56324>198.51.100.7:25 00    ");
+    p.tls = true;
+    p.tls_version = STR("TLSv1.3");
+    p.tls_cipher = STR("TLS_AES_256_GCM_SHA384");
+    p.authority = STR("mx.example.org");
+    write_and_read(&p, false, "192.0.2.1:56324>198.51.100.7:25 10 TLSv1.3 TLS_AES_256_GCM_SHA384  mx.example.org");
+    p.verified = true;
+    p.tls_subject = STR("ann");
+    write_and_read(&p, false, "192.0.2.1:56324>198.51.100.7:25 11 TLSv1.3 TLS_AES_256_GCM_SHA384 ann mx.example.org");
+    struct preface six = {.source = STR("2001:db8::1"), .target = STR("2001:db8::2"), .source_port = 1, .target_port = 65535};
+    write_and_read(&six, true, "2001:db8::1:1>2001:db8::2:65535 00    ");
+    write_and_read(&six, false, "2001:db8::1:1>2001:db8::2:65535 00    ");
+}
+
+static void what_cannot_be_said_is_written_as_local(void **state)
+{
+    struct preface none = {.local = true};
+    struct preface mixed = {.source = STR("192.0.2.1"), .target = STR("2001:db8::2")};
+    struct preface nonsense = {.source = STR("a.b"), .target = STR("")};
+    const struct preface *const each[] = {&none, &mixed, &nonsense};
+    for (size_t i = 0; i < countof(each); i++) {
+        write_and_read(each[i], true, "local");
+        write_and_read(each[i], false, "local");
+    }
+    struct preface half = {.source = STR("192.0.2.1"), .target = STR(""), .source_port = 9};
+    write_and_read(&half, false, "192.0.2.1:9>0.0.0.0:0 00    ");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -160,6 +210,8 @@ int main(void)
         cmocka_unit_test(version_2_is_read_and_nothing_behind_it),
         cmocka_unit_test(version_2_tells_of_tls_and_the_name_asked_for),
         cmocka_unit_test(version_2_that_is_malformed_is_bad),
+        cmocka_unit_test(what_is_written_is_read_back),
+        cmocka_unit_test(what_cannot_be_said_is_written_as_local),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
