@@ -1,4 +1,4 @@
-/* content.c - the front while mail data flows: CONTENT up to the client's strict end, VERDICT up to the reply to it.
+/* content.c - the front while mail data flows: CONTENT up to the client's strict end or the end of a chunk, VERDICT up to the reply to it.
  *
  * Promise 1 lives here: the client hears 250 only after the backend's 250, a client that has left gets no end of mail data
  * said in its name, and after tx->end_by none is said at all (engine.md A7). */
@@ -7,12 +7,11 @@
 
 enum { RATE_WINDOW = 30000 };
 
-void content_begin(struct session *s)
+void content_begin(struct session *s, enum state state)
 {
     uint64_t now = loop_now(s->worker->loop);
-    s->state = STATE_DATA;
+    s->state = state;
     s->step = STEP_CONTENT;
-    s->junk = 0;
     s->tx->data_at = loop_micros(s->worker->loop);
     s->client_by = now + s->listen->timeouts.data;
     s->rate_from = now;
@@ -37,8 +36,20 @@ static void cut_off(struct session *s, enum close_why why, const struct reply *r
     transaction_reset(s, END_DEFERRED);
 }
 
+bool content_is_fast(struct session *s, uint64_t octets)
+{
+    uint64_t now = loop_now(s->worker->loop);
+    if (now - s->rate_from < RATE_WINDOW)
+        return true;
+    if (octets - s->rate_octets < s->listen->limits.min_rate * (RATE_WINDOW / 1000))
+        return false;
+    s->rate_from = now;
+    s->rate_octets = octets;
+    return true;
+}
+
 /* While we wait for the client, and only then, its clock runs: silence, and too few octets in a window (slowloris). */
-static bool client_is_slow(struct session *s)
+bool content_is_slow(struct session *s)
 {
     struct transaction *tx = s->tx;
     struct flow *f = &tx->flow;
@@ -53,16 +64,11 @@ static bool client_is_slow(struct session *s)
         s->rate_octets = octets;
         return false;
     }
-    if (now - s->rate_from >= RATE_WINDOW) {
-        if (octets - s->rate_octets < s->listen->limits.min_rate * (RATE_WINDOW / 1000)) {
-            struct reply r = reply_named(REPLY_TOO_SLOW);
-            cut_off(s, WHY_TOO_SLOW, &r);
-            return true;
-        }
-        s->rate_from = now;
-        s->rate_octets = octets;
-    }
-    return false;
+    if (content_is_fast(s, octets))
+        return false;
+    struct reply r = reply_named(REPLY_TOO_SLOW);
+    cut_off(s, WHY_TOO_SLOW, &r);
+    return true;
 }
 
 enum next content_turn(struct session *s)
@@ -86,19 +92,19 @@ enum next content_turn(struct session *s)
             break;
         }
     }
+    if (chunk_is_whole(f))
+        return chunk_end(s);
     if (f->decoder.wire != wire)
         s->client_by = loop_now(s->worker->loop) + s->listen->timeouts.data;
     if (s->client->dead || (s->client->ended && pipe_is_empty(&s->client->in)))
         return leave(s);
     uint64_t most = s->listen->limits.size;
     if (most && tx->sink && f->decoder.wire > 2 * most + 65536) {
-        struct reply r = reply_print(&s->line, REPLY_TOO_BIG, "this server");
-        r.code = 421;
-        r.enhanced[0] = 4;
+        struct reply r = reply_named(REPLY_FAR_TOO_BIG);
         cut_off(s, WHY_OVERSIZE, &r);
         return NEXT_MORE;
     }
-    if (client_is_slow(s))
+    if (content_is_slow(s))
         return NEXT_MORE;
     return NEXT_WAIT;
 }
@@ -111,7 +117,9 @@ static enum next finish(struct session *s, enum transaction_end end, const struc
     struct reply said = reply_keep(&s->line, r);
     if (tx->end == END_NONE)
         tx->end = end;
-    tx->end_reply = reply_keep(&tx->arena, r);
+    if (!tx->refusal_told)
+        tx->end_reply = reply_keep(&tx->arena, r);
+    s->junk = 0;
     bool gone = s->client->dead;
     if (!gone)
         session_reply(s, &said);
@@ -123,11 +131,6 @@ static enum next finish(struct session *s, enum transaction_end end, const struc
     s->state = STATE_READY;
     s->step = STEP_LINE;
     return NEXT_MORE;
-}
-
-static enum transaction_end end_of(const struct reply *r)
-{
-    return reply_class(r) == 2 ? END_FORWARDED : reply_class(r) == 5 ? END_REJECTED : END_DEFERRED;
 }
 
 static enum next tell_discarded(struct session *s)
@@ -156,7 +159,7 @@ enum next verdict_turn(struct session *s)
         if (!tx->end_reply.code)
             return NEXT_WAIT;
         tx->backend_micros = loop_micros(s->worker->loop) - tx->release_at;
-        return finish(s, tx->quarantined && reply_class(&tx->end_reply) == 2 ? END_QUARANTINED : end_of(&tx->end_reply),
+        return finish(s, tx->quarantined && reply_class(&tx->end_reply) == 2 ? END_QUARANTINED : transaction_end_of(&tx->end_reply),
                       &tx->end_reply);
     }
     if (!tx->sink && loop_now(s->worker->loop) >= tx->end_by) {
@@ -189,5 +192,7 @@ enum next verdict_turn(struct session *s)
     }
     if (tx->discard)
         return tell_discarded(s);
-    return finish(s, end_of(&tx->refusal), &tx->refusal);
+    struct reply again = reply_print(&s->line, REPLY_SEQUENCE, "the content was refused");
+    enum transaction_end end = tx->accepted || tx->discarded ? transaction_end_of(&tx->refusal) : END_ABORTED;
+    return finish(s, end, tx->refusal_told ? &again : &tx->refusal);
 }

@@ -338,7 +338,7 @@ static void apply_data(struct session *s, const struct reply *r)
     if (r->code == 354) {
         tx->data_reply = reply_keep(&tx->arena, r);
         tx->flow.data = DATA_OPEN;
-        encoder_start(&tx->flow.encoder);
+        encoder_start(&tx->flow.encoder, FRAMING_DOTS);
         s->backend->deadline = 0;
         return;
     }

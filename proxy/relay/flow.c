@@ -72,9 +72,11 @@ void flow_start(struct session *s)
 {
     struct transaction *tx = s->tx;
     struct flow *f = &tx->flow;
-    decoder_start(&f->decoder, s->listen->bare);
+    bool binary = tx->params.body == BODY_BINARYMIME;
+    decoder_start(&f->decoder, s->state != STATE_CHUNKS ? FRAMING_DOTS : binary ? FRAMING_BINARY : FRAMING_CHUNKS,
+                  s->listen->bare);
     if (f->data != DATA_OPEN)
-        encoder_start(&f->encoder);
+        encoder_start(&f->encoder, FRAMING_DOTS);
     f->content.mark = f->outgoing.mark = PIPE_MARK;
     f->filtered.mark = tx->say == SAY_AT_BOUND ? max_size(s->listen->limits.hold_memory, PIPE_MARK) : PIPE_MARK;
     f->passes = chain_passes(chain_of(s));
@@ -99,6 +101,15 @@ static void refuse(struct session *s, enum reply_name name)
 {
     struct reply r = reply_named(name);
     s->tx->limited |= !s->tx->sink;
+    transaction_refuse(s, &r);
+}
+
+void flow_refuse_size(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    const char *most = arena_print(&tx->arena, "%llu", (unsigned long long)s->listen->limits.size).at;
+    struct reply r = reply_print(&tx->arena, REPLY_TOO_BIG, most);
+    tx->limited = true;
     transaction_refuse(s, &r);
 }
 
@@ -130,11 +141,8 @@ static bool decode(struct session *s)
     uint64_t most = s->listen->limits.size;
     if (f->decoder.saw_bare && s->listen->bare == BARE_REJECT && !tx->sink)
         refuse(s, REPLY_BARE_LF);
-    if (most && f->decoder.octets > most && !tx->sink) {
-        struct reply r = reply_print(&tx->arena, REPLY_TOO_BIG, arena_print(&tx->arena, "%llu", (unsigned long long)most).at);
-        tx->limited = true;
-        transaction_refuse(s, &r);
-    }
+    if (most && f->decoder.octets > most && !tx->sink)
+        flow_refuse_size(s);
     if (f->decoder.ended) {
         f->taken = f->content.ended = true;
         tx->data_done = loop_micros(s->worker->loop);

@@ -55,6 +55,7 @@ struct flow {
 };
 
 void flow_start(struct session *);
+void flow_refuse_size(struct session *); /* more content than the limit */
 /* Moves content; at most 16 blocks a call. True: call again. */
 bool flow_turn(struct session *);
 /* Our end of mail data. The only place. */

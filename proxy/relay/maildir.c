@@ -205,7 +205,7 @@ static void take_command(struct box *b, const struct command *c)
             box_say(b, "452 4.3.1 The mailbox cannot be written");
         } else {
             b->state = BOX_DATA;
-            decoder_start(&b->decoder, BARE_REJECT);
+            decoder_start(&b->decoder, FRAMING_DOTS, BARE_REJECT);
             box_say(b, "354 Go on");
         }
         break;

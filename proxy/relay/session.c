@@ -218,13 +218,20 @@ static enum next no_line(struct session *s)
     if (!session_settled(s))
         s->client_by = 0; /* it waits for us: its time begins when all has been told */
     else if (!s->client_by)
-        s->client_by = loop_now(s->worker->loop) + s->listen->timeouts.command;
+        s->client_by = loop_now(s->worker->loop) +
+                       (s->state == STATE_CHUNKS ? s->listen->timeouts.data : s->listen->timeouts.command);
+    if (s->state == STATE_CHUNKS && content_is_slow(s)) /* the rate is that of the content, however many chunks it comes in */
+        return NEXT_MORE;
     return NEXT_WAIT;
 }
 
 static enum next step_line(struct session *s)
 {
     bool settled = session_settled(s);
+    if (s->state == STATE_CHUNKS)
+        chunk_between(s);
+    if (s->state == STATE_CLOSING)
+        return NEXT_MORE;
     if (s->drop_when_told && settled)
         return session_end(s, WHY_FILTER, NULL);
     if (settled && over_budget(s) == NEXT_MORE)
@@ -301,10 +308,17 @@ static enum next run_step(struct session *s)
     case STEP_BACKEND: return verb_backend(s);
     case STEP_CONTENT: return content_turn(s);
     case STEP_VERDICT: return verdict_turn(s);
+    case STEP_SKIP: return chunk_skip_turn(s);
     case STEP_TLS: return step_tls(s);
     case STEP_CLOSE: return step_close(s);
     }
     never("a step of no name");
+}
+
+/* Content comes, or should: its rate is looked at. */
+static bool content_is_due(const struct session *s)
+{
+    return s->step == STEP_CONTENT || s->step == STEP_SKIP || (s->step == STEP_LINE && s->state == STATE_CHUNKS);
 }
 
 static bool our_end_is_said(const struct session *s)
@@ -315,7 +329,7 @@ static bool our_end_is_said(const struct session *s)
 /* The client's own deadline runs only while we wait for the client. */
 static bool waits_for_client(const struct session *s)
 {
-    return s->step == STEP_TLS || (s->step == STEP_GREET && s->listen->implicit) ||
+    return s->step == STEP_TLS || s->step == STEP_SKIP || (s->step == STEP_GREET && s->listen->implicit) ||
            (s->step == STEP_LINE && session_settled(s)) || (s->step == STEP_CONTENT && !s->tx->flow.stalled);
 }
 
@@ -368,7 +382,7 @@ static void set_clock(struct session *s)
         earlier(&at, s->client_by);
     if (s->step == STEP_CONTENT && s->tx->flow.paused)
         earlier(&at, now + 100);
-    if (s->step == STEP_CONTENT)
+    if (content_is_due(s))
         earlier(&at, s->rate_from + 30000);
     if (s->told_by > now) /* past it, what is left waits for the client to read */
         earlier(&at, s->told_by);

@@ -11,8 +11,10 @@
 #include "wire/command.h"
 
 /* What has been spoken in the conversation (RFC 5321 4.1.4). What was answered is in the transaction. */
-enum state { STATE_GREETING, STATE_HELLO, STATE_READY, STATE_MAIL, STATE_RCPT, STATE_DATA, STATE_CLOSING };
-enum step { STEP_GREET, STEP_LINE, STEP_CHECK, STEP_FILTER, STEP_BACKEND, STEP_CONTENT, STEP_VERDICT, STEP_TLS, STEP_CLOSE };
+enum state { STATE_GREETING, STATE_HELLO, STATE_READY, STATE_MAIL, STATE_RCPT, STATE_DATA, STATE_CHUNKS,
+             STATE_CLOSING };
+enum step { STEP_GREET, STEP_LINE, STEP_CHECK, STEP_FILTER, STEP_BACKEND, STEP_CONTENT, STEP_VERDICT, STEP_SKIP,
+            STEP_TLS, STEP_CLOSE };
 enum next { NEXT_MORE, NEXT_WAIT, NEXT_END };
 enum close_why {
 #define CLOSE(name, phrase) WHY_##name,
@@ -67,6 +69,10 @@ struct session {
     uint64_t written_mark;       /* stream octets written when write_by was set */
     uint64_t told_by;            /* replies that wait for those of the backend leave by then; 0: none waits */
     uint64_t rate_from, rate_octets; /* the window of the minimum rate */
+    uint64_t chunk_octets;       /* of the BDAT in hand */
+    bool chunk_last;
+    uint64_t skip_left;          /* STEP_SKIP: octets of a chunk that nobody takes, and what is said behind it */
+    struct reply skip_reply;
     uint32_t errors, junk, messages;
     struct note *notes;
     struct naming naming;        /* of the client; looked up when a backend is to be told */
@@ -94,5 +100,15 @@ void session_hello(struct session *); /* the banner, or what a refusing hook say
 /* content.c: CONTENT and VERDICT. */
 enum next content_turn(struct session *);
 enum next verdict_turn(struct session *);
-void content_begin(struct session *);
+void content_begin(struct session *, enum state); /* DATA or CHUNKS */
+bool content_is_slow(struct session *); /* true: the client is, and has been told */
+/* The window of the minimum rate over `octets` taken so far; false when too few came in the last one. */
+bool content_is_fast(struct session *, uint64_t octets);
+/* chunk.c: BDAT. */
+enum next chunk_check(struct session *); /* behind the barrier */
+enum next chunk_filtered(struct session *, const struct verdict *); /* the data hook's; DROP is none of its business */
+enum next chunk_skip_turn(struct session *);
+bool chunk_is_whole(const struct flow *);  /* a chunk, not the last one, has been taken */
+enum next chunk_end(struct session *);     /* says so */
+void chunk_between(struct session *);      /* while the next command is waited for, content goes on to filters and backend */
 #endif

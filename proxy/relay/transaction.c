@@ -68,6 +68,20 @@ void transaction_refuse(struct session *s, const struct reply *r)
     tx->want_data = false;
 }
 
+enum transaction_end transaction_end_of(const struct reply *r)
+{
+    return reply_class(r) == 2 ? END_FORWARDED : reply_class(r) == 5 ? END_REJECTED : END_DEFERRED;
+}
+
+void transaction_told(struct transaction *tx)
+{
+    tx->refusal_told = true;
+    if (!tx->accepted && !tx->discarded)
+        return;
+    tx->end_reply = tx->refusal;
+    tx->end = transaction_end_of(&tx->refusal);
+}
+
 void transaction_reset(struct session *s, enum transaction_end end)
 {
     struct transaction *tx = s->tx;

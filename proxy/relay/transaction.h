@@ -52,6 +52,7 @@ struct transaction {
     enum say say;
     bool sink;              /* content is read and dropped up to its strict end */
     bool discard, quarantined, passed;
+    bool refusal_told;      /* at the end of the chunk of BDAT in which it was refused */
     bool limited;           /* refused by a limit of ours: no word of the backend */
     bool asked;             /* MAIL was said to the backend at hand */
     bool answered;          /* and it has answered something of it */
@@ -86,6 +87,8 @@ struct rcpt *transaction_rcpt(struct transaction *); /* a new one, HELD */
 bool transaction_is_settled(const struct transaction *);
 /* Refuses the content: the reply is kept (the first one), what comes is dropped up to the strict end. */
 void transaction_refuse(struct session *, const struct reply *);
+void transaction_told(struct transaction *); /* of its refusal, before the end of content */
+enum transaction_end transaction_end_of(const struct reply *);
 struct reply reply_keep(struct arena *, const struct reply *);
 
 /* envelope.c: the back. */

@@ -84,6 +84,8 @@ static struct capabilities offered(struct session *s)
     struct capabilities can = capabilities_common(ours, theirs);
     if (s->listen->tls && s->client->tls == STREAM_PLAIN)
         can.has |= EXT_STARTTLS;
+    if (s->listen->chunking)
+        can.has |= EXT_CHUNKING;
     return can;
 }
 
@@ -197,7 +199,7 @@ static enum next data_go(struct session *s)
         envelope_leave(s, LEAVE_ENVELOPE);
         enum next next = answer(s, &r);
         if (s->state != STATE_CLOSING)
-            content_begin(s);
+            content_begin(s, STATE_DATA);
         return next;
     }
     if (tx->say == SAY_AT_DATA) {
@@ -210,7 +212,7 @@ static enum next data_go(struct session *s)
     struct reply r = reply_named(REPLY_START_INPUT);
     enum next next = answer(s, &r);
     if (s->state != STATE_CLOSING)
-        content_begin(s);
+        content_begin(s, STATE_DATA);
     return next;
 }
 
@@ -269,6 +271,8 @@ static enum next reset_envelope(struct session *s, const struct reply *r)
 
 static const char *what_is_missing(const struct session *s)
 {
+    if (s->state == STATE_CHUNKS)
+        return "content has begun with BDAT";
     switch (s->command.verb) {
     case VERB_MAIL: return s->state == STATE_HELLO ? "send EHLO or HELO first" : "nested MAIL command";
     case VERB_RCPT:
@@ -319,7 +323,7 @@ static enum next check_alone(struct session *s)
         return answer_named(s, REPLY_VRFY);
     case VERB_HELP: return answer_named(s, REPLY_HELP);
     case VERB_STARTTLS: return check_starttls(s);
-    default: return answer_named(s, REPLY_NOT_IMPLEMENTED); /* EXPN, ETRN, BDAT, AUTH */
+    default: return answer_named(s, REPLY_NOT_IMPLEMENTED); /* EXPN, ETRN, AUTH */
     }
 }
 
@@ -327,6 +331,8 @@ enum next verb_check(struct session *s)
 {
     enum verb v = s->command.verb;
     const struct verb_row *row = &rows[v];
+    if (v == VERB_BDAT) /* first of all: whatever is wrong with it, its octets are no commands */
+        return session_settled(s) ? chunk_check(s) : NEXT_WAIT;
     if (is_shut_out(s)) {
         s->errors++;
         session_reply(s, &s->refusal);
@@ -461,11 +467,14 @@ static enum next data_passed(struct session *s, const struct verdict *v)
     switch (v->kind) {
     case VERDICT_DROP: return session_end(s, WHY_FILTER, &v->reply);
     case VERDICT_REJECT:
-    case VERDICT_DEFER: return answer(s, &v->reply);
+    case VERDICT_DEFER:
+        if (s->command.verb == VERB_DATA)
+            return answer(s, &v->reply);
+        break;
     case VERDICT_DISCARD: s->tx->discard = true; break;
     default: break;
     }
-    return data_go(s);
+    return s->command.verb == VERB_BDAT ? chunk_filtered(s, v) : data_go(s);
 }
 
 enum next verb_filtered(struct session *s)
@@ -514,7 +523,7 @@ static enum next wait_for_data(struct session *s)
         struct reply r = tx->data_reply;
         enum next next = answer(s, &r);
         if (s->state != STATE_CLOSING)
-            content_begin(s);
+            content_begin(s, STATE_DATA);
         return next;
     }
     if (tx->data_reply.code)

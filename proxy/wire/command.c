@@ -140,3 +140,12 @@ bool helo_is_valid(struct str s)
             return false;
     return true;
 }
+
+bool bdat_parse(struct str rest, uint64_t *octets, bool *last)
+{
+    struct str size = str_word(&rest), word = str_word(&rest), more = str_word(&rest);
+    *last = word.at != NULL;
+    if (!size.len || !char_is_digit(size.at[0]) || !str_number(size, octets))
+        return false;
+    return !more.at && (!*last || str_equal_nocase(word, STR("LAST")));
+}

@@ -37,4 +37,6 @@ bool command_is_http(struct str line);
 /* EHLO and HELO argument: Domain or address literal (RFC 5321 4.1.1.1), lenient as Postfix is: any run of printable octets
  * without SP, '<', '>' up to 255, underscores too. False: 501. */
 bool helo_is_valid(struct str);
+/* BDAT argument (RFC 3030 2): chunk-size [SP "LAST"]. False: its octets cannot be counted. */
+bool bdat_parse(struct str, uint64_t *octets, bool *last);
 #endif

@@ -1,5 +1,5 @@
 /* content.c - mail data off the wire and on to it: RFC 5321 4.5.2 (transparency), 2.3.8 and 4.1.1.4 (only CRLF.CRLF
- * ends).
+ * ends), RFC 3030 2 and 3 (chunks: text and binary).
  *
  * Both directions are a machine of a few states that sees single octets only where something happens: plain() runs over
  * everything else. What lies between two happenings is one run, given by view when it is long and copied when it is
@@ -152,9 +152,18 @@ static inline bool is_quiet(uint8_t at, char octet)
 /* ---- decoder --------------------------------------------------------------------------------------------------------
  */
 
-void decoder_start(struct decoder *d, enum bare bare)
+void decoder_start(struct decoder *d, enum framing framing, enum bare bare)
 {
-    *d = (struct decoder){.bare = bare, .at = FRESH}; /* DATA's own CRLF counts: ".CRLF" at once is empty mail data */
+    /* DATA's own CRLF counts: ".CRLF" at once is empty mail data. In a chunk no octet is special for where it stands. */
+    uint8_t begin = framing == FRAMING_DOTS ? FRESH : WITHIN;
+    *d = (struct decoder){.framing = framing, .bare = bare, .at = begin, .begin = begin};
+}
+
+void decoder_chunk(struct decoder *d, uint64_t octets, bool last)
+{
+    must(d->framing != FRAMING_DOTS && !d->left && !d->last);
+    d->left = octets;
+    d->last = last;
 }
 
 /* A CR that turned out to be bare, and was held back or is at p (then p is its place, else NULL). */
@@ -178,7 +187,7 @@ static void bare_feed(struct decoder *d, struct run *r, const char *p)
     give(r, p, p + 1);
     insert(r, STR("\r\n"));
     d->lines++;
-    d->at = FRESH_BARE;
+    d->at = d->begin == FRESH ? FRESH_BARE : WITHIN;
 }
 
 /* The octet at p when nothing is held back. Returns how many octets were seen to. */
@@ -196,7 +205,7 @@ static size_t take_open(struct decoder *d, struct run *r, const char *p, const c
         d->at = CR;
     } else if (p[1] == '\n') {
         d->lines++;
-        d->at = FRESH;
+        d->at = d->begin;
         return 2;
     } else {
         bare_return(d, r, p);
@@ -211,7 +220,7 @@ static size_t take_held(struct decoder *d, struct run *r, const char *p)
     if (d->at == CR && *p == '\n') {
         insert(r, STR("\r")); /* its LF begins the run */
         d->lines++;
-        d->at = FRESH;
+        d->at = d->begin;
         return 1;
     }
     if ((d->at == DOT || d->at == DOT_BARE) && *p == '\r') {
@@ -250,7 +259,7 @@ static size_t decode(struct decoder *d, const struct span *s, size_t len, struct
         size_t n = is_quiet(d->at, *p) ? plain(p, (size_t)(end - p), &d->lines) : 0;
         if (n) {
             p += n;
-            d->at = p[-1] == '\n' ? FRESH : WITHIN;
+            d->at = p[-1] == '\n' ? d->begin : WITHIN;
         } else {
             p += d->at <= WITHIN ? take_open(d, &r, p, end) : take_held(d, &r, p);
         }
@@ -259,8 +268,46 @@ static size_t decode(struct decoder *d, const struct span *s, size_t len, struct
     return (size_t)(p - s->at);
 }
 
+/* The chunk at hand is whole. A CR that the last one ends with never gets its LF. */
+static void end_chunk(struct decoder *d, struct pipe *out)
+{
+    if (!d->last)
+        return;
+    struct run r = {out, NULL, NULL, &d->octets};
+    if (d->at == CR)
+        bare_return(d, &r, NULL);
+    d->ended = true;
+}
+
+static bool chunk_step(struct decoder *d, struct pipe *in, struct pipe *out, size_t most)
+{
+    size_t taken = 0;
+    while (in->first && taken < most && d->left && !(out && pipe_is_full(out))) {
+        size_t n = (size_t)min_u64(min_size(in->first->len, most - taken), d->left);
+        if (d->framing == FRAMING_CHUNKS) {
+            n = decode(d, in->first, n, out);
+            pipe_drop(in, n);
+        } else {
+            d->octets += n;
+            if (out)
+                pipe_move(in, out, n);
+            else
+                pipe_drop(in, n);
+        }
+        d->left -= n;
+        taken += n;
+    }
+    d->wire += taken;
+    bool ended = d->ended;
+    if (!d->left)
+        end_chunk(d, out);
+    return taken > 0 || d->ended != ended;
+}
+
 bool decoder_step(struct decoder *d, struct pipe *in, struct pipe *out, size_t most)
 {
+    if (d->framing != FRAMING_DOTS)
+        return chunk_step(d, in, out, most);
     size_t taken = 0;
     while (in->first && taken < most && !d->ended && !(out && pipe_is_full(out))) {
         size_t n = decode(d, in->first, min_size(in->first->len, most - taken), out);
@@ -274,9 +321,9 @@ bool decoder_step(struct decoder *d, struct pipe *in, struct pipe *out, size_t m
 /* ---- encoder --------------------------------------------------------------------------------------------------------
  */
 
-void encoder_start(struct encoder *e)
+void encoder_start(struct encoder *e, enum framing framing)
 {
-    *e = (struct encoder){.at = FRESH};
+    *e = (struct encoder){.framing = framing, .at = FRESH};
 }
 
 static size_t encode(struct encoder *e, const struct span *s, size_t len, struct pipe *out)
@@ -298,7 +345,8 @@ static size_t encode(struct encoder *e, const struct span *s, size_t len, struct
             p++;
             e->at = FRESH;
         } else if (*p == '.' && e->at == FRESH) {
-            give(&r, p + 1, p); /* the one dot is in both runs: stuffed (RFC 5321 4.5.2) without an octet of our own */
+            if (e->framing == FRAMING_DOTS)
+                give(&r, p + 1, p); /* the one dot is in both runs: stuffed (RFC 5321 4.5.2) without an octet of our own */
             p++;
             e->at = WITHIN;
         } else if (*p == '\r' && end - p < 2) {
@@ -323,8 +371,13 @@ bool encoder_step(struct encoder *e, struct pipe *in, struct pipe *out, size_t m
 {
     size_t taken = 0;
     while (in->first && taken < most && !e->bad && !pipe_is_full(out)) {
-        size_t n = encode(e, in->first, min_size(in->first->len, most - taken), out);
-        pipe_drop(in, n);
+        size_t n = min_size(in->first->len, most - taken);
+        if (e->framing == FRAMING_BINARY) {
+            pipe_move(in, out, n);
+        } else {
+            n = encode(e, in->first, n, out);
+            pipe_drop(in, n);
+        }
         taken += n;
     }
     e->octets += taken;
@@ -334,6 +387,11 @@ bool encoder_step(struct encoder *e, struct pipe *in, struct pipe *out, size_t m
 void encoder_end(struct encoder *e, struct pipe *out)
 {
     must(!e->bad);
+    if (e->framing != FRAMING_DOTS) {
+        if (e->at == CR)
+            pipe_put(out, STR("\r\n"));
+        return;
+    }
     if (e->at != FRESH) /* a CR that is still held back leaves as part of this line end, or not at all */
         pipe_put(out, STR("\r\n"));
     pipe_put(out, STR(".\r\n"));

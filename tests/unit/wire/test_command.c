@@ -171,6 +171,25 @@ static void helo_arguments_are_judged_leniently(void **unused)
     assert_false(helo_is_valid(STR("a\xff")));
 }
 
+static void bdat_counts_octets_or_is_none(void **unused)
+{
+    uint64_t n;
+    bool last;
+    assert_true(bdat_parse(STR("0"), &n, &last) && n == 0 && !last);
+    assert_true(bdat_parse(STR("86 LAST"), &n, &last) && n == 86 && last);
+    assert_true(bdat_parse(STR("0086  last"), &n, &last) && n == 86 && last);
+    assert_true(bdat_parse(STR("18446744073709551615"), &n, &last) && n == UINT64_MAX && !last);
+    static const char *const bad[] = {"",        "LAST",
+                                      "x",       "-1",
+                                      "+1",      "1.5",
+                                      "1 FIRST", "1 LAST LAST",
+                                      "1LAST",   "0x10",
+                                      "10,LAST", "1 LASTING",
+                                      "1 LAS",   "18446744073709551616"};
+    for (size_t i = 0; i < countof(bad); i++)
+        assert_false(bdat_parse(str_of(bad[i]), &n, &last));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -181,6 +200,7 @@ int main(void)
         cmocka_unit_test(verbs_are_words_in_any_case),
         cmocka_unit_test(http_clients_are_recognized),
         cmocka_unit_test(helo_arguments_are_judged_leniently),
+        cmocka_unit_test(bdat_counts_octets_or_is_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -81,7 +81,7 @@ static void model_normalize(struct str in, struct model *m)
 
 static void start_decoder(void *stage, const void *how)
 {
-    decoder_start(stage, *(const enum bare *)how);
+    decoder_start(stage, FRAMING_DOTS, *(const enum bare *)how);
 }
 
 static void tell_decoder(const struct decoder *d, struct pipe *in, struct pipe *out)
@@ -203,7 +203,7 @@ static void sink_finds_the_same_end(void **unused)
 {
     struct pipe in = {0};
     struct decoder d;
-    decoder_start(&d, BARE_REJECT);
+    decoder_start(&d, FRAMING_DOTS, BARE_REJECT);
     for (int i = 0; i < 10000; i++)
         pipe_put(&in, STR("line\n.\r\n..x\r\n"));
     pipe_put(&in, STR(".\r\nRSET"));
@@ -239,8 +239,8 @@ static void plain_blocks_pass_both_stages_as_one_view(void **unused)
     struct pipe in = {0}, mid = {0}, out = {0};
     struct decoder d;
     struct encoder e;
-    decoder_start(&d, BARE_REJECT);
-    encoder_start(&e);
+    decoder_start(&d, FRAMING_DOTS, BARE_REJECT);
+    encoder_start(&e, FRAMING_DOTS);
     pipe_view(&in, b, b->octets, b->used);
     assert_true(decoder_step(&d, &in, &mid, SIZE_MAX));
     assert_int_equal(d.lines, b->used / 48);
@@ -262,8 +262,8 @@ static void bodies_of_dots_make_few_spans(void **unused)
             struct pipe in = {0}, mid = {0}, out = {0};
             struct decoder d;
             struct encoder e;
-            decoder_start(&d, bare);
-            encoder_start(&e);
+            decoder_start(&d, FRAMING_DOTS, bare);
+            encoder_start(&e, FRAMING_DOTS);
             pipe_view(&in, b, b->octets, b->used);
             decoder_step(&d, &in, &mid, SIZE_MAX);
             assert_true(count_spans(&mid) <= 16);
@@ -288,7 +288,7 @@ static void lines_are_counted_wherever_they_are_cut(void **unused)
         for (size_t cut = 1; cut < n; cut++) {
             struct pipe in = {0}, out = {0};
             struct decoder d;
-            decoder_start(&d, BARE_REJECT);
+            decoder_start(&d, FRAMING_DOTS, BARE_REJECT);
             pipe_put(&in, (struct str){text, cut});
             decoder_step(&d, &in, &out, SIZE_MAX);
             pipe_put(&in, (struct str){text + cut, n - cut});
@@ -305,8 +305,8 @@ static void stages_take_nothing_while_out_is_full(void **unused)
     struct pipe in = {0}, out = {.mark = PIPE_MARK};
     struct decoder d;
     struct encoder e;
-    decoder_start(&d, BARE_REJECT);
-    encoder_start(&e);
+    decoder_start(&d, FRAMING_DOTS, BARE_REJECT);
+    encoder_start(&e, FRAMING_DOTS);
     for (int i = 0; i < 100000; i++)
         pipe_put(&in, STR("0123456789\r\n"));
     while (decoder_step(&d, &in, &out, 16384)) {
@@ -335,7 +335,7 @@ static void feed_encoder(void *stage, struct pipe *in, struct pipe *out, bool la
 
 static void start_encoder(void *stage, const void *how)
 {
-    encoder_start(stage);
+    encoder_start(stage, FRAMING_DOTS);
 }
 
 static const struct split_stage encoder_stage = {sizeof(struct encoder), start_encoder, feed_encoder, NULL, NULL};
@@ -381,8 +381,8 @@ static void what_was_encoded_is_decoded_to_the_same(void **unused)
         struct encoder e;
         struct decoder d;
         struct arena arena = {0};
-        encoder_start(&e);
-        decoder_start(&d, BARE_REJECT);
+        encoder_start(&e, FRAMING_DOTS);
+        decoder_start(&d, FRAMING_DOTS, BARE_REJECT);
         pipe_put(&in, (struct str){text, n});
         while (encoder_step(&e, &in, &wire, (size_t)(seed >> 50) + 1)) {
         }
@@ -395,6 +395,138 @@ static void what_was_encoded_is_decoded_to_the_same(void **unused)
         assert_true(d.ended && !d.saw_bare);
         assert_true(str_equal(pipe_flat(&out, out.octets, &arena), (struct str){text, n}));
         arena_reset(&arena);
+        pipe_clear(&out);
+    }
+}
+
+/* ---- chunks ---------------------------------------------------------------------------------------------------------
+ */
+
+struct chunks { /* how the content is cut into chunks, and what is behind it */
+    enum framing framing;
+    enum bare bare;
+    size_t sizes[8];
+    unsigned count;
+};
+struct chunk_stage {
+    struct decoder d;
+    const struct chunks *how;
+    unsigned next;
+};
+
+static void start_chunks(void *stage, const void *how)
+{
+    struct chunk_stage *c = stage;
+    c->how = how;
+    decoder_start(&c->d, c->how->framing, c->how->bare);
+}
+
+static void feed_chunks(void *stage, struct pipe *in, struct pipe *out, bool last)
+{
+    struct chunk_stage *c = stage;
+    do {
+        if (!c->d.left && !c->d.last && c->next < c->how->count) {
+            decoder_chunk(&c->d, c->how->sizes[c->next], c->next + 1 == c->how->count);
+            c->next++;
+        }
+    } while (decoder_step(&c->d, in, out, 65536) || (!c->d.left && !c->d.last));
+    if (last)
+        tell_decoder(&c->d, in, out);
+}
+
+static void check_chunks(struct chunks how, struct str in, const char *expected)
+{
+    struct split_stage s = {sizeof(struct chunk_stage), start_chunks, feed_chunks, NULL, &how};
+    split_everywhere(&s, in, str_of(expected));
+}
+
+static void chunks_are_counted_and_nothing_in_them_ends_or_is_unstuffed(void **unused)
+{
+    check_chunks((struct chunks){FRAMING_CHUNKS, BARE_REJECT, {13}, 1}, STR("a: b\r\n\r\n.\r\n.cQUIT\r\n"),
+                 "a: b\r\n\r\n.\r\n.c|10 6 13 13");
+    check_chunks((struct chunks){FRAMING_CHUNKS, BARE_REJECT, {7, 0, 1, 2}, 4}, STR("..x\r\n.\r\n..NOOP"),
+                 "..x\r\n.\r\n..|10 4 10 10");
+    check_chunks((struct chunks){FRAMING_CHUNKS, BARE_REJECT, {0}, 1}, STR("QUIT\r\n"), "|10 6 0 0");
+    check_chunks((struct chunks){FRAMING_CHUNKS, BARE_REJECT, {3, 0}, 2}, STR("x\r\nQUIT"), "x\r\n|10 4 3 3");
+}
+
+static void bare_ends_in_chunks_are_found_across_their_borders(void **unused)
+{
+    check_chunks((struct chunks){FRAMING_CHUNKS, BARE_REJECT, {2, 3}, 2}, STR("a\r\nbc!"), "a\r\nbc|10 1 5 5");
+    check_chunks((struct chunks){FRAMING_CHUNKS, BARE_REJECT, {2, 3}, 2}, STR("a\rxbc!"), "a\rxbc|11 1 5 5");
+    check_chunks((struct chunks){FRAMING_CHUNKS, BARE_REJECT, {1, 2}, 2}, STR("a\r\r!"), "a\r\r|11 1 3 3");
+    check_chunks((struct chunks){FRAMING_CHUNKS, BARE_REJECT, {4}, 1}, STR("a\nb\r!"), "a\nb\r|11 1 4 4");
+    check_chunks((struct chunks){FRAMING_CHUNKS, BARE_NORMALIZE, {4, 4}, 2}, STR("a\n.\r\nb\rc!"),
+                 "a\r\n.\r\nb c|11 1 9 8");
+    check_chunks((struct chunks){FRAMING_CHUNKS, BARE_NORMALIZE, {3, 2}, 2}, STR("a\r\r\n\r!"), "a \r\n |11 1 5 5");
+}
+
+static void binary_chunks_pass_as_they_are(void **unused)
+{
+    struct chunks how = {FRAMING_BINARY, BARE_REJECT, {4, 5}, 2};
+    struct split_stage s = {sizeof(struct chunk_stage), start_chunks, feed_chunks, NULL, &how};
+    split_everywhere(&s, STR("a\n\r.\0\r\n.\r!"), STR("a\n\r.\0\r\n.\r|10 1 9 9"));
+}
+
+static void start_chunk_encoder(void *stage, const void *how)
+{
+    encoder_start(stage, *(const enum framing *)how);
+}
+
+static void content_of_chunks_leaves_unstuffed_and_checked(void **unused)
+{
+    enum framing text = FRAMING_CHUNKS, binary = FRAMING_BINARY;
+    struct split_stage s = {sizeof(struct encoder), start_chunk_encoder, feed_encoder, NULL, &text};
+    split_everywhere(&s, STR(".\r\n.a\r\n..\r\nend"), STR(".\r\n.a\r\n..\r\nend"));
+    split_everywhere(&s, STR("end\r"), STR("end\r\n"));
+    split_everywhere(&s, STR(""), STR(""));
+    split_everywhere(&s, STR("a\nb"), STR("a|bad"));
+    split_everywhere(&s, STR("a\rb"), STR("a|bad"));
+    s.how = &binary;
+    split_everywhere(&s, STR(".\r\n.a\n\r\0\r"), STR(".\r\n.a\n\r\0\r"));
+}
+
+/* Any octets, cut into any chunks, against the octets as a whole. */
+static void chunks_cut_anywhere_are_the_content_as_a_whole(void **unused)
+{
+    uint64_t seed = 11;
+    for (int round = 0; round < 20000; round++) {
+        char text[200], told[64], expected[600];
+        size_t n = 0, len = 0;
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        for (size_t most = (seed >> 40) % sizeof text; n < most; n++) {
+            seed = seed * 6364136223846793005u + 1442695040888963407u;
+            text[n] = "\r\n.ab\0"[(seed >> 40) % 6];
+        }
+        struct pipe in = {0}, out = {0};
+        struct decoder d;
+        struct arena arena = {0};
+        enum bare bare = round % 2 ? BARE_REJECT : BARE_NORMALIZE;
+        bool found = n && (text[n - 1] == '\r' || has_bare((struct str){text, n}));
+        for (size_t i = 0; i < n; i++) {
+            bool cr = text[i] == '\r' && (i + 1 == n || text[i + 1] != '\n'),
+                 lf = text[i] == '\n' && (!i || text[i - 1] != '\r');
+            if (lf && bare == BARE_NORMALIZE)
+                expected[len++] = '\r';
+            expected[len++] = cr && bare == BARE_NORMALIZE ? ' ' : text[i];
+        }
+        decoder_start(&d, FRAMING_CHUNKS, bare);
+        pipe_put(&in, (struct str){text, n});
+        pipe_put(&in, STR("QUIT"));
+        for (size_t left = n; !d.ended;) {
+            seed = seed * 6364136223846793005u + 1442695040888963407u;
+            size_t chunk = min_size(left, (seed >> 40) % 20);
+            left -= chunk;
+            decoder_chunk(&d, chunk, left == 0 && (seed >> 60) % 2);
+            while (decoder_step(&d, &in, &out, (size_t)(seed >> 58) + 1)) {
+            }
+            assert_int_equal(d.left, 0);
+        }
+        snprintf(told, sizeof told, "%d %zu", d.saw_bare, in.octets);
+        assert_string_equal(told, found ? "1 4" : "0 4");
+        assert_true(str_equal(pipe_flat(&out, out.octets, &arena), (struct str){expected, len}));
+        arena_reset(&arena);
+        pipe_clear(&in);
         pipe_clear(&out);
     }
 }
@@ -421,6 +553,11 @@ int main(void)
         cmocka_unit_test(encoder_stuffs_and_ends),
         cmocka_unit_test(encoder_stops_at_the_first_bare_end),
         cmocka_unit_test(what_was_encoded_is_decoded_to_the_same),
+        cmocka_unit_test(chunks_are_counted_and_nothing_in_them_ends_or_is_unstuffed),
+        cmocka_unit_test(bare_ends_in_chunks_are_found_across_their_borders),
+        cmocka_unit_test(binary_chunks_pass_as_they_are),
+        cmocka_unit_test(content_of_chunks_leaves_unstuffed_and_checked),
+        cmocka_unit_test(chunks_cut_anywhere_are_the_content_as_a_whole),
     };
     return cmocka_run_group_tests(tests, NULL, nothing_is_left);
 }
