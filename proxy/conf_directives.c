@@ -185,7 +185,7 @@ static const struct directive directives[] = {
      .doc = "Received fields, then it is a loop"},
     {IN_LIMITS, "loops", VALUE, TYPE_NUMBER, .preset = "5", .least = 1, .most = 10000,
      .doc = "Received fields of ours, then it is a loop"},
-    {IN_LIMITS, "held", VALUE, TYPE_SIZE, .preset = "4G", .least = 1 << 20, .most = 1e13,
+    {IN_LIMITS, "held", VALUE, TYPE_SIZE, .preset = "4G", .least = 65536, .most = 1e13,
      .doc = "held content of all transactions together, memory and files; over it 452"},
     {IN_LIMITS, "auth_failures", VALUE, TYPE_NUMBER, .preset = "3", .least = 1, .most = 1e6,
      .doc = "AUTH refused, then 421"},

@@ -6,7 +6,6 @@
 #include "relay/flow.h"
 #include "relay/backend.h"
 #include "relay/session.h"
-#include <time.h>
 
 enum { CHUNK_LEAST = 4096, CHUNK_GATHER = 16384, TURN_BLOCKS = 16, TURN_OCTETS = TURN_BLOCKS * BLOCK_READ };
 
@@ -81,7 +80,7 @@ void flow_start(struct session *s)
     f->filtered.mark = tx->say == SAY_AT_BOUND ? max_size(s->listen->limits.hold_memory, PIPE_MARK) : PIPE_MARK;
     f->passes = chain_passes(chain_of(s));
     if (tx->say == SAY_AT_VERDICT)
-        f->spool = spool_open(s->listen->limits.hold_memory);
+        f->spool = spool_open(s->listen->limits.hold_memory, s->listen->limits.held);
     build_segments(s);
 }
 
@@ -157,32 +156,8 @@ static void look_at_head(struct session *s)
     const struct field *id = headers_next(&tx->headers, NULL, STR("Message-ID"));
     if (id)
         tx->flow.message_id = str_trim(header_unfold(id->value, &tx->arena));
-    uint32_t hops = 0;
-    for (const struct field *f = NULL; (f = headers_next(&tx->headers, f, STR("Received")));)
-        hops++;
-    if (s->listen->limits.hops && hops > s->listen->limits.hops)
+    if (received_is_loop(s))
         refuse(s, REPLY_HOPS);
-}
-
-static void add_received(struct session *s)
-{
-    struct transaction *tx = s->tx;
-    char date[64];
-    time_t now = (time_t)(loop_wall(s->worker->loop) / 1000000);
-    struct tm tm;
-    gmtime_r(&now, &tm);
-    strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S +0000", &tm);
-    bool v6 = s->ip.len && memchr(s->ip.at, ':', s->ip.len);
-    struct str value = arena_print(&tx->arena, "from %s ([%s%.*s])\r\n\tby %.*s (Sluice) with %s%s id %s.%u;\r\n\t%s",
-                                   s->helo[0] ? s->helo : "unknown", v6 ? "IPv6:" : "", STR_ARGS(s->ip),
-                                   STR_ARGS(s->listen->hostname),
-                                   tx->params.smtputf8 ? "UTF8SMTP" : s->esmtp ? "ESMTP" : "SMTP",
-                                   s->client->tls == STREAM_TLS ? "S" : "", s->id, tx->number, date);
-    bool changed = tx->headers.changed;
-    struct field *field = headers_add(&tx->headers, NULL, true, STR("Received"), value);
-    if (field)
-        headers_hide(&tx->headers, field);
-    tx->headers.changed = changed;
 }
 
 /* What filters added at mail, rcpt and data. */
@@ -206,7 +181,7 @@ static bool take_head(struct session *s)
     }
     look_at_head(s);
     if (s->listen->received)
-        add_received(s);
+        received_add(s);
     add_queued(s);
     f->head = HEAD_HOOK;
     chain_start(s, FILTER_HEADERS, 0, pass_end(s));
@@ -356,7 +331,7 @@ bool flow_emit(struct session *s, struct str octets)
     struct pipe *out;
     if (f->judging) {
         if (!f->next_spool)
-            f->next_spool = spool_open(s->listen->limits.hold_memory);
+            f->next_spool = spool_open(s->listen->limits.hold_memory, s->listen->limits.held);
         out = &f->chunk;
     } else {
         f->chunk_replaced = true;
@@ -382,6 +357,17 @@ bool flow_emit(struct session *s, struct str octets)
     return true;
 }
 
+/* The spool at hand holds no more. */
+static void refuse_held(struct session *s, const struct spool *spool)
+{
+    if (spool_is_over(spool))
+        log_rare(LOG_WARNING, "held", "%llu octets of content are held, and more than limits.held (%llu) are not taken",
+                 (unsigned long long)spool_total(), (unsigned long long)s->listen->limits.held);
+    else
+        log_rare(LOG_ERROR, "spool", "held content cannot be written: the folder for temporary files is full or absent");
+    refuse(s, REPLY_MEMORY);
+}
+
 /* ---- tail: spool, encoder -------------------------------------------------------------------------------------------- */
 
 static bool hold(struct session *s)
@@ -394,8 +380,7 @@ static bool hold(struct session *s)
         return true;
     }
     if (!spool_put(f->pass ? f->next_spool : f->spool, &f->filtered)) {
-        log_rare(LOG_ERROR, "spool", "held content cannot be written: the folder for temporary files is full or absent");
-        refuse(s, REPLY_MEMORY);
+        refuse_held(s, f->pass ? f->next_spool : f->spool);
     }
     return true;
 }
@@ -506,7 +491,7 @@ static void begin_pass(struct session *s)
     spool_rewind(f->spool);
     build_segments(s);
     if (f->edits_body)
-        f->next_spool = spool_open(s->listen->limits.hold_memory);
+        f->next_spool = spool_open(s->listen->limits.hold_memory, s->listen->limits.held);
     f->head = HEAD_HOOK;
     chain_start(s, FILTER_HEADERS, pass_first(s), pass_end(s));
 }
@@ -549,7 +534,7 @@ bool flow_judge(struct session *s)
         swap_spools(f);
         f->judging = false;
         if (f->spool && spool_failed(f->spool))
-            refuse(s, REPLY_MEMORY);
+            refuse_held(s, f->spool);
         else if (++f->pass < f->passes)
             begin_pass(s);
         else

@@ -97,6 +97,9 @@ enum next verb_backend(struct session *);
 bool verb_is_last(enum verb);
 enum next verb_bye(struct session *, enum close_why, enum reply_name);
 void session_hello(struct session *); /* the banner, or what a refusing hook says instead */
+/* received.c: the trace field. */
+void received_add(struct session *);     /* ours, on top, hidden from filters */
+bool received_is_loop(struct session *); /* more of them than limits.hops, or of ours than limits.loops */
 /* content.c: CONTENT and VERDICT. */
 enum next content_turn(struct session *);
 enum next verdict_turn(struct session *);

@@ -3,21 +3,26 @@
 #include "relay/spool.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <unistd.h>
 
 struct spool {
     struct pipe memory;   /* all of it, while fd < 0 */
     size_t most;
+    uint64_t ceiling, charged; /* charged: its part of what all hold */
     int fd;
     uint64_t octets, at;  /* written; where the reader stands */
     const struct span *span; /* reader's place in memory: the span, and the octet of the spool it begins at */
     uint64_t span_at;
-    bool failed;
+    bool failed, over;
 };
 
-struct spool *spool_open(size_t memory)
+static _Atomic uint64_t held; /* by all workers: the disk they fill is one */
+
+struct spool *spool_open(size_t memory, uint64_t ceiling)
 {
     struct spool *s = must_alloc(sizeof *s);
+    s->ceiling = ceiling;
     s->most = memory;
     s->fd = -1;
     return s;
@@ -31,6 +36,7 @@ void spool_close(struct spool **spool)
     pipe_clear(&s->memory);
     if (s->fd >= 0)
         close(s->fd);
+    atomic_fetch_sub_explicit(&held, s->charged, memory_order_relaxed);
     free(s);
     *spool = NULL;
 }
@@ -69,9 +75,22 @@ static bool write_out(struct spool *s, struct pipe *in)
     return true;
 }
 
+/* Charged before it is taken: two workers at once may both be refused, but never both let over. */
+static bool charge(struct spool *s, uint64_t octets)
+{
+    uint64_t all = atomic_fetch_add_explicit(&held, octets, memory_order_relaxed) + octets;
+    if (s->ceiling && all > s->ceiling) {
+        atomic_fetch_sub_explicit(&held, octets, memory_order_relaxed);
+        s->failed = s->over = true;
+        return false;
+    }
+    s->charged += octets;
+    return true;
+}
+
 bool spool_put(struct spool *s, struct pipe *in)
 {
-    if (s->failed)
+    if (s->failed || !charge(s, in->octets))
         return false;
     if (s->fd < 0 && s->memory.held + in->held <= s->most) {
         s->octets += in->octets;
@@ -104,6 +123,16 @@ void spool_rewind(struct spool *s)
 bool spool_failed(const struct spool *s)
 {
     return s->failed;
+}
+
+bool spool_is_over(const struct spool *s)
+{
+    return s->over;
+}
+
+uint64_t spool_total(void)
+{
+    return atomic_load_explicit(&held, memory_order_relaxed);
 }
 
 static bool take_from_file(struct spool *s, struct pipe *out)

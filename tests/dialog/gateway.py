@@ -1,6 +1,7 @@
 """A gateway of one's own for a test: configuration in a private folder, loopback ports, stopped by its pid."""
 import collections
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -43,7 +44,7 @@ def certificate(name="localhost"):
 
 
 class Gateway:
-    def __init__(self, conf, files=None, env=None, ready_port=None):
+    def __init__(self, conf, files=None, env=None, ready_port=None, limit=None):
         self.folder = tempfile.mkdtemp(prefix="sluice-test-")
         self.conf = os.path.join(self.folder, "sluice.lua")
         for name, text in (files or {}).items():
@@ -57,16 +58,21 @@ class Gateway:
         self.process = None
         self.env = dict(os.environ, **(env or {}))
         self.ready_port = ready_port
+        self.limit = limit  # (resource, value): what the process may use
 
     def start(self):
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen([SLUICE, "run", "-c", self.conf], stdout=log, stderr=log, env=self.env)
+            self.process = subprocess.Popen([SLUICE, "run", "-c", self.conf], stdout=log, stderr=log, env=self.env,
+                                            restore_signals=not self.limit, preexec_fn=self.limited if self.limit else None)
         deadline = time.monotonic() + 20 * SLOW
         while " runs with " not in self.log():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError("the gateway did not start:\n" + self.log())
             time.sleep(0.02)
         return self
+
+    def limited(self):
+        resource.setrlimit(self.limit[0], (self.limit[1], self.limit[1]))
 
     def log(self):
         try:

@@ -14,7 +14,7 @@ static char octet_at(size_t i)
 /* Puts n octets in pieces of `piece`. */
 static struct spool *spool_with(size_t memory, size_t n, size_t piece)
 {
-    struct spool *s = spool_open(memory);
+    struct spool *s = spool_open(memory, 0);
     struct pipe in = {0};
     for (size_t at = 0; at < n; at += piece) {
         char text[4096];
@@ -79,7 +79,7 @@ static void spool_is_read_at_any_place_and_that_moves_no_reader(void **state)
 
 static void spool_reader_goes_on_where_more_was_put(void **state)
 {
-    struct spool *s = spool_open(1 << 20);
+    struct spool *s = spool_open(1 << 20, 0);
     struct pipe in = {0}, out = {0};
     pipe_put(&in, STR("one"));
     assert_true(spool_put(s, &in));
@@ -97,7 +97,7 @@ static void spool_reader_goes_on_where_more_was_put(void **state)
 static void spool_says_so_when_there_is_no_place_to_write(void **state)
 {
     setenv("TMPDIR", "/nonexistent", 1);
-    struct spool *s = spool_open(0);
+    struct spool *s = spool_open(0, 0);
     struct pipe in = {0};
     pipe_put(&in, STR("more than nothing"));
     assert_false(spool_put(s, &in));
@@ -107,10 +107,35 @@ static void spool_says_so_when_there_is_no_place_to_write(void **state)
     unsetenv("TMPDIR");
 }
 
+static void all_spools_together_hold_no_more_than_the_ceiling(void **state)
+{
+    struct pipe in = {0};
+    struct spool *a = spool_with(1 << 20, 5000, 1000), *b = spool_with(0, 3000, 1000), *c = spool_open(1 << 20, 10000);
+    assert_int_equal(spool_total(), 8000);
+    pipe_copy(&in, (char[2000]){0}, 2000);
+    assert_true(spool_put(c, &in));
+    pipe_copy(&in, "x", 1);
+    assert_false(spool_put(c, &in));
+    assert_true(spool_failed(c) && spool_is_over(c));
+    assert_int_equal(spool_total(), 10000);
+    spool_close(&a);
+    assert_false(spool_put(c, &in)); /* what has failed stays so: an octet is missing in it */
+    spool_close(&c);
+    c = spool_open(1 << 20, 10000);
+    assert_true(spool_put(c, &in));
+    assert_false(spool_is_over(c));
+    assert_int_equal(spool_total(), 3001);
+    spool_close(&b);
+    spool_close(&c);
+    assert_int_equal(spool_total(), 0);
+    pipe_clear(&in);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(spool_gives_back_what_it_took_from_memory_and_from_a_file),
+        cmocka_unit_test(all_spools_together_hold_no_more_than_the_ceiling),
         cmocka_unit_test(spool_is_read_at_any_place_and_that_moves_no_reader),
         cmocka_unit_test(spool_reader_goes_on_where_more_was_put),
         cmocka_unit_test(spool_says_so_when_there_is_no_place_to_write),

@@ -1,0 +1,71 @@
+/* received.c - the trace field: ours put on top (RFC 5321 4.4), and those that are there counted (6.3: loops).
+ *
+ * `with` is a word of RFC 3848, or of RFC 6531 4.3 where the envelope is SMTPUTF8. The TLS clause and `for` are as Postfix writes
+ * them: `for` names the recipient only where there is just one, so that no recipient learns of another. Never edits a field
+ * that came along. */
+#include "relay/session.h"
+#include <time.h>
+
+static const char *with(const struct session *s)
+{
+    static const char *const words[2][2] = {{"ESMTP", "ESMTPS"}, {"UTF8SMTP", "UTF8SMTPS"}};
+    if (!s->esmtp)
+        return "SMTP";
+    return words[s->tx->params.smtputf8][s->client->tls == STREAM_TLS];
+}
+
+/* The one recipient there is; NULL: none or several. */
+static const struct path *only_rcpt(const struct transaction *tx)
+{
+    const struct path *only = NULL;
+    if (tx->added)
+        return NULL;
+    for (uint32_t i = 0; i < tx->nrcpts; i++) {
+        const struct rcpt *r = &tx->rcpts[i];
+        if (r->fate != FATE_ACCEPTED || r->discarded || r->dropped)
+            continue;
+        if (only)
+            return NULL;
+        only = &r->path;
+    }
+    return only;
+}
+
+void received_add(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    char date[64];
+    time_t now = (time_t)(loop_wall(s->worker->loop) / 1000000);
+    struct tm tm;
+    gmtime_r(&now, &tm);
+    strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S +0000", &tm);
+    bool v6 = s->ip.len && memchr(s->ip.at, ':', s->ip.len);
+    struct str tls = STR(""), whom = STR("");
+    if (s->client->tls == STREAM_TLS)
+        tls = arena_print(&tx->arena, "\r\n\t(using %s with cipher %s)", s->tls.version, s->tls.cipher);
+    const struct path *only = only_rcpt(tx);
+    if (only)
+        whom = arena_print(&tx->arena, "\r\n\tfor <%.*s>", STR_ARGS(only->address));
+    struct str value = arena_print(&tx->arena, "from %s ([%s%.*s])%.*s\r\n\tby %.*s (Sluice) with %s id %s.%u%.*s;\r\n\t%s",
+                                   s->helo[0] ? s->helo : "unknown", v6 ? "IPv6:" : "", STR_ARGS(s->ip), STR_ARGS(tls),
+                                   STR_ARGS(s->listen->hostname), with(s), s->id, tx->number, STR_ARGS(whom), date);
+    bool changed = tx->headers.changed;
+    struct field *field = headers_add(&tx->headers, NULL, true, STR("Received"), value);
+    if (field)
+        headers_hide(&tx->headers, field);
+    tx->headers.changed = changed;
+}
+
+bool received_is_loop(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    const struct limits *l = &s->listen->limits;
+    struct str ours = arena_print(&tx->arena, "by %.*s (Sluice) ", STR_ARGS(s->listen->hostname));
+    uint32_t hops = 0, loops = 0;
+    for (const struct field *f = NULL; (f = headers_next(&tx->headers, f, STR("Received")));) {
+        struct str value = header_unfold(f->value, &tx->arena);
+        hops++;
+        loops += str_find(value, ours) < value.len;
+    }
+    return (l->hops && hops > l->hops) || (l->loops && loops > l->loops);
+}
