@@ -160,9 +160,11 @@ static void store_build(struct loader *l, struct item *item)
         return;
     }
     s->name = item ? item->name : STR("default");
+    s->kind = kind;
+    s->size = (uint64_t)block_integer(block, "size");
     s->prefix = block_text(block, "prefix").at ? block_text(block, "prefix") : STR("");
     s->timeout = block_milliseconds(block, "timeout");
-    s->store = store_memory_open((uint64_t)block_integer(block, "size"));
+    s->store = store_memory_open(s->size);
     l->conf->nstores++;
 }
 
@@ -283,6 +285,8 @@ static void listen_build(struct loader *l, struct item *item)
     const struct filter_value *own;
     item->checked = block_check(l, item, &item->body, IN_LISTEN, item_title(l, item), false);
     listen->name = item->name;
+    listen->file = item->file;
+    listen->line = item->line;
     listen->index = (unsigned)l->conf->nlistens;
     listen_addresses(l, item, listen);
     l->conf->nlistens++;

@@ -1,19 +1,9 @@
-/* main.c - sub-commands, arguments, privileges and signals. Runs the threads and waits; never touches mail.
+/* main.c - sub-commands and their arguments.
  *
  * Exit codes: 0 done, 1 could not run, 2 something is wrong with the configuration or the command line. */
-#include "relay/backend.h"
 #include "proxy/conf.h"
-#include "proxy/worker.h"
-#include <errno.h>
+#include "proxy/house.h"
 #include <getopt.h>
-#include <grp.h>
-#include <poll.h>
-#include <pwd.h>
-#include <signal.h>
-#include <sys/eventfd.h>
-#include <sys/resource.h>
-#include <sys/signalfd.h>
-#include <unistd.h>
 
 static const char default_path[] = "/etc/sluice/sluice.lua";
 
@@ -63,7 +53,9 @@ static void say_command(FILE *to, const struct command *c)
         fprintf(to, "      --explain       per listener: backend, chain, filters by stage, when DATA is said\n"
                     "      --defaults      every directive with its default and what it is for; reads no file\n");
     if (c->run == run)
-        fprintf(to, "\nSIGTERM, SIGINT: no new clients, sessions may end by themselves; a second one: stop at once.\n");
+        fprintf(to,
+                "\nSIGTERM, SIGINT: no new clients, sessions may end by themselves; a second one: stop at once.\n"
+                "SIGHUP: the whole new configuration, or none of it; sessions end under the one they began with.\n");
 }
 
 /* ---- arguments ---- */
@@ -154,130 +146,10 @@ static int check(int argc, char **argv)
     return code;
 }
 
-/* ---- run ---- */
-
-static bool become(struct str user)
-{
-    const struct passwd *pw;
-    if (!user.len || !(pw = getpwnam(user.at)))
-        return !user.len;
-    if (geteuid() != 0) {
-        if (geteuid() != pw->pw_uid)
-            log_say(LOG_WARNING, "not started as root: user \"%s\" is not taken on", user.at);
-        return true;
-    }
-    if (initgroups(pw->pw_name, pw->pw_gid) == 0 && setgid(pw->pw_gid) == 0 && setuid(pw->pw_uid) == 0 &&
-        (pw->pw_uid == 0 || setuid(0) != 0))
-        return true;
-    log_say(LOG_ERROR, "cannot become user \"%s\": %s", user.at, strerror(errno));
-    return false;
-}
-
-static void raise_descriptors(void)
-{
-    struct rlimit files;
-    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
-        files.rlim_cur = files.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &files);
-    }
-}
-
-static void ring(void *data) /* from a worker's thread */
-{
-    uint64_t one = 1;
-    ssize_t n = write(*(int *)data, &one, sizeof one);
-    (void)n;
-}
-
-/* Signals are read like any other input: no handler runs in the middle of anything. They were blocked before the first
- * thread began, so that none of them is killed by one. */
-static int signals_open(void)
-{
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
-    signal(SIGPIPE, SIG_IGN);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
-    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-}
-
-static void take_signals(int fd, struct workers *workers, unsigned *asked)
-{
-    struct signalfd_siginfo info;
-    while (read(fd, &info, sizeof info) == (ssize_t)sizeof info) {
-        if (info.ssi_signo == SIGHUP) {
-            log_say(LOG_WARNING, "SIGHUP: reloading is not there yet; the configuration stays as it is");
-        } else if ((*asked)++ == 0) {
-            log_say(LOG_INFO, "draining: no new clients; once more to stop at once");
-            workers_drain(workers);
-        } else {
-            log_say(LOG_WARNING, "stopping at once");
-            workers_stop(workers);
-        }
-    }
-}
-
-static void wait_for_end(int signals, int bell, struct workers *workers)
-{
-    struct pollfd fds[2] = {{.fd = signals, .events = POLLIN}, {.fd = bell, .events = POLLIN}};
-    unsigned asked = 0;
-    while (!workers_ended(workers)) {
-        uint64_t count;
-        log_flush();
-        if (poll(fds, 2, -1) < 0 && errno != EINTR)
-            break;
-        take_signals(signals, workers, &asked);
-        ssize_t n = read(bell, &count, sizeof count);
-        (void)n;
-    }
-}
-
-static int serve(struct conf *conf)
-{
-    char error[512];
-    log_set(&conf->log);
-    raise_descriptors();
-    int signals = signals_open(), bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    struct workers *workers = workers_bind(conf, error, sizeof error);
-    if (!workers) {
-        log_say(LOG_ERROR, "%s", error);
-        return 1;
-    }
-    if (!become(conf->user) || !workers_start(workers, ring, &bell, error, sizeof error)) {
-        if (*error)
-            log_say(LOG_ERROR, "%s", error);
-        log_flush();
-        _exit(1);
-    }
-    log_say(LOG_INFO, "Sluice " SLUICE_VERSION " runs with %u workers, configuration %.*s", conf->workers,
-            STR_ARGS(conf->path));
-    wait_for_end(signals, bell, workers);
-    if (!workers_close(&workers)) {
-        log_flush();
-        _exit(0); /* sessions were cut off where they stood: nothing of theirs can be put in order */
-    }
-    maildir_stop();
-    close(signals);
-    close(bell);
-    log_say(LOG_INFO, "ended");
-    return 0;
-}
-
 static int run(int argc, char **argv)
 {
     struct arguments a = arguments_take("run", argc, argv);
-    if (a.bad || a.help)
-        return a.bad ? 2 : 0;
-    struct arena arena = {0};
-    struct complaints c = {.arena = &arena};
-    struct conf *conf = load(a.path, stderr, &c);
-    int code = conf ? serve(conf) : 2;
-    log_flush();
-    conf_drop(conf);
-    arena_reset(&arena);
-    return code;
+    return a.bad ? 2 : a.help ? 0 : house_run(a.path);
 }
 
 static int version(int argc, char **argv)

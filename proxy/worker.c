@@ -1,171 +1,36 @@
-/* worker.c - threads and their loops: accepts, hands sessions to relay, refreshes tables, drains.
+/* worker.c - one worker at work: accepts, hands sessions to relay, has tables refreshed, carries out main's orders.
  *
  * Accepting pauses while there are as many sessions as allowed or descriptors run short: connections then wait in the
- * kernel's queue. (Two workers may take the last place at once; the census then turns one away.) Worker 0 looks at all
- * tables once a second, on a pool thread. Nothing here knows SMTP. */
-#include "proxy/worker.h"
-#include "relay/worker.h"
-#include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <pthread.h>
-#include <sys/resource.h>
-#include <unistd.h>
+ * kernel's queue. A place is taken before a connection is, so that several workers never take one too many. Worker 0
+ * looks at all tables and certificates once a second, on a pool thread. Nothing here knows SMTP. */
+#include "proxy/post.h"
+#include "relay/backend.h"
+#include "relay/session.h"
 
 enum {
-    TICK = 1000,           /* milliseconds between two looks at the tables */
-    PAUSED_TICK = 100,     /* and at whether accepting may go on */
-    LAST_WORDS = 5000,     /* behind the grace of a drain, for sessions that wait for a backend's last reply */
-    SPARE_DESCRIPTORS = 64 /* of the process: log, tables, scripts, loops */
+    TICK = 1000,       /* milliseconds between two looks at the tables */
+    PAUSED_TICK = 100, /* and at whether accepting may go on */
+    LAST_WORDS = 5000  /* behind the grace of a drain, for sessions that wait for a backend's last reply */
 };
 
-struct ear { /* one bound address in one worker */
-    struct post *post;
-    const struct listen_conf *listen;
-    struct listener *listener;
-    int fd;
-};
-struct post { /* one worker, and what it needs around relay's struct */
-    struct worker worker;
-    struct workers *all;
-    pthread_t thread;
-    struct ear *ears;
-    size_t nears;
-    struct task task;
-    struct alarm alarm;
-    uint64_t next_tick;
-    struct conf *refreshed; /* while refreshing: the pool thread's */
-    uint64_t end_by; /* 0: not draining */
-    bool paused, refreshing, stopped, cut_off, started;
-    bool ended;        /* under the lock: the loop may be gone */
-    uint32_t sessions; /* for the other workers to read */
-};
-struct workers {
-    struct conf *conf;
-    struct census *census;
-    struct post *posts;
-    unsigned n;
-    size_t descriptors; /* of one worker */
-    void (*on_end)(void *);
-    void *on_end_data;
-    unsigned running; /* atomic */
-    pthread_mutex_t lock;
-    pthread_cond_t ready;
-    unsigned nready;
-    char error[256]; /* of the first thread that failed to start */
-};
+/* ---- room ---- */
 
-/* ---- binding ---- */
-
-static uint16_t port_of(int fd)
+static bool has_descriptors(const struct post *p)
 {
-    struct sockaddr_storage name;
-    socklen_t len = sizeof name;
-    if (getsockname(fd, (struct sockaddr *)&name, &len) != 0)
-        return 0;
-    return ntohs(name.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&name)->sin6_port
-                                            : ((struct sockaddr_in *)&name)->sin_port);
+    return stream_count() + p->worker.nsessions < p->all->descriptors; /* each session may come to need another one */
 }
 
-static void set_port(struct address *a, uint16_t port)
+static bool has_places(const struct post *p, uint32_t taken)
 {
-    a->port = port;
-    if (a->name.ss_family == AF_INET6)
-        ((struct sockaddr_in6 *)&a->name)->sin6_port = htons(port);
-    else
-        ((struct sockaddr_in *)&a->name)->sin_port = htons(port);
-}
-
-/* "[::]:25" of ":25" on a machine without IPv6: 0.0.0.0 is enough then. */
-static bool is_dispensable(const struct listen_conf *l, size_t i)
-{
-    const struct address *a = &l->addresses[i], *b = a + 1;
-    return i + 1 < l->naddresses && a->name.ss_family == AF_INET6 && b->name.ss_family == AF_INET &&
-           a->port == b->port && IN6_IS_ADDR_UNSPECIFIED(&((const struct sockaddr_in6 *)&a->name)->sin6_addr) &&
-           ((const struct sockaddr_in *)&b->name)->sin_addr.s_addr == INADDR_ANY &&
-           (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL);
-}
-
-static void ear_add(struct post *p, const struct listen_conf *l, int fd)
-{
-    p->ears = must_grow(p->ears, (p->nears + 1) * sizeof *p->ears);
-    p->ears[p->nears++] = (struct ear){.post = p, .listen = l, .fd = fd};
-}
-
-static bool bind_one(struct workers *all, const struct listen_conf *l, size_t i, char *error, size_t room)
-{
-    struct address a = l->addresses[i];
-    struct arena arena = {0};
-    bool local = a.name.ss_family == AF_UNIX;
-    int first = -1;
-    for (unsigned w = 0; w < all->n; w++) {
-        int fd = local && w ? fcntl(first, F_DUPFD_CLOEXEC, 3) : listener_bind(&a, true, error, room);
-        if (fd < 0 && !w && is_dispensable(l, i)) {
-            log_say(LOG_WARNING, "listen \"%.*s\": %s; IPv4 only", STR_ARGS(l->name), error);
-            return true;
-        }
-        if (fd < 0)
-            return false;
-        if (!w)
-            first = fd;
-        if (!local && !a.port) /* any port: the same one for all workers */
-            set_port(&a, port_of(fd));
-        ear_add(&all->posts[w], l, fd);
-    }
-    struct address shown = local ? a : address_of((struct sockaddr *)&a.name, a.len, &arena);
-    log_say(LOG_INFO, "listen \"%.*s\" at %.*s", STR_ARGS(l->name), STR_ARGS(shown.text));
-    arena_reset(&arena);
-    return true;
-}
-
-struct workers *workers_bind(struct conf *conf, char *error, size_t room)
-{
-    struct workers *all = must_alloc(sizeof *all);
-    struct rlimit files = {0};
-    all->conf = conf_hold(conf);
-    all->n = conf->workers;
-    all->posts = must_alloc(all->n * sizeof *all->posts);
-    all->census = census_open();
-    pthread_mutex_init(&all->lock, NULL);
-    pthread_cond_init(&all->ready, NULL);
-    getrlimit(RLIMIT_NOFILE, &files);
-    size_t most =
-        files.rlim_cur > SPARE_DESCRIPTORS * 2 ? (size_t)files.rlim_cur - SPARE_DESCRIPTORS : SPARE_DESCRIPTORS;
-    all->descriptors = max_size(most / all->n, 8);
-    for (unsigned i = 0; i < all->n; i++) {
-        all->posts[i].all = all;
-        all->posts[i].worker.number = i;
-    }
-    for (size_t i = 0; i < conf->nlistens; i++)
-        for (size_t k = 0; k < conf->listens[i].naddresses; k++) {
-            errno = 0;
-            if (!bind_one(all, &conf->listens[i], k, error, room)) {
-                workers_close(&all);
-                return NULL;
-            }
-        }
-    return all;
-}
-
-/* ---- a worker at work ---- */
-
-static bool is_full(const struct post *p)
-{
-    uint64_t sessions = 0;
-    for (unsigned i = 0; i < p->all->n; i++)
-        sessions += __atomic_load_n(&p->all->posts[i].sessions, __ATOMIC_RELAXED);
-    /* Each session may come to need a second connection. */
-    return sessions >= p->worker.generation->conf->limits.connections ||
-           stream_count() + p->worker.nsessions >= p->all->descriptors;
+    uint32_t most = p->worker.generation->conf->limits.connections;
+    return !most || taken < most;
 }
 
 static void pause_all(struct post *p, bool paused)
 {
     p->paused = paused;
-    for (size_t i = 0; i < p->nears; i++)
-        if (p->ears[i].listener)
-            listener_pause(p->ears[i].listener, paused);
+    for (struct ear *e = p->ears; e; e = e->next)
+        listener_pause(e->listener, paused);
 }
 
 static void set_clock(struct post *p)
@@ -174,34 +39,84 @@ static void set_clock(struct post *p)
     uint64_t now = loop_now(p->worker.loop);
     if (p->paused)
         at = at ? min_u64(at, now + PAUSED_TICK) : now + PAUSED_TICK;
-    uint64_t end = p->end_by && now >= p->end_by ? now + PAUSED_TICK : p->end_by; /* a reply is still owed: look again */
+    uint64_t end =
+        p->end_by && now >= p->end_by ? now + PAUSED_TICK : p->end_by; /* a reply is still owed: look again */
+    if (p->drain_at)
+        end = p->drain_at;
     if (end)
         at = at ? min_u64(at, end) : end;
     alarm_set(&p->alarm, &p->task, at);
 }
 
+static bool has_room(void *data)
+{
+    struct post *p = ((struct ear *)data)->post;
+    uint32_t taken = __atomic_fetch_add(&p->all->places, 1, __ATOMIC_RELAXED);
+    if (has_places(p, taken) && has_descriptors(p)) {
+        p->places++;
+        return true;
+    }
+    __atomic_sub_fetch(&p->all->places, 1, __ATOMIC_RELAXED);
+    log_rare(LOG_WARNING, "paused", "as many connections as allowed: new ones wait");
+    pause_all(p, true);
+    set_clock(p);
+    return false;
+}
+
+/* Places of sessions that have ended are given back; a pause ends when there is room. */
 static void watch_room(struct post *p)
 {
-    if (p->sessions != p->worker.nsessions) /* the line of memory is shared */
-        __atomic_store_n(&p->sessions, p->worker.nsessions, __ATOMIC_RELAXED);
-    if (p->worker.draining)
-        return;
-    bool full = is_full(p);
-    if (full == p->paused)
-        return;
-    if (full)
-        log_rare(LOG_WARNING, "paused", "as many connections as allowed: new ones wait");
-    pause_all(p, full);
-    if (full)
-        set_clock(p);
+    if (p->places != p->worker.nsessions) { /* the line of memory is shared */
+        __atomic_add_fetch(&p->all->places, p->worker.nsessions - p->places, __ATOMIC_RELAXED);
+        p->places = p->worker.nsessions;
+    }
+    if (p->paused && has_places(p, __atomic_load_n(&p->all->places, __ATOMIC_RELAXED)) && has_descriptors(p))
+        pause_all(p, false);
 }
+
+/* ---- listeners ---- */
 
 static void accepted(void *data, struct stream *stream)
 {
     struct ear *ear = data;
-    session_start(&ear->post->worker, ear->listen, stream);
-    watch_room(ear->post);
+    session_start(&ear->post->worker, ear->listen, ear->door, stream);
 }
+
+static void open_ear(struct post *p, const struct seat *seat)
+{
+    static const struct listener_owner owner = {.has_room = has_room, .accepted = accepted};
+    struct ear *ear = must_alloc(sizeof *ear);
+    *ear = (struct ear){.next = p->ears, .post = p, .listen = seat->listen, .door = seat->door};
+    p->ears = ear;
+    ear->listener = listener_open(p->worker.loop, seat->fd, &owner, ear);
+    listener_pause(ear->listener, p->paused);
+}
+
+static void close_ear(struct post *p, struct ear *ear, enum listener_end end)
+{
+    struct ear **at = &p->ears;
+    while (*at != ear)
+        at = &(*at)->next;
+    *at = ear->next;
+    listener_close(&ear->listener, end);
+    free(ear);
+}
+
+static void close_ears(struct post *p, enum listener_end end)
+{
+    while (p->ears)
+        close_ear(p, p->ears, end);
+}
+
+static const struct seat *seat_of(const struct seat *seats, size_t n, uint32_t door)
+{
+    for (size_t i = 0; i < n; i++)
+        if (seats[i].door == door)
+            return &seats[i];
+    return NULL;
+}
+
+/* ---- turns ---- */
 
 static void refresh_run(void *data)
 {
@@ -219,6 +134,11 @@ static void refresh_done(void *data)
     task_wake(&p->task); /* a drain may wait for us */
 }
 
+static bool is_over(const struct post *p)
+{
+    return p->leaving && p->worker.nsessions == 0 && !p->refreshing;
+}
+
 static void before_sleep(void *data)
 {
     struct post *p = data;
@@ -226,15 +146,17 @@ static void before_sleep(void *data)
     if (p->ended)
         return;
     watch_room(p);
-    if (p->worker.draining && p->worker.nsessions == 0 && !p->refreshing && !p->stopped)
+    if (is_over(p) && !p->stopped)
         task_wake(&p->task);
 }
 
-static void close_ears(struct post *p)
+static void begin_drain(struct post *p)
 {
-    for (size_t i = 0; i < p->nears; i++)
-        if (p->ears[i].listener)
-            listener_close(&p->ears[i].listener);
+    uint64_t by = loop_now(p->worker.loop) + p->worker.generation->conf->timeouts.drain;
+    p->leaving = true;
+    p->drain_at = 0;
+    p->end_by = by + LAST_WORDS;
+    worker_drain(&p->worker, DOOR_ALL, by);
 }
 
 static void turn(struct task *task)
@@ -250,9 +172,10 @@ static void turn(struct task *task)
             loop_work(p->worker.loop, refresh_run, refresh_done, p);
         }
     }
-    bool over = p->worker.draining && p->worker.nsessions == 0 && !p->refreshing;
+    if (p->drain_at && now >= p->drain_at)
+        begin_drain(p);
     p->cut_off = p->end_by && now >= p->end_by && p->worker.nsessions && !worker_owes_a_reply(&p->worker);
-    if (over || p->cut_off) {
+    if (is_over(p) || p->cut_off) {
         p->stopped = true;
         loop_stop(p->worker.loop);
         return;
@@ -260,51 +183,111 @@ static void turn(struct task *task)
     set_clock(p);
 }
 
-static void drain(void *data)
+/* ---- orders ---- */
+
+/* Sessions that came in where we no longer listen are asked to leave, those who waited there too. */
+static void leave_door(struct post *p, uint32_t door)
 {
-    struct post *p = data;
-    if (p->worker.draining)
-        return;
     uint64_t by = loop_now(p->worker.loop) + p->worker.generation->conf->timeouts.drain;
-    close_ears(p);
-    p->end_by = by + LAST_WORDS;
-    worker_drain(&p->worker, by);
-    p->worker.draining = true;
+    for (struct ear *ear = p->ears, *next; ear; ear = next) {
+        next = ear->next;
+        if (ear->door == door)
+            close_ear(p, ear, LISTENER_REST);
+    }
+    worker_drain(&p->worker, door, by);
+}
+
+void post_switch(struct post *p, struct order *order)
+{
+    struct seat *seats = order->seats[p->worker.number];
+    size_t n = order->nseats[p->worker.number];
+    if (p->leaving)
+        return;
+    for (struct ear *ear = p->ears, *next; ear; ear = next) {
+        next = ear->next;
+        if (!seat_of(seats, n, ear->door)) {
+            leave_door(p, ear->door);
+            next = p->ears; /* a door may have several */
+        }
+    }
+    worker_switch(&p->worker, order->conf);
+    for (struct ear *ear = p->ears; ear; ear = ear->next)
+        ear->listen = seat_of(seats, n, ear->door)->listen;
+    for (size_t i = 0; i < n; i++)
+        if (seats[i].fd >= 0) {
+            open_ear(p, &seats[i]);
+            seats[i].fd = -1;
+        }
+    task_wake(&p->task); /* other limits: there may be room now */
+}
+
+void post_drain(struct post *p, struct order *order)
+{
+    for (size_t i = 0; i < order->ndoors; i++)
+        leave_door(p, order->doors[i]);
+    if (!order->ndoors && !p->worker.draining) {
+        close_ears(p, LISTENER_REST);
+        begin_drain(p);
+        task_wake(&p->task);
+    }
+}
+
+void post_retire(struct post *p, struct order *order)
+{
+    if (p->leaving)
+        return;
+    close_ears(p, LISTENER_HANDED_ON);
+    p->leaving = true;
+    p->drain_at = loop_now(p->worker.loop) + p->worker.generation->conf->timeouts.drain;
     task_wake(&p->task);
 }
 
-static void stop(void *data)
+void post_stop(struct post *p, struct order *order)
 {
-    struct post *p = data;
-    close_ears(p);
+    close_ears(p, LISTENER_GONE);
     p->cut_off = p->worker.nsessions > 0;
-    p->worker.draining = p->stopped = true;
+    p->leaving = p->worker.draining = p->stopped = true;
     loop_stop(p->worker.loop);
 }
 
-static bool open_worker(struct post *p, char *error, size_t room)
+/* Under the lock: the numbers of one worker are added to what others have told. */
+void post_tell(struct post *p, struct order *order)
+{
+    struct status *s = order->status;
+    s->workers++;
+    s->sessions += p->worker.nsessions;
+    s->paused += p->paused;
+    for (const struct session *one = p->worker.sessions; one; one = one->next) {
+        size_t g = 0, d = 0;
+        while (g < s->ngenerations && s->generations[g].generation != one->generation->conf->generation)
+            g++;
+        if (g == s->ngenerations && g < countof(s->generations))
+            s->generations[s->ngenerations++].generation = one->generation->conf->generation;
+        if (g < countof(s->generations))
+            s->generations[g].sessions++;
+        while (d < s->ndoors && s->doors[d].door != one->door)
+            d++;
+        if (d == s->ndoors && d < countof(s->doors))
+            s->doors[s->ndoors++].door = one->door;
+        if (d < countof(s->doors))
+            s->doors[d].sessions++;
+    }
+}
+
+/* ---- the thread ---- */
+
+static void open_post(struct post *p)
 {
     struct worker *w = &p->worker;
-    struct conf *conf = p->all->conf;
     w->loop = loop_open();
-    w->dns = dns_open(w->loop, conf->dns.at, error, room);
-    if (!w->dns)
-        return false;
     w->census = p->all->census;
     w->serial = ((uint64_t)w->number + 1) << 48; /* no two workers give the same */
     task_start(&p->task, w->loop, turn);
     p->next_tick = loop_now(w->loop) + TICK;
     loop_before_sleep(w->loop, before_sleep, p);
-    worker_switch(w, conf);
-    for (size_t i = 0; i < p->nears; i++) {
-        p->ears[i].listener = listener_open(w->loop, p->ears[i].fd, accepted, &p->ears[i]);
-        p->ears[i].fd = -1;
-    }
-    set_clock(p);
-    return true;
 }
 
-static void close_worker(struct post *p)
+static void close_post(struct post *p)
 {
     struct worker *w = &p->worker;
     pthread_mutex_lock(&p->all->lock);
@@ -314,119 +297,28 @@ static void close_worker(struct post *p)
         log_say(LOG_WARNING, "worker %u: %u sessions were cut off", w->number, w->nsessions);
         return;
     }
+    close_ears(p, LISTENER_GONE);
     worker_close(w);
-    close_ears(p);
     alarm_stop(&p->alarm);
     task_forget(&p->task);
-    dns_close(&w->dns);
     loop_close(w->loop);
     worker_forget(w);
     block_forget();
 }
 
-static void tell_ready(struct workers *all, const char *error)
-{
-    pthread_mutex_lock(&all->lock);
-    all->nready++;
-    if (error && !*all->error)
-        snprintf(all->error, sizeof all->error, "%s", error);
-    pthread_cond_signal(&all->ready);
-    pthread_mutex_unlock(&all->lock);
-}
-
-static void *work(void *data)
+void *post_work(void *data)
 {
     struct post *p = data;
-    char error[256] = "";
-    bool opened = open_worker(p, error, sizeof error);
-    tell_ready(p->all, opened ? NULL : error);
-    if (opened) {
-        loop_run(p->worker.loop);
-        close_worker(p);
-    } else {
-        loop_close(p->worker.loop);
-    }
+    struct workers *all = p->all;
+    open_post(p);
+    pthread_mutex_lock(&all->lock);
+    all->nready++;
+    pthread_cond_signal(&all->ready);
+    pthread_mutex_unlock(&all->lock);
+    loop_run(p->worker.loop);
+    close_post(p);
     log_flush();
-    __atomic_sub_fetch(&p->all->running, 1, __ATOMIC_ACQ_REL);
-    if (opened)
-        p->all->on_end(p->all->on_end_data);
+    __atomic_sub_fetch(&all->running, 1, __ATOMIC_ACQ_REL);
+    all->on_end(all->on_end_data);
     return NULL;
-}
-
-/* ---- all of them, from main's thread ---- */
-
-bool workers_start(struct workers *all, void (*on_end)(void *), void *data, char *error, size_t room)
-{
-    all->on_end = on_end;
-    all->on_end_data = data;
-    unsigned started = 0;
-    for (; started < all->n; started++) {
-        __atomic_add_fetch(&all->running, 1, __ATOMIC_ACQ_REL);
-        int code = pthread_create(&all->posts[started].thread, NULL, work, &all->posts[started]);
-        if (code) {
-            __atomic_sub_fetch(&all->running, 1, __ATOMIC_ACQ_REL);
-            snprintf(all->error, sizeof all->error, "a thread cannot be started: %s", strerror(code));
-            break;
-        }
-        all->posts[started].started = true;
-    }
-    pthread_mutex_lock(&all->lock);
-    while (all->nready < started)
-        pthread_cond_wait(&all->ready, &all->lock);
-    pthread_mutex_unlock(&all->lock);
-    if (*all->error)
-        snprintf(error, room, "%s", all->error);
-    return !*all->error;
-}
-
-static void post_all(struct workers *all, void (*run)(void *))
-{
-    pthread_mutex_lock(&all->lock);
-    for (unsigned i = 0; i < all->n; i++)
-        if (all->posts[i].started && !all->posts[i].ended)
-            loop_post(all->posts[i].worker.loop, run, &all->posts[i]);
-    pthread_mutex_unlock(&all->lock);
-}
-
-void workers_drain(struct workers *all)
-{
-    post_all(all, drain);
-}
-
-void workers_stop(struct workers *all)
-{
-    post_all(all, stop);
-}
-
-bool workers_ended(struct workers *all)
-{
-    return __atomic_load_n(&all->running, __ATOMIC_ACQUIRE) == 0;
-}
-
-bool workers_close(struct workers **at)
-{
-    struct workers *all = *at;
-    bool clean = true;
-    *at = NULL;
-    for (unsigned i = 0; i < all->n; i++) {
-        struct post *p = &all->posts[i];
-        if (p->started)
-            pthread_join(p->thread, NULL);
-        clean = clean && !p->cut_off;
-    }
-    if (!clean)
-        return false;
-    for (unsigned i = 0; i < all->n; i++) {
-        for (size_t k = 0; k < all->posts[i].nears; k++)
-            if (all->posts[i].ears[k].fd >= 0 && !all->posts[i].started)
-                close(all->posts[i].ears[k].fd);
-        free(all->posts[i].ears);
-    }
-    census_close(all->census);
-    pthread_mutex_destroy(&all->lock);
-    pthread_cond_destroy(&all->ready);
-    conf_drop(all->conf);
-    free(all->posts);
-    free(all);
-    return true;
 }

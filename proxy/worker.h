@@ -1,18 +1,38 @@
-/* worker.h - the threads: one loop each, listeners bound beforehand, sessions handed to relay, an orderly end.
+/* worker.h - the threads: one loop each, listeners on sockets that main owns, sessions handed to relay, an orderly end.
  *
- * Used from main's thread only. workers_bind may need privileges; nothing after it does. */
+ * Used from main's thread only. What changes is changed by an order that each worker carries out in a turn of its own loop; the
+ * call returns when all have (or after ten seconds, with a word in the log: it is carried out all the same). */
 #ifndef PROXY_WORKER_H
 #define PROXY_WORKER_H
-#include "relay/conf.h"
+#include "proxy/ports.h"
 
 struct workers;
-/* Binds every address of every listener, for each worker. NULL: error says which and why. Holds the conf. */
-struct workers *workers_bind(struct conf *, char *error, size_t room);
-/* Starts the threads; false: error. on_end is called from a worker's thread when it has come to its end. */
-bool workers_start(struct workers *, void (*on_end)(void *), void *data, char *error, size_t room);
-void workers_drain(struct workers *); /* no new clients; each worker ends when its sessions have, or after the grace */
+/* Starts conf->workers threads; NULL: none could be. on_end is called from a worker's thread when it has come to its end. */
+struct workers *workers_start(struct conf *, const struct plan *, void (*on_end)(void *), void *data);
+/* New sessions begin under this configuration, at the plan's addresses. Where an address is gone, what was queued there is
+ * accepted and asked to leave like the sessions that are there. */
+void workers_switch(struct workers *, struct conf *, const struct plan *);
+/* No new clients, sessions are asked to leave; each worker ends when its sessions have, or after the grace. Sockets of ours
+ * that main has closed are closed with it. */
+void workers_drain(struct workers *);
+void workers_drain_doors(struct workers *, const uint32_t *doors, size_t n); /* at most 64: those, the rest goes on */
+/* Another process has the sockets: sessions have timeouts.drain to come to their end unasked, then it is a drain. */
+void workers_retire(struct workers *);
 void workers_stop(struct workers *);  /* at once: sessions are cut off */
 bool workers_ended(struct workers *); /* all threads have come to their end */
+/* True when every worker's loop has turned since the last call. */
+bool workers_turn(struct workers *);
 /* Joins the threads and frees everything; false when sessions were cut off (what they held is then left to the process' end). */
 bool workers_close(struct workers **);
+
+struct status { /* as the workers told it, summed up */
+    struct { unsigned generation; uint32_t sessions; } generations[64];
+    size_t ngenerations;
+    struct { uint32_t door, sessions; } doors[256];
+    size_t ndoors;
+    uint32_t sessions, paused, workers; /* paused: so many workers accept nobody for want of room */
+    struct status_backend { char name[64]; uint32_t idle, busy, known, pools; } backends[64]; /* of the current generation */
+    size_t nbackends;
+};
+bool workers_status(struct workers *, struct status *); /* false: not all have told */
 #endif

@@ -7,20 +7,23 @@
 
 enum { LOG_BUFFER = 16384, VALUE_MOST = 1024, RARE_SLOTS = 64 };
 
-static struct log_settings settings = {.level = LOG_INFO, .fd = 2};
+static struct log_settings settings = {.level = LOG_INFO, .fd = 2}; /* read by all threads, field by field */
 static _Thread_local struct {
     char at[LOG_BUFFER];
     size_t len, line; /* line: where the one being built begins */
+    bool json;        /* of that line: a reload may change its mind in the middle */
 } buffer;
 
 void log_set(const struct log_settings *s)
 {
-    settings = *s;
+    __atomic_store_n(&settings.json, s->json, __ATOMIC_RELAXED);
+    __atomic_store_n(&settings.level, s->level, __ATOMIC_RELAXED);
+    __atomic_store_n(&settings.fd, s->fd, __ATOMIC_RELAXED);
 }
 
 bool log_wants(enum log_level level)
 {
-    return level >= settings.level;
+    return level >= __atomic_load_n(&settings.level, __ATOMIC_RELAXED);
 }
 
 static void put(const char *at, size_t len)
@@ -38,8 +41,9 @@ static void put_text(const char *text)
 void log_flush(void)
 {
     size_t done = 0;
+    int fd = __atomic_load_n(&settings.fd, __ATOMIC_RELAXED);
     while (done < buffer.len) {
-        ssize_t n = write(settings.fd, buffer.at + done, buffer.len - done);
+        ssize_t n = write(fd, buffer.at + done, buffer.len - done);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
@@ -51,7 +55,7 @@ void log_flush(void)
 
 static void key_put(const char *key)
 {
-    if (settings.json) {
+    if (buffer.json) {
         put_text(",\"");
         put_text(key);
         put_text("\":");
@@ -67,7 +71,7 @@ static void value_put_text(struct str v)
 {
     bool cut = v.len > VALUE_MOST;
     v.len = min_size(v.len, VALUE_MOST);
-    bool quote = settings.json;
+    bool quote = buffer.json;
     for (size_t i = 0; i < v.len && !quote; i++) {
         unsigned char c = (unsigned char)v.at[i];
         quote = c <= ' ' || c == '"' || c == '\\' || c == 127;
@@ -85,7 +89,7 @@ static void value_put_text(struct str v)
         else if (c == '\t')
             snprintf(escape, sizeof escape, "\\t");
         else if (c < ' ' || c == 127 || (c > 127 && !utf8))
-            snprintf(escape, sizeof escape, settings.json ? "\\u%04x" : "\\x%02x", c);
+            snprintf(escape, sizeof escape, buffer.json ? "\\u%04x" : "\\x%02x", c);
         else
             snprintf(escape, sizeof escape, "%c", c);
         put_text(escape);
@@ -101,6 +105,7 @@ void log_begin(const char *kind)
     if (buffer.len > LOG_BUFFER - 6144)
         log_flush();
     buffer.line = buffer.len;
+    buffer.json = __atomic_load_n(&settings.json, __ATOMIC_RELAXED);
     struct timespec now;
     struct tm tm;
     char stamp[64];
@@ -108,7 +113,7 @@ void log_begin(const char *kind)
     gmtime_r(&now.tv_sec, &tm);
     size_t n = strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &tm);
     snprintf(stamp + n, sizeof stamp - n, ".%03ldZ", now.tv_nsec / 1000000);
-    if (settings.json) {
+    if (buffer.json) {
         put_text("{\"ts\":\"");
         put_text(stamp);
         put_text("\",\"kind\":\"");
@@ -131,7 +136,7 @@ void log_text(const char *key, struct str value)
 void log_angle(const char *key, struct str value)
 {
     key_put(key);
-    if (settings.json) {
+    if (buffer.json) {
         value_put_text(value);
         return;
     }
@@ -159,7 +164,7 @@ void log_seconds(const char *key, uint64_t microseconds)
 
 void log_end(void)
 {
-    if (settings.json)
+    if (buffer.json)
         put("}", 1);
     buffer.at[buffer.len++] = '\n';
 }

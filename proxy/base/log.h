@@ -13,7 +13,7 @@ struct log_settings {
     enum log_level level; /* of log_say: less is dropped */
     int fd;               /* 2 at first */
 };
-void log_set(const struct log_settings *); /* before threads start, or from one thread under a reload */
+void log_set(const struct log_settings *); /* from one thread at a time; others may be writing: it holds from their next line on */
 bool log_wants(enum log_level);
 void log_begin(const char *kind);                        /* ts=... and the word behind it */
 void log_text(const char *key, struct str value);

@@ -2,7 +2,8 @@
  *
  * A paused listener does not call uv_accept: libuv then holds one accepted descriptor and asks the kernel for no more,
  * so the rest waits in the kernel's queue. That matters because at EMFILE libuv accepts and closes in silence: the
- * owner has to stop before, by stream_count. Paused or not, a listener never drops a connection while it lives. */
+ * owner has to say that there is no room before, by stream_count. Paused or not, a listener never drops a connection
+ * while it lives. */
 #include "net/inside.h"
 #include <errno.h>
 #include <netinet/in.h>
@@ -20,9 +21,10 @@ struct listener {
         uv_pipe_t pipe;
     } u;
     struct loop *loop;
-    void (*accepted)(void *data, struct stream *);
+    const struct listener_owner *owner;
     void *data;
     struct task turn; /* takes the held connection when the pause is over */
+    int fd;
     bool local, paused, held, closing;
 };
 
@@ -89,7 +91,14 @@ static void take(struct listener *l)
         return;
     }
     channel_ready(c);
-    l->accepted(l->data, &c->s);
+    l->owner->accepted(l->data, &c->s);
+}
+
+static bool has_room(struct listener *l)
+{
+    if (!l->paused && l->owner->has_room && !l->owner->has_room(l->data))
+        l->paused = true;
+    return !l->paused;
 }
 
 static void knock(uv_stream_t *uv, int status)
@@ -97,28 +106,28 @@ static void knock(uv_stream_t *uv, int status)
     struct listener *l = uv->data;
     if (status < 0 || l->closing)
         return;
-    if (l->paused)
-        l->held = true;
-    else
+    if (has_room(l))
         take(l);
+    else
+        l->held = true;
 }
 
 static void turn(struct task *t)
 {
     struct listener *l = holder_of(t, struct listener, turn);
-    if (!l->held || l->paused)
+    if (!l->held || !has_room(l))
         return;
     l->held = false;
     take(l);
 }
 
-struct listener *listener_open(struct loop *loop, int fd, void (*accepted)(void *, struct stream *), void *data)
+struct listener *listener_open(struct loop *loop, int fd, const struct listener_owner *owner, void *data)
 {
     struct sockaddr_storage name = {0};
     socklen_t len = sizeof name;
     getsockname(fd, (struct sockaddr *)&name, &len);
     struct listener *l = must_alloc(sizeof *l);
-    *l = (struct listener){.loop = loop, .accepted = accepted, .data = data, .local = name.ss_family == AF_UNIX};
+    *l = (struct listener){.loop = loop, .owner = owner, .data = data, .fd = fd, .local = name.ss_family == AF_UNIX};
     task_start(&l->turn, loop, turn);
     int r = l->local ? uv_pipe_init(loop_uv(loop), &l->u.pipe, 0) : uv_tcp_init(loop_uv(loop), &l->u.tcp);
     must(r == 0);
@@ -142,12 +151,31 @@ static void closed(uv_handle_t *handle)
     free(handle->data);
 }
 
-void listener_close(struct listener **owner)
+/* What waits in the kernel's queue would be reset with the socket. */
+static void take_rest(struct listener *l)
 {
-    struct listener *l = *owner;
-    *owner = NULL;
+    for (unsigned n = 0; n < BACKLOG; n++) {
+        int fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd < 0)
+            return;
+        struct stream *s = stream_open(l->loop, fd, NULL);
+        if (s)
+            l->owner->accepted(l->data, s);
+    }
+}
+
+void listener_close(struct listener **at, enum listener_end end)
+{
+    struct listener *l = *at;
+    *at = NULL;
     if (!l)
         return;
+    if (end != LISTENER_GONE && l->held) {
+        l->held = false;
+        take(l);
+    }
+    if (end == LISTENER_REST)
+        take_rest(l);
     l->closing = true;
     task_forget(&l->turn);
     uv_close(&l->u.handle, closed);

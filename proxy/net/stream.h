@@ -53,7 +53,14 @@ size_t stream_count(void); /* open or closing in this thread: descriptors in use
  * worker. When over a descriptor budget the owner pauses: connections wait in the kernel's queue, none is dropped. */
 struct listener;
 int listener_bind(const struct address *, bool share, char *error, size_t room); /* descriptor, or -1. share: SO_REUSEPORT */
-struct listener *listener_open(struct loop *, int fd, void (*accepted)(void *data, struct stream *), void *data);
+struct listener_owner {
+    bool (*has_room)(void *data); /* asked before each stream is handed out; false: paused, the connection waits. NULL: always */
+    void (*accepted)(void *data, struct stream *);
+};
+struct listener *listener_open(struct loop *, int fd, const struct listener_owner *, void *data);
 void listener_pause(struct listener *, bool paused);
-void listener_close(struct listener **);
+/* GONE: closed; what the kernel had queued is reset if no other process or listener has the socket. HANDED_ON: somebody else
+ * takes what is queued; a connection that a pause held back is accepted now. REST: so is everything that is queued. */
+enum listener_end { LISTENER_GONE, LISTENER_HANDED_ON, LISTENER_REST };
+void listener_close(struct listener **, enum listener_end);
 #endif

@@ -59,6 +59,7 @@ struct pool {
 };
 struct pool *pool_of(struct generation *, const struct backend_conf *);
 void pool_open(struct pool *);      /* probes */
+void pool_take_over(struct pool *, const struct pool *old); /* what is known of the same backend: no session need wait again */
 void pool_close(struct pool **);
 bool pool_wait(struct pool *, struct task *); /* false: no need to wait, the first probe has ended */
 void pool_forget(struct pool *, struct task *);

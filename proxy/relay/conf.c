@@ -66,6 +66,21 @@ struct str nearest_name(struct str word, const char *const *names, size_t n)
     return best;
 }
 
+void conf_take_over(struct conf *conf, const struct conf *old)
+{
+    for (size_t i = 0; i < conf->nstores; i++)
+        for (size_t k = 0; k < old->nstores; k++) {
+            struct store_conf *s = &conf->stores[i];
+            const struct store_conf *was = &old->stores[k];
+            if (!str_equal(s->name, was->name) || !str_equal(s->kind, was->kind))
+                continue;
+            store_drop(s->store);
+            s->store = store_hold(was->store);
+            if (s->size != was->size)
+                store_memory_bound(s->store, s->size);
+        }
+}
+
 struct conf *conf_hold(struct conf *conf)
 {
     __atomic_add_fetch(&conf->refs, 1, __ATOMIC_RELAXED);

@@ -128,11 +128,12 @@ struct chain {
 };
 
 struct store; /* store/store.h */
-struct store_conf { struct str name; struct store *store; struct str prefix; uint64_t timeout; };
+struct store_conf { struct str name, kind; struct store *store; struct str prefix; uint64_t timeout, size; };
 
 enum auth_policy { AUTH_OFF, AUTH_OFFER, AUTH_REQUIRE };
 struct listen_conf {
     struct str name;
+    struct str file; uint32_t line; /* where it stands in the configuration */
     unsigned index;
     struct address *addresses; size_t naddresses;
     struct tls *tls;          /* NULL: STARTTLS is not offered */
@@ -173,6 +174,8 @@ struct conf {
     struct limits limits;
     struct timeouts timeouts;
 };
+/* Before anybody uses it: stores of the same name and kind go on with what the old configuration's hold. */
+void conf_take_over(struct conf *, const struct conf *old);
 struct conf *conf_hold(struct conf *);
 void conf_drop(struct conf *); /* the last one closes filters, tables, tls, stores' references */
 void conf_keep_table(struct conf *, struct table *); /* while loading: closed and refreshed with the conf */

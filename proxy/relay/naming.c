@@ -24,10 +24,10 @@ void naming_start(struct session *s)
         }
         return;
     }
-    if (!s->worker->dns)
+    if (!s->generation->dns)
         return;
     n->state = NAMING_PTR;
-    n->query = dns_ask(s->worker->dns, "ptr", s->ip, NAMING_TIME, &s->task);
+    n->query = dns_ask(s->generation->dns, "ptr", s->ip, NAMING_TIME, &s->task);
 }
 
 static bool is_temporary(const char *error)
@@ -53,7 +53,7 @@ static void ask_forward(struct session *s)
     if (!n->ptr[0])
         return;
     n->state = NAMING_FORWARD;
-    n->query = dns_ask(s->worker->dns, v6 ? "aaaa" : "a", str_of(n->ptr), NAMING_TIME, &s->task);
+    n->query = dns_ask(s->generation->dns, v6 ? "aaaa" : "a", str_of(n->ptr), NAMING_TIME, &s->task);
 }
 
 static void take_answer(struct session *s)

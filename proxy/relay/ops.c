@@ -107,9 +107,9 @@ uint64_t filter_dns(struct filter_call *call, const char *type, const char *name
     struct op *op = start(call, OP_DNS, 0);
     if (op->kind == OP_FAILED)
         return op->id;
-    if (!call->worker->dns)
+    if (!call->generation->dns)
         return fail(op, "servfail");
-    op->query = dns_ask(call->worker->dns, type, str_of(name), ms, call->task);
+    op->query = dns_ask(call->generation->dns, type, str_of(name), ms, call->task);
     return op->id;
 }
 

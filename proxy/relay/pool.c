@@ -56,6 +56,13 @@ void pool_open(struct pool *p)
     alarm_set(&p->alarm, &p->task, loop_now(p->worker->loop) + PROBE_WAIT);
 }
 
+void pool_take_over(struct pool *p, const struct pool *old)
+{
+    p->can = old->can;
+    p->known = old->known;
+    p->probed = old->probed;
+}
+
 bool pool_wait(struct pool *p, struct task *task)
 {
     if (p->probed || p->known)

@@ -116,12 +116,14 @@ static bool enter(struct session *s)
     return false;
 }
 
-void session_start(struct worker *w, const struct listen_conf *listen, struct stream *client)
+void session_start(struct worker *w, const struct listen_conf *listen, uint32_t door, struct stream *client)
 {
     struct session *s = must_alloc(sizeof *s);
     s->magic = SESSION_MAGIC;
     s->worker = w;
     s->listen = listen;
+    s->door = door;
+    s->leave_by = w->draining ? w->drain_by : 0;
     s->generation = generation_enter(w->generation);
     s->client = client;
     w->serial++;
@@ -203,7 +205,7 @@ static enum next over_budget(struct session *s)
         return verb_bye(s, WHY_ERRORS, REPLY_TOO_MANY_ERRORS);
     if (l->junk && s->junk > l->junk)
         return verb_bye(s, WHY_JUNK, REPLY_TOO_MANY_JUNK);
-    if (s->worker->draining && (!s->tx || loop_now(s->worker->loop) >= s->worker->drain_by))
+    if (s->leave_by && (!s->tx || loop_now(s->worker->loop) >= s->leave_by))
         return verb_bye(s, WHY_SHUTDOWN, REPLY_SHUTDOWN);
     return NEXT_WAIT;
 }
@@ -271,7 +273,7 @@ static enum next step_filter(struct session *s)
 static enum next step_close(struct session *s)
 {
     struct worker *w = s->worker;
-    chain_stop(s, w->draining ? CANCEL_SHUTDOWN : CANCEL_CLIENT_GONE);
+    chain_stop(s, s->leave_by ? CANCEL_SHUTDOWN : CANCEL_CLIENT_GONE);
     transaction_reset(s, END_ABORTED);
     chain_disconnect(s);
     if (s->waits_for_probe)
@@ -353,7 +355,7 @@ static void look_at_clocks(struct session *s)
         }
         s->write_by = 0;
     }
-    if (s->worker->draining && now >= s->worker->drain_by && !our_end_is_said(s) && s->state != STATE_CLOSING &&
+    if (s->leave_by && now >= s->leave_by && !our_end_is_said(s) && s->state != STATE_CLOSING &&
         (s->step != STEP_LINE || !session_settled(s))) {
         struct reply r = reply_named(REPLY_SHUTDOWN);
         session_end(s, WHY_SHUTDOWN, s->greeted ? &r : NULL);
@@ -392,8 +394,7 @@ static void set_clock(struct session *s)
         earlier(&at, s->backend->deadline);
     if (s->tx && s->tx->end_by && !our_end_is_said(s))
         earlier(&at, s->tx->end_by);
-    if (s->worker->draining)
-        earlier(&at, s->worker->drain_by);
+    earlier(&at, s->leave_by);
     alarm_set(&s->alarm, &s->task, at && at <= now ? now + 10 : at);
 }
 

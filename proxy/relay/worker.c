@@ -1,9 +1,10 @@
-/* worker.c - relay's part of a worker's life: its generations, a word to everybody at a drain, what is left at the end. */
+/* worker.c - relay's part of a worker's life: its generations, a word to everybody at a drain, what is left at the end.
+ */
 #include "relay/worker.h"
 #include "relay/backend.h"
 #include "relay/host.h"
 
-/* ---- generations ----------------------------------------------------------------------------------------------------- */
+/* ---- generations ---- */
 
 bool generation_is_current(const struct generation *g)
 {
@@ -30,6 +31,7 @@ static void close_generation(struct generation *g)
     for (size_t i = 0; i < g->conf->nbackends; i++)
         pool_close(&g->pools[i]);
     chain_close(g);
+    dns_close(&g->dns);
     task_forget(&g->task);
     g->closed = true;
 }
@@ -55,6 +57,17 @@ static void generation_turn(struct task *task)
     free_generation(g);
 }
 
+/* The same backend, by name and address, in another generation. */
+static const struct pool *pool_like(const struct generation *g, const struct backend_conf *conf)
+{
+    for (size_t i = 0; g && i < g->conf->nbackends; i++) {
+        const struct backend_conf *b = &g->conf->backends[i];
+        if (g->pools[i] && str_equal(b->name, conf->name) && str_equal(b->address.text, conf->address.text))
+            return g->pools[i];
+    }
+    return NULL;
+}
+
 void worker_switch(struct worker *w, struct conf *conf)
 {
     struct generation *g = must_alloc(sizeof *g), *old = w->generation;
@@ -62,7 +75,15 @@ void worker_switch(struct worker *w, struct conf *conf)
     g->pools = must_alloc(max_size(conf->nbackends, 1) * sizeof *g->pools);
     g->filter_memory = must_alloc(max_size(conf->nfilters, 1) * sizeof *g->filter_memory);
     task_start(&g->task, w->loop, generation_turn);
+    char error[256];
+    if (!(g->dns = dns_open(w->loop, conf->dns.at, error, sizeof error)))
+        log_say(LOG_ERROR, "%s: there is no DNS", error);
     w->generation = g;
+    for (size_t i = 0; i < conf->nbackends; i++) {
+        const struct pool *like = pool_like(old, &conf->backends[i]);
+        if (like)
+            pool_take_over(pool_of(g, &conf->backends[i]), like);
+    }
     for (size_t i = 0; i < conf->nlistens; i++)
         pool_open(pool_of(g, conf->listens[i].backend));
     chain_open(g);
@@ -70,14 +91,19 @@ void worker_switch(struct worker *w, struct conf *conf)
         task_wake(&old->task);
 }
 
-/* ---- the worker ------------------------------------------------------------------------------------------------------ */
+/* ---- the worker ---- */
 
-void worker_drain(struct worker *w, uint64_t by)
+void worker_drain(struct worker *w, uint32_t door, uint64_t by)
 {
-    w->draining = true;
-    w->drain_by = by;
+    if (door == DOOR_ALL) {
+        w->draining = true;
+        w->drain_by = by;
+    }
     for (struct session *s = w->sessions; s; s = s->next)
-        task_wake(&s->task);
+        if (door == DOOR_ALL || s->door == door) {
+            s->leave_by = s->leave_by ? min_u64(s->leave_by, by) : by;
+            task_wake(&s->task);
+        }
 }
 
 bool worker_owes_a_reply(const struct worker *w)

@@ -25,6 +25,7 @@ void census_leave(struct census *, struct str ip);
 struct generation {
     struct worker *worker;
     struct conf *conf;
+    struct dns *dns;                 /* NULL: none could be opened, every question fails */
     struct generation *older;        /* those whose sessions have not all ended */
     struct pool **pools;             /* [backend_conf.index]; made at first use */
     void **filter_memory;            /* [filter.index]: worker memory, at first use */
@@ -42,24 +43,26 @@ bool generation_is_current(const struct generation *);
 struct worker {
     unsigned number;
     struct loop *loop;
-    struct dns *dns;
     struct generation *generation;   /* that of new sessions */
     struct census *census;
     struct session *sessions;        /* all, newest first */
     uint32_t nsessions;
-    bool draining;
-    uint64_t drain_by;               /* loop_now: then sessions are told 421 wherever they may */
+    bool draining;                   /* all of it: no new sessions, nothing is kept for later */
+    uint64_t drain_by;
     uint64_t serial;                 /* of sessions and transactions, never used twice */
 };
 /* New sessions begin under this configuration from now on, those there are end under theirs. Pools probe their backends (EHLO
  * answers to intersect with), filters hear START, ticks begin. */
 void worker_switch(struct worker *, struct conf *);
-void worker_drain(struct worker *, uint64_t by); /* sessions hear 421 at their next command boundary */
+/* Sessions are asked to leave: 421 at the next command boundary without a transaction, and from `by` (loop_now) on wherever
+ * that may be said. DOOR_ALL: all of them, and no pool keeps anything from now on; else those that came in by this door. */
+enum { DOOR_ALL = 0 };
+void worker_drain(struct worker *, uint32_t door, uint64_t by);
 /* True while a session has said its end of mail data and waits for the reply: no drain may end it there (its own clock does,
  * timeouts.end). */
 bool worker_owes_a_reply(const struct worker *);
 void worker_close(struct worker *);              /* all sessions gone: pools and filter memory too */
 void worker_forget(struct worker *);             /* the loop has closed: the configurations are let go */
-/* A client came. Says the banner after the connect hook. */
-void session_start(struct worker *, const struct listen_conf *, struct stream *);
+/* A client came, by a door: the number that the caller gives a bound address. Says the banner after the connect hook. */
+void session_start(struct worker *, const struct listen_conf *, uint32_t door, struct stream *);
 #endif

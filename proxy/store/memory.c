@@ -68,6 +68,16 @@ struct store *store_memory_open(uint64_t octets)
     return s;
 }
 
+void store_memory_bound(struct store *s, uint64_t octets)
+{
+    for (size_t i = 0; i < s->nshards; i++) {
+        pthread_mutex_lock(&s->shards[i].lock);
+        /* Over it: whoever writes next takes away what is nearest to expiry. */
+        __atomic_store_n(&s->shards[i].most, octets / s->nshards, __ATOMIC_RELAXED);
+        pthread_mutex_unlock(&s->shards[i].lock);
+    }
+}
+
 struct store *store_hold(struct store *s)
 {
     __atomic_add_fetch(&s->refs, 1, __ATOMIC_RELAXED);
@@ -417,7 +427,7 @@ const char *store_now(struct store *s, const struct store_request *r, double now
                       struct filter_value *answer)
 {
     *answer = (struct filter_value){.type = VALUE_NONE};
-    const char *error = refuse(r, s->shards[0].most);
+    const char *error = refuse(r, __atomic_load_n(&s->shards[0].most, __ATOMIC_RELAXED));
     if (error)
         return error;
     struct asked q = {.store = s, .r = r, .now = now, .arena = arena, .answer = answer};

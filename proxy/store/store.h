@@ -8,6 +8,7 @@
 
 struct store;
 struct store *store_memory_open(uint64_t octets); /* bounded: over `octets` the nearest to expiry go first */
+void store_memory_bound(struct store *, uint64_t octets); /* another bound for what is there already: a reload carries it over */
 struct store *store_hold(struct store *);
 void store_drop(struct store *);
 

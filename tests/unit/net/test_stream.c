@@ -380,6 +380,16 @@ static void take(void *data, struct stream *s)
     accepted = s;
 }
 
+static int rooms, listened; /* so many streams are wanted; the socket of the last listener */
+
+static bool has_room(void *data)
+{
+    if (!rooms)
+        return false;
+    rooms--;
+    return true;
+}
+
 static struct listener *listen_at(const char *text, struct address *at)
 {
     const char *why = "";
@@ -395,7 +405,10 @@ static struct listener *listen_at(const char *text, struct address *at)
     *at = address_of((struct sockaddr *)&name, len, &W.arena);
     naccepted = 0;
     accepted = NULL;
-    return listener_open(W.loop, fd, take, &naccepted);
+    static const struct listener_owner owner = {.has_room = has_room, .accepted = take};
+    rooms = 1000;
+    listened = fd;
+    return listener_open(W.loop, fd, &owner, &naccepted);
 }
 
 static void check_dial(struct listener *l, const struct address *at)
@@ -412,7 +425,7 @@ static void check_dial(struct listener *l, const struct address *at)
     stream_close(&s, CLOSE_GRACEFUL);
     UNTIL(accepted->ended);
     stream_close(&accepted, CLOSE_GRACEFUL);
-    listener_close(&l);
+    listener_close(&l, LISTENER_GONE);
     assert_null(l);
     UNTIL(stream_count() == 0);
 }
@@ -447,7 +460,7 @@ static void a_living_unix_socket_is_not_taken_away(void **state)
     char error[256] = "";
     assert_int_equal(listener_bind(&at, false, error, sizeof error), -1);
     assert_non_null(strstr(error, "in use"));
-    listener_close(&l);
+    listener_close(&l, LISTENER_GONE);
     FOR_MS(5);
     stream_close(&accepted, CLOSE_ABORT); /* the knock of the second bind */
 }
@@ -456,7 +469,7 @@ static void a_refused_dial_dies_refused_but_not_inside_the_call(void **state)
 {
     struct address at;
     struct listener *l = listen_at("127.0.0.1:0", &at);
-    listener_close(&l);
+    listener_close(&l, LISTENER_GONE);
     FOR_MS(5);
     struct stream *s = stream_dial(W.loop, &at, &W.task);
     assert_false(s->dead);
@@ -527,9 +540,72 @@ static void a_paused_listener_drops_nobody(void **state)
     listener_pause(l, true);
     int late = knock_at(&at);
     FOR_MS(20);
-    listener_close(&l); /* with one held */
+    listener_close(&l, LISTENER_GONE); /* with one held */
     close(late);
     for (int i = 0; i < 10; i++)
+        close(fds[i]);
+}
+
+static void a_listener_without_room_waits_until_it_is_told_of_some(void **state)
+{
+    struct address at;
+    struct listener *l = listen_at("127.0.0.1:0", &at);
+    int fds[5];
+    rooms = 2;
+    for (int i = 0; i < 5; i++)
+        fds[i] = knock_at(&at);
+    UNTIL(naccepted == 2);
+    FOR_MS(30);
+    assert_int_equal(naccepted, 2);
+    rooms = 1;
+    listener_pause(l, false);
+    UNTIL(naccepted == 3);
+    FOR_MS(30);
+    assert_int_equal(naccepted, 3);
+    rooms = 100;
+    listener_pause(l, false);
+    UNTIL(naccepted == 5);
+    stream_close(&accepted, CLOSE_ABORT);
+    listener_close(&l, LISTENER_GONE);
+    for (int i = 0; i < 5; i++)
+        close(fds[i]);
+}
+
+static void a_listener_that_is_left_hands_out_all_that_is_queued(void **state)
+{
+    struct address at;
+    struct listener *l = listen_at("127.0.0.1:0", &at);
+    listener_pause(l, true);
+    int fds[5];
+    for (int i = 0; i < 5; i++)
+        fds[i] = knock_at(&at);
+    FOR_MS(30);
+    assert_int_equal(naccepted, 0);
+    listener_close(&l, LISTENER_REST);
+    assert_int_equal(naccepted, 5);
+    stream_close(&accepted, CLOSE_ABORT);
+    for (int i = 0; i < 5; i++)
+        close(fds[i]);
+}
+
+static void a_listener_that_is_handed_on_leaves_the_queue_to_the_other(void **state)
+{
+    struct address at;
+    struct listener *l = listen_at("127.0.0.1:0", &at), *other;
+    int twin = dup(listened);
+    listener_pause(l, true);
+    int fds[3];
+    for (int i = 0; i < 3; i++)
+        fds[i] = knock_at(&at);
+    FOR_MS(30); /* one is held */
+    listener_close(&l, LISTENER_HANDED_ON);
+    assert_int_equal(naccepted, 1);
+    static const struct listener_owner owner = {.accepted = take};
+    other = listener_open(W.loop, twin, &owner, &naccepted);
+    UNTIL(naccepted == 3);
+    stream_close(&accepted, CLOSE_ABORT);
+    listener_close(&other, LISTENER_GONE);
+    for (int i = 0; i < 3; i++)
         close(fds[i]);
 }
 
@@ -543,7 +619,7 @@ static void both_ends_have_names(void **state)
     assert_str(address_ip(&peer, &W.arena), "127.0.0.1");
     assert_true(str_equal(local.text, at.text));
     stream_close(&accepted, CLOSE_ABORT);
-    listener_close(&l);
+    listener_close(&l, LISTENER_GONE);
     close(fd);
 }
 
@@ -592,6 +668,9 @@ int main(void)
         CLAIM(a_name_is_looked_up_and_its_addresses_tried_in_order),
         CLAIM(a_name_that_is_none_dies_and_a_dial_may_be_closed_at_any_time),
         CLAIM(a_paused_listener_drops_nobody),
+        CLAIM(a_listener_without_room_waits_until_it_is_told_of_some),
+        CLAIM(a_listener_that_is_left_hands_out_all_that_is_queued),
+        CLAIM(a_listener_that_is_handed_on_leaves_the_queue_to_the_other),
         CLAIM(both_ends_have_names),
         CLAIM(a_shared_port_takes_several_listeners),
     };

@@ -1,0 +1,10 @@
+/* privileges.h - what the process may do: the user it becomes, the one capability it keeps, its limit of descriptors. */
+#ifndef PROXY_PRIVILEGES_H
+#define PROXY_PRIVILEGES_H
+#include "base/str.h"
+
+/* Started as root: becomes the user for good, and keeps CAP_NET_BIND_SERVICE (threads and the next binary inherit it), so that
+ * a reload can bind a port below 1024. Not as root: stays who it is, with a warning. False: logged why. */
+bool privileges_drop(struct str user);
+void privileges_raise_descriptors(void); /* the soft limit to the hard one */
+#endif
