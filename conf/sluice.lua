@@ -139,7 +139,7 @@ chain "inbound" {
 listen "mx" {
     ":25",                              -- both IP families; or "192.0.2.1:25", "[2001:db8::1]:25", "unix:/run/sluice"
     backend = "postfix",                -- may be left out when there is only one
-    -- route = "domains",               -- backend then names who is asked for AUTH and what EHLO offers
+    -- route = "domains",               -- backend is then for whom it does not know, and who is asked for AUTH
     chain = "inbound",                  -- left out: no filter
     -- tls = "public",                  -- left out: STARTTLS is not offered
     implicit = false,                   -- true: TLS from the first octet (port 465)

@@ -125,6 +125,8 @@ static void push_tls(lua_State *L, struct filter_call *call)
     set_fact(L, call, "sni", "tls.sni");
     set_fact(L, call, "alpn", "tls.alpn");
     set_fact(L, call, "subject", "tls.subject");
+    set_fact(L, call, "issuer", "tls.issuer");
+    set_fact(L, call, "fingerprint", "tls.fingerprint");
     push_fact_integer(L, call, "tls.bits");
     lua_setfield(L, -2, "bits");
     lua_pushboolean(L, filter_fact_integer(call, "tls.verified", 0) == 1);

@@ -219,6 +219,7 @@ static void listen_names(struct loader *l, struct item *item, struct listen_conf
     if (at)
         listen->route = route_named(l, item, at);
     at = value_get(item->checked, STR("backend"));
+    listen->route_falls_back = at != NULL;
     if (at)
         listen->backend = backend_named(l, item, at);
     else if (listen->route && listen->route->nbackends)

@@ -52,7 +52,7 @@ static const struct directive directives[] = {
     {IN_LISTEN, "limits", KIND_BLOCK, .inside = IN_LIMITS, .doc = "for this listener only"},
     {IN_LISTEN, "timeouts", KIND_BLOCK, .inside = IN_TIMEOUTS, .doc = "for this listener only"},
     {IN_LISTEN, "route", VALUE, TYPE_TEXT,
-     .doc = "the name of a route; backend then names who is asked for AUTH and what EHLO offers"},
+     .doc = "the name of a route; backend is then for whom it does not know (without: 550), and who is asked for AUTH"},
     {IN_LISTEN, "auth", KIND_CHOICE, TYPE_TEXT, .preset = "off", .choices = "off offer require",
      .doc = "AUTH, relayed to the backend; require: 530 to mail without"},
     {IN_LISTEN, "auth_without_tls", VALUE, TYPE_BOOL, .preset = "false", .doc = "AUTH is offered in the clear too"},

@@ -2,10 +2,11 @@
 # private.sh - a private Postfix instance in a folder of its own, for a look at Sluice in front of a real MTA, and for tests.
 #   private.sh start DIR PORT [discard]   listens on 127.0.0.1:PORT, takes XCLIENT from 127.0.0.1, delivers all mail to DIR/mail/
 #                                         ("discard": throws it away)
+#                                         PRIVATE_POSTFIX_CF: further lines of main.cf
 #   private.sh stop DIR                   ends it, by its own pid file
 # Needs root (so does Postfix) and Debian's package postfix. Nothing of the system's own Postfix is touched.
 set -eu
-usage() { sed -n '2,6s/^# //p' "$0"; exit 2; }
+usage() { sed -n '2,7s/^# //p' "$0"; exit 2; }
 [ $# -ge 2 ] || usage
 verb=$1
 dir=$(mkdir -p "$2" && cd "$2" && pwd)
@@ -48,6 +49,7 @@ message_size_limit = 268435456
 alias_maps =
 maillog_file = $dir/log
 maillog_file_prefixes = $dir
+${PRIVATE_POSTFIX_CF:-}
 CF
     cat > "$dir/etc/master.cf" <<CF
 127.0.0.1:$port inet n - n - 200 smtpd

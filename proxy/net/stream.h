@@ -43,6 +43,8 @@ bool stream_has_unread(struct stream *);
 /* Starts TLS. Server: what is in out must have left before the first handshake octet (it is flushed first, STREAM_HANDSHAKE
  * begins when it is gone). `in` must be empty. When the handshake is done: tls == STREAM_TLS; failed: dead, why "tls". */
 void stream_tls_server(struct stream *, struct tls *);
+/* The same where octets of the handshake may be in `in` already, because something was read in front of them (a PROXY header). */
+void stream_tls_behind(struct stream *, struct tls *);
 void stream_tls_client(struct stream *, struct tls *, struct str server_name); /* name: SNI and, if verified, checked */
 bool stream_tls_facts(const struct stream *, struct tls_facts *); /* false: plain; texts live as long as the stream */
 struct address stream_peer(const struct stream *, struct arena *);

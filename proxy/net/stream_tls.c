@@ -231,11 +231,11 @@ void end_pump(struct channel *c)
 
 /* ---- its life */
 
-static void start(struct stream *s, struct tls *tls, bool server, struct str name)
+static void start(struct stream *s, struct tls *tls, bool server, bool behind, struct str name)
 {
     struct channel *c = channel_of(s);
     must(!c->end && s->tls == STREAM_PLAIN);
-    must(pipe_is_empty(&s->in)); /* RFC 3207 4.2: nothing said in plain may be taken as said under TLS */
+    must(behind || pipe_is_empty(&s->in)); /* RFC 3207 4.2: nothing said in plain may be taken as said under TLS */
     if (s->dead)
         return;
     struct tls_end *e = c->end = must_alloc(sizeof *e);
@@ -245,6 +245,7 @@ static void start(struct stream *s, struct tls *tls, bool server, struct str nam
     e->waiting = true;
     e->wire_ended = c->wire_ended;
     e->in.mark = e->out.mark = PIPE_MARK;
+    pipe_move(&s->in, &e->in, s->in.octets);
     if (!server) {
         if (name.len && name.at[name.len - 1] == '.')
             name.len--;
@@ -258,12 +259,17 @@ static void start(struct stream *s, struct tls *tls, bool server, struct str nam
 
 void stream_tls_server(struct stream *s, struct tls *tls)
 {
-    start(s, tls, true, STR_NONE);
+    start(s, tls, true, false, STR_NONE);
+}
+
+void stream_tls_behind(struct stream *s, struct tls *tls)
+{
+    start(s, tls, true, true, STR_NONE);
 }
 
 void stream_tls_client(struct stream *s, struct tls *tls, struct str server_name)
 {
-    start(s, tls, false, server_name);
+    start(s, tls, false, false, server_name);
 }
 
 void end_shut(struct channel *c)
@@ -302,10 +308,38 @@ static bool is_verified(SSL *ssl)
     return SSL_get0_peer_certificate(ssl) && SSL_get_verify_result(ssl) == X509_V_OK;
 }
 
+static struct str name_text(X509_NAME *name, struct arena *arena)
+{
+    BIO *bio = BIO_new(BIO_s_mem());
+    struct str text = STR("");
+    char *at;
+    if (bio && X509_NAME_print_ex(bio, name, 0, XN_FLAG_RFC2253 & ~(unsigned long)ASN1_STRFLGS_ESC_MSB) >= 0) {
+        long n = BIO_get_mem_data(bio, &at);
+        text = arena_str(arena, (struct str){at, min_size((size_t)n, 1000)});
+    }
+    BIO_free(bio);
+    return text;
+}
+
+static void certificate_facts(X509 *x, struct arena *arena, struct tls_facts *facts)
+{
+    unsigned char digest[32];
+    unsigned n = sizeof digest;
+    if (!x || X509_digest(x, EVP_sha256(), digest, &n) != 1)
+        return;
+    char *hex = arena_space(arena, 2 * n + 1);
+    for (unsigned i = 0; i < n; i++)
+        snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+    facts->fingerprint = (struct str){hex, 2 * n};
+    facts->subject = name_text(X509_get_subject_name(x), arena);
+    facts->issuer = name_text(X509_get_issuer_name(x), arena);
+}
+
 bool stream_tls_facts(const struct stream *s, struct tls_facts *facts)
 {
     struct channel *c = channel_of(s);
-    *facts = (struct tls_facts){.sni = STR(""), .alpn = STR("")};
+    const struct str none = STR("");
+    *facts = (struct tls_facts){.sni = none, .alpn = none, .subject = none, .issuer = none, .fingerprint = none};
     if (s->tls != STREAM_TLS)
         return false;
     SSL *ssl = c->end->ssl;
@@ -321,6 +355,7 @@ bool stream_tls_facts(const struct stream *s, struct tls_facts *facts)
     SSL_get0_alpn_selected(ssl, &alpn, &len);
     if (len)
         facts->alpn = (struct str){(const char *)alpn, len};
+    certificate_facts(SSL_get0_peer_certificate(ssl), &c->arena, facts);
     facts->verified = is_verified(ssl);
     facts->resumed = SSL_session_reused(ssl) == 1;
     return true;

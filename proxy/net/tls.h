@@ -32,6 +32,8 @@ struct tls_facts {
     const char *version, *cipher; /* "TLSv1.3", "TLS_AES_256_GCM_SHA384" */
     int bits;
     struct str sni, alpn;         /* "" when unsaid */
+    struct str subject, issuer;   /* of the peer's certificate, RFC 2253 on one line; "" without one */
+    struct str fingerprint;       /* its SHA-256, 64 lower-case hex digits; "" without one */
     bool verified, resumed;
 };
 #endif

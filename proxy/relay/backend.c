@@ -84,12 +84,12 @@ void backend_abort(struct backend **backend)
     release(b);
 }
 
-/* QUIT may follow whatever else it still owes, but never a DATA: behind that it would be content. */
+/* QUIT may follow whatever else it still owes, but never DATA or AUTH: behind those it would be content, or a response. */
 static bool may_quit(const struct backend *b)
 {
     for (uint8_t i = 0; i < b->sent; i++) {
         uint8_t what = b->asked[(b->first + i) % DEBTS].what;
-        if (what == DEBT_DATA || what == DEBT_END)
+        if (what == DEBT_DATA || what == DEBT_END || what == DEBT_AUTH)
             return false;
     }
     bool pipelines = b->sent == 0 || (b->can.has & EXT_PIPELINING);
@@ -133,6 +133,7 @@ uint64_t backend_timeout(const struct backend *b, enum debt_what what)
 {
     const struct timeouts *t = timeouts_of(b);
     switch (what) {
+    case DEBT_AUTH: return t->helo;
     case DEBT_RSET:
     case DEBT_MAIL:
     case DEBT_MAIL_AGAIN: return t->mail;

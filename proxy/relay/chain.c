@@ -96,9 +96,9 @@ static bool rcpt_matches(const struct session *s, struct table *table, enum filt
 /* All keys that were given must hold; any element of a key does (contract.md 4a). */
 static bool holds(const struct session *s, const struct condition *c, enum filter_stage stage)
 {
-    if (c->auth == 1)
-        return false; /* AUTH comes later: nobody is authenticated */
-    if (c->tls >= 0 && c->tls != (s->client->tls == STREAM_TLS))
+    if (c->auth >= 0 && c->auth != session_is_authenticated(s))
+        return false;
+    if (c->tls >= 0 && c->tls != session_is_secure(s))
         return false;
     if (c->client && !table_match_ip(c->client, s->ip, NULL))
         return false;
@@ -492,6 +492,19 @@ void chain_reset(struct session *s)
 void chain_disconnect(struct session *s)
 {
     tell_end(s, FILTER_DISCONNECT);
+}
+
+void chain_again(struct session *s)
+{
+    const struct chain *chain = s->listen->chain;
+    tell_end(s, FILTER_DISCONNECT);
+    for (size_t i = 0; s->slots && i < chain->nfilters; i++) {
+        void *memory = s->slots[i].session_memory;
+        if (memory)
+            memset(memory, 0, chain->filters[i]->def->session_memory);
+        s->slots[i] = (struct slot){.session_memory = memory};
+    }
+    s->notes = NULL;
 }
 
 /* ---- calls without a session ----------------------------------------------------------------------------------------- */

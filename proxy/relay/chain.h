@@ -49,6 +49,7 @@ uint64_t chain_clock(const struct session *);          /* deadline of the call a
 void chain_reply(struct session *, enum filter_stage of, struct reply *, uint32_t rcpt);
 void chain_reset(struct session *);
 void chain_disconnect(struct session *);
+void chain_again(struct session *); /* another client speaks on this connection: filters hear DISCONNECT and begin anew */
 struct slot *chain_slot(struct session *, const struct filter *);
 void chain_open(struct generation *);  /* its filters hear START, and TICK while it is that of new sessions */
 void chain_close(struct generation *); /* they hear STOP, their memory goes */

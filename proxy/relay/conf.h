@@ -142,6 +142,7 @@ struct listen_conf {
     const struct chain *chain; /* never NULL: the empty chain at least */
     const struct backend_conf *backend; /* where mail goes; with a route: who is asked for AUTH and what EHLO offers */
     const struct route *route; /* NULL: all goes to backend */
+    bool route_falls_back;    /* whom the route does not know goes to backend, else hears 550 */
     enum auth_policy auth;
     bool auth_without_tls;
     struct table *proxy, *xclient, *xforward; /* networks; NULL: nobody. proxy: a PROXY header is due from these */

@@ -164,9 +164,14 @@ static void take_backend(struct session *s, bool fresh)
 {
     struct transaction *tx = s->tx;
     if (s->backend && s->backend->conf != tx->route) {
-        backend_close(&s->backend);
+        if (session_is_authenticated(s) && s->auth->by_backend && s->backend->conf == s->listen->backend && !s->parked)
+            s->parked = s->backend, s->backend = NULL; /* the next transaction may need who is known there */
+        else
+            backend_close(&s->backend);
         tx->asked = false; /* the one at hand now has heard nothing */
     }
+    if (!s->backend && s->parked && s->parked->conf == tx->route)
+        s->backend = s->parked, s->parked = NULL;
     if (!s->backend)
         s->backend = pool_take(pool_of(s->generation, tx->route), s, fresh);
     else if (!tx->asked && s->backend->was_ready)
@@ -201,6 +206,12 @@ void envelope_ask(struct session *s, uint32_t i)
         refuse_rcpt(s, r, &tx->backend_failed);
     if (r->fate == FATE_REFUSED)
         return;
+    if (tx->route == s->listen->backend && session_auth_is_lost(s)) {
+        struct reply why = reply_named(REPLY_BACKEND_LOST);
+        tx->backend_failed = why;
+        refuse_rcpt(s, r, &why);
+        return;
+    }
     if (tx->need_anew && !tx->saying_again && !tx->again_owed)
         envelope_anew(s);
     take_backend(s, tx->losses > 0);
@@ -366,6 +377,10 @@ static void apply_end(struct session *s, const struct reply *r)
 static void apply(struct session *s, const struct debt *d, const struct reply *r)
 {
     struct transaction *tx = s->tx;
+    if (d->what == DEBT_AUTH) {
+        auth_apply(s, r);
+        return;
+    }
     if (d->what == DEBT_RSET) {
         if (reply_class(r) != 2)
             backend_break(s->backend, REPLY_BACKEND_NONSENSE, "RSET was refused");
@@ -489,6 +504,11 @@ static void lost(struct session *s)
             transaction_refuse(s, &why);
         }
         return;
+    }
+    if (tx->route == s->listen->backend && session_auth_is_lost(s)) { /* nobody else would know who it is */
+        tx->anew_spent = true;
+        tx->backend_failed = why;
+        silent = false;
     }
     if (silent && !tx->anew_spent && !tx->saying_again && !tx->again_owed && !tx->accepted)
         repeat(s);

@@ -11,6 +11,11 @@ typedef struct filter_text getter(struct filter_call *);
 
 static const struct filter_text absent = {NULL, 0};
 
+static struct filter_text said(struct str s)
+{
+    return s.len ? fact_of_text(s) : absent;
+}
+
 static struct filter_text printed(struct filter_call *c, const char *format, long long n)
 {
     char text[64];
@@ -36,7 +41,8 @@ static struct filter_text words(const char *text)
     }
 #define WITH_S(e) (s ? (e) : absent)
 #define WITH_TX(e) (tx ? (e) : absent)
-#define WITH_TLS(e) (s && s->client->tls == STREAM_TLS ? (e) : absent)
+#define WITH_TLS(e) (s && session_is_secure(s) ? (e) : absent)
+#define WITH_AUTH(e) (s && session_is_authenticated(s) ? (e) : absent)
 #define WITH_REPLY(e) (c->replied ? (e) : absent)
 
 GET(session_id, WITH_S(words(s->id)))
@@ -59,6 +65,11 @@ GET(tls_cipher, WITH_TLS(words(s->tls.cipher)))
 GET(tls_bits, WITH_TLS(number(c, s->tls.bits)))
 GET(tls_sni, WITH_TLS(fact_of_text(s->tls.sni)))
 GET(tls_verified, WITH_TLS(number(c, s->tls.verified)))
+GET(tls_subject, WITH_TLS(said(s->tls.subject)))
+GET(tls_issuer, WITH_TLS(said(s->tls.issuer)))
+GET(tls_fingerprint, WITH_TLS(said(s->tls.fingerprint)))
+GET(auth_user, WITH_AUTH(words(s->auth->user)))
+GET(auth_method, WITH_AUTH(words(s->auth->method)))
 GET(tls_alpn, WITH_TLS(fact_of_text(s->tls.alpn)))
 GET(transaction_id, WITH_TX(fact_of_text(arena_print(&c->arena, "%s.%u", s->id, tx->number))))
 GET(transaction_end, WITH_TX(tx->end ? words(transaction_end_name(tx->end)) : absent))
@@ -124,13 +135,8 @@ static struct filter_text queue_id(struct filter_call *c)
     return fact_of_text(arena_str(&c->arena, reply_queue_id(c->replied)));
 }
 
-static struct filter_text not_known(struct filter_call *c)
-{
-    return absent;
-}
-
 static const struct fact { const char *name; getter *get; } facts[] = { /* sorted */
-    {"auth.method", not_known}, {"auth.user", not_known}, {"backend.name", backend_name}, {"backend.server", backend_server},
+    {"auth.method", auth_method}, {"auth.user", auth_user}, {"backend.name", backend_name}, {"backend.server", backend_server},
     {"client.ip", client_ip}, {"client.name", client_name}, {"client.port", client_port}, {"client.ptr", client_ptr},
     {"client.resolve", client_resolve}, {"content.fields", content_fields}, {"content.octets", content_octets},
     {"helo.esmtp", helo_esmtp}, {"helo.name", helo_name}, {"mail.body", mail_body}, {"mail.envid", mail_envid},
@@ -140,7 +146,7 @@ static const struct fact { const char *name; getter *get; } facts[] = { /* sorte
     {"session.errors", session_errors}, {"session.esmtp", session_esmtp}, {"session.id", session_id},
     {"session.listen", session_listen}, {"session.messages", session_messages}, {"session.started", session_started},
     {"tick.id", tick_id}, {"tls.alpn", tls_alpn}, {"tls.bits", tls_bits}, {"tls.cipher", tls_cipher},
-    {"tls.fingerprint", not_known}, {"tls.issuer", not_known}, {"tls.sni", tls_sni}, {"tls.subject", not_known},
+    {"tls.fingerprint", tls_fingerprint}, {"tls.issuer", tls_issuer}, {"tls.sni", tls_sni}, {"tls.subject", tls_subject},
     {"tls.verified", tls_verified}, {"tls.version", tls_version}, {"transaction.end", transaction_end},
     {"transaction.end_by", end_by}, {"transaction.id", transaction_id},
 };

@@ -4,6 +4,7 @@
  * backend has been told, is refused with a reason. */
 #include "relay/backend.h"
 #include "relay/host.h"
+#include "relay/route.h"
 
 static bool refused(struct filter_call *call, const char *why)
 {
@@ -215,21 +216,13 @@ bool filter_drop_rcpt(struct filter_call *call, size_t i)
     return true;
 }
 
-/* At rcpt the first recipient decides; another one that belongs elsewhere must come in a transaction of its own. */
 static bool route_rcpt(struct filter_call *call, const struct backend_conf *route)
 {
     struct transaction *tx = call->tx;
-    bool others = false;
-    for (uint32_t i = 0; i + 1 < tx->nrcpts; i++)
-        others |= tx->rcpts[i].fate != FATE_REFUSED && !tx->rcpts[i].discarded;
-    if (!others || tx->route == route) {
-        if (tx->route != route) /* what the one before said of MAIL, or that it was away, is not the word of this one */
-            tx->mail_reply = tx->backend_failed = (struct reply){0};
-        tx->route = route;
-        return true;
-    }
-    tx->rcpts[tx->nrcpts - 1].reply = reply_named(REPLY_SEPARATE);
-    return refused(call, "another recipient of this transaction goes elsewhere");
+    if (!route_take(tx, route))
+        return refused(call, "another recipient of this transaction goes elsewhere");
+    tx->rcpts[tx->nrcpts - 1].routed = true;
+    return true;
 }
 
 bool filter_route(struct filter_call *call, const char *backend)
@@ -250,6 +243,7 @@ bool filter_route(struct filter_call *call, const char *backend)
         return true;
     if (call->stage == FILTER_RCPT)
         return route_rcpt(call, route);
+    tx->routed = true;
     tx->need_anew |= tx->route != route && tx->asked;
     tx->route = route;
     return true;

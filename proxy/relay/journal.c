@@ -49,6 +49,7 @@ static void log_client(const struct session *s)
     } else {
         log_text("tls", STR(""));
     }
+    log_text("auth", session_is_authenticated(s) ? str_of(s->auth->user[0] ? s->auth->user : s->auth->method) : STR(""));
 }
 
 static void log_rcpts(struct arena *arena, const struct transaction *tx)
@@ -122,6 +123,18 @@ void journal_transaction(struct session *s)
     log_seconds("t_filter", tx->filter_micros);
     log_seconds("t_backend", tx->backend_micros);
     log_seconds("t_data", tx->data_at && tx->data_done ? tx->data_done - tx->data_at : 0);
+    log_end();
+}
+
+void journal_auth(struct session *s, const struct reply *r)
+{
+    log_begin("auth");
+    log_text("id", str_of(s->id));
+    log_client(s);
+    log_text("user", str_of(s->auth->user));
+    log_text("method", str_of(s->auth->method));
+    log_number("code", r->code);
+    log_text("reply", r->text);
     log_end();
 }
 

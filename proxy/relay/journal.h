@@ -2,6 +2,8 @@
 #ifndef RELAY_JOURNAL_H
 #define RELAY_JOURNAL_H
 struct session;
+struct reply;
 void journal_transaction(struct session *);
+void journal_auth(struct session *, const struct reply *); /* AUTH failed: who, how, what it heard */
 void journal_session(struct session *);
 #endif

@@ -1,17 +1,18 @@
 /* received.c - the trace field: ours put on top (RFC 5321 4.4), and those that are there counted (6.3: loops).
  *
- * `with` is a word of RFC 3848, or of RFC 6531 4.3 where the envelope is SMTPUTF8. The TLS clause and `for` are as Postfix writes
- * them: `for` names the recipient only where there is just one, so that no recipient learns of another. Never edits a field
- * that came along. */
+ * `with` is a word of RFC 3848, or of RFC 6531 4.3 where the envelope is SMTPUTF8. The TLS clause and `for` are as
+ * Postfix writes them: `for` names the recipient only where there is just one, so that no recipient learns of another.
+ * Never edits a field that came along. */
 #include "relay/session.h"
 #include <time.h>
 
 static const char *with(const struct session *s)
 {
-    static const char *const words[2][2] = {{"ESMTP", "ESMTPS"}, {"UTF8SMTP", "UTF8SMTPS"}};
+    static const char *const words[2][2][2] = {{{"ESMTP", "ESMTPA"}, {"ESMTPS", "ESMTPSA"}},
+                                               {{"UTF8SMTP", "UTF8SMTPA"}, {"UTF8SMTPS", "UTF8SMTPSA"}}};
     if (!s->esmtp)
         return "SMTP";
-    return words[s->tx->params.smtputf8][s->client->tls == STREAM_TLS];
+    return words[s->tx->params.smtputf8][session_is_secure(s)][session_is_authenticated(s)];
 }
 
 /* The one recipient there is; NULL: none or several. */
@@ -40,14 +41,16 @@ void received_add(struct session *s)
     gmtime_r(&now, &tm);
     strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S +0000", &tm);
     bool v6 = s->ip.len && memchr(s->ip.at, ':', s->ip.len);
-    struct str tls = STR(""), whom = STR("");
-    if (s->client->tls == STREAM_TLS)
+    struct str tls = STR(""), whom = STR(""), ip = STR("unknown");
+    if (s->ip.len)
+        ip = arena_print(&tx->arena, "[%s%.*s]", v6 ? "IPv6:" : "", STR_ARGS(s->ip));
+    if (session_is_secure(s) && *s->tls.version)
         tls = arena_print(&tx->arena, "\r\n\t(using %s with cipher %s)", s->tls.version, s->tls.cipher);
     const struct path *only = only_rcpt(tx);
     if (only)
         whom = arena_print(&tx->arena, "\r\n\tfor <%.*s>", STR_ARGS(only->address));
-    struct str value = arena_print(&tx->arena, "from %s ([%s%.*s])%.*s\r\n\tby %.*s (Sluice) with %s id %s.%u%.*s;\r\n\t%s",
-                                   s->helo[0] ? s->helo : "unknown", v6 ? "IPv6:" : "", STR_ARGS(s->ip), STR_ARGS(tls),
+    struct str value = arena_print(&tx->arena, "from %s (%.*s)%.*s\r\n\tby %.*s (Sluice) with %s id %s.%u%.*s;\r\n\t%s",
+                                   s->helo[0] ? s->helo : "unknown", STR_ARGS(ip), STR_ARGS(tls),
                                    STR_ARGS(s->listen->hostname), with(s), s->id, tx->number, STR_ARGS(whom), date);
     bool changed = tx->headers.changed;
     struct field *field = headers_add(&tx->headers, NULL, true, STR("Received"), value);

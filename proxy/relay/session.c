@@ -1,11 +1,13 @@
 /* session.c - one client, from accept to close: the turn, the steps that are not a verb's, the clock (DESIGN 7).
  *
- * session_turn is called by the ready list only. It settles the back, runs the front until it waits, flushes each side once
- * and sets one alarm. A session is freed in the turn that ends it. */
+ * session_turn is called by the ready list only. It settles the back, runs the front until it waits, flushes each side
+ * once and sets one alarm. A session is freed in the turn that ends it. */
 #include "relay/session.h"
 #include "relay/backend.h"
+#include "relay/claim.h"
 #include "relay/host.h"
 #include "relay/journal.h"
+#include "wire/sasl.h"
 
 enum { TOLD_WITHIN = 1000 };
 
@@ -60,7 +62,8 @@ enum next session_refuse(struct session *s, const struct reply *r)
     return NEXT_MORE;
 }
 
-/* ---- the beginning --------------------------------------------------------------------------------------------------- */
+/* ---- the beginning
+ * --------------------------------------------------------------------------------------------------- */
 
 static void wake(struct task *task)
 {
@@ -101,8 +104,7 @@ static void unlink_session(struct session *s)
     w->nsessions--;
 }
 
-/* False: over a limit, 421 has been said. */
-static bool enter(struct session *s)
+bool session_enter(struct session *s)
 {
     const struct limits *l = &s->listen->limits;
     struct reply r;
@@ -133,18 +135,35 @@ void session_start(struct worker *w, const struct listen_conf *listen, uint32_t 
     s->started_wall = loop_wall(w->loop);
     s->peer = stream_peer(client, &s->arena);
     s->local = stream_local(client, &s->arena);
-    s->ip = address_ip(&s->peer, &s->arena);
+    snprintf(s->ip_text, sizeof s->ip_text, "%.*s", STR_ARGS(address_ip(&s->peer, &s->line)));
+    s->ip = str_of(s->ip_text);
     s->port = s->peer.port;
     s->first_line = true;
     make_id(s);
     link_session(s);
-    s->step = STEP_GREET;
-    if (enter(s)) {
-        s->client_by = loop_now(w->loop) + listen->timeouts.handshake;
-        chain_start(s, FILTER_CONNECT, 0, (uint16_t)listen->chain->nfilters);
-        s->step = STEP_FILTER;
+    if (claim_is_due(s)) {
+        s->step = STEP_PROXY;
+        s->client_by = loop_now(w->loop) + listen->timeouts.proxy;
+    } else {
+        session_begin(s);
     }
     task_wake(&s->task);
+}
+
+void session_begin(struct session *s)
+{
+    claim_trust(s);
+    s->step = STEP_GREET;
+    if (!session_enter(s))
+        return;
+    s->client_by = loop_now(s->worker->loop) + s->listen->timeouts.handshake;
+    chain_start(s, FILTER_CONNECT, 0, (uint16_t)s->listen->chain->nfilters);
+    s->step = STEP_FILTER;
+}
+
+bool session_is_secure(const struct session *s)
+{
+    return s->client->tls == STREAM_TLS || s->tls_vouched;
 }
 
 void session_hello(struct session *s)
@@ -162,12 +181,13 @@ void session_hello(struct session *s)
     s->client_by = 0;
 }
 
-/* Between the connect hook and the banner: TLS from the first octet, or a pause in which only an early talker speaks. */
+/* Between the connect hook and the banner: TLS from the first octet, or a pause in which only an early talker speaks.
+ */
 static enum next step_greet(struct session *s)
 {
     uint64_t now = loop_now(s->worker->loop);
     if (s->listen->implicit && s->client->tls == STREAM_PLAIN) {
-        stream_tls_server(s->client, s->listen->tls);
+        stream_tls_behind(s->client, s->listen->tls);
         s->step = STEP_TLS;
         s->client_by = now + s->listen->timeouts.handshake;
         return NEXT_MORE;
@@ -196,11 +216,14 @@ static enum next step_tls(struct session *s)
     return NEXT_MORE;
 }
 
-/* ---- lines ----------------------------------------------------------------------------------------------------------- */
+/* ---- lines
+ * ----------------------------------------------------------------------------------------------------------- */
 
 static enum next over_budget(struct session *s)
 {
     const struct limits *l = &s->listen->limits;
+    if (s->auth && s->auth->failures >= l->auth_failures)
+        return verb_bye(s, WHY_AUTH, REPLY_AUTH_TOO_MANY);
     if (l->errors && s->errors >= l->errors)
         return verb_bye(s, WHY_ERRORS, REPLY_TOO_MANY_ERRORS);
     if (l->junk && s->junk > l->junk)
@@ -244,8 +267,11 @@ static enum next step_line(struct session *s)
         return NEXT_WAIT;
     arena_reset(&s->line);
     struct str line;
-    enum line_took took = line_take(&s->reader, &s->client->in, s->listen->limits.line, s->listen->bare == BARE_NORMALIZE,
-                                    &s->line, &line);
+    size_t most = s->listen->limits.line;
+    if (s->listen->auth) /* an initial response may be as long as any other (RFC 4954 4) */
+        most = max_size(most, SASL_LINE - 2);
+    enum line_took took =
+        line_take(&s->reader, &s->client->in, most, s->listen->bare == BARE_NORMALIZE, &s->line, &line);
     if (took == LINE_MORE)
         return no_line(s);
     s->client_by = 0;
@@ -268,19 +294,25 @@ static enum next step_filter(struct session *s)
     return chain_turn(s) ? verb_filtered(s) : NEXT_WAIT;
 }
 
-/* ---- the end --------------------------------------------------------------------------------------------------------- */
+/* ---- the end
+ * --------------------------------------------------------------------------------------------------------- */
 
 static enum next step_close(struct session *s)
 {
     struct worker *w = s->worker;
     chain_stop(s, s->leave_by ? CANCEL_SHUTDOWN : CANCEL_CLIENT_GONE);
     transaction_reset(s, END_ABORTED);
+    claim_restore(s);
     chain_disconnect(s);
     if (s->waits_for_probe)
         pool_forget(pool_of(s->generation, s->listen->backend), &s->task);
-    if (s->backend)
-        backend_close(&s->backend);
+    if (auth_is_under_way(s))
+        backend_abort(&s->backend);
+    backend_close(&s->backend);
+    backend_close(&s->parked);
     journal_session(s);
+    auth_free(s);
+    claim_free(s);
     naming_stop(&s->naming);
     if (s->entered)
         census_leave(w->census, s->ip);
@@ -298,11 +330,13 @@ static enum next step_close(struct session *s)
     return NEXT_END;
 }
 
-/* ---- the turn -------------------------------------------------------------------------------------------------------- */
+/* ---- the turn
+ * -------------------------------------------------------------------------------------------------------- */
 
 static enum next run_step(struct session *s)
 {
     switch (s->step) {
+    case STEP_PROXY: return claim_proxy(s);
     case STEP_GREET: return step_greet(s);
     case STEP_LINE: return step_line(s);
     case STEP_CHECK: return verb_check(s);
@@ -312,6 +346,7 @@ static enum next run_step(struct session *s)
     case STEP_VERDICT: return verdict_turn(s);
     case STEP_SKIP: return chunk_skip_turn(s);
     case STEP_TLS: return step_tls(s);
+    case STEP_AUTH: return auth_turn(s);
     case STEP_CLOSE: return step_close(s);
     }
     never("a step of no name");
@@ -331,8 +366,9 @@ static bool our_end_is_said(const struct session *s)
 /* The client's own deadline runs only while we wait for the client. */
 static bool waits_for_client(const struct session *s)
 {
-    return s->step == STEP_TLS || s->step == STEP_SKIP || (s->step == STEP_GREET && s->listen->implicit) ||
-           (s->step == STEP_LINE && session_settled(s)) || (s->step == STEP_CONTENT && !s->tx->flow.stalled);
+    return s->step == STEP_TLS || s->step == STEP_PROXY || s->step == STEP_SKIP || (s->step == STEP_AUTH && s->client_by) ||
+           (s->step == STEP_GREET && s->listen->implicit) || (s->step == STEP_LINE && session_settled(s)) ||
+           (s->step == STEP_CONTENT && !s->tx->flow.stalled);
 }
 
 static void look_at_clocks(struct session *s)
@@ -345,7 +381,7 @@ static void look_at_clocks(struct session *s)
     }
     if (s->client_by && now >= s->client_by && waits_for_client(s)) {
         struct reply r = reply_named(REPLY_TIMEOUT);
-        session_end(s, WHY_TIMEOUT, s->step == STEP_TLS ? NULL : &r);
+        session_end(s, WHY_TIMEOUT, s->step == STEP_TLS || s->step == STEP_PROXY ? NULL : &r);
         return;
     }
     if (s->write_by && now >= s->write_by && !our_end_is_said(s)) {
@@ -398,13 +434,14 @@ static void set_clock(struct session *s)
     alarm_set(&s->alarm, &s->task, at && at <= now ? now + 10 : at);
 }
 
-/* Replies ahead of what the backend still owes leave together with its next one: a packet saved for each (engine.md, Costs).
- * Not while a filter works, nor for longer than a second. */
+/* Replies ahead of what the backend still owes leave together with its next one: a packet saved for each (engine.md,
+ * Costs). Not while a filter works, nor for longer than a second. */
 static bool replies_may_wait(struct session *s)
 {
     const struct transaction *tx = s->tx;
     uint64_t now = loop_now(s->worker->loop);
-    bool owed = tx && s->backend && (tx->told < tx->nrcpts || (s->step == STEP_BACKEND && s->command.verb == VERB_DATA));
+    bool owed =
+        tx && s->backend && (tx->told < tx->nrcpts || (s->step == STEP_BACKEND && s->command.verb == VERB_DATA));
     if (!owed || s->run.active || pipe_is_empty(&s->client->out) || pipe_is_full(&s->client->out)) {
         s->told_by = 0;
         return false;

@@ -4,6 +4,7 @@
  * first, then runs the front until it waits, then flushes each side once and sets one clock. Only the ready list calls it. */
 #ifndef RELAY_SESSION_H
 #define RELAY_SESSION_H
+#include "relay/auth.h"
 #include "relay/chain.h"
 #include "relay/naming.h"
 #include "relay/transaction.h"
@@ -11,10 +12,10 @@
 #include "wire/command.h"
 
 /* What has been spoken in the conversation (RFC 5321 4.1.4). What was answered is in the transaction. */
-enum state { STATE_GREETING, STATE_HELLO, STATE_READY, STATE_MAIL, STATE_RCPT, STATE_DATA, STATE_CHUNKS,
+enum state { STATE_GREETING, STATE_HELLO, STATE_READY, STATE_MAIL, STATE_RCPT, STATE_DATA, STATE_CHUNKS, STATE_AUTH,
              STATE_CLOSING };
-enum step { STEP_GREET, STEP_LINE, STEP_CHECK, STEP_FILTER, STEP_BACKEND, STEP_CONTENT, STEP_VERDICT, STEP_SKIP,
-            STEP_TLS, STEP_CLOSE };
+enum step { STEP_PROXY, STEP_GREET, STEP_LINE, STEP_CHECK, STEP_FILTER, STEP_BACKEND, STEP_CONTENT, STEP_VERDICT, STEP_SKIP,
+            STEP_TLS, STEP_AUTH, STEP_CLOSE };
 enum next { NEXT_MORE, NEXT_WAIT, NEXT_END };
 enum close_why {
 #define CLOSE(name, phrase) WHY_##name,
@@ -38,7 +39,8 @@ struct session {
     struct arena arena;          /* only what is written once per connection */
     struct arena line;           /* reset when the next line is taken */
     struct stream *client;
-    struct backend *backend;     /* of the transaction, or bound to this session by identity */
+    struct backend *backend;     /* of the transaction, or bound to this session by identity or AUTH */
+    struct backend *parked;      /* the one that AUTH bound, while a transaction goes elsewhere */
     struct transaction *tx;
 
     enum state state;
@@ -59,11 +61,16 @@ struct session {
     bool first_line;
 
     char id[16];
-    struct str ip;               /* "" for unix */
+    char ip_text[46];
+    struct str ip;               /* of ip_text; "" for unix, or when whoever told us of the client does not know */
     uint16_t port;
     struct address peer, local;
     char helo[256];              /* replaced by each EHLO or HELO */
     struct tls_facts tls;
+    bool tls_vouched;            /* a PROXY header says that the client speaks TLS to the proxy; tls is of it */
+    bool may_xclient, may_xforward;
+    struct auth *auth;           /* from the first AUTH, or XCLIENT LOGIN, on */
+    struct forwarded *forwarded; /* claim.c */
     uint64_t started;            /* loop_micros */
     int64_t started_wall;
     uint64_t client_by;          /* deadline of the client: only counts while we read or have unsent octets; 0: none */
@@ -82,6 +89,9 @@ struct session {
 };
 
 void session_turn(struct session *);
+void session_begin(struct session *);  /* whom the connection is from is known: the connect hooks run */
+bool session_enter(struct session *);  /* counts the client. False: over a limit, the session ends with 421 */
+bool session_is_secure(const struct session *); /* TLS, to us or to the proxy before us */
 /* The reply of the line in hand, or of a verdict: appended now. LAST verbs: nothing may have followed (RFC 2920 3.1). */
 void session_reply(struct session *, const struct reply *);
 void session_say(struct session *, enum reply_name);
@@ -99,6 +109,11 @@ enum next verb_backend(struct session *);
 bool verb_is_last(enum verb);
 enum next verb_bye(struct session *, enum close_why, enum reply_name);
 void session_hello(struct session *); /* the banner, or what a refusing hook says instead */
+enum next verb_answer(struct session *, const struct reply *); /* to the line in hand; back to LINE */
+/* auth.c: the command, STEP_AUTH, and what the hooks said. */
+enum next auth_check(struct session *);
+enum next auth_turn(struct session *);
+enum next auth_passed(struct session *);
 /* received.c: the trace field. */
 void received_add(struct session *);     /* ours, on top, hidden from filters */
 bool received_is_loop(struct session *); /* more of them than limits.hops, or of ours than limits.loops */

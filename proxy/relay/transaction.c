@@ -2,6 +2,7 @@
  * nothing else. Its arena dies with it; what is logged is logged here. */
 #include "relay/transaction.h"
 #include "relay/backend.h"
+#include "relay/claim.h"
 #include "relay/journal.h"
 #include "relay/session.h"
 
@@ -98,6 +99,7 @@ void transaction_reset(struct session *s, enum transaction_end end)
         bool answered = tx->end_reply.code && data == DATA_ENDED;
         envelope_leave(s, answered ? LEAVE_CLEAN : data >= DATA_ASKED ? LEAVE_CONTENT : LEAVE_ENVELOPE);
     }
+    claim_restore(s);
     flow_free(&tx->flow);
     arena_reset(&tx->arena);
     tx->magic = 0;

@@ -19,6 +19,7 @@ struct rcpt {
     bool dropped;           /* by a filter, after it was accepted */
     bool rewritten;         /* set_rcpt after it was asked: the envelope must be said anew */
     bool hooked;            /* the reply hook has run */
+    bool routed;            /* a filter said where it goes */
 };
 /* Recipients that filters added: no reply of the client's is owed for them. */
 struct added { struct added *next; struct path path; struct params params; struct str by; bool must, said, accepted, dropped; };
@@ -47,6 +48,8 @@ struct transaction {
     struct reply data_reply;    /* of the backend; code 0: not yet */
     struct reply end_reply;     /* what the client heard at the end, for the log */
     const struct backend_conf *route; /* where it goes */
+    bool routed;            /* by a filter's word: the listener's route is not asked */
+    bool unroutable;        /* the listener's route leads this sender nowhere */
     struct headers headers;
     struct flow flow;
     enum say say;

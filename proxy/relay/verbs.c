@@ -1,15 +1,18 @@
-/* verbs.c - what each command may do, and does: CHECK before the filters, APPLY behind them (RFC 5321 4.1, 4.3; DESIGN 7).
+/* verbs.c - what each command may do, and does: CHECK before the filters, APPLY behind them (RFC 5321 4.1, 4.3; DESIGN
+ * 7).
  *
- * The only place where state changes by what the client says. Every line but a RCPT that passed CHECK, and a DATA that may
- * join, waits here until all rcpts have been told (engine.md A1: the barrier). */
+ * The only place where state changes by what the client says. Every line but a RCPT that passed CHECK, and a DATA that
+ * may join, waits here until all rcpts have been told (engine.md A1: the barrier). */
 #include "relay/backend.h"
+#include "relay/claim.h"
+#include "relay/route.h"
 #include "relay/session.h"
 #include "wire/extension.h"
 
 enum place { ALONE = 1, GROUP = 2, JOIN = 4, LAST = 8, JUNK = 16 };
 #define IN(state) (1u << STATE_##state)
-#define ANYWHERE (IN(HELLO) | IN(READY) | IN(MAIL) | IN(RCPT))
-#define NOWHERE 0u
+#define ANYWHERE  (IN(HELLO) | IN(READY) | IN(MAIL) | IN(RCPT))
+#define NOWHERE   0u
 enum { NO_HOOK = -1 };
 
 static const struct verb_row {
@@ -35,7 +38,7 @@ enum next verb_bye(struct session *s, enum close_why why, enum reply_name name)
 
 /* The reply to the line in hand. Behind a LAST verb, and behind every verb of a client that was offered no PIPELINING,
  * nothing may have been sent: what follows could be read two ways (RFC 2920 3.1; engine.md A9). */
-static enum next answer(struct session *s, const struct reply *r)
+enum next verb_answer(struct session *s, const struct reply *r)
 {
     bool last = verb_is_last(s->command.verb) || !s->esmtp;
     if (last && !stream_in_is_empty(s->client))
@@ -51,16 +54,17 @@ static enum next answer(struct session *s, const struct reply *r)
 static enum next answer_named(struct session *s, enum reply_name name)
 {
     struct reply r = reply_named(name);
-    return answer(s, &r);
+    return verb_answer(s, &r);
 }
 
 static enum next answer_word(struct session *s, enum reply_name name, const char *word)
 {
     struct reply r = reply_print(&s->line, name, word);
-    return answer(s, &r);
+    return verb_answer(s, &r);
 }
 
-/* ---- CHECK ----------------------------------------------------------------------------------------------------------- */
+/* ---- CHECK
+ * ----------------------------------------------------------------------------------------------------------- */
 
 static enum next hook(struct session *s, enum filter_stage stage)
 {
@@ -82,11 +86,29 @@ static struct capabilities offered(struct session *s)
     else if (theirs.size > 2048)
         theirs.size -= 1024; /* for what we add to the header section */
     struct capabilities can = capabilities_common(ours, theirs);
-    if (s->listen->tls && s->client->tls == STREAM_PLAIN)
+    if (s->listen->tls && !session_is_secure(s))
         can.has |= EXT_STARTTLS;
     if (s->listen->chunking)
         can.has |= EXT_CHUNKING;
+    if (s->listen->auth && pool->can.auth[0] && (session_is_secure(s) || s->listen->auth_without_tls))
+        can.has |= EXT_AUTH;
     return can;
+}
+
+static struct str offer_text(struct session *s)
+{
+    struct capabilities can = offered(s);
+    struct str text = capabilities_text(can, &s->line);
+    if (can.has & EXT_AUTH)
+        text = arena_print(&s->line, "%.*s\nAUTH %s", STR_ARGS(text),
+                           pool_of(s->generation, s->listen->backend)->can.auth);
+    if (s->may_xclient)
+        text = arena_print(&s->line, "%.*s\nXCLIENT%s", STR_ARGS(text),
+                           xattrs_text(claim_attributes(s, false), &s->line).at);
+    if (s->may_xforward)
+        text = arena_print(&s->line, "%.*s\nXFORWARD%s", STR_ARGS(text),
+                           xattrs_text(claim_attributes(s, true), &s->line).at);
+    return text;
 }
 
 static enum next check_hello(struct session *s)
@@ -99,7 +121,8 @@ static enum next check_hello(struct session *s)
     return hook(s, FILTER_HELO);
 }
 
-/* What stands behind "FROM:" or "TO:". RFC 5321 3.3 allows no space there; clients of all kinds put one, and everybody takes it. */
+/* What stands behind "FROM:" or "TO:". RFC 5321 3.3 allows no space there; clients of all kinds put one, and everybody
+ * takes it. */
 static struct str behind_colon(struct str rest, size_t colon)
 {
     return str_trim(str_part(rest, colon, rest.len));
@@ -108,8 +131,12 @@ static struct str behind_colon(struct str rest, size_t colon)
 static enum next check_mail(struct session *s)
 {
     struct str rest = s->command.rest, word = STR("");
-    if (s->listen->require_tls && s->client->tls != STREAM_TLS)
+    if (s->listen->require_tls && !session_is_secure(s))
         return answer_named(s, REPLY_NEED_TLS);
+    if (s->listen->auth == AUTH_REQUIRE && !session_is_authenticated(s))
+        return answer_named(s, REPLY_AUTH_REQUIRED);
+    if (!s->listen->route && session_auth_is_lost(s))
+        return verb_bye(s, WHY_AUTH_LOST, REPLY_AUTH_LOST);
     if (!str_starts_nocase(rest, STR("FROM:")))
         return answer_word(s, REPLY_SYNTAX, "MAIL FROM:<address>");
     rest = behind_colon(rest, 5);
@@ -185,7 +212,8 @@ static bool data_may_join(const struct session *s)
     const struct transaction *tx = s->tx;
     if (!tx || session_settled(s) || tx->say != SAY_AT_DATA || chain_has(s->listen->chain, FILTER_DATA))
         return false;
-    if (tx->discard || tx->discarded || tx->added || tx->need_anew || tx->saying_again || tx->failed.code || !s->backend)
+    if (tx->discard || tx->discarded || tx->added || tx->need_anew || tx->saying_again || tx->failed.code ||
+        !s->backend)
         return false;
     return s->backend->step < BACKEND_READY || (s->backend->can.has & EXT_PIPELINING);
 }
@@ -197,7 +225,7 @@ static enum next data_go(struct session *s)
         struct reply r = reply_named(REPLY_START_INPUT);
         tx->discard = tx->sink = true;
         envelope_leave(s, LEAVE_ENVELOPE);
-        enum next next = answer(s, &r);
+        enum next next = verb_answer(s, &r);
         if (s->state != STATE_CLOSING)
             content_begin(s, STATE_DATA);
         return next;
@@ -208,9 +236,9 @@ static enum next data_go(struct session *s)
         return NEXT_MORE;
     }
     if (tx->failed.code)
-        return answer(s, &tx->failed);
+        return verb_answer(s, &tx->failed);
     struct reply r = reply_named(REPLY_START_INPUT);
-    enum next next = answer(s, &r);
+    enum next next = verb_answer(s, &r);
     if (s->state != STATE_CLOSING)
         content_begin(s, STATE_DATA);
     return next;
@@ -242,17 +270,18 @@ static enum next check_starttls(struct session *s)
 {
     if (s->command.rest.len)
         return answer_word(s, REPLY_SYNTAX, "STARTTLS");
-    if (s->client->tls != STREAM_PLAIN)
+    if (session_is_secure(s))
         return answer_named(s, REPLY_TLS_ACTIVE);
     if (!s->listen->tls)
         return answer_named(s, REPLY_TLS_NOT_OFFERED);
     struct reply r = reply_named(REPLY_READY_TLS);
-    enum next next = answer(s, &r);
+    enum next next = verb_answer(s, &r);
     if (s->state == STATE_CLOSING)
         return next;
     /* RFC 3207 4.2: what was learned in the clear is forgotten. */
     s->said_hello = s->esmtp = false;
     s->helo[0] = 0;
+    auth_free(s);
     s->state = STATE_HELLO;
     if (s->backend)
         backend_close(&s->backend);
@@ -262,11 +291,31 @@ static enum next check_starttls(struct session *s)
     return NEXT_MORE;
 }
 
+static enum next check_xclient(struct session *s)
+{
+    struct reply r;
+    if (!s->may_xclient)
+        return answer_named(s, REPLY_CLAIM_REFUSED);
+    if (!stream_in_is_empty(s->client)) /* what follows would be said by one client and judged as another's */
+        return verb_bye(s, WHY_PIPELINING, REPLY_SYNCHRONIZATION);
+    if (!claim_xclient(s, &r))
+        return verb_answer(s, &r);
+    return s->state == STATE_CLOSING ? NEXT_MORE : hook(s, FILTER_CONNECT);
+}
+
+static enum next check_xforward(struct session *s)
+{
+    if (!s->may_xforward)
+        return answer_named(s, REPLY_CLAIM_REFUSED);
+    struct reply r = claim_xforward(s);
+    return verb_answer(s, &r);
+}
+
 static enum next reset_envelope(struct session *s, const struct reply *r)
 {
     transaction_reset(s, END_ABORTED);
     s->state = s->said_hello ? STATE_READY : STATE_HELLO;
-    return answer(s, r);
+    return verb_answer(s, r);
 }
 
 static const char *what_is_missing(const struct session *s)
@@ -277,7 +326,10 @@ static const char *what_is_missing(const struct session *s)
     case VERB_MAIL: return s->state == STATE_HELLO ? "send EHLO or HELO first" : "nested MAIL command";
     case VERB_RCPT:
     case VERB_DATA: return s->state == STATE_HELLO ? "send EHLO or HELO first" : "need MAIL command";
+    case VERB_AUTH:
     case VERB_STARTTLS: return s->state == STATE_HELLO ? "send EHLO first" : "not inside a transaction";
+    case VERB_XCLIENT:
+    case VERB_XFORWARD: return "not inside a transaction";
     default: return "not now";
     }
 }
@@ -323,7 +375,10 @@ static enum next check_alone(struct session *s)
         return answer_named(s, REPLY_VRFY);
     case VERB_HELP: return answer_named(s, REPLY_HELP);
     case VERB_STARTTLS: return check_starttls(s);
-    default: return answer_named(s, REPLY_NOT_IMPLEMENTED); /* EXPN, ETRN, AUTH */
+    case VERB_AUTH: return auth_check(s);
+    case VERB_XCLIENT: return check_xclient(s);
+    case VERB_XFORWARD: return check_xforward(s);
+    default: return answer_named(s, REPLY_NOT_IMPLEMENTED); /* EXPN, ETRN */
     }
 }
 
@@ -355,7 +410,8 @@ enum next verb_check(struct session *s)
     return check_alone(s);
 }
 
-/* ---- behind the filters ---------------------------------------------------------------------------------------------- */
+/* ---- behind the filters
+ * ---------------------------------------------------------------------------------------------- */
 
 static void keep_refusal(struct session *s, const struct verdict *v)
 {
@@ -391,11 +447,12 @@ static enum next say_hello(struct session *s)
     s->said_hello = true;
     r.text = s->listen->hostname;
     if (esmtp) {
-        struct str lines = capabilities_text(offered(s), &s->line);
-        r.text = arena_print(&s->line, "%.*s%s%.*s", STR_ARGS(s->listen->hostname), lines.len ? "\n" : "", STR_ARGS(lines));
+        struct str lines = offer_text(s);
+        r.text =
+            arena_print(&s->line, "%.*s%s%.*s", STR_ARGS(s->listen->hostname), lines.len ? "\n" : "", STR_ARGS(lines));
     }
     s->state = STATE_READY;
-    return answer(s, &r);
+    return verb_answer(s, &r);
 }
 
 static enum next helo_passed(struct session *s, const struct verdict *v)
@@ -403,10 +460,10 @@ static enum next helo_passed(struct session *s, const struct verdict *v)
     if (v->kind == VERDICT_DROP)
         return session_end(s, WHY_FILTER, &v->reply);
     if (v->kind != VERDICT_CONTINUE)
-        return answer(s, &v->reply); /* state and HELO name stay (protocol.md 4.4) */
+        return verb_answer(s, &v->reply); /* state and HELO name stay (protocol.md 4.4) */
     transaction_reset(s, END_ABORTED);
     struct str name = s->command.rest;
-    if (s->backend && !str_equal(name, str_of(s->helo)))
+    if (s->backend && !str_equal(name, str_of(s->helo)) && !session_is_authenticated(s))
         backend_close(&s->backend); /* bound to another name by identity */
     snprintf(s->helo, sizeof s->helo, "%.*s", STR_ARGS(name));
     s->step = STEP_BACKEND;
@@ -423,11 +480,12 @@ static enum next mail_passed(struct session *s, const struct verdict *v)
         struct reply r = reply_keep(&s->line, &v->reply);
         s->tx->end_reply = v->reply;
         transaction_reset(s, reply_class(&r) == 5 ? END_REJECTED : END_DEFERRED);
-        return answer(s, &r);
+        return verb_answer(s, &r);
     }
     case VERDICT_DISCARD: s->tx->discard = true; break;
     default: break;
     }
+    route_by_sender(s);
     s->state = STATE_MAIL;
     return answer_named(s, REPLY_SENDER_OK);
 }
@@ -450,10 +508,10 @@ static enum next rcpt_passed(struct session *s, const struct verdict *v)
         break;
     case VERDICT_DISCARD: r->discarded = true; /* fall through */
     default:
-        if (!r->reply.code)
+        if (!r->reply.code && (tx->discard || r->discarded || route_by_rcpt(s)))
             envelope_ask(s, i);
         else
-            r->fate = FATE_REFUSED; /* routed where the transaction does not go */
+            r->fate = FATE_REFUSED; /* routed nowhere, or where the transaction does not go */
         break;
     }
     envelope_tell(s);
@@ -469,7 +527,7 @@ static enum next data_passed(struct session *s, const struct verdict *v)
     case VERDICT_REJECT:
     case VERDICT_DEFER:
         if (s->command.verb == VERB_DATA)
-            return answer(s, &v->reply);
+            return verb_answer(s, &v->reply);
         break;
     case VERDICT_DISCARD: s->tx->discard = true; break;
     default: break;
@@ -484,6 +542,7 @@ enum next verb_filtered(struct session *s)
     case FILTER_CONNECT:
     case FILTER_TLS: return connected(s, v);
     case FILTER_HELO: return helo_passed(s, v);
+    case FILTER_AUTH: return auth_passed(s);
     case FILTER_MAIL: return mail_passed(s, v);
     case FILTER_RCPT: return rcpt_passed(s, v);
     case FILTER_DATA: return data_passed(s, v);
@@ -491,13 +550,14 @@ enum next verb_filtered(struct session *s)
     }
 }
 
-/* ---- BACKEND --------------------------------------------------------------------------------------------------------- */
+/* ---- BACKEND
+ * --------------------------------------------------------------------------------------------------------- */
 
 static enum next data_refused(struct session *s, struct reply r)
 {
     s->tx->data_reply = (struct reply){0};
     s->tx->want_data = false;
-    return answer(s, &r);
+    return verb_answer(s, &r);
 }
 
 static enum next wait_for_data(struct session *s)
@@ -507,7 +567,8 @@ static enum next wait_for_data(struct session *s)
     if (!session_settled(s))
         return NEXT_WAIT;
     bool waiting = f->data == DATA_ASKED || tx->want_data;
-    if (!tx->accepted && !tx->discarded) { /* it had joined a group of which no RCPT was accepted: never a dot (engine.md A8) */
+    if (!tx->accepted &&
+        !tx->discarded) { /* it had joined a group of which no RCPT was accepted: never a dot (engine.md A8) */
         if (waiting && s->backend)
             return NEXT_WAIT;
         if (f->data == DATA_OPEN) {
@@ -521,7 +582,7 @@ static enum next wait_for_data(struct session *s)
         return data_refused(s, tx->failed);
     if (f->data == DATA_OPEN) {
         struct reply r = tx->data_reply;
-        enum next next = answer(s, &r);
+        enum next next = verb_answer(s, &r);
         if (s->state != STATE_CLOSING)
             content_begin(s, STATE_DATA);
         return next;

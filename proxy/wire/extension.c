@@ -13,7 +13,7 @@ static const struct {
     {"8BITMIME", EXT_8BITMIME, true},     {"DSN", EXT_DSN, true},
     {"SMTPUTF8", EXT_SMTPUTF8, true},     {"CHUNKING", EXT_CHUNKING, true},
     {"BINARYMIME", EXT_BINARYMIME, true}, {"XCLIENT", EXT_XCLIENT, false},
-    {"XFORWARD", EXT_XFORWARD, false},    {"AUTH", EXT_AUTH, false}, /* its mechanisms are not known here */
+    {"XFORWARD", EXT_XFORWARD, false},    {"AUTH", EXT_AUTH, false}, /* with whom it is offered, the session knows */
 };
 
 static const struct {
@@ -38,11 +38,45 @@ static uint32_t parse_attributes(struct str words)
     return bits;
 }
 
+static bool has_word(const char *words, struct str word)
+{
+    struct str rest = str_of(words);
+    for (struct str one = str_word(&rest); one.at; one = str_word(&rest))
+        if (str_equal_nocase(one, word))
+            return true;
+    return false;
+}
+
+/* Mechanisms that bind the user to the channel, or take the certificate for him, end at us: what the backend would see of both is ours. */
+static bool can_be_relayed(struct str mechanism)
+{
+    for (size_t i = 0; i < mechanism.len; i++)
+        if (!char_is_alnum(mechanism.at[i]) && mechanism.at[i] != '-' && mechanism.at[i] != '_')
+            return false;
+    return mechanism.len <= 20 && !str_equal_nocase(mechanism, STR("EXTERNAL")) && !str_ends_nocase(mechanism, STR("-PLUS"));
+}
+
+static void add_mechanism(struct capabilities *c, struct str word)
+{
+    size_t n = strlen(c->auth);
+    if (n + 1 + word.len >= sizeof c->auth || has_word(c->auth, word))
+        return;
+    if (n)
+        c->auth[n++] = ' ';
+    for (size_t i = 0; i < word.len; i++)
+        c->auth[n++] = word.at[i] >= 'a' && word.at[i] <= 'z' ? (char)(word.at[i] - 32) : word.at[i];
+    c->auth[n] = 0;
+}
+
 static void parse_line(struct str line, struct capabilities *c)
 {
     struct str word = str_word(&line);
-    if (str_starts_nocase(word, STR("AUTH="))) /* what Microsoft's early servers said */
+    if (str_starts_nocase(word, STR("AUTH="))) { /* what Microsoft's early servers said */
+        struct str first = str_part(word, 5, word.len);
+        if (first.len && can_be_relayed(first))
+            add_mechanism(c, first);
         word.len = 4;
+    }
     uint32_t bit = 0;
     for (size_t i = 0; word.at && i < countof(keywords); i++)
         if (str_equal_nocase(word, str_of(keywords[i].name)))
@@ -52,6 +86,9 @@ static void parse_line(struct str line, struct capabilities *c)
         c->xclient |= parse_attributes(line);
     if (bit == EXT_XFORWARD)
         c->xforward |= parse_attributes(line);
+    for (struct str m; bit == EXT_AUTH && (m = str_word(&line)).at;)
+        if (can_be_relayed(m))
+            add_mechanism(c, m);
     if (bit == EXT_SIZE && !str_number(str_word(&line), &c->size))
         c->size = 0; /* RFC 1870 3: without a number, nothing is known; more than 64 bits is no limit */
 }
@@ -67,7 +104,12 @@ void capabilities_parse(struct str text, struct capabilities *c)
 struct capabilities capabilities_common(struct capabilities a, struct capabilities b)
 {
     uint64_t size = a.size && b.size ? min_u64(a.size, b.size) : a.size + b.size;
-    return (struct capabilities){a.has & b.has, a.xclient & b.xclient, a.xforward & b.xforward, size};
+    struct capabilities both = {a.has & b.has, a.xclient & b.xclient, a.xforward & b.xforward, size, ""};
+    struct str rest = str_of(a.auth);
+    for (struct str m; (m = str_word(&rest)).at;)
+        if (has_word(b.auth, m))
+            add_mechanism(&both, m);
+    return both;
 }
 
 struct str capabilities_text(struct capabilities c, struct arena *arena)

@@ -15,6 +15,7 @@ struct capabilities {
     uint32_t has;              /* bits of enum extension */
     uint32_t xclient, xforward; /* bits of enum xattr */
     uint64_t size;             /* SIZE: 0 is "no fixed limit" */
+    char auth[192];            /* mechanisms, upper case, one SP between them; what does not fit is left out */
 };
 /* From the text of a positive EHLO reply; its first line is the domain. Unknown keywords are passed over. */
 void capabilities_parse(struct str text, struct capabilities *);

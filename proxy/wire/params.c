@@ -67,8 +67,11 @@ static int read_envid(struct parsing *p, struct str value)
 
 static int read_auth(struct parsing *p, struct str value)
 {
-    /* RFC 4954 5: to be understood by whoever offers AUTH; it goes no further (nobody vouches for it). */
-    return value.len && xtext_is_valid(value) ? 0 : REPLY_PARAM_BAD;
+    /* RFC 4954 5: to be understood by whoever offers AUTH. What it is worth, the backend that authenticated its user knows. */
+    if (!value.len || !xtext_is_valid(value))
+        return REPLY_PARAM_BAD;
+    p->params->auth = arena_str(p->arena, value);
+    return 0;
 }
 
 static int read_notify(struct parsing *p, struct str value)
@@ -207,6 +210,8 @@ void params_put_mail(const struct params *p, struct capabilities can, uint64_t s
         pipe_put(out, STR(" BODY=BINARYMIME"));
     if ((can.has & EXT_SMTPUTF8) && p->smtputf8)
         pipe_put(out, STR(" SMTPUTF8"));
+    if (can.has & EXT_AUTH)
+        put_word(out, STR(" AUTH="), p->auth);
     if (can.has & EXT_DSN) {
         put_word(out, STR(" RET="), p->ret);
         put_word(out, STR(" ENVID="), p->envid);

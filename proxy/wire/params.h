@@ -11,6 +11,7 @@ struct params {
     enum body_type body;
     bool smtputf8;
     struct str ret, envid; /* RET=FULL|HDRS (upper case), ENVID= as typed (xtext); STR_NONE: unsaid */
+    struct str auth;      /* AUTH= as typed (xtext or <>); STR_NONE: unsaid */
     struct str notify, orcpt; /* of RCPT, as typed */
 };
 /* Parses what stands behind the path. `can`: what the EHLO answer offered (0 extensions after HELO): a parameter of an

@@ -163,3 +163,12 @@ int xattrs_parse(struct str s, uint32_t allowed, struct arena *arena, struct xat
     *word = STR("list");
     return x->given ? 0 : REPLY_PARAM_BAD;
 }
+
+struct str xattrs_text(uint32_t bits, struct arena *arena)
+{
+    struct str text = STR("");
+    for (size_t i = 0; i < countof(known); i++)
+        if (known[i].bit & bits)
+            text = arena_print(arena, "%.*s %s", STR_ARGS(text), known[i].name);
+    return text;
+}

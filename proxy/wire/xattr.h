@@ -16,4 +16,5 @@ struct xattrs {
 /* Parses what stands behind the verb. `allowed`: the attributes that were announced; any other, one twice, or a value that is
  * malformed is refused. Returns 0 when fine, else the name of the reply; *word is what it speaks of, in the arena. */
 int xattrs_parse(struct str, uint32_t allowed, struct arena *, struct xattrs *, struct str *word);
+struct str xattrs_text(uint32_t bits, struct arena *); /* " NAME ADDR ...": what an EHLO announces */
 #endif

@@ -54,7 +54,7 @@ class Dialog:
         self.settings = {"listen": [], "backend": [], "chain": [], "top": [], "tls": []}
         self.files, self.steps = {}, []
         self.can, self.ways, self.manual, self.down = list(CAN), ["plain", "tls", "chop"], False, False
-        self.module = self.second = self.unixback = self.unixfront = False
+        self.module = self.second = self.unixback = self.unixfront = self.nofallback = False
         lines = iter(enumerate(text.splitlines(), 1))
         for number, line in lines:
             word = line.strip()
@@ -78,7 +78,7 @@ class Dialog:
                 self.files[word[5:-2].strip()] = "\n".join(body) + "\n"
             elif word == "manual":
                 self.manual = True
-            elif word in ("module", "second", "unixback", "unixfront"):
+            elif word in ("module", "second", "unixback", "unixfront", "nofallback"):
                 setattr(self, word, True)
             elif word == "down":
                 self.down = True
@@ -109,7 +109,9 @@ class Run:
         backend = ["pool = 0"] if not any(b.startswith("pool ") for b in d.settings["backend"]) else []
         cert = certificate()
         self.port = free_port()
-        listen = ['"unix:@DIR@/in"' if d.unixfront else '"127.0.0.1:%d"' % self.port, 'tls = "t"', 'backend = "b"', 'chain = "c"']
+        listen = ['"unix:@DIR@/in"' if d.unixfront else '"127.0.0.1:%d"' % self.port, 'tls = "t"', 'chain = "c"']
+        if not d.nofallback:
+            listen.append('backend = "b"')
         if not any(l.startswith("received") for l in d.settings["listen"]):
             listen.append("received = false")
         if self.way == "smtps":
@@ -269,6 +271,8 @@ class Run:
             c.starttls(text.strip() or "localhost")
         elif verb == "handshake":
             c.handshake(text.strip() or "localhost")
+        elif verb == "show":
+            c.shown = text.strip()
         elif verb == "certificate":
             if text.strip().encode() not in c.sock.getpeercert(True):
                 raise Wrong("it is another one")

@@ -46,7 +46,7 @@ class Peer:
         self.sock.settimeout(PATIENCE if patience is None else patience)
         try:
             got = self.sock.recv(65536)
-        except (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
+        except (ConnectionResetError, BrokenPipeError, ssl.SSLError):
             got = b""
         if not got:
             self.ended = True
@@ -108,6 +108,7 @@ class Client(Peer):
             sock = socket.create_connection(("127.0.0.1", port), PATIENCE)
         super().__init__(sock, chop)
         self.secure = False
+        self.shown = None  # the name of the certificate it shows when asked
 
     def reply(self):
         lines = []
@@ -123,8 +124,15 @@ class Client(Peer):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+        if self.shown:
+            folder = certificate(self.shown)
+            context.load_cert_chain(folder + "/cert.pem", folder + "/key.pem")
         self.sock.settimeout(PATIENCE)
-        self.sock = context.wrap_socket(self.sock, server_hostname=name)
+        try:
+            self.sock = context.wrap_socket(self.sock, server_hostname=name)
+        except (ssl.SSLError, ConnectionResetError):
+            self.ended = True
+            return
         self.secure = True
 
     def starttls(self, name="localhost"):

@@ -5,13 +5,12 @@ import shutil
 import smtplib
 import socket
 import subprocess
-import tempfile
 import time
 
 import pytest
-from gateway import ROOT, Gateway, certificate, free_port
+from gateway import Gateway, certificate, free_port
+from private import Postfix
 
-PRIVATE = os.path.join(ROOT, "contrib", "postfix", "private.sh")
 MANY = int(os.environ.get("SLUICE_MESSAGES", "10000"))
 needs = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("postfix"), reason="needs root and Postfix")
 
@@ -20,37 +19,6 @@ CHAIN = """filter "access" { client = { ["192.0.2.66"] = "REJECT" }, sender = { 
            filter "recipients.lua" { domains = { "example.net" }, allow = { "@example.net" } },
            filter "subject_tag.lua" { tag = "[in]" },
            filter "clean_headers.lua" { remove = { "X-Originating-IP" } }"""
-
-
-class Postfix:
-    def __init__(self, transport=""):
-        self.folder = tempfile.mkdtemp(prefix="sluice-postfix-")
-        os.chmod(self.folder, 0o755)
-        self.port = free_port()
-        subprocess.run([PRIVATE, "start", self.folder, str(self.port), transport], check=True, timeout=60)
-
-    def log(self):
-        with open(self.folder + "/log", errors="replace") as f:
-            return f.read()
-
-    def wait_log(self, pattern, count=1, seconds=60):
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if len(re.findall(pattern, self.log())) >= count:
-                return True
-            time.sleep(0.1)
-        return False
-
-    def mail(self):
-        found = []
-        for folder, _, names in os.walk(self.folder + "/mail"):
-            if folder.endswith("/new"):
-                found += [os.path.join(folder, n) for n in names]
-        return found
-
-    def stop(self):
-        subprocess.run([PRIVATE, "stop", self.folder], timeout=60)
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
