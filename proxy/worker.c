@@ -118,11 +118,30 @@ static const struct seat *seat_of(const struct seat *seats, size_t n, uint32_t d
 
 /* ---- turns ---- */
 
+static void refresh_tls(struct tls *tls, const char *kind, struct str name)
+{
+    char error[512];
+    enum tls_news news = tls ? tls_refresh(tls, error, sizeof error) : TLS_AS_IT_WAS;
+    if (news == TLS_RENEWED)
+        log_say(LOG_INFO, "%s \"%.*s\": the certificates have been read again", kind, STR_ARGS(name));
+    else if (news == TLS_UNFIT)
+        log_say(LOG_ERROR, "%s \"%.*s\": %s; what was read before stays", kind, STR_ARGS(name), error);
+}
+
 static void refresh_run(void *data)
 {
     struct conf *conf = ((struct post *)data)->refreshed;
     for (size_t i = 0; i < conf->ntables; i++)
         table_refresh(conf->tables[i]);
+    for (size_t i = 0; i < conf->nlistens; i++) {
+        size_t first = 0; /* listeners may share one; it is looked at once, a second apart */
+        while (conf->listens[first].tls != conf->listens[i].tls)
+            first++;
+        if (first == i)
+            refresh_tls(conf->listens[i].tls, "listen", conf->listens[i].name);
+    }
+    for (size_t i = 0; i < conf->nbackends; i++)
+        refresh_tls(conf->backends[i].tls, "backend", conf->backends[i].name);
     log_flush(); /* of the pool's thread */
 }
 
@@ -166,7 +185,7 @@ static void turn(struct task *task)
     watch_room(p);
     if (p->worker.number == 0 && now >= p->next_tick) {
         p->next_tick = now + TICK;
-        if (!p->refreshing && p->worker.generation->conf->ntables) {
+        if (!p->refreshing) {
             p->refreshing = true;
             p->refreshed = conf_hold(p->worker.generation->conf);
             loop_work(p->worker.loop, refresh_run, refresh_done, p);

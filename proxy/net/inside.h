@@ -118,4 +118,11 @@ bool end_is_empty(const struct channel *);
 
 /* tls.c */
 void *tls_new_ssl(struct tls *, bool server, const char *name); /* SSL *, or NULL */
+
+/* tickets.c; OpenSSL's types are named in full so that this header needs none of its own. */
+struct ssl_st;
+struct evp_cipher_ctx_st;
+struct evp_mac_ctx_st;
+int tickets_key(struct ssl_st *, unsigned char name[16], unsigned char *iv, struct evp_cipher_ctx_st *,
+                struct evp_mac_ctx_st *, int encrypt);
 #endif

@@ -1,11 +1,12 @@
 /* tls.c - one SSL_CTX per certificate, all with the same settings, so that a session ticket fits whichever name was
  * asked for.
  *
- * A context is immutable once open and shared by all threads; the count is the one thing that moves. RFC 8314 3, RFC
- * 7525. Owns no connection: stream_tls.c does. Never asks for a passphrase: a key that wants one is refused with a
- * sentence. */
+ * A set of contexts is immutable once made and shared by all threads; what moves is which set new handshakes get, since
+ * the files may change. A handshake holds the first context of its set, and with it the set. RFC 8314 3, RFC 7525. Owns
+ * no connection: stream_tls.c does. Never asks for a passphrase: a key that wants one is refused with a sentence. */
 #include "net/inside.h"
 #include <errno.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
 #include <openssl/err.h>
@@ -13,12 +14,34 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
+struct contexts { /* freed with the first of them, whose ex_data it is */
+    size_t count;
+    SSL_CTX *at[]; /* server: one per certificate, the first is the default */
+};
+
+enum { STAMPS_MOST = 2 * 64 + 1 };
+struct stamps { /* by which files are known to have changed */
+    size_t count;
+    struct stamp {
+        dev_t device;
+        ino_t file;
+        off_t size;
+        struct timespec modified, changed;
+    } at[STAMPS_MOST];
+};
+
 struct tls {
     atomic_uint holders;
     bool server, verify;
-    size_t count;
-    SSL_CTX *contexts[]; /* server: one per certificate, the first is the default */
+    pthread_mutex_t lock; /* over `first` */
+    SSL_CTX *first;       /* of the set that new handshakes get */
+    struct arena arena;
+    struct tls_settings settings; /* a copy */
+    /* tls_refresh's: what was read, what was tried in vain, what was there at the last look */
+    struct stamps read, tried, seen;
 };
+
+static int contexts_index;
 
 #define FORWARD_SECRET                                                                                                 \
     "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20:ECDHE+AES:DHE+AES:!aNULL:!PSK:!SRP:!DSS:!AESCCM"
@@ -55,16 +78,28 @@ static bool readable(const char *what, const char *file, char *error, size_t roo
     return ok || refuse(error, room, what, file, f ? "not a file" : strerror(saved));
 }
 
+struct paths {
+    char chain[4096], key[4096];
+};
+
+static struct paths paths_of(const struct tls_certificate *c)
+{
+    struct paths p;
+    struct stat st;
+    const char *certificate = c->certificate ? c->certificate : "";
+    bool folder = stat(certificate, &st) == 0 && S_ISDIR(st.st_mode);
+    snprintf(p.chain, sizeof p.chain, folder ? "%s/fullchain.pem" : "%s", certificate);
+    if (c->key)
+        snprintf(p.key, sizeof p.key, "%s", c->key);
+    else
+        snprintf(p.key, sizeof p.key, folder ? "%s/privkey.pem" : "%s", certificate);
+    return p;
+}
+
 static bool load(SSL_CTX *ctx, const struct tls_certificate *c, char *error, size_t room)
 {
-    char chain[4096], key[4096];
-    struct stat st;
-    bool folder = c->certificate && stat(c->certificate, &st) == 0 && S_ISDIR(st.st_mode);
-    snprintf(chain, sizeof chain, folder ? "%s/fullchain.pem" : "%s", c->certificate ? c->certificate : "");
-    if (c->key)
-        snprintf(key, sizeof key, "%s", c->key);
-    else
-        snprintf(key, sizeof key, folder ? "%s/privkey.pem" : "%s", c->certificate ? c->certificate : "");
+    struct paths paths = paths_of(c);
+    const char *chain = paths.chain, *key = paths.key;
     if (!readable("certificate", chain, error, room) || !readable("key", key, error, room))
         return false;
     bool secret = false;
@@ -111,31 +146,45 @@ static bool set_up(SSL_CTX *ctx, const struct tls_settings *t, char *error, size
     return true;
 }
 
-static struct tls *make(size_t count, bool server)
+static void free_contexts(void *parent, void *data, CRYPTO_EX_DATA *ad, int index, long l, void *p)
 {
-    struct tls *t = must_alloc(sizeof *t + count * sizeof(SSL_CTX *));
-    atomic_init(&t->holders, 1);
-    t->server = server;
-    t->count = count;
+    struct contexts *set = data;
+    for (size_t i = 1; set && i < set->count; i++)
+        SSL_CTX_free(set->at[i]);
+    free(set);
+}
+
+static void make_index(void)
+{
+    must((contexts_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_contexts)) >= 0);
+}
+
+static struct contexts *make(size_t count, bool server)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, make_index);
+    struct contexts *set = must_alloc(sizeof *set + count * sizeof(SSL_CTX *));
+    set->count = count;
     for (size_t i = 0; i < count; i++)
-        must((t->contexts[i] = SSL_CTX_new(server ? TLS_server_method() : TLS_client_method())) != NULL);
-    return t;
+        must((set->at[i] = SSL_CTX_new(server ? TLS_server_method() : TLS_client_method())) != NULL);
+    must(SSL_CTX_set_ex_data(set->at[0], contexts_index, set) == 1);
+    return set;
 }
 
 /* A name that is written out goes before a wildcard, the first certificate before later ones. */
 static int pick(SSL *ssl, int *alert, void *data)
 {
-    struct tls *t = data;
+    const struct contexts *set = data;
     const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
     if (!name)
         return SSL_TLSEXT_ERR_NOACK;
     for (int wild = 0; wild < 2; wild++)
-        for (size_t i = 0; i < t->count; i++) {
-            X509 *x = SSL_CTX_get0_certificate(t->contexts[i]);
+        for (size_t i = 0; i < set->count; i++) {
+            X509 *x = SSL_CTX_get0_certificate(set->at[i]);
             unsigned flags = wild ? X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS : X509_CHECK_FLAG_NO_WILDCARDS;
             if (x && X509_check_host(x, name, 0, flags, NULL) == 1) {
                 if (i)
-                    SSL_set_SSL_CTX(ssl, t->contexts[i]);
+                    SSL_set_SSL_CTX(ssl, set->at[i]);
                 return SSL_TLSEXT_ERR_OK;
             }
         }
@@ -171,20 +220,33 @@ static void ask_clients(SSL_CTX *ctx, const struct tls_settings *settings)
         SSL_CTX_set_default_verify_dir(ctx);
         ERR_clear_error();
     }
-    SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | (required ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0), required ? NULL : look_on);
+    SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | (required ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0),
+                       required ? NULL : look_on);
 }
 
-struct tls *tls_server_open(const struct tls_settings *settings, char *error, size_t room)
+/* A ticket is only good where the same is asked of the client: what one listener let pass is nothing to another. */
+static void name_sessions(SSL_CTX *ctx, const struct tls_settings *t)
 {
-    if (!settings->ncertificates) {
-        snprintf(error, room, "no certificate is given");
-        return NULL;
-    }
-    struct tls *t = make(settings->ncertificates, true);
-    for (size_t i = 0; i < t->count; i++) {
-        SSL_CTX *ctx = t->contexts[i];
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned len = 0;
+    struct stat st = {0};
+    char text[8192];
+    if (t->ca_file)
+        stat(t->ca_file, &st);
+    int n = snprintf(text, sizeof text, "sluice\n%d\n%s\n%s\n%s %lld %lld", (int)t->client,
+                     t->minimum ? t->minimum : "", t->ciphers ? t->ciphers : "", t->ca_file ? t->ca_file : "",
+                     (long long)st.st_size, (long long)st.st_mtime);
+    must(EVP_Digest(text, min_size((size_t)n, sizeof text - 1), digest, &len, EVP_sha256(), NULL) == 1);
+    must(SSL_CTX_set_session_id_context(ctx, digest, SSL_MAX_SID_CTX_LENGTH) == 1);
+}
+
+static SSL_CTX *open_server(const struct tls_settings *settings, char *error, size_t room)
+{
+    struct contexts *set = make(settings->ncertificates, true);
+    for (size_t i = 0; i < set->count; i++) {
+        SSL_CTX *ctx = set->at[i];
         if (!set_up(ctx, settings, error, room) || !load(ctx, &settings->certificates[i], error, room)) {
-            tls_drop(t);
+            SSL_CTX_free(set->at[0]);
             return NULL;
         }
         SSL_CTX_set_dh_auto(ctx, 1);
@@ -192,25 +254,24 @@ struct tls *tls_server_open(const struct tls_settings *settings, char *error, si
          * at once with both, and each costs a record. */
         SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
         SSL_CTX_set_num_tickets(ctx, 1);
-        must(SSL_CTX_set_session_id_context(ctx, (const unsigned char *)"sluice", 6) == 1);
+        SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, tickets_key);
+        name_sessions(ctx, settings);
         SSL_CTX_set_tlsext_servername_callback(ctx, pick);
-        SSL_CTX_set_tlsext_servername_arg(ctx, t);
+        SSL_CTX_set_tlsext_servername_arg(ctx, set);
         SSL_CTX_set_alpn_select_cb(ctx, agree, NULL);
         ask_clients(ctx, settings);
     }
-    return t;
+    return set->at[0];
 }
 
-struct tls *tls_client_open(const struct tls_settings *settings, enum tls_verify verify, char *error, size_t room)
+static SSL_CTX *open_client(const struct tls_settings *settings, bool verify, char *error, size_t room)
 {
-    struct tls *t = make(1, false);
-    SSL_CTX *ctx = t->contexts[0];
-    t->verify = verify == TLS_VERIFIED;
+    SSL_CTX *ctx = make(1, false)->at[0];
     bool ok = set_up(ctx, settings, error, room);
     if (ok && settings->ncertificates)
         ok = load(ctx, &settings->certificates[0], error, room);
     if (!ok) {
-        tls_drop(t);
+        SSL_CTX_free(ctx);
         return NULL;
     }
     /* Not SSL_CTX_set_default_verify_paths: its third source reads through the whole folder for each unknown issuer. */
@@ -220,8 +281,115 @@ struct tls *tls_client_open(const struct tls_settings *settings, enum tls_verify
     }
     ERR_clear_error();
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
-    SSL_CTX_set_verify(ctx, t->verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, NULL);
-    return t;
+    SSL_CTX_set_verify(ctx, verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, NULL);
+    return ctx;
+}
+
+/* ---- opening, and reading again ---- */
+
+static void stamp(struct stamps *to, const char *path)
+{
+    struct stat st = {0};
+    struct stamp one;
+    memset(&one, 0, sizeof one);
+    if (to->count == STAMPS_MOST || stat(path, &st) != 0)
+        st = (struct stat){0};
+    one.device = st.st_dev;
+    one.file = st.st_ino;
+    one.size = st.st_size;
+    one.modified = st.st_mtim;
+    one.changed = st.st_ctim;
+    if (to->count < STAMPS_MOST)
+        to->at[to->count++] = one;
+}
+
+static void stamps_take(struct stamps *to, const struct tls_settings *t)
+{
+    memset(to, 0, sizeof *to);
+    for (size_t i = 0; i < t->ncertificates; i++) {
+        struct paths p = paths_of(&t->certificates[i]);
+        stamp(to, p.chain);
+        stamp(to, p.key);
+    }
+    if (t->ca_file)
+        stamp(to, t->ca_file);
+}
+
+static bool same(const struct stamps *a, const struct stamps *b)
+{
+    return a->count == b->count && memcmp(a->at, b->at, a->count * sizeof *a->at) == 0;
+}
+
+static const char *keep_text(struct tls *t, const char *text)
+{
+    return text ? arena_str(&t->arena, str_of(text)).at : NULL;
+}
+
+static SSL_CTX *read_files(const struct tls *t, char *error, size_t room)
+{
+    return t->server ? open_server(&t->settings, error, room) : open_client(&t->settings, t->verify, error, room);
+}
+
+static struct tls *open_tls(const struct tls_settings *settings, bool server, bool verify, char *error, size_t room)
+{
+    struct tls *t = must_alloc(sizeof *t);
+    atomic_init(&t->holders, 1);
+    pthread_mutex_init(&t->lock, NULL);
+    t->server = server;
+    t->verify = verify;
+    t->settings = *settings;
+    t->settings.minimum = keep_text(t, settings->minimum);
+    t->settings.ciphers = keep_text(t, settings->ciphers);
+    t->settings.ca_file = keep_text(t, settings->ca_file);
+    struct tls_certificate *copy =
+        arena_alloc(&t->arena, max_size(settings->ncertificates, 1) * sizeof(struct tls_certificate));
+    for (size_t i = 0; i < settings->ncertificates; i++)
+        copy[i] = (struct tls_certificate){keep_text(t, settings->certificates[i].certificate),
+                                           keep_text(t, settings->certificates[i].key)};
+    t->settings.certificates = copy;
+    stamps_take(&t->read, &t->settings); /* before: a change while we read shows at the first look */
+    t->seen = t->read;
+    t->first = read_files(t, error, room);
+    if (t->first)
+        return t;
+    tls_drop(t);
+    return NULL;
+}
+
+struct tls *tls_server_open(const struct tls_settings *settings, char *error, size_t room)
+{
+    if (settings->ncertificates)
+        return open_tls(settings, true, false, error, room);
+    snprintf(error, room, "no certificate is given");
+    return NULL;
+}
+
+struct tls *tls_client_open(const struct tls_settings *settings, enum tls_verify verify, char *error, size_t room)
+{
+    return open_tls(settings, false, verify == TLS_VERIFIED, error, room);
+}
+
+enum tls_news tls_refresh(struct tls *t, char *error, size_t room)
+{
+    struct stamps now;
+    stamps_take(&now, &t->settings);
+    bool still = same(&now, &t->seen);
+    t->seen = now;
+    if (!still || same(&now, &t->read) || same(&now, &t->tried))
+        return TLS_AS_IT_WAS;
+    SSL_CTX *next = read_files(t, error, room);
+    if (!next) {
+        t->tried = now;
+        return TLS_UNFIT;
+    }
+    t->read = now;
+    memset(&t->tried, 0, sizeof t->tried);
+    pthread_mutex_lock(&t->lock);
+    SSL_CTX *old = t->first;
+    t->first = next;
+    pthread_mutex_unlock(&t->lock);
+    SSL_CTX_free(old);
+    return TLS_RENEWED;
 }
 
 struct tls *tls_hold(struct tls *t)
@@ -234,15 +402,21 @@ void tls_drop(struct tls *t)
 {
     if (!t || atomic_fetch_sub_explicit(&t->holders, 1, memory_order_acq_rel) != 1)
         return;
-    for (size_t i = 0; i < t->count; i++)
-        SSL_CTX_free(t->contexts[i]);
+    SSL_CTX_free(t->first);
+    arena_reset(&t->arena);
+    pthread_mutex_destroy(&t->lock);
     free(t);
 }
 
 void *tls_new_ssl(struct tls *t, bool server, const char *name)
 {
     must(t->server == server);
-    SSL *ssl = SSL_new(t->contexts[0]);
+    pthread_mutex_lock(&t->lock);
+    SSL_CTX *ctx = t->first;
+    SSL_CTX_up_ref(ctx);
+    pthread_mutex_unlock(&t->lock);
+    SSL *ssl = SSL_new(ctx);
+    SSL_CTX_free(ctx);
     must(ssl != NULL);
     if (server) {
         SSL_set_accept_state(ssl);

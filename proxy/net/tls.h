@@ -3,7 +3,7 @@
 #define NET_TLS_H
 #include "base/arena.h"
 
-struct tls; /* a context: immutable after opening, shared by all threads, counted */
+struct tls; /* what a handshake is made with: shared by all threads, counted; what has begun keeps what it began with */
 
 struct tls_certificate {
     const char *certificate; /* PEM file with the chain, or a directory with fullchain.pem and privkey.pem */
@@ -25,6 +25,10 @@ struct tls_settings {
 struct tls *tls_server_open(const struct tls_settings *, char *error, size_t room);
 enum tls_verify { TLS_OPPORTUNISTIC, TLS_VERIFIED }; /* verified: chain and the name dialled */
 struct tls *tls_client_open(const struct tls_settings *, enum tls_verify, char *error, size_t room);
+/* Reads the files again if they have changed and been still for the time between two calls. UNFIT: *error says why, once for
+ * each change, and what there was stays. From one thread at a time. */
+enum tls_news { TLS_AS_IT_WAS, TLS_RENEWED, TLS_UNFIT };
+enum tls_news tls_refresh(struct tls *, char *error, size_t room);
 struct tls *tls_hold(struct tls *);
 void tls_drop(struct tls *);
 
@@ -36,4 +40,10 @@ struct tls_facts {
     struct str fingerprint;       /* its SHA-256, 64 lower-case hex digits; "" without one */
     bool verified, resumed;
 };
+
+/* The keys of session tickets are those of the process: they outlive configurations and certificates, and are replaced every
+ * eight hours (the last two are still understood). `pass` gives a sealed memfd for the next process, or -1; `take` reads and
+ * closes one. */
+int tls_tickets_pass(void);
+bool tls_tickets_take(int fd);
 #endif

@@ -71,12 +71,101 @@ static void a_folder_or_one_file_will_do(void **state)
     tls_drop(NULL);
 }
 
+static void certify(const char *cn)
+{
+    EVP_PKEY *key = write_key(in_folder("privkey.pem"));
+    write_certificate(in_folder("fullchain.pem"), key, cn, NULL);
+    EVP_PKEY_free(key);
+}
+
+static void has_name(struct tls *t, const char *cn)
+{
+    SSL *ssl = tls_new_ssl(t, true, NULL);
+    char name[64] = "";
+    X509_NAME_get_text_by_NID(X509_get_subject_name(SSL_get_certificate(ssl)), NID_commonName, name, sizeof name);
+    assert_string_equal(name, cn);
+    SSL_free(ssl);
+}
+
+static void files_that_have_changed_are_read_again_when_they_are_still(void **state)
+{
+    certify("one.example");
+    struct tls *t = try_open((struct tls_settings){0}, W.folder, NULL);
+    assert_int_equal(tls_refresh(t, error, sizeof error), TLS_AS_IT_WAS);
+    SSL *held = tls_new_ssl(t, true, NULL);
+    certify("two.example");
+    assert_int_equal(tls_refresh(t, error, sizeof error), TLS_AS_IT_WAS); /* maybe the key is still being written */
+    has_name(t, "one.example");
+    assert_int_equal(tls_refresh(t, error, sizeof error), TLS_RENEWED);
+    has_name(t, "two.example");
+    assert_int_equal(tls_refresh(t, error, sizeof error), TLS_AS_IT_WAS);
+    assert_non_null(SSL_get_certificate(held)); /* who began with the old one keeps it */
+    tls_drop(t);
+    SSL_free(held);
+}
+
+static void an_unfit_change_is_told_once_and_the_old_one_stays(void **state)
+{
+    certify("one.example");
+    struct tls *t = try_open((struct tls_settings){0}, W.folder, NULL);
+    EVP_PKEY_free(write_key(in_folder("privkey.pem")));
+    assert_int_equal(tls_refresh(t, error, sizeof error), TLS_AS_IT_WAS);
+    assert_int_equal(tls_refresh(t, error, sizeof error), TLS_UNFIT);
+    assert_non_null(strstr(error, "does not match"));
+    assert_int_equal(tls_refresh(t, error, sizeof error), TLS_AS_IT_WAS);
+    has_name(t, "one.example");
+    unlink(in_folder("privkey.pem"));
+    assert_int_equal(tls_refresh(t, error, sizeof error), TLS_AS_IT_WAS);
+    assert_int_equal(tls_refresh(t, error, sizeof error), TLS_UNFIT);
+    certify("two.example");
+    assert_int_equal(tls_refresh(t, error, sizeof error), TLS_AS_IT_WAS);
+    assert_int_equal(tls_refresh(t, error, sizeof error), TLS_RENEWED);
+    has_name(t, "two.example");
+    assert_int_equal(ERR_peek_error(), 0);
+    tls_drop(t);
+}
+
+/* As certbot does it: live/NAME/fullchain.pem points to archive/NAME/fullchain7.pem. */
+static void a_link_that_points_elsewhere_is_a_change(void **state)
+{
+    struct tls_certificate a = make_certificate("a.example", NULL), b = make_certificate("b.example", NULL);
+    char *certificate = in_folder("live.pem"), *key = in_folder("live.key");
+    assert_int_equal(symlink(a.certificate, certificate) | symlink(a.key, key), 0);
+    struct tls *t = try_open((struct tls_settings){0}, certificate, key);
+    has_name(t, "a.example");
+    unlink(certificate);
+    unlink(key);
+    assert_int_equal(symlink(b.certificate, certificate) | symlink(b.key, key), 0);
+    tls_refresh(t, error, sizeof error);
+    assert_int_equal(tls_refresh(t, error, sizeof error), TLS_RENEWED);
+    has_name(t, "b.example");
+    tls_drop(t);
+}
+
+static void ticket_keys_go_to_the_next_process_sealed(void **state)
+{
+    int fd = tls_tickets_pass();
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, "x", 1), -1);
+    assert_int_equal(ftruncate(fd, 1), -1);
+    assert_true(tls_tickets_take(fd));
+    assert_int_equal(fcntl(fd, F_GETFD), -1);
+    int pair[2];
+    assert_int_equal(pipe(pair), 0);
+    assert_false(tls_tickets_take(pair[0]));
+    close(pair[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         CLAIM(each_fault_is_named_with_its_file),
         CLAIM(an_encrypted_key_is_refused_and_nobody_is_asked),
         CLAIM(a_folder_or_one_file_will_do),
+        CLAIM(files_that_have_changed_are_read_again_when_they_are_still),
+        CLAIM(an_unfit_change_is_told_once_and_the_old_one_stays),
+        CLAIM(a_link_that_points_elsewhere_is_a_change),
+        CLAIM(ticket_keys_go_to_the_next_process_sealed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
