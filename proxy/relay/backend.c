@@ -141,6 +141,7 @@ uint64_t backend_timeout(const struct backend *b, enum debt_what what)
     case DEBT_RCPT_AGAIN:
     case DEBT_RCPT_ADDED: return t->rcpt;
     case DEBT_DATA: return t->data_reply;
+    case DEBT_CHUNK: return t->block;
     case DEBT_END: return t->end;
     }
     never("a debt of no kind");
@@ -328,6 +329,8 @@ static void take_hello(struct backend *b, const struct reply *r)
         memset(&b->can, 0, sizeof b->can);
         if (b->step == BACKEND_EHLO)
             capabilities_parse(r->text, &b->can);
+        if (!b->conf->chunking)
+            b->can.has &= ~(uint32_t)(EXT_CHUNKING | EXT_BINARYMIME);
         greeted(b);
     } else if (reply_class(r) == 5 && b->step == BACKEND_EHLO && !b->said_xclient) {
         b->helo_only = true; /* RFC 5321 3.2: a server that does not know EHLO */

@@ -47,6 +47,15 @@ enum say chain_say(const struct chain *chain)
     return say;
 }
 
+bool chain_is_binary_safe(const struct chain *chain)
+{
+    const unsigned content = 1u << FILTER_HEADERS | 1u << FILTER_BODY | 1u << FILTER_PART | 1u << FILTER_MESSAGE;
+    for (size_t i = 0; i < chain->nfilters; i++)
+        if ((chain->filters[i]->stages & content) && !(chain->filters[i]->flags & FILTER_BINARY_SAFE))
+            return false;
+    return true;
+}
+
 const char *chain_say_name(const struct chain *chain)
 {
     static const char *const names[] = {"at DATA", "after the header section", "when 256 KiB are held or the verdict is in",

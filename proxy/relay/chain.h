@@ -37,6 +37,7 @@ struct run { /* one stage on its way over the chain */
 enum say chain_say(const struct chain *);
 const char *chain_say_name(const struct chain *); /* for check --explain */
 bool chain_has(const struct chain *, enum filter_stage);
+bool chain_is_binary_safe(const struct chain *); /* whoever sees content may see BINARYMIME */
 uint16_t chain_passes(const struct chain *);
 uint16_t chain_pass_end(const struct chain *, uint16_t pass); /* index behind the last filter of the pass */
 

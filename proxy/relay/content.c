@@ -54,7 +54,7 @@ bool content_is_slow(struct session *s)
     struct transaction *tx = s->tx;
     struct flow *f = &tx->flow;
     uint64_t now = loop_now(s->worker->loop), octets = f->decoder.wire;
-    bool ours = !tx->sink && (f->paused || pipe_is_full(&f->content) || s->run.call ||
+    bool ours = !tx->sink && (f->paused || pipe_is_full(&f->content) || pipe_is_full(&f->packed) || s->run.call ||
                               (s->backend && s->backend->stream && pipe_is_full(&s->backend->stream->out)));
     bool was_ours = f->stalled;
     f->stalled = ours;
@@ -177,7 +177,7 @@ enum next verdict_turn(struct session *s)
     if (!tx->sink && f->judged && f->data == DATA_OPEN && flow_send(s)) {
         if (session_client_left(s))
             return leave(s);
-        if (!pipe_is_empty(&s->backend->stream->in)) { /* half a reply before our end: it is none to it */
+        if (!pipe_is_empty(&s->backend->stream->in) && !f->chunks_owed) { /* half a reply before our end: it is none to it */
             backend_break(s->backend, REPLY_BACKEND_NONSENSE, "it spoke unasked");
             return NEXT_WAIT;
         }

@@ -361,11 +361,34 @@ static void apply_data(struct session *s, const struct reply *r)
         backend_break(s->backend, REPLY_BACKEND_NONSENSE, "unexpected reply to DATA");
 }
 
+/* Of a chunk that was not the last one. Its refusal is told at the end as said. */
+static void apply_chunk(struct session *s, const struct reply *r)
+{
+    struct transaction *tx = s->tx;
+    must(tx->flow.chunks_owed > 0);
+    tx->flow.chunks_owed--;
+    if (tx->flow.data == DATA_ENDED) /* whatever comes before the last reply, that one has its own time */
+        s->backend->deadline = tx->end_at + s->listen->timeouts.end;
+    if (is_yes(r, 2))
+        return;
+    struct reply said = relayed(s, r, 2);
+    if (is_desync(r, 2))
+        s->backend->closing = true;
+    if (tx->flow.data != DATA_ENDED)
+        transaction_refuse(s, &said);
+    else if (!tx->chunk_refused.code)
+        tx->chunk_refused = said;
+}
+
 static void apply_end(struct session *s, const struct reply *r)
 {
     struct transaction *tx = s->tx;
     unsigned class = reply_class(r);
     bool nonsense = class == 3 || r->code == 503 || (class == 2 && r->code != 250);
+    if (tx->chunk_refused.code) { /* 503 then is all it can say to the last one; a 250 would be a riddle */
+        nonsense = class == 2;
+        r = &tx->chunk_refused;
+    }
     tx->end_reply = nonsense ? replaced(s, r, REPLY_BACKEND_NONSENSE) : relayed(s, r, 2);
     if (nonsense) {
         tx->end = END_UNCERTAIN;
@@ -396,6 +419,7 @@ static void apply(struct session *s, const struct debt *d, const struct reply *r
     case DEBT_RCPT_AGAIN:
     case DEBT_RCPT_ADDED: apply_again(s, d, r); break;
     case DEBT_DATA: apply_data(s, r); break;
+    case DEBT_CHUNK: apply_chunk(s, r); break;
     case DEBT_END: apply_end(s, r); break;
     }
     if (r->code == 421 && s->backend)
@@ -499,6 +523,8 @@ static void lost(struct session *s)
             tx->asked = false;
             tx->flow.data = DATA_UNSAID;
             tx->flow.sender = (struct headers_sender){0};
+            tx->flow.chunked = false;
+            pipe_clear(&tx->flow.outgoing);
         } else {
             tx->flow.data = DATA_UNSAID;
             transaction_refuse(s, &why);

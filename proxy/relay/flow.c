@@ -1,13 +1,13 @@
 /* flow.c - the stages of content, run tail to head: first make room, then fill (DESIGN 8; engine.md A2, A13 to A15).
  *
- * Owns the pipes between decoder and encoder. Our end of mail data is said in flow_release and nowhere else. A pass is a run
+ * Owns the pipes from the decoder up to the spool; what follows is deliver.c's. A pass is a run
  * of the whole content through the filters behind a late editor: pass 0 takes what the client sends, a later one what the
  * spool holds. */
 #include "relay/flow.h"
 #include "relay/backend.h"
 #include "relay/session.h"
 
-enum { CHUNK_LEAST = 4096, CHUNK_GATHER = 16384, TURN_BLOCKS = 16, TURN_OCTETS = TURN_BLOCKS * BLOCK_READ };
+enum { CHUNK_LEAST = 4096, CHUNK_GATHER = 16384, TURN_BLOCKS = 16 };
 
 static const struct chain *chain_of(const struct session *s)
 {
@@ -90,13 +90,14 @@ void flow_free(struct flow *f)
     pipe_clear(&f->filtered);
     pipe_clear(&f->chunk);
     pipe_clear(&f->outgoing);
+    pipe_clear(&f->packed);
     for (uint16_t i = 0; f->between && i < f->nsegments; i++)
         pipe_clear(&f->between[i]);
     spool_close(&f->spool);
     spool_close(&f->next_spool);
 }
 
-static void refuse(struct session *s, enum reply_name name)
+void flow_refuse(struct session *s, enum reply_name name)
 {
     struct reply r = reply_named(name);
     s->tx->limited |= !s->tx->sink;
@@ -136,10 +137,10 @@ static bool decode(struct session *s)
     f->paused = memory_is_short(s);
     if (f->paused)
         return false;
-    bool moved = decoder_step(&f->decoder, &s->client->in, tx->sink ? NULL : &f->content, TURN_OCTETS);
+    bool moved = decoder_step(&f->decoder, &s->client->in, tx->sink ? NULL : &f->content, FLOW_OCTETS);
     uint64_t most = s->listen->limits.size;
     if (f->decoder.saw_bare && s->listen->bare == BARE_REJECT && !tx->sink)
-        refuse(s, REPLY_BARE_LF);
+        flow_refuse(s, REPLY_BARE_LF);
     if (most && f->decoder.octets > most && !tx->sink)
         flow_refuse_size(s);
     if (f->decoder.ended) {
@@ -157,7 +158,7 @@ static void look_at_head(struct session *s)
     if (id)
         tx->flow.message_id = str_trim(header_unfold(id->value, &tx->arena));
     if (received_is_loop(s))
-        refuse(s, REPLY_HOPS);
+        flow_refuse(s, REPLY_HOPS);
 }
 
 /* What filters added at mail, rcpt and data. */
@@ -175,7 +176,7 @@ static bool take_head(struct session *s)
     struct flow *f = &tx->flow;
     size_t before = f->content.octets;
     switch (headers_step(&tx->headers, &f->content, s->listen->limits.header_size)) {
-    case HEADERS_TOO_BIG: refuse(s, REPLY_HEADER_TOO_BIG); return true;
+    case HEADERS_TOO_BIG: flow_refuse(s, REPLY_HEADER_TOO_BIG); return true;
     case HEADERS_MORE: return f->content.octets != before;
     case HEADERS_DONE: break;
     }
@@ -208,12 +209,12 @@ static void judge_content(struct session *s)
     case VERDICT_DEFER: transaction_refuse(s, &v->reply); break;
     case VERDICT_DISCARD:
         tx->discard = tx->sink = true;
-        envelope_leave(s, tx->flow.data >= DATA_ASKED ? LEAVE_CONTENT : LEAVE_ENVELOPE);
+        envelope_leave(s, flow_way_out(s));
         tx->flow.data = DATA_UNSAID;
         break;
     case VERDICT_QUARANTINE:
         if (tx->flow.data != DATA_UNSAID) { /* half of it is elsewhere: undeclared and late (engine.md A16) */
-            refuse(s, REPLY_FILTER_FAILED);
+            flow_refuse(s, REPLY_FILTER_FAILED);
             break;
         }
         tx->quarantined = true;
@@ -337,6 +338,10 @@ bool flow_emit(struct session *s, struct str octets)
         f->chunk_replaced = true;
         out = f->segments[f->at_segment].out;
     }
+    if (s->tx->params.body == BODY_BINARYMIME) { /* whose content has no lines, and leaves by BDAT */
+        pipe_copy(out, octets.at, octets.len);
+        octets.len = 0;
+    }
     /* Line ends are mended here, so that nothing a filter says can be taken for the end of mail data (promise 3). */
     for (size_t at = 0; at < octets.len;) {
         size_t run = at;
@@ -358,17 +363,17 @@ bool flow_emit(struct session *s, struct str octets)
 }
 
 /* The spool at hand holds no more. */
-static void refuse_held(struct session *s, const struct spool *spool)
+void flow_refuse_held(struct session *s, const struct spool *spool)
 {
     if (spool_is_over(spool))
         log_rare(LOG_WARNING, "held", "%llu octets of content are held, and more than limits.held (%llu) are not taken",
                  (unsigned long long)spool_total(), (unsigned long long)s->listen->limits.held);
     else
         log_rare(LOG_ERROR, "spool", "held content cannot be written: the folder for temporary files is full or absent");
-    refuse(s, REPLY_MEMORY);
+    flow_refuse(s, REPLY_MEMORY);
 }
 
-/* ---- tail: spool, encoder -------------------------------------------------------------------------------------------- */
+/* ---- spool ----------------------------------------------------------------------------------------------------------- */
 
 static bool hold(struct session *s)
 {
@@ -380,56 +385,9 @@ static bool hold(struct session *s)
         return true;
     }
     if (!spool_put(f->pass ? f->next_spool : f->spool, &f->filtered)) {
-        refuse_held(s, f->pass ? f->next_spool : f->spool);
+        flow_refuse_held(s, f->pass ? f->next_spool : f->spool);
     }
     return true;
-}
-
-static bool encode(struct session *s, struct pipe *from)
-{
-    struct flow *f = &s->tx->flow;
-    bool moved = encoder_step(&f->encoder, from, &s->backend->stream->out, TURN_OCTETS);
-    if (f->encoder.bad) {
-        log_say(LOG_ERROR, "%s.%u: content with a bare CR or LF reached the encoder", s->id, s->tx->number);
-        refuse(s, REPLY_FILTER_FAILED);
-    }
-    return moved;
-}
-
-/* Fields first, at most a block a step, then the body from the chain or, judged, from the spool. */
-static bool deliver(struct session *s)
-{
-    struct transaction *tx = s->tx;
-    struct flow *f = &tx->flow;
-    if (f->data != DATA_OPEN || tx->sink || f->head != HEAD_DONE || !s->backend || !s->backend->stream)
-        return false;
-    if (pipe_is_full(&s->backend->stream->out))
-        return false;
-    bool moved = false;
-    if (!f->sender.done) {
-        if (!f->sender.begun) {
-            /* Field edits of a headers hook are known now; later ones only where the content was held (AT_VERDICT). */
-            must(tx->say != SAY_AT_VERDICT || f->judged);
-        }
-        headers_send(&tx->headers, &f->sender, &f->outgoing);
-        moved = true;
-    }
-    if (!pipe_is_empty(&f->outgoing))
-        moved |= encode(s, &f->outgoing);
-    if (tx->sink || !f->sender.done || !pipe_is_empty(&f->outgoing))
-        return moved;
-    if (tx->say == SAY_AT_VERDICT) {
-        size_t before = f->outgoing.octets;
-        spool_take(f->spool, &f->outgoing);
-        moved |= f->outgoing.octets != before;
-        if (spool_failed(f->spool))
-            refuse(s, REPLY_MEMORY);
-        else if (!pipe_is_empty(&f->outgoing))
-            moved |= encode(s, &f->outgoing);
-    } else if (!pipe_is_empty(&f->filtered)) {
-        moved |= encode(s, &f->filtered);
-    }
-    return moved;
 }
 
 /* ---- one turn ------------------------------------------------------------------------------------------------------- */
@@ -466,7 +424,7 @@ bool flow_turn(struct session *s)
     struct transaction *tx = s->tx;
     bool moved = false;
     if (!tx->sink)
-        moved |= deliver(s);
+        moved |= flow_deliver(s);
     if (!tx->sink)
         moved |= hold(s);
     if (!tx->sink)
@@ -534,69 +492,13 @@ bool flow_judge(struct session *s)
         swap_spools(f);
         f->judging = false;
         if (f->spool && spool_failed(f->spool))
-            refuse_held(s, f->spool);
+            flow_refuse_held(s, f->spool);
         else if (++f->pass < f->passes)
             begin_pass(s);
         else
             f->judged = true;
         if (f->judged && f->spool)
-            spool_rewind(f->spool); /* once: from here on deliver() reads it, in as many turns as the backend needs */
+            spool_rewind(f->spool); /* once: from here on flow_deliver reads it, in as many turns as the backend needs */
     }
     return f->judged;
-}
-
-void flow_open(struct session *s)
-{
-    struct transaction *tx = s->tx;
-    struct flow *f = &tx->flow;
-    if (f->data != DATA_UNSAID || tx->sink || tx->want_data || f->head != HEAD_DONE)
-        return;
-    bool time = f->judged || tx->say <= SAY_AFTER_HEADERS || (tx->say == SAY_AT_BOUND && pipe_is_full(&f->filtered));
-    if (!time)
-        return;
-    if (envelope_is_empty(tx)) {
-        tx->discard = tx->sink = true;
-        tx->verdict_why = STR("no recipient is left");
-        envelope_leave(s, LEAVE_ENVELOPE);
-        return;
-    }
-    if (tx->failed.code) {
-        transaction_refuse(s, &tx->failed);
-    } else if (tx->data_reply.code >= 400) {
-        transaction_refuse(s, &tx->data_reply);
-    } else if (!envelope_is_pending(s)) {
-        if (tx->failed.code)
-            transaction_refuse(s, &tx->failed);
-        else if (!s->backend)
-            refuse(s, REPLY_BACKEND_LOST);
-        else
-            envelope_data(s);
-    }
-}
-
-bool flow_send(struct session *s)
-{
-    struct transaction *tx = s->tx;
-    struct flow *f = &tx->flow;
-    must(f->judged);
-    while (deliver(s))
-        ;
-    if (tx->sink || f->data != DATA_OPEN || !f->sender.done || !pipe_is_empty(&f->outgoing))
-        return false;
-    return tx->say == SAY_AT_VERDICT ? spool_take(f->spool, &f->outgoing) && pipe_is_empty(&f->outgoing)
-                                     : f->filtered.ended && pipe_is_empty(&f->filtered);
-}
-
-void flow_release(struct session *s)
-{
-    struct transaction *tx = s->tx;
-    struct flow *f = &tx->flow;
-    must(f->data == DATA_OPEN && f->taken && f->judged && !tx->sink && !f->encoder.bad);
-    must(!envelope_is_empty(tx));
-    encoder_end(&f->encoder, &s->backend->stream->out);
-    f->data = DATA_ENDED;
-    tx->release_at = loop_micros(s->worker->loop);
-    backend_owe(s->backend, DEBT_END, tx->serial);
-    uint64_t most = tx->end_at + s->listen->timeouts.end;
-    s->backend->deadline = most;
 }

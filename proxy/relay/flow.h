@@ -5,11 +5,13 @@
 #ifndef RELAY_FLOW_H
 #define RELAY_FLOW_H
 #include "relay/spool.h"
+#include "wire/reply.h"
 #include "wire/content.h"
 #include "wire/header.h"
 
 struct session;
 struct transaction;
+enum leave { LEAVE_CLEAN, LEAVE_ENVELOPE, LEAVE_CONTENT }; /* a backend: to the pool, washed, or closed */
 
 /* When DATA is said to the backend, computed per chain at load. */
 enum say { SAY_AT_DATA, SAY_AFTER_HEADERS, SAY_AT_BOUND, SAY_AT_VERDICT };
@@ -38,6 +40,9 @@ struct flow {
     uint16_t pass, passes;
     struct pipe content;     /* decoded */
     struct pipe filtered;    /* behind the last body filter */
+    bool chunked;            /* to the backend it goes by BDAT */
+    uint32_t chunks_owed;    /* BDATs that the backend has not answered */
+    struct pipe packed;      /* encoded: the chunk that is said next */
     struct pipe outgoing;    /* rendered fields, or what is read back from the spool, on the way to the encoder */
     bool paused;             /* the worker's memory is short: nothing is read for now */
     bool pending_cr;         /* a filter emitted a CR: it goes out with its LF or not at all */
@@ -54,10 +59,16 @@ struct flow {
     struct str message_id;
 };
 
+enum { FLOW_OCTETS = 16 * BLOCK_READ }; /* the most that a stage takes at a time */
 void flow_start(struct session *);
+void flow_refuse(struct session *, enum reply_name); /* by a limit of ours */
+void flow_refuse_held(struct session *, const struct spool *); /* that holds no more */
 void flow_refuse_size(struct session *); /* more content than the limit */
 /* Moves content; at most 16 blocks a call. True: call again. */
 bool flow_turn(struct session *);
+/* deliver.c. Encodes what is there for the backend, if it may have it. */
+bool flow_deliver(struct session *);
+enum leave flow_way_out(const struct session *); /* how the backend is left by content that goes nowhere any more */
 /* Our end of mail data. The only place. */
 void flow_release(struct session *);
 void flow_free(struct flow *);

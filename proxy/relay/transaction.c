@@ -64,7 +64,7 @@ void transaction_refuse(struct session *s, const struct reply *r)
     if (!tx->refusal.code)
         tx->refusal = reply_keep(&tx->arena, r);
     tx->sink = true;
-    envelope_leave(s, tx->flow.data >= DATA_ASKED ? LEAVE_CONTENT : LEAVE_ENVELOPE);
+    envelope_leave(s, flow_way_out(s));
     tx->flow.data = DATA_UNSAID;
     tx->want_data = false;
 }
@@ -95,9 +95,8 @@ void transaction_reset(struct session *s, enum transaction_end end)
     chain_reset(s);
     journal_transaction(s);
     if (s->backend) {
-        enum flow_data data = tx->flow.data;
-        bool answered = tx->end_reply.code && data == DATA_ENDED;
-        envelope_leave(s, answered ? LEAVE_CLEAN : data >= DATA_ASKED ? LEAVE_CONTENT : LEAVE_ENVELOPE);
+        bool answered = tx->end_reply.code && tx->flow.data == DATA_ENDED;
+        envelope_leave(s, answered ? LEAVE_CLEAN : flow_way_out(s));
     }
     claim_restore(s);
     flow_free(&tx->flow);

@@ -46,6 +46,7 @@ struct transaction {
     struct reply failed;        /* the envelope could not be said anew: what DATA or the end hears */
     struct reply refusal;       /* of the content: told at its strict end */
     struct reply data_reply;    /* of the backend; code 0: not yet */
+    struct reply chunk_refused; /* by the backend, when all had been said: what its last reply means */
     struct reply end_reply;     /* what the client heard at the end, for the log */
     const struct backend_conf *route; /* where it goes */
     bool routed;            /* by a filter's word: the listener's route is not asked */
@@ -104,6 +105,5 @@ void envelope_anew(struct session *);
 /* Before DATA: true while the envelope has to be said anew, or additions are still owed an answer. Starts what is needed. */
 bool envelope_is_pending(struct session *);
 bool envelope_is_empty(const struct transaction *); /* no rcpt is left that the backend should have */
-enum leave { LEAVE_CLEAN, LEAVE_ENVELOPE, LEAVE_CONTENT };
 void envelope_leave(struct session *, enum leave); /* the backend goes to the pool, is washed, or closed */
 #endif

@@ -79,6 +79,8 @@ static struct capabilities offered(struct session *s)
     const struct pool *pool = pool_of(s->generation, s->listen->backend);
     struct capabilities ours = {.has = EXT_PIPELINING | EXT_SIZE | EXT_8BITMIME | EXT_SMTPUTF8 | EXT_DSN | EXT_ENHANCED,
                                 .size = s->listen->limits.size};
+    if (s->listen->chunking && (pool->can.has & EXT_8BITMIME) && chain_is_binary_safe(s->listen->chain))
+        ours.has |= EXT_BINARYMIME;
     struct capabilities theirs = pool->can;
     theirs.has |= EXT_PIPELINING | EXT_ENHANCED | EXT_SIZE;
     if (!(pool->can.has & EXT_SIZE))
@@ -249,6 +251,8 @@ static enum next check_data(struct session *s)
     struct transaction *tx = s->tx;
     if (s->command.rest.len)
         return session_settled(s) ? answer_word(s, REPLY_SYNTAX, "DATA") : NEXT_WAIT;
+    if (tx->params.body == BODY_BINARYMIME) /* RFC 3030 3 */
+        return session_settled(s) ? answer_word(s, REPLY_SEQUENCE, "BODY=BINARYMIME needs BDAT") : NEXT_WAIT;
     if (data_may_join(s)) {
         tx->data_reply = (struct reply){0};
         envelope_data(s);

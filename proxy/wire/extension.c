@@ -99,6 +99,8 @@ void capabilities_parse(struct str text, struct capabilities *c)
     str_cut(&text, '\n'); /* the domain */
     while (text.at)
         parse_line(str_cut(&text, '\n'), c);
+    if (!(c->has & EXT_CHUNKING)) /* RFC 3030 3: the one needs the other */
+        c->has &= ~(uint32_t)EXT_BINARYMIME;
 }
 
 struct capabilities capabilities_common(struct capabilities a, struct capabilities b)

@@ -326,6 +326,26 @@ class Run:
             self.send(b, verb, text)
         elif verb == "content":
             self.expect_content(b.content(), text)
+        elif verb == "chunk":
+            line = b.line().split()
+            if line[0] != "BDAT" or line[2:] != text.split():
+                raise Wrong("got: " + " ".join(line))
+            b.octets(int(line[1]))
+        elif verb == "chunks":
+            owed, line = 0, b.line()
+            while re.fullmatch(r"BDAT \d+", line):
+                b.octets(int(line.split()[1]))
+                owed, line = owed + 1, b.line()
+            if line.endswith(" LAST"):
+                b.octets(int(line.split()[1]))
+            else:
+                b.buffer = line.encode() + b"\r\n" + b.buffer
+            b.send((text + "\r\n").encode() * owed)
+        elif verb == "octets":
+            want = unescape(text)
+            got = b.octets(len(want))
+            if got != want:
+                raise Wrong("octets were: %r" % got[:2000])
         elif verb == "rest":
             threading.Thread(target=b.rest, daemon=True).start()
         elif verb == "starttls":

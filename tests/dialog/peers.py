@@ -182,12 +182,26 @@ class Backend(Peer):
         raw = raw[:-3]
         return b"".join(l[1:] if l.startswith(b".") else l for l in raw.splitlines(True))
 
+    def octets(self, n):
+        while len(self.buffer) < n:
+            try:
+                if not self.fill():
+                    raise Wrong("the connection ended; before that: %r" % self.buffer[-2000:])
+            except (socket.timeout, TimeoutError):
+                raise Wrong("nothing came in time; so far: %r" % self.buffer[-2000:])
+        got, self.buffer = self.buffer[:n], self.buffer[n:]
+        return got
+
     def rest(self):
         """Serves whatever comes until the connection ends."""
         try:
             while True:
-                verb = self.line()[:4].upper()
-                if verb == "DATA":
+                line = self.line()
+                verb = line[:4].upper()
+                if verb == "BDAT":
+                    self.octets(int(line.split()[1]))
+                    self.send(b"250 2.0.0 Ok: queued as REST\r\n" if line.upper().endswith("LAST") else b"250 2.0.0 Ok\r\n")
+                elif verb == "DATA":
                     self.send(b"354 go on\r\n")
                     self.content()
                     self.send(b"250 2.0.0 Ok: queued as REST\r\n")
