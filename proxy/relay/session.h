@@ -114,6 +114,9 @@ enum next verb_answer(struct session *, const struct reply *); /* to the line in
 enum next auth_check(struct session *);
 enum next auth_turn(struct session *);
 enum next auth_passed(struct session *);
+/* offer.c: what EHLO says, and parameters are judged by. */
+struct capabilities session_offer(struct session *);
+struct str session_offer_text(struct session *);
 /* received.c: the trace field. */
 void received_add(struct session *);     /* ours, on top, hidden from filters */
 bool received_is_loop(struct session *); /* more of them than limits.hops, or of ours than limits.loops */

@@ -73,46 +73,6 @@ static enum next hook(struct session *s, enum filter_stage stage)
     return NEXT_MORE;
 }
 
-/* What we offer: ours, and what only passes on, if the next hop can (protocol.md 4.1). */
-static struct capabilities offered(struct session *s)
-{
-    const struct pool *pool = pool_of(s->generation, s->listen->backend);
-    struct capabilities ours = {.has = EXT_PIPELINING | EXT_SIZE | EXT_8BITMIME | EXT_SMTPUTF8 | EXT_DSN | EXT_ENHANCED,
-                                .size = s->listen->limits.size};
-    if (s->listen->chunking && (pool->can.has & EXT_8BITMIME) && chain_is_binary_safe(s->listen->chain))
-        ours.has |= EXT_BINARYMIME;
-    struct capabilities theirs = pool->can;
-    theirs.has |= EXT_PIPELINING | EXT_ENHANCED | EXT_SIZE;
-    if (!(pool->can.has & EXT_SIZE))
-        theirs.size = 0;
-    else if (theirs.size > 2048)
-        theirs.size -= 1024; /* for what we add to the header section */
-    struct capabilities can = capabilities_common(ours, theirs);
-    if (s->listen->tls && !session_is_secure(s))
-        can.has |= EXT_STARTTLS;
-    if (s->listen->chunking)
-        can.has |= EXT_CHUNKING;
-    if (s->listen->auth && pool->can.auth[0] && (session_is_secure(s) || s->listen->auth_without_tls))
-        can.has |= EXT_AUTH;
-    return can;
-}
-
-static struct str offer_text(struct session *s)
-{
-    struct capabilities can = offered(s);
-    struct str text = capabilities_text(can, &s->line);
-    if (can.has & EXT_AUTH)
-        text = arena_print(&s->line, "%.*s\nAUTH %s", STR_ARGS(text),
-                           pool_of(s->generation, s->listen->backend)->can.auth);
-    if (s->may_xclient)
-        text = arena_print(&s->line, "%.*s\nXCLIENT%s", STR_ARGS(text),
-                           xattrs_text(claim_attributes(s, false), &s->line).at);
-    if (s->may_xforward)
-        text = arena_print(&s->line, "%.*s\nXFORWARD%s", STR_ARGS(text),
-                           xattrs_text(claim_attributes(s, true), &s->line).at);
-    return text;
-}
-
 static enum next check_hello(struct session *s)
 {
     if (!helo_is_valid(s->command.rest)) {
@@ -151,7 +111,7 @@ static enum next check_mail(struct session *s)
     int why = path_parse(&rest, PATH_REVERSE, &s->line, &path);
     if (why)
         return answer_named(s, (enum reply_name)why);
-    struct capabilities can = s->esmtp ? offered(s) : (struct capabilities){0};
+    struct capabilities can = s->esmtp ? session_offer(s) : (struct capabilities){0};
     why = params_parse_mail(rest, can, &s->line, &params, &word);
     if (why)
         return answer_word(s, (enum reply_name)why, word.at);
@@ -195,12 +155,13 @@ static enum next check_rcpt(struct session *s)
     int why = path_parse(&rest, PATH_FORWARD, &tx->arena, &path);
     if (why)
         return refuse_rcpt(s, (enum reply_name)why, word);
-    why = params_parse_rcpt(rest, s->esmtp ? offered(s) : (struct capabilities){0}, &tx->arena, &params, &word);
+    struct capabilities can = session_offer(s);
+    why = params_parse_rcpt(rest, s->esmtp ? can : (struct capabilities){0}, &tx->arena, &params, &word);
     if (why)
         return refuse_rcpt(s, (enum reply_name)why, word);
     if (path.utf8 && !tx->params.smtputf8)
         return refuse_rcpt(s, REPLY_UTF8_REFUSED, word);
-    if (l->recipients && tx->accepted + tx->discarded + (tx->nrcpts - tx->told) >= l->recipients)
+    if (can.rcpt_max && tx->accepted + tx->discarded + (tx->nrcpts - tx->told) >= can.rcpt_max)
         return refuse_rcpt(s, REPLY_TOO_MANY_RCPTS, word);
     tx->commands++;
     struct rcpt *r = transaction_rcpt(tx);
@@ -451,7 +412,7 @@ static enum next say_hello(struct session *s)
     s->said_hello = true;
     r.text = s->listen->hostname;
     if (esmtp) {
-        struct str lines = offer_text(s);
+        struct str lines = session_offer_text(s);
         r.text =
             arena_print(&s->line, "%.*s%s%.*s", STR_ARGS(s->listen->hostname), lines.len ? "\n" : "", STR_ARGS(lines));
     }

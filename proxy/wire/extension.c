@@ -13,6 +13,9 @@ static const struct {
     {"8BITMIME", EXT_8BITMIME, true},     {"DSN", EXT_DSN, true},
     {"SMTPUTF8", EXT_SMTPUTF8, true},     {"CHUNKING", EXT_CHUNKING, true},
     {"BINARYMIME", EXT_BINARYMIME, true}, {"XCLIENT", EXT_XCLIENT, false},
+    {"REQUIRETLS", EXT_REQUIRETLS, true}, {"LIMITS", EXT_LIMITS, true},
+    {"MT-PRIORITY", EXT_MT_PRIORITY, true}, {"DELIVERBY", EXT_DELIVERBY, true},
+    {"FUTURERELEASE", EXT_FUTURERELEASE, true},
     {"XFORWARD", EXT_XFORWARD, false},    {"AUTH", EXT_AUTH, false}, /* with whom it is offered, the session knows */
 };
 
@@ -68,6 +71,54 @@ static void add_mechanism(struct capabilities *c, struct str word)
     c->auth[n] = 0;
 }
 
+static bool keep_word(struct str word, char *into, size_t room)
+{
+    for (size_t i = 0; i < word.len; i++)
+        if (!char_is_alnum(word.at[i]) && !strchr("-_.:+", word.at[i]))
+            return false;
+    if (word.len >= room)
+        return false;
+    memcpy(into, word.len ? word.at : "", word.len);
+    into[word.len] = 0;
+    return true;
+}
+
+/* RFC 9422 4: NAME=value of 1 to 6 digits, not 0. What is malformed or unknown is passed over. */
+static void parse_limits(struct str words, struct capabilities *c)
+{
+    for (struct str word; (word = str_word(&words)).at;) {
+        struct str value = word, name = str_cut(&value, '=');
+        uint64_t n;
+        if (!value.len || value.len > 6 || !str_number(value, &n) || !n)
+            continue;
+        if (str_equal_nocase(name, STR("MAILMAX")))
+            c->mail_max = (uint32_t)n;
+        else if (str_equal_nocase(name, STR("RCPTMAX")))
+            c->rcpt_max = (uint32_t)n;
+        else if (str_equal_nocase(name, STR("RCPTDOMAINMAX")))
+            c->rcpt_domain_max = (uint32_t)n;
+    }
+}
+
+/* RFC 2852 2: optionally the least by-time, perhaps with more behind a comma. */
+static bool parse_deliver_by(struct str words, struct capabilities *c)
+{
+    struct str rest = str_word(&words), number = str_cut(&rest, ',');
+    uint64_t n = 0;
+    if (number.len && (number.len > 9 || !str_number(number, &n)))
+        return false;
+    c->deliver_by = (uint32_t)n;
+    return true;
+}
+
+/* RFC 4865 3: both the longest interval and the last date-time. */
+static bool parse_future(struct str words, struct capabilities *c)
+{
+    struct str interval = str_word(&words), until = str_word(&words);
+    return interval.len <= 9 && str_number(interval, &c->hold_most) && c->hold_most && date_is_valid(until) &&
+           keep_word(until, c->hold_until, sizeof c->hold_until);
+}
+
 static void parse_line(struct str line, struct capabilities *c)
 {
     struct str word = str_word(&line);
@@ -81,6 +132,12 @@ static void parse_line(struct str line, struct capabilities *c)
     for (size_t i = 0; word.at && i < countof(keywords); i++)
         if (str_equal_nocase(word, str_of(keywords[i].name)))
             bit = keywords[i].bit;
+    if ((bit == EXT_DELIVERBY && !parse_deliver_by(line, c)) || (bit == EXT_FUTURERELEASE && !parse_future(line, c)))
+        return;
+    if (bit == EXT_LIMITS)
+        parse_limits(line, c);
+    if (bit == EXT_MT_PRIORITY && !keep_word(str_word(&line), c->priority, sizeof c->priority))
+        return;
     c->has |= bit;
     if (bit == EXT_XCLIENT)
         c->xclient |= parse_attributes(line);
@@ -103,10 +160,25 @@ void capabilities_parse(struct str text, struct capabilities *c)
         c->has &= ~(uint32_t)EXT_BINARYMIME;
 }
 
+static uint64_t stricter(uint64_t a, uint64_t b)
+{
+    return a && b ? min_u64(a, b) : a + b;
+}
+
 struct capabilities capabilities_common(struct capabilities a, struct capabilities b)
 {
-    uint64_t size = a.size && b.size ? min_u64(a.size, b.size) : a.size + b.size;
-    struct capabilities both = {a.has & b.has, a.xclient & b.xclient, a.xforward & b.xforward, size, ""};
+    struct capabilities both = {.has = a.has & b.has, .xclient = a.xclient & b.xclient, .xforward = a.xforward & b.xforward};
+    both.size = stricter(a.size, b.size);
+    both.mail_max = (uint32_t)stricter(a.mail_max, b.mail_max);
+    both.rcpt_max = (uint32_t)stricter(a.rcpt_max, b.rcpt_max);
+    both.rcpt_domain_max = (uint32_t)stricter(a.rcpt_domain_max, b.rcpt_domain_max);
+    both.hold_most = stricter(a.hold_most, b.hold_most);
+    both.deliver_by = a.deliver_by > b.deliver_by ? a.deliver_by : b.deliver_by;
+    /* Of two date-times the one that sorts first: they are mostly in one zone, and the next hop judges in the end. */
+    bool first = a.hold_until[0] && (!b.hold_until[0] || strcmp(a.hold_until, b.hold_until) < 0);
+    memcpy(both.hold_until, first ? a.hold_until : b.hold_until, sizeof both.hold_until);
+    if (!strcmp(a.priority, b.priority))
+        memcpy(both.priority, a.priority, sizeof both.priority);
     struct str rest = str_of(a.auth);
     for (struct str m; (m = str_word(&rest)).at;)
         if (has_word(b.auth, m))
@@ -114,19 +186,61 @@ struct capabilities capabilities_common(struct capabilities a, struct capabiliti
     return both;
 }
 
+/* What stands behind the keyword, a SP before it; "": nothing. */
+static struct str argument(const struct capabilities *c, uint32_t bit, struct arena *arena)
+{
+    struct str text = STR("");
+    switch (bit) {
+    case EXT_SIZE: return c->size ? arena_print(arena, " %llu", (unsigned long long)c->size) : text;
+    case EXT_LIMITS:
+        if (c->mail_max)
+            text = arena_print(arena, " MAILMAX=%u", c->mail_max);
+        if (c->rcpt_max)
+            text = arena_print(arena, "%.*s RCPTMAX=%u", STR_ARGS(text), c->rcpt_max);
+        if (c->rcpt_domain_max)
+            text = arena_print(arena, "%.*s RCPTDOMAINMAX=%u", STR_ARGS(text), c->rcpt_domain_max);
+        return text;
+    case EXT_MT_PRIORITY: return c->priority[0] ? arena_print(arena, " %s", c->priority) : text;
+    case EXT_DELIVERBY: return c->deliver_by ? arena_print(arena, " %u", c->deliver_by) : text;
+    case EXT_FUTURERELEASE: return arena_print(arena, " %llu %s", (unsigned long long)c->hold_most, c->hold_until);
+    default: return text;
+    }
+}
+
 struct str capabilities_text(struct capabilities c, struct arena *arena)
 {
-    char text[256];
+    char text[512];
     size_t n = 0;
+    if (!c.mail_max && !c.rcpt_max && !c.rcpt_domain_max)
+        c.has &= ~(uint32_t)EXT_LIMITS;
     for (size_t i = 0; i < countof(keywords); i++) {
         if (!keywords[i].said || !(c.has & keywords[i].bit))
             continue;
-        n += (size_t)snprintf(text + n, sizeof text - n, "%s%s", n ? "\n" : "", keywords[i].name);
-        if (keywords[i].bit == EXT_SIZE && c.size)
-            n += (size_t)snprintf(text + n, sizeof text - n, " %llu", (unsigned long long)c.size);
+        struct str value = argument(&c, keywords[i].bit, arena);
+        n += (size_t)snprintf(text + n, sizeof text - n, "%s%s%.*s", n ? "\n" : "", keywords[i].name, STR_ARGS(value));
+        must(n < sizeof text);
     }
-    must(n < sizeof text);
     return arena_str(arena, (struct str){text, n});
+}
+
+/* Digits at `at` as many as d in the shape; every other octet as it is. */
+static bool has_shape(struct str s, const char *shape)
+{
+    for (size_t i = 0; shape[i]; i++)
+        if (i >= s.len || (shape[i] == 'd' ? !char_is_digit(s.at[i]) : s.at[i] != shape[i]))
+            return false;
+    return true;
+}
+
+bool date_is_valid(struct str s)
+{
+    if (!has_shape(s, "dddd-dd-ddTdd:dd:dd"))
+        return false;
+    s = str_part(s, 19, s.len);
+    if (s.len > 1 && s.at[0] == '.' && char_is_digit(s.at[1]))
+        for (s = str_part(s, 1, s.len); s.len && char_is_digit(s.at[0]);)
+            s = str_part(s, 1, s.len);
+    return str_equal(s, STR("Z")) || (s.len == 6 && (has_shape(s, "+dd:dd") || has_shape(s, "-dd:dd")));
 }
 
 /* RFC 3461 4: xchar is any of "!" to "~" but "+" and "="; hexchar is "+" and two of 0-9, A-F. */

@@ -1,5 +1,5 @@
 /* params.c - what stands behind a path: esmtp-param of RFC 5321 4.1.2, with the values of RFC 1870 4 (SIZE), RFC 6152 2
- * (BODY), RFC 3030 3 (BINARYMIME), RFC 6531 3.4 (SMTPUTF8), RFC 3461 4 (RET, ENVID, NOTIFY, ORCPT), RFC 4954 5 (AUTH).
+ * (BODY), RFC 3030 3 (BINARYMIME), RFC 8689, 6710, 2852, 4865 (REQUIRETLS, MT-PRIORITY, BY, HOLDFOR and HOLDUNTIL), RFC 6531 3.4 (SMTPUTF8), RFC 3461 4 (RET, ENVID, NOTIFY, ORCPT), RFC 4954 5 (AUTH).
  *
  * One table says which parameter belongs to which command and extension; what no offered extension brings is 555. What
  * goes to a backend is written anew from the parsed form. */
@@ -74,6 +74,61 @@ static int read_auth(struct parsing *p, struct str value)
     return 0;
 }
 
+static int read_requiretls(struct parsing *p, struct str value)
+{
+    p->params->requiretls = true;
+    return value.at ? REPLY_PARAM_BAD : 0;
+}
+
+/* RFC 6710 4: "0", or a digit of 1 to 9, perhaps with "-" before it. */
+static int read_priority(struct parsing *p, struct str value)
+{
+    bool minus = value.len == 2 && value.at[0] == '-';
+    if (value.len != (minus ? 2u : 1u) || !char_is_digit(value.at[minus]) || (minus && value.at[1] == '0'))
+        return REPLY_PARAM_BAD;
+    p->params->priority = arena_str(p->arena, value);
+    return 0;
+}
+
+/* RFC 2852 4: by-time ";" by-mode ["T"]; to return what is late already is no mode. */
+static int read_by(struct parsing *p, struct str value)
+{
+    struct str mode = value, time = str_cut(&mode, ';');
+    bool sign = time.len && (time.at[0] == '-' || time.at[0] == '+');
+    struct str digits = str_part(time, sign, time.len);
+    uint64_t n;
+    if (digits.len > 9 || !str_number(digits, &n) || !mode.len || mode.len > 2)
+        return REPLY_PARAM_BAD;
+    bool returns = mode.at[0] == 'R' || mode.at[0] == 'r', notifies = mode.at[0] == 'N' || mode.at[0] == 'n';
+    bool traces = mode.len == 1 || mode.at[1] == 'T' || mode.at[1] == 't';
+    if ((!returns && !notifies) || !traces || (returns && (!n || time.at[0] == '-')))
+        return REPLY_PARAM_BAD;
+    p->params->by = arena_str(p->arena, value);
+    return 0;
+}
+
+/* RFC 4865 4: one of them, and no more than was offered. */
+static int read_holdfor(struct parsing *p, struct str value)
+{
+    uint64_t n;
+    if (p->params->hold.at)
+        return REPLY_PARAM_TWICE;
+    if (!value.len || value.len > 9 || !str_number(value, &n) || !n || (p->can.hold_most && n > p->can.hold_most))
+        return REPLY_PARAM_BAD;
+    p->params->hold = arena_print(p->arena, "HOLDFOR=%.*s", STR_ARGS(value));
+    return 0;
+}
+
+static int read_holduntil(struct parsing *p, struct str value)
+{
+    if (p->params->hold.at)
+        return REPLY_PARAM_TWICE;
+    if (!date_is_valid(value))
+        return REPLY_PARAM_BAD;
+    p->params->hold = arena_print(p->arena, "HOLDUNTIL=%.*s", STR_ARGS(value));
+    return 0;
+}
+
 static int read_notify(struct parsing *p, struct str value)
 {
     struct str rest = value;
@@ -125,6 +180,11 @@ static const struct known {
     {"SIZE", ON_MAIL, EXT_SIZE, read_size},    {"BODY", ON_MAIL, EXT_8BITMIME, read_body},
     {"RET", ON_MAIL, EXT_DSN, read_ret},       {"SMTPUTF8", ON_MAIL, EXT_SMTPUTF8, read_smtputf8},
     {"ENVID", ON_MAIL, EXT_DSN, read_envid},   {"AUTH", ON_MAIL, EXT_AUTH, read_auth},
+    {"REQUIRETLS", ON_MAIL, EXT_REQUIRETLS, read_requiretls},
+    {"MT-PRIORITY", ON_MAIL, EXT_MT_PRIORITY, read_priority},
+    {"BY", ON_MAIL, EXT_DELIVERBY, read_by},
+    {"HOLDFOR", ON_MAIL, EXT_FUTURERELEASE, read_holdfor},
+    {"HOLDUNTIL", ON_MAIL, EXT_FUTURERELEASE, read_holduntil},
     {"NOTIFY", ON_RCPT, EXT_DSN, read_notify}, {"ORCPT", ON_RCPT, EXT_DSN, read_orcpt},
 };
 
@@ -216,6 +276,14 @@ void params_put_mail(const struct params *p, struct capabilities can, uint64_t s
         put_word(out, STR(" RET="), p->ret);
         put_word(out, STR(" ENVID="), p->envid);
     }
+    if ((can.has & EXT_REQUIRETLS) && p->requiretls)
+        pipe_put(out, STR(" REQUIRETLS"));
+    if (can.has & EXT_MT_PRIORITY)
+        put_word(out, STR(" MT-PRIORITY="), p->priority);
+    if (can.has & EXT_DELIVERBY)
+        put_word(out, STR(" BY="), p->by);
+    if (can.has & EXT_FUTURERELEASE)
+        put_word(out, STR(" "), p->hold);
 }
 
 void params_put_rcpt(const struct params *p, struct capabilities can, struct pipe *out)
@@ -230,6 +298,8 @@ bool params_need_more(const struct params *p, struct capabilities can)
 {
     uint32_t needs = (p->body == BODY_8BITMIME ? EXT_8BITMIME : 0) | (p->body == BODY_BINARYMIME ? EXT_BINARYMIME : 0) |
                      (p->smtputf8 ? EXT_SMTPUTF8 : 0) |
+                     (p->requiretls ? EXT_REQUIRETLS : 0) | (p->priority.at ? EXT_MT_PRIORITY : 0) |
+                     (p->by.at ? EXT_DELIVERBY : 0) | (p->hold.at ? EXT_FUTURERELEASE : 0) |
                      (p->ret.at || p->envid.at || p->notify.at || p->orcpt.at ? EXT_DSN : 0);
     return (needs & ~can.has) != 0;
 }

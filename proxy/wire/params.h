@@ -1,5 +1,5 @@
 /* params.h - ESMTP parameters of MAIL and RCPT: SIZE (RFC 1870), BODY (6152), SMTPUTF8 (6531), RET ENVID NOTIFY ORCPT
- * (3461). Pure. */
+ * (3461), REQUIRETLS (8689), MT-PRIORITY (6710), BY (2852), HOLDFOR HOLDUNTIL (4865). Pure. */
 #ifndef WIRE_PARAMS_H
 #define WIRE_PARAMS_H
 #include "wire/extension.h"
@@ -10,6 +10,9 @@ struct params {
     uint64_t size;        /* SIZE=; 0: unsaid */
     enum body_type body;
     bool smtputf8;
+    bool requiretls;
+    struct str by, priority; /* BY= and MT-PRIORITY= as typed */
+    struct str hold;         /* "HOLDFOR=..." or "HOLDUNTIL=..." */
     struct str ret, envid; /* RET=FULL|HDRS (upper case), ENVID= as typed (xtext); STR_NONE: unsaid */
     struct str auth;      /* AUTH= as typed (xtext or <>); STR_NONE: unsaid */
     struct str notify, orcpt; /* of RCPT, as typed */

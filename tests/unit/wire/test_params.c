@@ -141,6 +141,126 @@ static void backends_hear_only_what_they_offer(void **unused)
     arena_reset(&arena);
 }
 
+static void parameters_that_only_pass_on_are_judged_by_their_grammar(void **unused)
+{
+    static const struct capabilities can = {.has = EXT_REQUIRETLS | EXT_MT_PRIORITY | EXT_DELIVERBY | EXT_FUTURERELEASE,
+                                            .hold_most = 86400};
+    static const char *const fine[] = {"REQUIRETLS",
+                                       "requiretls BY=0;n",
+                                       "MT-PRIORITY=0",
+                                       "MT-PRIORITY=-9",
+                                       "MT-PRIORITY=9",
+                                       "BY=120;R",
+                                       "BY=+120;rt",
+                                       "BY=-999999999;NT",
+                                       "BY=0;N",
+                                       "HOLDFOR=1",
+                                       "HOLDFOR=86400",
+                                       "HOLDUNTIL=2026-12-24T18:00:00Z",
+                                       "HOLDUNTIL=2026-12-24T18:00:00.25+01:00"};
+    static const char *const bad[] = {"REQUIRETLS=",
+                                      "REQUIRETLS=1",
+                                      "MT-PRIORITY",
+                                      "MT-PRIORITY=",
+                                      "MT-PRIORITY=10",
+                                      "MT-PRIORITY=+1",
+                                      "MT-PRIORITY=-0",
+                                      "MT-PRIORITY=-",
+                                      "MT-PRIORITY=a",
+                                      "BY",
+                                      "BY=",
+                                      "BY=120",
+                                      "BY=120;",
+                                      "BY=120;X",
+                                      "BY=120;RX",
+                                      "BY=120;RTT",
+                                      "BY=;R",
+                                      "BY=0;R",
+                                      "BY=-1;R",
+                                      "BY=+0;R",
+                                      "BY=1234567890;N",
+                                      "BY=1.5;N",
+                                      "BY=--1;N",
+                                      "HOLDFOR",
+                                      "HOLDFOR=",
+                                      "HOLDFOR=0",
+                                      "HOLDFOR=-1",
+                                      "HOLDFOR=1234567890",
+                                      "HOLDFOR=86401",
+                                      "HOLDFOR=1d",
+                                      "HOLDUNTIL=",
+                                      "HOLDUNTIL=2026-12-24",
+                                      "HOLDUNTIL=2026-12-24T18:00:00",
+                                      "HOLDUNTIL=2026-12-24t18:00:00Z",
+                                      "HOLDUNTIL=2026-12-24T18:00:00.Z",
+                                      "HOLDUNTIL=2026-12-24T18:00:00+0100",
+                                      "HOLDUNTIL=2026-12-24T18:00:00ZZ"};
+    for (size_t i = 0; i < countof(fine); i++) {
+        check_mail(fine[i], can, "fine");
+        check_mail(fine[i], all, "unknown");
+    }
+    for (size_t i = 0; i < countof(bad); i++)
+        check_mail(bad[i], can, "bad");
+    check_mail("HOLDFOR=1 HOLDUNTIL=2026-12-24T18:00:00Z", can, "twice");
+    check_mail("BY=1;R BY=1;R", can, "twice");
+    check_rcpt("REQUIRETLS", "unknown");
+
+    struct arena arena = {0};
+    struct pipe out = {0};
+    struct params p;
+    struct str word;
+    assert_int_equal(params_parse_mail(STR("by=60;nt REQUIRETLS MT-Priority=-3 holdfor=60"), can, &arena, &p, &word),
+                     0);
+    params_put_mail(&p, can, 0, &out);
+    assert_true(str_equal(pipe_flat(&out, out.octets, &arena), STR(" REQUIRETLS MT-PRIORITY=-3 BY=60;nt HOLDFOR=60")));
+    assert_false(params_need_more(&p, can));
+    for (uint32_t bit = EXT_REQUIRETLS; bit <= EXT_FUTURERELEASE; bit <<= 1)
+        if (can.has & bit)
+            assert_true(params_need_more(&p, (struct capabilities){.has = can.has & ~bit}));
+    pipe_clear(&out);
+    arena_reset(&arena);
+}
+
+static void keywords_with_arguments_are_parsed_cut_and_said(void **unused)
+{
+    struct arena arena = {0};
+    struct capabilities a, b, common;
+    capabilities_parse(
+        STR("x\nLIMITS rcptmax=50 MAILMAX=7 FOO=1 RCPTDOMAINMAX=2 MAILMAX=0\nMT-PRIORITY MIXER\nDELIVERBY 240\n"
+            "FUTURERELEASE 604800 2030-01-01T00:00:00Z\nREQUIRETLS"),
+        &a);
+    assert_string_equal(capabilities_text(a, &arena).at,
+                        "REQUIRETLS\nLIMITS MAILMAX=7 RCPTMAX=50 RCPTDOMAINMAX=2\nMT-PRIORITY MIXER\n"
+                        "DELIVERBY 240\nFUTURERELEASE 604800 2030-01-01T00:00:00Z");
+    capabilities_parse(
+        STR("x\nLIMITS RCPTMAX=100\nMT-PRIORITY STANAG4406\nDELIVERBY 3600\nFUTURERELEASE 3600 2029-01-01T00:00:00Z"),
+        &b);
+    common = capabilities_common(a, b);
+    assert_string_equal(capabilities_text(common, &arena).at,
+                        "LIMITS MAILMAX=7 RCPTMAX=50 RCPTDOMAINMAX=2\nMT-PRIORITY\nDELIVERBY 3600\n"
+                        "FUTURERELEASE 3600 2029-01-01T00:00:00Z");
+    assert_string_equal(capabilities_text(capabilities_common(b, a), &arena).at, capabilities_text(common, &arena).at);
+    capabilities_parse(STR("x\nLIMITS\nDELIVERBY\nMT-PRIORITY\nREQUIRETLS"), &b);
+    assert_string_equal(capabilities_text(b, &arena).at,
+                        "REQUIRETLS\nMT-PRIORITY\nDELIVERBY"); /* no limit: nothing to say */
+    static const char *const none[] = {"FUTURERELEASE",
+                                       "FUTURERELEASE 3600",
+                                       "FUTURERELEASE x 2029-01-01T00:00:00Z",
+                                       "FUTURERELEASE 3600 tomorrow",
+                                       "FUTURERELEASE 0 2029-01-01T00:00:00Z",
+                                       "DELIVERBY x",
+                                       "DELIVERBY 1234567890",
+                                       "MT-PRIORITY a,b",
+                                       "MT-PRIORITY 0123456789012345678901234"};
+    for (size_t i = 0; i < countof(none); i++) {
+        capabilities_parse(arena_print(&arena, "x\n%s", none[i]), &b);
+        assert_int_equal(b.has, 0);
+    }
+    capabilities_parse(STR("x\nLIMITS RCPTMAX=1234567 MAILMAX=-1 RCPTDOMAINMAX="), &b);
+    assert_int_equal(b.rcpt_max + b.mail_max + b.rcpt_domain_max, 0);
+    arena_reset(&arena);
+}
+
 static void ehlo_is_parsed_cut_and_said(void **unused)
 {
     struct capabilities backend, common;
@@ -190,9 +310,14 @@ static void xtext_goes_there_and_back(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(mail_parameters_are_read),           cmocka_unit_test(mail_parameters_are_judged),
-        cmocka_unit_test(rcpt_parameters_are_judged),         cmocka_unit_test(the_keyword_at_fault_is_named),
-        cmocka_unit_test(backends_hear_only_what_they_offer), cmocka_unit_test(ehlo_is_parsed_cut_and_said),
+        cmocka_unit_test(mail_parameters_are_read),
+        cmocka_unit_test(mail_parameters_are_judged),
+        cmocka_unit_test(rcpt_parameters_are_judged),
+        cmocka_unit_test(the_keyword_at_fault_is_named),
+        cmocka_unit_test(backends_hear_only_what_they_offer),
+        cmocka_unit_test(parameters_that_only_pass_on_are_judged_by_their_grammar),
+        cmocka_unit_test(keywords_with_arguments_are_parsed_cut_and_said),
+        cmocka_unit_test(ehlo_is_parsed_cut_and_said),
         cmocka_unit_test(xtext_goes_there_and_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
