@@ -74,6 +74,19 @@ static void watch_room(struct post *p)
         pause_all(p, false);
 }
 
+static unsigned percent(uint64_t used, uint64_t most)
+{
+    return most ? (unsigned)(used * 100 / most) : 0;
+}
+
+static void watch_load(struct post *p)
+{
+    const struct limits *l = &p->worker.generation->conf->limits;
+    unsigned places = percent(__atomic_load_n(&p->all->places, __ATOMIC_RELAXED), l->connections);
+    unsigned files = percent(stream_count(), p->all->descriptors), memory = percent(block_total() + arena_total(), l->memory);
+    worker_strain(&p->worker, (unsigned)max_size(places, max_size(files, memory)));
+}
+
 /* ---- listeners ---- */
 
 static void accepted(void *data, struct stream *stream)
@@ -165,6 +178,8 @@ static void before_sleep(void *data)
     if (p->ended)
         return;
     watch_room(p);
+    if (p->worker.generation) /* not yet: the loop turns once while it is being opened */
+        watch_load(p);
     if (is_over(p) && !p->stopped)
         task_wake(&p->task);
 }

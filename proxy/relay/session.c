@@ -224,9 +224,10 @@ static enum next over_budget(struct session *s)
     const struct limits *l = &s->listen->limits;
     if (s->auth && s->auth->failures >= l->auth_failures)
         return verb_bye(s, WHY_AUTH, REPLY_AUTH_TOO_MANY);
-    if (l->errors && s->errors >= l->errors)
+    bool stressed = s->worker->stressed;
+    if (l->errors && s->errors >= (stressed ? 1 : l->errors))
         return verb_bye(s, WHY_ERRORS, REPLY_TOO_MANY_ERRORS);
-    if (l->junk && s->junk > l->junk)
+    if (l->junk && s->junk > (stressed ? 1 : l->junk))
         return verb_bye(s, WHY_JUNK, REPLY_TOO_MANY_JUNK);
     if (s->leave_by && (!s->tx || loop_now(s->worker->loop) >= s->leave_by))
         return verb_bye(s, WHY_SHUTDOWN, REPLY_SHUTDOWN);
@@ -240,11 +241,17 @@ static enum next no_line(struct session *s)
             return NEXT_WAIT;
         return session_end(s, s->client->dead ? WHY_RESET : WHY_LEFT, NULL);
     }
+    const struct timeouts *t = &s->listen->timeouts;
+    uint64_t now = loop_now(s->worker->loop);
+    bool begun = s->reader.skipping || !pipe_is_empty(&s->client->in);
+    if (begun && !s->line_by)
+        s->line_by = now + t->line;
     if (!session_settled(s))
         s->client_by = 0; /* it waits for us: its time begins when all has been told */
     else if (!s->client_by)
-        s->client_by = loop_now(s->worker->loop) +
-                       (s->state == STATE_CHUNKS ? s->listen->timeouts.data : s->listen->timeouts.command);
+        s->client_by = now + (s->state == STATE_CHUNKS ? t->data : t->command);
+    if (s->client_by && begun)
+        s->client_by = min_u64(s->client_by, s->line_by);
     if (s->state == STATE_CHUNKS && content_is_slow(s)) /* the rate is that of the content, however many chunks it comes in */
         return NEXT_MORE;
     return NEXT_WAIT;
@@ -274,7 +281,7 @@ static enum next step_line(struct session *s)
         line_take(&s->reader, &s->client->in, most, s->listen->bare == BARE_NORMALIZE, &s->line, &line);
     if (took == LINE_MORE)
         return no_line(s);
-    s->client_by = 0;
+    s->client_by = s->line_by = 0;
     s->command = (struct command){.verb = VERB_NONE};
     if (took == LINE_TAKEN) {
         command_parse(line, &s->command);
@@ -416,6 +423,8 @@ static void set_clock(struct session *s)
     } else {
         s->write_by = 0;
     }
+    if (s->worker->stressed && s->client_by && waits_for_client(s))
+        s->client_by = min_u64(s->client_by, now + s->listen->timeouts.stress);
     if (waits_for_client(s) || (s->step == STEP_GREET && s->client_by))
         earlier(&at, s->client_by);
     if (s->step == STEP_CONTENT && s->tx->flow.paused)

@@ -74,6 +74,7 @@ struct session {
     uint64_t started;            /* loop_micros */
     int64_t started_wall;
     uint64_t client_by;          /* deadline of the client: only counts while we read or have unsent octets; 0: none */
+    uint64_t line_by;            /* the command that has begun must end by then; 0: none has */
     uint64_t write_by;
     uint64_t written_mark;       /* stream octets written when write_by was set */
     uint64_t told_by;            /* replies that wait for those of the backend leave by then; 0: none waits */

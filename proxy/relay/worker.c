@@ -106,6 +106,20 @@ void worker_drain(struct worker *w, uint32_t door, uint64_t by)
         }
 }
 
+void worker_strain(struct worker *w, unsigned percent)
+{
+    unsigned from = w->generation->conf->limits.stress;
+    bool stressed = from && percent >= (w->stressed ? from - from / 8 : from);
+    if (stressed == w->stressed)
+        return;
+    w->stressed = stressed;
+    log_say(LOG_WARNING, stressed ? "worker %u: stress: %u percent of connections, descriptors or memory are in use"
+                                  : "worker %u: no stress any more: %u percent are in use",
+            w->number, percent);
+    for (struct session *s = w->sessions; stressed && s; s = s->next)
+        task_wake(&s->task); /* whoever has waited long enough by the shorter clocks is told so */
+}
+
 bool worker_owes_a_reply(const struct worker *w)
 {
     for (const struct session *s = w->sessions; s; s = s->next)

@@ -49,6 +49,7 @@ struct worker {
     uint32_t nsessions;
     bool draining;                   /* all of it: no new sessions, nothing is kept for later */
     uint64_t drain_by;
+    bool stressed;                   /* limits are near: clients are given less time and fewer mistakes */
     uint64_t serial;                 /* of sessions and transactions, never used twice */
 };
 /* New sessions begin under this configuration from now on, those there are end under theirs. Pools probe their backends (EHLO
@@ -58,6 +59,9 @@ void worker_switch(struct worker *, struct conf *);
  * that may be said. DOOR_ALL: all of them, and no pool keeps anything from now on; else those that came in by this door. */
 enum { DOOR_ALL = 0 };
 void worker_drain(struct worker *, uint32_t door, uint64_t by);
+/* How much of what is allowed is in use, the scarcest of it, in percent: from limits.stress on the worker is stressed, and until it
+ * has fallen an eighth below. */
+void worker_strain(struct worker *, unsigned percent);
 /* True while a session has said its end of mail data and waits for the reply: no drain may end it there (its own clock does,
  * timeouts.end). */
 bool worker_owes_a_reply(const struct worker *);
