@@ -76,7 +76,7 @@ timeouts {
 --     -- { certificate = "...", key = "..." },                 -- further names, by SNI
 --     minimum = "TLSv1.2",             -- or "TLSv1.3"
 --     ciphers = "HIGH:!aNULL",         -- of TLS 1.2: strong, with forward secrecy
---     prefer_server = false,           -- our order of ciphers, not the client's
+--     prefer_server = true,            -- our order of ciphers, not the client's
 --     ca = "/etc/ssl/certs/ours.pem",  -- whom we trust: the system's authorities
 --     client = "none",                 -- "optional", "required": whether clients are asked for a certificate
 -- }

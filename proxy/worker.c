@@ -17,7 +17,8 @@ enum {
 
 static bool has_descriptors(const struct post *p)
 {
-    return stream_count() + p->worker.nsessions < p->all->descriptors; /* each session may come to need another one */
+    /* A session may come to need another one, for the backend; not all of them do at once, and who gets none hears 451. */
+    return stream_count() + p->worker.nsessions / 4 < p->all->descriptors;
 }
 
 static bool has_places(const struct post *p, uint32_t taken)

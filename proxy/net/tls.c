@@ -43,8 +43,10 @@ struct tls {
 
 static int contexts_index;
 
-#define FORWARD_SECRET                                                                                                 \
-    "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20:ECDHE+AES:DHE+AES:!aNULL:!PSK:!SRP:!DSS:!AESCCM"
+/* Forward secret and authenticated as a whole (RFC 9325 4.2). A backend that is old may have nothing but CBC, and would get plain text
+ * instead where TLS is opportunistic: towards those it is still spoken. */
+#define FOR_CLIENTS "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20:!aNULL:!PSK:!SRP:!DSS:!AESCCM"
+#define FOR_BACKENDS FOR_CLIENTS ":ECDHE+AES:DHE+AES"
 
 /* OpenSSL stacks its errors: the first is the cause, what lies on it only says which library passed it on. */
 static const char *reason(void)
@@ -122,7 +124,7 @@ static bool load(SSL_CTX *ctx, const struct tls_certificate *c, char *error, siz
     return true;
 }
 
-static bool set_up(SSL_CTX *ctx, const struct tls_settings *t, char *error, size_t room)
+static bool set_up(SSL_CTX *ctx, const struct tls_settings *t, bool server, char *error, size_t room)
 {
     int version = TLS1_2_VERSION;
     if (t->minimum && strcmp(t->minimum, "TLSv1.3") == 0)
@@ -134,8 +136,9 @@ static bool set_up(SSL_CTX *ctx, const struct tls_settings *t, char *error, size
                      SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_IGNORE_UNEXPECTED_EOF);
     if (t->prefer_server)
-        SSL_CTX_set_options(ctx, SSL_OP_CIPHER_SERVER_PREFERENCE);
-    if (SSL_CTX_set_cipher_list(ctx, t->ciphers ? t->ciphers : FORWARD_SECRET) != 1)
+        SSL_CTX_set_options(ctx, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
+    const char *usual = server ? FOR_CLIENTS : FOR_BACKENDS;
+    if (SSL_CTX_set_cipher_list(ctx, t->ciphers ? t->ciphers : usual) != 1)
         return refuse(error, room, "ciphers", t->ciphers ? t->ciphers : "", "no cipher of this list is known");
     if (t->ca_file) {
         if (!readable("ca_file", t->ca_file, error, room))
@@ -245,7 +248,7 @@ static SSL_CTX *open_server(const struct tls_settings *settings, char *error, si
     struct contexts *set = make(settings->ncertificates, true);
     for (size_t i = 0; i < set->count; i++) {
         SSL_CTX *ctx = set->at[i];
-        if (!set_up(ctx, settings, error, room) || !load(ctx, &settings->certificates[i], error, room)) {
+        if (!set_up(ctx, settings, true, error, room) || !load(ctx, &settings->certificates[i], error, room)) {
             SSL_CTX_free(set->at[0]);
             return NULL;
         }
@@ -267,7 +270,7 @@ static SSL_CTX *open_server(const struct tls_settings *settings, char *error, si
 static SSL_CTX *open_client(const struct tls_settings *settings, bool verify, char *error, size_t room)
 {
     SSL_CTX *ctx = make(1, false)->at[0];
-    bool ok = set_up(ctx, settings, error, room);
+    bool ok = set_up(ctx, settings, false, error, room);
     if (ok && settings->ncertificates)
         ok = load(ctx, &settings->certificates[0], error, room);
     if (!ok) {
