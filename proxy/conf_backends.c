@@ -200,6 +200,8 @@ static void backend_servers(struct loader *l, struct item *item, struct backend_
     for (size_t i = 1; (at = block_element(item->checked, i)); i++)
         server_build(l, item, at, b);
     b->address = b->servers[0].address;
+    if (b->nservers > BACKEND_SERVERS)
+        item_complain(l, item, NULL, "%s: more than %d servers", item_title(l, item), BACKEND_SERVERS);
     bool only_backups = b->nservers > 0;
     for (size_t i = 0; i < b->nservers; i++)
         only_backups &= b->servers[i].backup;

@@ -208,6 +208,7 @@ int house_run(const char *path)
         _exit(0); /* sessions were cut off where they stood: nothing of theirs can be put in order */
     }
     maildir_stop();
+    servers_forget();
     leave(&h);
     log_say(LOG_INFO, "ended");
     return 0;

@@ -66,7 +66,7 @@ static enum next refuse(struct session *s, enum reply_name name)
 
 static bool is_offered(const struct session *s, struct str mechanism)
 {
-    struct str words = str_of(pool_of(s->generation, s->listen->backend)->can.auth);
+    struct str words = str_of(pool_can(pool_of(s->generation, s->listen->backend))->auth);
     for (struct str one; (one = str_word(&words)).at;)
         if (str_equal_nocase(one, mechanism))
             return true;

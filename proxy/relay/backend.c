@@ -4,9 +4,12 @@
  * the peer does wrong ends as BROKEN with the reply a client is to hear: a 4yz, for a fault of ours and his is no verdict on
  * the mail (protocol.md 4.6). */
 #include "relay/backend.h"
+#include "relay/identity.h"
 #include "relay/session.h"
 
-static void step_to(struct backend *b, enum backend_step step, uint64_t timeout)
+enum { HURRY_DIAL = 5000, HURRY_LEAST = 10000 }; /* milliseconds for a dial, and for all up to READY, while another server is left */
+
+void backend_step_to(struct backend *b, enum backend_step step, uint64_t timeout)
 {
     b->step = step;
     b->deadline = timeout ? loop_now(b->worker->loop) + timeout : 0;
@@ -17,11 +20,20 @@ static const struct timeouts *timeouts_of(const struct backend *b)
     return b->session ? &b->session->listen->timeouts : &b->pool->generation->conf->timeouts;
 }
 
+static struct str where(const struct backend *b)
+{
+    return b->berth ? b->berth->conf->address.text : b->conf->address.text;
+}
+
 void backend_break(struct backend *b, enum reply_name why, const char *log)
 {
     if (b->step == BACKEND_BROKEN)
         return;
-    log_rare(LOG_WARNING, log, "backend %.*s (%.*s): %s", STR_ARGS(b->conf->name), STR_ARGS(b->conf->address.text), log);
+    log_rare(LOG_WARNING, log, "backend %.*s (%.*s): %s", STR_ARGS(b->conf->name), STR_ARGS(where(b)), log);
+    if (b->step == BACKEND_QUEUED)
+        pool_unqueue(b);
+    if (!b->was_ready && !b->blameless && b->berth)
+        server_failed(b->berth->server, b->conf, log, loop_now(b->worker->loop));
     b->failure = reply_named(why);
     b->step = BACKEND_BROKEN;
     b->deadline = 0;
@@ -40,7 +52,7 @@ static void run_alone(struct task *task)
     task_wake(&b->pool->task);
 }
 
-struct backend *backend_dial(struct pool *pool, struct session *session)
+struct backend *backend_new(struct pool *pool, struct session *session)
 {
     struct backend *b = must_alloc(sizeof *b);
     b->magic = BACKEND_MAGIC;
@@ -49,23 +61,47 @@ struct backend *backend_dial(struct pool *pool, struct session *session)
     b->conf = pool->conf;
     b->session = session;
     b->born = loop_now(b->worker->loop);
+    b->uses = session ? 1 : 0;
     task_start(&b->task, b->worker->loop, run_alone);
+    return b;
+}
+
+struct backend *backend_dial(struct pool *pool, struct berth *berth, struct session *session)
+{
+    struct backend *b = backend_new(pool, session);
     struct task *task = session ? &session->task : &b->task;
-    if (b->conf->maildir) {
-        int fd = maildir_dial(b->conf);
+    const struct backend_conf *c = b->conf;
+    b->berth = berth;
+    uint64_t connect = timeouts_of(b)->connect;
+    bool hurry = session && pool_has_other(pool, session, berth);
+    if (hurry)
+        b->hurry_by = b->born + min_u64(connect, max_size(connect / c->nservers, HURRY_LEAST));
+    backend_step_to(b, BACKEND_DIAL, hurry ? min_u64(connect, HURRY_DIAL) : connect);
+    if (c->maildir) {
+        int fd = maildir_dial(c);
         if (fd >= 0)
             b->stream = stream_open(b->worker->loop, fd, task);
     } else {
-        b->stream = stream_dial(b->worker->loop, &b->conf->address, task);
+        b->stream = stream_dial(b->worker->loop, &berth->conf->address, task);
     }
-    step_to(b, BACKEND_DIAL, timeouts_of(b)->connect);
-    if (!b->stream)
+    if (!b->stream) {
         backend_break(b, REPLY_BACKEND_DOWN, "the maildir cannot be reached");
+    } else if (c->identity == IDENTITY_PROXY || c->identity == IDENTITY_PROXY_V1) {
+        identity_put_preface(session, c->identity == IDENTITY_PROXY_V1, &b->stream->out);
+        b->bound = true;
+    }
     return b;
 }
 
 static void release(struct backend *b)
 {
+    if (b->step == BACKEND_QUEUED)
+        pool_unqueue(b);
+    pool_unuse(b);
+    if (b->entered) {
+        server_leave(b->berth->server);
+        pool_freed(b->pool);
+    }
     alarm_stop(&b->alarm);
     task_forget(&b->task);
     pipe_clear(&b->unsaid);
@@ -135,6 +171,7 @@ uint64_t backend_timeout(const struct backend *b, enum debt_what what)
     switch (what) {
     case DEBT_AUTH: return t->helo;
     case DEBT_RSET:
+    case DEBT_XFORWARD:
     case DEBT_MAIL:
     case DEBT_MAIL_AGAIN: return t->mail;
     case DEBT_RCPT:
@@ -233,53 +270,47 @@ static void say_now(struct backend *b, const char *verb, struct str word)
     stream_flush(b->stream);
 }
 
+/* A server that takes its time is not waited for while there is another one. */
+static uint64_t hurried(const struct backend *b, uint64_t timeout)
+{
+    uint64_t now = loop_now(b->worker->loop);
+    return b->hurry_by ? min_u64(timeout, b->hurry_by > now ? b->hurry_by - now : 1) : timeout;
+}
+
+/* What it offers and refuses then is for that client, not for all. */
+static bool speaks_for_client(const struct backend *b)
+{
+    bool proxy = b->conf->identity == IDENTITY_PROXY || b->conf->identity == IDENTITY_PROXY_V1;
+    return b->session && (proxy || b->said_xclient);
+}
+
 static void say_hello(struct backend *b)
 {
     struct str name = our_name(b);
-    if (b->said_xclient && b->session && b->session->helo[0])
+    if (speaks_for_client(b) && b->session->helo[0])
         name = str_of(b->session->helo);
-    say_now(b, b->helo_only ? "HELO " : "EHLO ", name);
-    step_to(b, b->helo_only ? BACKEND_HELO : BACKEND_EHLO, timeouts_of(b)->helo);
+    say_now(b, b->helo_only ? "HELO " : b->conf->lmtp ? "LHLO " : "EHLO ", name);
+    backend_step_to(b, b->helo_only ? BACKEND_HELO : BACKEND_EHLO, hurried(b, timeouts_of(b)->helo));
 }
 
-/* XCLIENT NAME=.. ADDR=.. PORT=.. PROTO=.. HELO=.. : only what the peer announced, in one line (protocol.md 2.1). */
+/* Nothing may follow it before its answer: it may be several lines, each answered (protocol.md 2.1). */
 static void say_xclient(struct backend *b)
 {
-    const struct session *s = b->session;
-    struct pipe *out = &b->stream->out;
-    uint32_t can = b->can.xclient;
-    bool v6 = s->ip.len && memchr(s->ip.at, ':', s->ip.len);
-    pipe_put(out, STR("XCLIENT"));
-    if (can & XATTR_NAME)
-        pipe_print(out, " NAME=%s", naming_xclient(&s->naming));
-    if (can & XATTR_REVERSE_NAME) /* behind NAME, which sets it too */
-        pipe_print(out, " REVERSE_NAME=%s", naming_xclient_reverse(&s->naming));
-    if ((can & XATTR_ADDR) && s->ip.len) {
-        pipe_put(out, v6 ? STR(" ADDR=IPV6:") : STR(" ADDR="));
-        pipe_put(out, s->ip);
-    } else if (can & XATTR_ADDR) {
-        pipe_put(out, STR(" ADDR=[UNAVAILABLE]"));
-    }
-    if ((can & XATTR_PORT) && s->port)
-        pipe_print(out, " PORT=%u", s->port);
-    if (can & XATTR_PROTO)
-        pipe_put(out, s->esmtp ? STR(" PROTO=ESMTP") : STR(" PROTO=SMTP"));
-    if ((can & XATTR_HELO) && s->helo[0]) {
-        pipe_put(out, STR(" HELO="));
-        xtext_put(str_of(s->helo), out);
-    }
-    pipe_put(out, STR("\r\n"));
+    b->xclient_more = identity_put_xclient(b->session, b->can.xclient, b->xclient_parts++, &b->stream->out);
     stream_flush(b->stream);
     b->said_xclient = b->bound = true;
-    step_to(b, BACKEND_XCLIENT, timeouts_of(b)->helo);
+    backend_step_to(b, BACKEND_XCLIENT, timeouts_of(b)->helo);
 }
 
 static void ready(struct backend *b)
 {
-    step_to(b, BACKEND_READY, 0);
+    backend_step_to(b, BACKEND_READY, 0);
     b->was_ready = true;
-    if (b->session)
+    server_succeeded(b->berth->server, b->conf, speaks_for_client(b) ? NULL : &b->can, loop_now(b->worker->loop));
+    if (b->session) {
+        b->session->tried = 0;
         task_wake(&b->session->task);
+    }
 }
 
 /* After a positive EHLO: TLS if it is wanted, the client's identity if it is asked for, else READY. */
@@ -289,7 +320,7 @@ static void greeted(struct backend *b)
     if (c->tls_mode != BACKEND_TLS_OFF && b->stream->tls == STREAM_PLAIN) {
         if (b->can.has & EXT_STARTTLS) {
             say_now(b, "STARTTLS", STR(""));
-            step_to(b, BACKEND_STARTTLS, timeouts_of(b)->helo);
+            backend_step_to(b, BACKEND_STARTTLS, timeouts_of(b)->helo);
             return;
         }
         if (c->tls_mode == BACKEND_TLS_VERIFIED) {
@@ -297,14 +328,11 @@ static void greeted(struct backend *b)
             return;
         }
     }
-    if (!b->said_xclient) {
-        b->pool->can = b->can;
-        b->pool->known = true;
-    }
     if (c->identity == IDENTITY_XCLIENT && b->session && !b->said_xclient) {
         if (b->can.has & EXT_XCLIENT) {
+            server_succeeded(b->berth->server, c, &b->can, loop_now(b->worker->loop));
             naming_start(b->session);
-            step_to(b, BACKEND_NAMING, 0); /* the resolver has its own deadline */
+            backend_step_to(b, BACKEND_NAMING, 0); /* the resolver has its own deadline */
             return;
         }
         log_rare(LOG_WARNING, "xclient", "backend %.*s does not offer XCLIENT to us: it sees our address, not the client's",
@@ -315,6 +343,7 @@ static void greeted(struct backend *b)
 
 static void take_banner(struct backend *b, const struct reply *r)
 {
+    b->blameless = speaks_for_client(b);
     if (r->code == 220)
         say_hello(b);
     else if (reply_class(r) == 5)
@@ -334,7 +363,7 @@ static void take_hello(struct backend *b, const struct reply *r)
         if (b->conf->tls_mode != BACKEND_TLS_VERIFIED || b->stream->tls != STREAM_TLS) /* RFC 8689 4.2.1: to a peer we know */
             b->can.has &= ~(uint32_t)EXT_REQUIRETLS;
         greeted(b);
-    } else if (reply_class(r) == 5 && b->step == BACKEND_EHLO && !b->said_xclient) {
+    } else if (reply_class(r) == 5 && b->step == BACKEND_EHLO && !b->said_xclient && !b->conf->lmtp) {
         b->helo_only = true; /* RFC 5321 3.2: a server that does not know EHLO */
         say_hello(b);
     } else if (reply_class(r) == 4) {
@@ -344,11 +373,16 @@ static void take_hello(struct backend *b, const struct reply *r)
     }
 }
 
+static void start_tls(struct backend *b)
+{
+    stream_tls_client(b->stream, b->conf->tls, b->conf->tls_name.len ? b->conf->tls_name : b->berth->conf->address.host);
+    backend_step_to(b, BACKEND_TLS, timeouts_of(b)->handshake);
+}
+
 static void take_starttls(struct backend *b, const struct reply *r)
 {
     if (r->code == 220 && stream_in_is_empty(b->stream)) {
-        stream_tls_client(b->stream, b->conf->tls, b->conf->tls_name.len ? b->conf->tls_name : b->conf->address.host);
-        step_to(b, BACKEND_TLS, timeouts_of(b)->handshake);
+        start_tls(b);
     } else if (r->code == 220) {
         backend_break(b, REPLY_BACKEND_NONSENSE, "octets behind the reply to STARTTLS");
     } else if (b->conf->tls_mode == BACKEND_TLS_OPPORTUNISTIC && r->code != 421) {
@@ -362,7 +396,10 @@ static void take_starttls(struct backend *b, const struct reply *r)
 /* RFC of XCLIENT (Postfix XCLIENT_README): success is 220 and the state is that of a greeting: EHLO again, then only. */
 static void take_xclient(struct backend *b, const struct reply *r)
 {
-    if (r->code == 220)
+    b->blameless = true;
+    if (r->code == 220 && b->xclient_more)
+        say_xclient(b);
+    else if (r->code == 220)
         say_hello(b);
     else
         backend_break(b, reply_class(r) == 4 || r->code == 421 ? REPLY_BACKEND_DOWN : REPLY_BACKEND_MISCONFIGURED,
@@ -393,7 +430,11 @@ static bool step_on(struct backend *b)
     case BACKEND_DIAL:
         if (!b->stream->connected)
             return false;
-        step_to(b, BACKEND_BANNER, timeouts_of(b)->banner);
+        if (b->conf->tls_implicit) {
+            start_tls(b);
+            return true;
+        }
+        backend_step_to(b, BACKEND_BANNER, hurried(b, timeouts_of(b)->banner));
         return true;
     case BACKEND_NAMING:
         if (!naming_is_done(b->session))
@@ -403,7 +444,10 @@ static bool step_on(struct backend *b)
     case BACKEND_TLS:
         if (b->stream->tls != STREAM_TLS)
             return false;
-        say_hello(b); /* RFC 3207 4.2: what was learned before is forgotten */
+        if (b->conf->tls_implicit)
+            backend_step_to(b, BACKEND_BANNER, hurried(b, timeouts_of(b)->banner));
+        else
+            say_hello(b); /* RFC 3207 4.2: what was learned before is forgotten */
         return true;
     case BACKEND_BANNER:
     case BACKEND_EHLO:
@@ -439,11 +483,13 @@ void backend_turn(struct backend *b)
     must(b->magic == BACKEND_MAGIC);
     while (b->step < BACKEND_READY && step_on(b))
         ;
-    if (b->step < BACKEND_READY && (b->stream->dead || b->stream->ended))
+    if (b->step < BACKEND_READY && b->stream && (b->stream->dead || b->stream->ended))
         notice_end(b);
     if (b->deadline && b->step != BACKEND_BROKEN && loop_now(b->worker->loop) >= b->deadline) {
+        bool queued = b->step == BACKEND_QUEUED;
         b->slow = true;
-        backend_break(b, b->step == BACKEND_READY ? REPLY_BACKEND_SLOW : REPLY_BACKEND_DOWN, "no answer in time");
+        backend_break(b, b->step == BACKEND_READY ? REPLY_BACKEND_SLOW : queued ? REPLY_BACKEND_BUSY : REPLY_BACKEND_DOWN,
+                      queued ? "as many connections as allowed are in use" : "no answer in time");
     }
     if (b->step == BACKEND_READY)
         arena_reset(&b->arena);

@@ -54,6 +54,7 @@ struct timeouts {
 enum identity { IDENTITY_NONE, IDENTITY_XCLIENT, IDENTITY_XFORWARD, IDENTITY_PROXY, IDENTITY_PROXY_V1 };
 enum backend_tls { BACKEND_TLS_OFF, BACKEND_TLS_OPPORTUNISTIC, BACKEND_TLS_VERIFIED };
 enum balance { BALANCE_LEAST_CONNECTIONS, BALANCE_ROUND_ROBIN };
+enum { BACKEND_SERVERS = 64 }; /* most of one backend */
 struct server_conf { /* one place where a backend can be reached */
     struct address address;
     uint32_t weight;          /* 1 to 1000 */

@@ -130,6 +130,7 @@ static void pump(struct session *s)
     struct backend *b = s->backend;
     if (!tx || !b || b->step != BACKEND_READY)
         return;
+    tx->backend_server = b->berth->conf->address.text;
     if (params_need_more(&tx->params, b->can)) {
         backend_break(b, REPLY_BACKEND_CANNOT, "it lacks an extension that was offered to the client");
         return;
@@ -497,6 +498,8 @@ static void lost(struct session *s)
 {
     struct transaction *tx = s->tx;
     struct backend *b = s->backend;
+    if (pool_again(s)) /* it has heard nothing: another server may */
+        return;
     struct reply why = b->failure;
     bool was_ready = b->was_ready, silent = b->pooled && tx && !tx->answered && !b->slow;
     backend_abort(&s->backend);

@@ -9,9 +9,9 @@ enum { PASSED_ON = EXT_8BITMIME | EXT_SMTPUTF8 | EXT_DSN | EXT_MT_PRIORITY | EXT
 
 struct capabilities session_offer(struct session *s)
 {
-    const struct pool *pool = pool_of(s->generation, s->listen->backend);
+    const struct capabilities *next = pool_can(pool_of(s->generation, s->listen->backend));
     const struct limits *l = &s->listen->limits;
-    struct capabilities theirs = pool->can;
+    struct capabilities theirs = *next;
     struct capabilities ours = {.has = EXT_PIPELINING | EXT_SIZE | EXT_ENHANCED | EXT_LIMITS | PASSED_ON,
                                 .size = l->size, .mail_max = l->messages, .rcpt_max = l->recipients};
     memcpy(ours.priority, theirs.priority, sizeof ours.priority);
@@ -30,7 +30,7 @@ struct capabilities session_offer(struct session *s)
         can.has |= EXT_STARTTLS;
     if (s->listen->chunking)
         can.has |= EXT_CHUNKING;
-    if (s->listen->auth && pool->can.auth[0] && (session_is_secure(s) || s->listen->auth_without_tls))
+    if (s->listen->auth && next->auth[0] && (session_is_secure(s) || s->listen->auth_without_tls))
         can.has |= EXT_AUTH;
     return can;
 }
@@ -41,7 +41,7 @@ struct str session_offer_text(struct session *s)
     struct str text = capabilities_text(can, &s->line);
     if (can.has & EXT_AUTH)
         text = arena_print(&s->line, "%.*s\nAUTH %s", STR_ARGS(text),
-                           pool_of(s->generation, s->listen->backend)->can.auth);
+                           pool_can(pool_of(s->generation, s->listen->backend))->auth);
     if (s->may_xclient)
         text = arena_print(&s->line, "%.*s\nXCLIENT%s", STR_ARGS(text),
                            xattrs_text(claim_attributes(s, false), &s->line).at);

@@ -41,6 +41,8 @@ struct session {
     struct stream *client;
     struct backend *backend;     /* of the transaction, or bound to this session by identity or AUTH */
     struct backend *parked;      /* the one that AUTH bound, while a transaction goes elsewhere */
+    uint64_t tried, tried_by;    /* servers of tried_of that broke before they were READY, a bit each; none is dialled later than that */
+    const struct backend_conf *tried_of;
     struct transaction *tx;
 
     enum state state;

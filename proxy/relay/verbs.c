@@ -120,7 +120,7 @@ static enum next check_mail(struct session *s)
     if (can.size && params.size > can.size)
         return answer_word(s, REPLY_TOO_BIG, arena_print(&s->line, "%llu", (unsigned long long)can.size).at);
     struct transaction *tx = transaction_start(s);
-    if (s->listen->backend->identity == IDENTITY_XCLIENT)
+    if (s->listen->backend->identity == IDENTITY_XCLIENT || s->listen->backend->identity == IDENTITY_XFORWARD)
         naming_start(s); /* its answer is there, mostly, when the backend is to hear it */
     rest = s->command.rest;
     rest = behind_colon(rest, 5);

@@ -57,17 +57,6 @@ static void generation_turn(struct task *task)
     free_generation(g);
 }
 
-/* The same backend, by name and address, in another generation. */
-static const struct pool *pool_like(const struct generation *g, const struct backend_conf *conf)
-{
-    for (size_t i = 0; g && i < g->conf->nbackends; i++) {
-        const struct backend_conf *b = &g->conf->backends[i];
-        if (g->pools[i] && str_equal(b->name, conf->name) && str_equal(b->address.text, conf->address.text))
-            return g->pools[i];
-    }
-    return NULL;
-}
-
 void worker_switch(struct worker *w, struct conf *conf)
 {
     struct generation *g = must_alloc(sizeof *g), *old = w->generation;
@@ -79,13 +68,11 @@ void worker_switch(struct worker *w, struct conf *conf)
     if (!(g->dns = dns_open(w->loop, conf->dns.at, error, sizeof error)))
         log_say(LOG_ERROR, "%s: there is no DNS", error);
     w->generation = g;
-    for (size_t i = 0; i < conf->nbackends; i++) {
-        const struct pool *like = pool_like(old, &conf->backends[i]);
-        if (like)
-            pool_take_over(pool_of(g, &conf->backends[i]), like);
-    }
     for (size_t i = 0; i < conf->nlistens; i++)
         pool_open(pool_of(g, conf->listens[i].backend));
+    for (size_t i = 0; i < conf->nbackends; i++) /* filters, routes and quarantine choose among all of them */
+        if (!conf->backends[i].maildir)
+            pool_open(pool_of(g, &conf->backends[i]));
     chain_open(g);
     if (old && !old->users)
         task_wake(&old->task);

@@ -49,19 +49,36 @@ class DialogItem(pytest.Item):
         return self.path, 0, "%s (%s)" % (self.path.stem, self.way)
 
 
+class Server:
+    """One of several of backend "b"."""
+
+    def __init__(self):
+        self.options, self.can, self.down = "", None, False
+
+
 class Dialog:
     def __init__(self, text):
         self.settings = {"listen": [], "backend": [], "chain": [], "top": [], "tls": []}
         self.files, self.steps = {}, []
         self.can, self.ways, self.manual, self.down = list(CAN), ["plain", "tls", "chop"], False, False
+        self.serving = False
         self.module = self.second = self.unixback = self.unixfront = self.nofallback = False
+        self.servers = {"b": Server()}  # of backend "b", in the order in which they are named
         lines = iter(enumerate(text.splitlines(), 1))
         for number, line in lines:
             word = line.strip()
             if not word or word.startswith("#"):
                 continue
             name, _, value = word.partition(":")
-            if not self.steps and any(word.startswith(s) for s in SETTINGS):
+            if not self.steps and word.startswith(("server ", "can ")) and name[-2] == " ":
+                server = self.servers.setdefault(name[-1], Server())
+                if word.startswith("can "):
+                    server.can = [c.strip() for c in value.split(",")]
+                else:
+                    words = value.split()
+                    server.down = "down" in words
+                    server.options = " ".join(w for w in words if w != "down")
+            elif not self.steps and any(word.startswith(s) for s in SETTINGS):
                 value = value.strip()
                 if name == "can":
                     self.can = [c.strip() for c in value.split(",")] if value else []
@@ -76,8 +93,8 @@ class Dialog:
                         break
                     body.append(inner)
                 self.files[word[5:-2].strip()] = "\n".join(body) + "\n"
-            elif word == "manual":
-                self.manual = True
+            elif word in ("manual", "serving"):
+                setattr(self, word, True)
             elif word in ("module", "second", "unixback", "unixfront", "nofallback"):
                 setattr(self, word, True)
             elif word == "down":
@@ -102,11 +119,14 @@ class Run:
         self.chop = way == "chop"
         self.clients, self.backends, self.senders = {}, {}, {}
         self.server = self.second = None
+        self.servers = {}
 
     def conf(self):
         d = self.dialog
-        address = self.server.address if self.server else "127.0.0.1:%d" % free_port()
-        backend = ["pool = 0"] if not any(b.startswith("pool ") for b in d.settings["backend"]) else []
+        addresses = ", ".join('{ "%s", %s }' % (self.address_of(name), server.options) if server.options
+                              else '"%s"' % self.address_of(name) for name, server in d.servers.items())
+        backend = [preset for preset in ("pool = 0", "health = 0")
+                   if not any(b.startswith(preset[:-1]) for b in d.settings["backend"])]
         cert = certificate()
         self.port = free_port()
         listen = ['"unix:@DIR@/in"' if d.unixfront else '"127.0.0.1:%d"' % self.port, 'tls = "t"', 'chain = "c"']
@@ -121,10 +141,13 @@ class Run:
         return "\n".join(
             ['hostname "mx.test"'] + workers + tops +
             ['tls "t" { %s }' % ", ".join(['certificate = "%s/cert.pem", key = "%s/key.pem"' % (cert, cert)] + d.settings["tls"]),
-             'backend "b" { "%s", %s }' % (address, ", ".join(backend + d.settings["backend"])),
-             'backend "q" { "127.0.0.1:%d", pool = 0 }' % self.second.port if self.second else "",
+             'backend "b" { %s, %s }' % (addresses, ", ".join(backend + d.settings["backend"])),
+             'backend "q" { "127.0.0.1:%d", pool = 0, health = 0 }' % self.second.port if self.second else "",
              'chain "c" { %s }' % ", ".join(d.settings["chain"]),
              'listen "l" { %s }' % ", ".join(listen + d.settings["listen"])]) + "\n"
+
+    def address_of(self, name):
+        return self.servers[name].address if name in self.servers else "127.0.0.1:%d" % free_port()
 
     def with_certificates(self, conf):
         """@CERT:NAME@ is the folder of a certificate for that name."""
@@ -132,8 +155,10 @@ class Run:
 
     def run(self):
         d = self.dialog
-        if not d.down:
-            self.server = BackendServer(d.can, self.chop, d.manual, d.unixback)
+        for name, server in d.servers.items():
+            if not d.down and not server.down:
+                self.servers[name] = BackendServer(server.can or d.can, self.chop, d.manual, d.unixback, d.serving)
+        self.server = self.servers.get("b")
         if d.second:
             self.second = BackendServer(d.can, self.chop)
         gateway = self.gateway = Gateway(self.with_certificates(self.conf()), d.files)
@@ -149,9 +174,8 @@ class Run:
             failure = e
         for peer in list(self.clients.values()) + list(self.backends.values()):
             peer.close()
-        for server in (self.server, self.second):
-            if server:
-                server.close()
+        for server in list(self.servers.values()) + ([self.second] if self.second else []):
+            server.close()
         log = gateway.log()
         wrong = gateway.stop()
         if failure or wrong:
@@ -174,7 +198,9 @@ class Run:
             self.gateway_step(what.strip())
         elif who[0] == "c":
             self.client_step(who, what)
-        elif who[0] in "bq":
+        elif what.strip() in ("down", "up") and who in self.servers:
+            getattr(self.servers[who], what.strip())()
+        elif who[0] == "q" or who[0] in self.dialog.servers:
             self.backend_step(who, what)
         else:
             raise ValueError("no such step")
@@ -232,7 +258,7 @@ class Run:
 
     def backend(self, who):
         if who not in self.backends:
-            self.backends[who] = (self.second if who[0] == "q" else self.server).take()
+            self.backends[who] = (self.second if who[0] == "q" else self.servers[who[0]]).take()
         return self.backends[who]
 
     def send(self, peer, verb, text):
@@ -353,7 +379,7 @@ class Run:
             b.send(b"220 2.0.0 go\r\n")
             b.handshake(text.strip() or "localhost")
         elif verb == "greet":
-            b.greet(self.dialog.can)
+            b.greet(self.dialog.servers[who[0]].can or self.dialog.can)
         elif verb in ("close", "reset", "half"):
             getattr(b, verb)()
         elif verb == "hang":

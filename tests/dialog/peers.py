@@ -92,7 +92,10 @@ class Peer:
             pass
 
     def reset(self):
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        try:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        except OSError:
+            pass  # it has been closed
         self.close()
 
     def half(self):
@@ -217,8 +220,8 @@ class Backend(Peer):
 class BackendServer:
     """Listens; connections that begin mail are queued in the order in which they do."""
 
-    def __init__(self, can, chop=False, manual=False, unix=False):
-        self.can, self.chop, self.manual = can, chop, manual
+    def __init__(self, can, chop=False, manual=False, unix=False, serving=False):
+        self.can, self.chop, self.manual, self.serving = can, chop, manual, serving
         if unix:
             self.listener = socket.socket(socket.AF_UNIX)
             path = os.path.join(tempfile.mkdtemp(prefix="sluice-back-"), "s")
@@ -253,9 +256,30 @@ class BackendServer:
     def serve(self, backend):
         try:
             if backend.greet(self.can):
-                self.used.put(backend)
+                if self.serving:
+                    backend.rest()
+                else:
+                    self.used.put(backend)
         except (Wrong, OSError):
             pass
+
+    def down(self):
+        """Nothing listens any more, and every connection ends."""
+        self.closing = True
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self.thread.join()
+        for backend in self.all:
+            backend.reset()
+
+    def up(self):
+        self.closing = False
+        self.listener = socket.socket()
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.listener.bind(("127.0.0.1", self.port))
+        self.listener.listen(64)
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
 
     def take(self):
         try:
