@@ -133,3 +133,17 @@ bool str_is_utf8(struct str s)
     }
     return true;
 }
+
+char text_none[1];
+
+void text_set(char **text, struct str s)
+{
+    char *copy = text_none;
+    if (s.len) {
+        copy = must_alloc(s.len + 1);
+        memcpy(copy, s.at, s.len);
+    }
+    if (*text != text_none)
+        free(*text);
+    *text = copy;
+}

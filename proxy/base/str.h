@@ -54,6 +54,9 @@ static inline bool char_is_alnum(char c)
     return char_is_digit(c) || char_is_alpha(c);
 }
 int char_hex(char); /* 0..15, or -1 */
+/* A text that can be set again and again, in memory of its own: *text begins as text_none (""), which costs nothing. */
+extern char text_none[1];
+void text_set(char **text, struct str);
 bool str_is_utf8(struct str);  /* well formed, RFC 3629 */
 bool str_is_ascii(struct str); /* no octet above 127 */
 #endif

@@ -9,7 +9,7 @@
 
 struct forwarded {
     bool active;
-    char ip[sizeof((struct session *)0)->ip_text], helo[sizeof((struct session *)0)->helo];
+    char ip[sizeof((struct session *)0)->ip_text], *helo;
     uint16_t port;
     struct naming naming;
     bool esmtp, protocol_known, local;
@@ -32,7 +32,7 @@ static void set_name(struct naming *n, enum naming_state state, struct str ptr)
 {
     naming_stop(n);
     n->state = state;
-    snprintf(n->ptr, sizeof n->ptr, "%.*s", STR_ARGS(ptr));
+    text_set(&n->ptr, ptr);
 }
 
 /* A connection that was told of another client, or shows its address, is of no use to this one. What AUTH opened stays.
@@ -53,12 +53,10 @@ bool claim_is_due(const struct session *s)
 
 static void set_local(struct session *s, struct str ip, uint16_t port)
 {
-    const char *why, *format = memchr(ip.at, ':', ip.len) ? "[%.*s]:%u" : "%.*s:%u";
-    struct address a;
-    if (!ip.len || !address_parse(arena_print(&s->line, format, STR_ARGS(ip), port), &s->line, &a, &why))
+    if (!ip.len)
         return;
-    a.host = a.text = STR_NONE; /* of the line: nobody reads more than the number */
-    s->local = a;
+    snprintf(s->local_ip, sizeof s->local_ip, "%.*s", STR_ARGS(ip));
+    s->local_port = port;
 }
 
 static void take_tls(struct session *s, const struct preface *p)
@@ -164,7 +162,7 @@ bool claim_xclient(struct session *s, struct reply *reply)
     take_name(&s->naming, &x);
     if (x.known & XATTR_DESTADDR)
         set_local(s, x.target_ip, x.target_port);
-    snprintf(s->helo, sizeof s->helo, "%.*s", STR_ARGS(x.helo));
+    text_set(&s->helo, x.helo);
     session_login(s, x.login, STR("XCLIENT"));
     s->said_hello = s->esmtp = s->greeted = s->passed = false;
     s->refusal = (struct reply){0};
@@ -182,15 +180,17 @@ static struct forwarded *cover(struct session *s)
     if (f->active)
         return f;
     memcpy(f->ip, s->ip_text, sizeof f->ip);
-    memcpy(f->helo, s->helo, sizeof f->helo);
+    f->helo = s->helo;
+    s->helo = text_none;
     f->port = s->port;
     naming_stop(&s->naming);
     if (s->naming.state < NAMING_OK) /* a look-up under way has been given up: it begins anew when it is wanted */
         set_name(&s->naming, NAMING_NONE, STR(""));
     f->naming = s->naming;
+    s->naming.ptr = text_none;
     f->active = true;
     f->protocol_known = f->local = false;
-    f->ident[0] = s->helo[0] = 0;
+    f->ident[0] = 0;
     set_ip(s, STR(""), 0);
     set_name(&s->naming, NAMING_FAIL, STR(""));
     return f;
@@ -211,7 +211,7 @@ struct reply claim_xforward(struct session *s)
         s->port = x.port;
     take_name(&s->naming, &x);
     if (x.given & XATTR_HELO)
-        snprintf(s->helo, sizeof s->helo, "%.*s", STR_ARGS(x.helo));
+        text_set(&s->helo, x.helo);
     if (x.known & XATTR_PROTO) {
         f->protocol_known = true;
         f->esmtp = x.esmtp;
@@ -232,7 +232,9 @@ void claim_restore(struct session *s)
     naming_stop(&s->naming);
     f->active = false;
     set_ip(s, str_of(f->ip), f->port);
-    memcpy(s->helo, f->helo, sizeof s->helo);
+    text_set(&s->helo, STR_NONE);
+    text_set(&s->naming.ptr, STR_NONE);
+    s->helo = f->helo;
     s->naming = f->naming;
 }
 

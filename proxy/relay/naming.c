@@ -19,7 +19,7 @@ void naming_start(struct session *s)
         return;
     if (is_loopback(s->ip)) { /* no resolver knows more of it than we do */
         if (str_equal(s->ip, STR("127.0.0.1")) || str_equal(s->ip, STR("::1"))) {
-            snprintf(n->ptr, sizeof n->ptr, "localhost");
+            text_set(&n->ptr, STR("localhost"));
             n->state = NAMING_OK;
         }
         return;
@@ -69,7 +69,7 @@ static void take_answer(struct session *s)
     if (n->state == NAMING_PTR) {
         for (size_t i = 0; list && i < list->count && !n->ptr[0]; i++)
             if (is_hostname(list->items[i].text))
-                snprintf(n->ptr, sizeof n->ptr, "%.*s", STR_ARGS(list->items[i].text));
+                text_set(&n->ptr, list->items[i].text);
         ask_forward(s);
         return;
     }

@@ -9,7 +9,7 @@ enum naming_state { NAMING_NONE, NAMING_PTR, NAMING_FORWARD, NAMING_OK, NAMING_F
 struct naming {
     enum naming_state state;
     struct dns_query *query;
-    char ptr[256];  /* what the address points to; "" unless there is one */
+    char *ptr;      /* what the address points to; "" unless there is one; text_set */
 };
 void naming_start(struct session *);      /* once per session; loopback addresses are not looked up */
 bool naming_is_done(struct session *);    /* call when woken; true: state is final */

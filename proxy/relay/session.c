@@ -133,11 +133,13 @@ void session_start(struct worker *w, const struct listen_conf *listen, uint32_t 
     client->task = &s->task;
     s->started = loop_micros(w->loop);
     s->started_wall = loop_wall(w->loop);
-    s->peer = stream_peer(client, &s->arena);
-    s->local = stream_local(client, &s->arena);
-    snprintf(s->ip_text, sizeof s->ip_text, "%.*s", STR_ARGS(address_ip(&s->peer, &s->line)));
+    struct address peer = stream_peer(client, &s->line), local = stream_local(client, &s->line);
+    s->helo = s->naming.ptr = text_none;
+    snprintf(s->ip_text, sizeof s->ip_text, "%.*s", STR_ARGS(address_ip(&peer, &s->line)));
+    snprintf(s->local_ip, sizeof s->local_ip, "%.*s", STR_ARGS(address_ip(&local, &s->line)));
+    s->local_port = local.port;
     s->ip = str_of(s->ip_text);
-    s->port = s->peer.port;
+    s->port = peer.port;
     s->first_line = true;
     make_id(s);
     link_session(s);
@@ -321,6 +323,8 @@ static enum next step_close(struct session *s)
     auth_free(s);
     claim_free(s);
     naming_stop(&s->naming);
+    text_set(&s->naming.ptr, STR_NONE);
+    text_set(&s->helo, STR_NONE);
     if (s->entered)
         census_leave(w->census, s->ip);
     /* Whoever is refused amid what it sends shall still read why: its octets are read and dropped for a moment. */

@@ -50,8 +50,6 @@ struct session {
     enum close_why why;
     struct line_reader reader;
     struct command command;
-    struct path path;            /* of the MAIL or RCPT in hand */
-    struct params params;
     struct run run;              /* the chain at work for the front */
     struct slot *slots;          /* per filter of the chain; made at the first hook */
     struct reply refusal;        /* connect or tls hook refused: told to everything but QUIT (DEFER: and EHLO, HELO) */
@@ -66,8 +64,9 @@ struct session {
     char ip_text[46];
     struct str ip;               /* of ip_text; "" for unix, or when whoever told us of the client does not know */
     uint16_t port;
-    struct address peer, local;
-    char helo[256];              /* replaced by each EHLO or HELO */
+    char local_ip[46];           /* where it connected to */
+    uint16_t local_port;
+    char *helo;                  /* replaced by each EHLO or HELO; text_set */
     struct tls_facts tls;
     bool tls_vouched;            /* a PROXY header says that the client speaks TLS to the proxy; tls is of it */
     bool may_xclient, may_xforward;

@@ -245,7 +245,7 @@ static enum next check_starttls(struct session *s)
         return next;
     /* RFC 3207 4.2: what was learned in the clear is forgotten. */
     s->said_hello = s->esmtp = false;
-    s->helo[0] = 0;
+    text_set(&s->helo, STR_NONE);
     auth_free(s);
     s->state = STATE_HELLO;
     if (s->backend)
@@ -430,7 +430,7 @@ static enum next helo_passed(struct session *s, const struct verdict *v)
     struct str name = s->command.rest;
     if (s->backend && !str_equal(name, str_of(s->helo)) && !session_is_authenticated(s))
         backend_close(&s->backend); /* bound to another name by identity */
-    snprintf(s->helo, sizeof s->helo, "%.*s", STR_ARGS(name));
+    text_set(&s->helo, name);
     s->step = STEP_BACKEND;
     return NEXT_MORE;
 }
