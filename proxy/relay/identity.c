@@ -52,15 +52,15 @@ static struct str value_of(const struct session *s, uint32_t bit, struct arena *
     case XATTR_PORT: return port_value(s->port, arena);
     case XATTR_PROTO: return str_of(claim_protocol(s));
     case XATTR_HELO: return s->helo[0] ? in_xtext(str_of(s->helo), arena) : STR_NONE;
-    case XATTR_DESTADDR: return ip_value(address_ip(&s->local, arena), arena);
-    case XATTR_DESTPORT: return port_value(s->local.port, arena);
+    case XATTR_DESTADDR: return ip_value(str_of(s->local_ip), arena);
+    case XATTR_DESTPORT: return port_value(s->local_port, arena);
     case XATTR_LOGIN: return session_is_authenticated(s) ? in_xtext(str_of(s->auth->user), arena) : STR_NONE;
     case XATTR_IDENT:
         if (claim_ident(s).len)
             return in_xtext(claim_ident(s), arena);
         return arena_print(arena, "%s.%u", s->id, s->tx ? s->tx->number : 0);
     case XATTR_SOURCE: {
-        bool local = claim_is_local(s) || (!s->ip.len && s->peer.name.ss_family == AF_UNIX);
+        bool local = claim_is_local(s) || (!s->ip.len && s->over_unix);
         return local ? STR("LOCAL") : STR("REMOTE");
     }
     default: return STR_NONE;
@@ -122,12 +122,12 @@ void identity_put_preface(const struct session *s, bool v1, struct pipe *out)
     struct arena arena = {0};
     struct preface p = {.local = !s || !s->ip.len};
     if (!p.local) {
-        struct str local = address_ip(&s->local, &arena);
+        struct str local = str_of(s->local_ip);
         bool v6 = memchr(s->ip.at, ':', s->ip.len), same = local.len && v6 == (memchr(local.at, ':', local.len) != NULL);
         p.source = s->ip;
         p.source_port = s->port;
         p.target = same ? local : STR("");
-        p.target_port = s->local.port;
+        p.target_port = s->local_port;
         p.tls = s->tls.version;
         p.verified = s->tls.verified;
         p.tls_version = str_of(s->tls.version);

@@ -138,6 +138,7 @@ void session_start(struct worker *w, const struct listen_conf *listen, uint32_t 
     snprintf(s->ip_text, sizeof s->ip_text, "%.*s", STR_ARGS(address_ip(&peer, &s->line)));
     snprintf(s->local_ip, sizeof s->local_ip, "%.*s", STR_ARGS(address_ip(&local, &s->line)));
     s->local_port = local.port;
+    s->over_unix = peer.name.ss_family == AF_UNIX;
     s->ip = str_of(s->ip_text);
     s->port = peer.port;
     s->first_line = true;

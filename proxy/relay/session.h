@@ -53,6 +53,7 @@ struct session {
     struct run run;              /* the chain at work for the front */
     struct slot *slots;          /* per filter of the chain; made at the first hook */
     struct reply refusal;        /* connect or tls hook refused: told to everything but QUIT (DEFER: and EHLO, HELO) */
+    bool over_unix;              /* the peer came through a unix socket */
     bool entered;                /* counted by the census */
     bool passed;                 /* PASS before MAIL: no filter sees this session any more */
     bool esmtp, said_hello;
