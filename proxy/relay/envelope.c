@@ -3,6 +3,7 @@
  * The rcpts are the queue: replies are applied to them in the order they are owed, and leave while they are final. Words are
  * made only for a backend that is READY, so that they fit what it can do; until then rcpts wait as PASSED. */
 #include "relay/backend.h"
+#include "relay/identity.h"
 #include "relay/session.h"
 
 enum { SIZE_HEADROOM = 1024 };
@@ -58,11 +59,33 @@ bool envelope_is_empty(const struct transaction *tx)
 
 /* ---- words ---------------------------------------------------------------------------------------------------------- */
 
+/* XFORWARD counts for one transaction, and may be said together with its MAIL. */
+static bool says_xforward(const struct backend *b)
+{
+    if (b->conf->identity != IDENTITY_XFORWARD)
+        return false;
+    if (!b->can.xforward)
+        log_rare(LOG_WARNING, "xforward", "backend %.*s does not offer XFORWARD to us: its log has our address, not the client's",
+                 STR_ARGS(b->conf->name));
+    return b->can.xforward;
+}
+
+static bool waits_for_name(struct session *s)
+{
+    if (s->tx->asked || s->backend->conf->identity != IDENTITY_XFORWARD || !(s->backend->can.xforward & XATTR_NAME))
+        return false;
+    naming_start(s);
+    return !naming_is_done(s);
+}
+
 static void say_mail(struct session *s, enum debt_what what)
 {
     struct transaction *tx = s->tx;
     struct backend *b = s->backend;
     struct pipe *words = backend_words(b);
+    uint32_t said = 0;
+    while (says_xforward(b) && identity_put_xforward(s, b->can.xforward, &said, words))
+        backend_say(b, DEBT_XFORWARD, tx->serial, 0);
     pipe_put(words, STR("MAIL FROM:"));
     path_put(&tx->reverse_path, words);
     params_put_mail(&tx->params, b->can, tx->params.size ? tx->params.size + SIZE_HEADROOM : 0, words);
@@ -135,6 +158,8 @@ static void pump(struct session *s)
         backend_break(b, REPLY_BACKEND_CANNOT, "it lacks an extension that was offered to the client");
         return;
     }
+    if (waits_for_name(s))
+        return;
     if (tx->saying_again)
         say_again(s);
     if (tx->saying_again)
@@ -289,6 +314,14 @@ void envelope_leave(struct session *s, enum leave how)
 
 /* ---- replies -------------------------------------------------------------------------------------------------------- */
 
+static void apply_xforward(struct session *s, const struct reply *r)
+{
+    if (r->code == 421)
+        return;
+    if (reply_class(r) != 2)
+        backend_break(s->backend, REPLY_BACKEND_MISCONFIGURED, "XFORWARD was refused");
+}
+
 static void apply_mail(struct session *s, const struct reply *r)
 {
     struct transaction *tx = s->tx;
@@ -414,6 +447,7 @@ static void apply(struct session *s, const struct debt *d, const struct reply *r
         return; /* of a transaction that is no more */
     tx->answered = true;
     switch (d->what) {
+    case DEBT_XFORWARD: apply_xforward(s, r); break;
     case DEBT_MAIL: apply_mail(s, r); break;
     case DEBT_RCPT: apply_rcpt(s, d->rcpt, r); break;
     case DEBT_MAIL_AGAIN:

@@ -352,6 +352,17 @@ class Run:
             self.send(b, verb, text)
         elif verb == "content":
             self.expect_content(b.content(), text)
+        elif verb == "octets":
+            want = unescape(text)
+            got = b.octets(len(want))
+            if got != want:
+                raise Wrong("got: %r" % got)
+        elif verb == "handshake":
+            b.handshake(text.strip() or "localhost")
+        elif verb == "header":
+            b.header()
+        elif verb == "skip":
+            b.octets(int(text))
         elif verb == "chunk":
             line = b.line().split()
             if line[0] != "BDAT" or line[2:] != text.split():

@@ -66,6 +66,16 @@ class Peer:
             raise Wrong("a line without CR: %r" % line)
         return line[:-1].decode("utf-8", "surrogateescape")
 
+    def octets(self, n):
+        while len(self.buffer) < n:
+            try:
+                if not self.fill():
+                    raise Wrong("the connection ended; before that: %r" % self.buffer)
+            except (socket.timeout, TimeoutError):
+                raise Wrong("nothing came in time; so far: %r" % self.buffer)
+        got, self.buffer = self.buffer[:n], self.buffer[n:]
+        return got
+
     def expect_end(self):
         try:
             while self.fill():
@@ -167,6 +177,14 @@ class Backend(Peer):
             else:
                 self.buffer = line.encode("utf-8", "surrogateescape") + b"\r\n" + self.buffer
                 return True
+
+    def header(self):
+        """A PROXY header, version 1, and not an octet more: what follows it may be TLS."""
+        line = b""
+        while not line.endswith(b"\r\n"):
+            line += self.sock.recv(1)
+            if not line.startswith(b"PROXY "[:len(line)]):
+                raise Wrong("no PROXY header: %r" % line)
 
     def handshake(self, name):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
