@@ -153,6 +153,24 @@ struct conf *conf_load(const char *path, struct complaints *complaints)
     return conf;
 }
 
+bool conf_control(const char *path, struct str *control, struct arena *arena, struct complaints *complaints)
+{
+    struct loader *l = must_alloc(sizeof *l);
+    struct conf *conf = l->conf = must_alloc(sizeof *conf);
+    conf->refs = 1;
+    conf->path = arena_str(&conf->arena, str_of(path));
+    l->complaints = complaints;
+    l->items = must_alloc(ITEMS_MOST * sizeof(struct item *));
+    bool good = conf_evaluate(l, path);
+    *control = STR("");
+    for (size_t i = 0; i < l->nitems && good; i++)
+        if (item_is_a(l->items[i], "control") && l->items[i]->body.type == VALUE_TEXT && l->items[i]->body.text.len)
+            *control = arena_str(arena, conf_path(l, l->items[i]->body.text));
+    close_scratch(l);
+    conf_drop(conf);
+    return good;
+}
+
 /* ---- sluice check --explain ---- */
 
 static void say_filters(FILE *to, const struct chain *chain)

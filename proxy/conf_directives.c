@@ -221,8 +221,8 @@ static const struct directive directives[] = {
 const char *place_name(enum place place)
 {
     static const char *const names[PLACES] = {
-        "the file", "listen", "backend", "a server", "route", "tls",   "a certificate",   "chain",
-        "filter",   "store",  "limits",  "timeouts", "dns",   "log",   "only and except",
+        "the file", "listen", "backend", "a server", "route", "tls", "a certificate",   "chain",
+        "filter",   "store",  "limits",  "timeouts", "dns",   "log", "only and except",
     };
     return names[place];
 }

@@ -372,7 +372,8 @@ static int include_call(lua_State *L)
 
 /* ---- the sandbox ---- */
 
-/* Stands for a directive that was misspelt: takes whatever it is called with, so that the rest of the file is read too. */
+/* Stands for a directive that was misspelt: takes whatever it is called with, so that the rest of the file is read too.
+ */
 static int swallow(lua_State *L)
 {
     lua_pushcfunction(L, swallow);

@@ -2,6 +2,11 @@
 #ifndef PROXY_HOUSE_H
 #define PROXY_HOUSE_H
 
+struct house_arguments {
+    const char *name;     /* argv[0]: the binary that an upgrade starts */
+    const char *conf;     /* path of the configuration */
+    const char *pid_file; /* NULL: none */
+};
 /* Runs until it is told to end; the exit code. */
-int house_run(const char *conf_path);
+int house_run(const struct house_arguments *);
 #endif

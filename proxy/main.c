@@ -2,13 +2,19 @@
  *
  * Exit codes: 0 done, 1 could not run, 2 something is wrong with the configuration or the command line. */
 #include "proxy/conf.h"
+#include "proxy/control.h"
 #include "proxy/house.h"
 #include <getopt.h>
 
+static const char *program; /* as we were called: an upgrade starts it again */
 static const char default_path[] = "/etc/sluice/sluice.lua";
 
 static int run(int argc, char **argv);
 static int check(int argc, char **argv);
+static int ask_reload(int argc, char **argv);
+static int ask_drain(int argc, char **argv);
+static int ask_status(int argc, char **argv);
+static int ask_upgrade(int argc, char **argv);
 static int version(int argc, char **argv);
 static int help(int argc, char **argv);
 
@@ -16,16 +22,27 @@ static const struct command {
     const char *name, *usage, *doc;
     int (*run)(int argc, char **argv);
 } commands[] = {
-    {"run", "sluice run [-c FILE]", "Filter mail, in the foreground, until SIGTERM or SIGINT.", run},
+    {"run", "sluice run [-c FILE] [--pid-file FILE]", "Filter mail, in the foreground, until SIGTERM or SIGINT.", run},
     {"check", "sluice check [-c FILE] [--explain] | --defaults",
      "Check a configuration: exit 0, or 2 with every mistake.", check},
+    {"reload", "sluice reload [-c FILE]",
+     "The running process takes its configuration anew: exit 0, or 2 with every mistake.", ask_reload},
+    {"drain", "sluice drain [-c FILE] [LISTENER]",
+     "It takes no new clients (at one listener until the next reload), and ends.", ask_drain},
+    {"status", "sluice status [-c FILE]", "Print its generations, listeners, sessions and backends.", ask_status},
+    {"upgrade", "sluice upgrade [-c FILE]", "The binary on disk takes its place; nobody is refused.", ask_upgrade},
     {"version", "sluice version", "Print the version.", version},
     {"help", "sluice help [COMMAND]", "Print this, or what a command takes.", help},
 };
 
 static const struct option long_options[] = {
-    {"config", required_argument, NULL, 'c'}, {"help", no_argument, NULL, 'h'},    {"defaults", no_argument, NULL, 'd'},
-    {"explain", no_argument, NULL, 'e'},      {"version", no_argument, NULL, 'v'}, {0},
+    {"config", required_argument, NULL, 'c'},
+    {"help", no_argument, NULL, 'h'},
+    {"defaults", no_argument, NULL, 'd'},
+    {"explain", no_argument, NULL, 'e'},
+    {"pid-file", required_argument, NULL, 'p'},
+    {"version", no_argument, NULL, 'v'},
+    {0},
 };
 
 static const struct command *command_find(const char *name)
@@ -44,30 +61,44 @@ static void say_usage(FILE *to)
     fprintf(to, "\nThe configuration is %s unless -c says otherwise.\n", default_path);
 }
 
+static bool takes_conf(const struct command *c)
+{
+    return c->run != version && c->run != help;
+}
+
+static bool asks(const struct command *c)
+{
+    return c->run == ask_reload || c->run == ask_drain || c->run == ask_status || c->run == ask_upgrade;
+}
+
 static void say_command(FILE *to, const struct command *c)
 {
     fprintf(to, "usage: %s\n\n%s\n", c->usage, c->doc);
-    if (c->run == run || c->run == check)
+    if (takes_conf(c))
         fprintf(to, "\n  -c, --config FILE   the configuration (%s)\n", default_path);
+    if (asks(c))
+        fprintf(to, "\nThe running process is asked at the socket that the configuration names: control "
+                    "\"/run/sluice/control\".\n");
     if (c->run == check)
         fprintf(to, "      --explain       per listener: backend, chain, filters by stage, when DATA is said\n"
                     "      --defaults      every directive with its default and what it is for; reads no file\n");
     if (c->run == run)
-        fprintf(to,
-                "\nSIGTERM, SIGINT: no new clients, sessions may end by themselves; a second one: stop at once.\n"
-                "SIGHUP: the whole new configuration, or none of it; sessions end under the one they began with.\n");
+        fprintf(to, "      --pid-file FILE holds the number of the process that runs\n"
+                    "\nSIGTERM, SIGINT: no new clients, sessions may end by themselves; a second one: stop at once.\n"
+                    "SIGHUP: the whole new configuration, or none of it; sessions end under the one they began with.\n"
+                    "SIGUSR2: the binary on disk takes our place, with our sockets; we end with our sessions.\n");
 }
 
 /* ---- arguments ---- */
 
 struct arguments {
-    const char *path;
+    const char *path, *pid_file, *word;
     bool help, defaults, explain, bad;
 };
 
 static bool is_option(const struct command *c, int option)
 {
-    return option == 'h' || (option == 'c' && (c->run == run || c->run == check)) ||
+    return option == 'h' || (option == 'c' && takes_conf(c)) || (option == 'p' && c->run == run) ||
            ((option == 'd' || option == 'e') && c->run == check);
 }
 
@@ -93,18 +124,22 @@ static struct arguments arguments_take(const char *name, int argc, char **argv)
     opterr = 0;
     optind = 1;
     while ((option = getopt_long(argc, argv, "c:h", long_options, NULL)) != -1) {
-        if (option == '?' && (optopt == 'c' || (argv[optind - 1] && strcmp(argv[optind - 1], "--config") == 0))) {
-            fprintf(stderr, "sluice %s: -c needs the path of a configuration\n", name);
+        if (option == '?' && (optopt == 'c' || optopt == 'p')) {
+            fprintf(stderr, "sluice %s: %s\n", name,
+                    optopt == 'c' ? "-c needs the path of a configuration" : "--pid-file needs a path");
             a.bad = true;
         } else if (option == '?' || !is_option(c, option)) {
             hint_option(c, argv[optind - 1]);
             a.bad = true;
         }
         a.path = option == 'c' ? optarg : a.path;
+        a.pid_file = option == 'p' ? optarg : a.pid_file;
         a.help |= option == 'h';
         a.defaults |= option == 'd';
         a.explain |= option == 'e';
     }
+    if (!a.bad && optind < argc && c->run == ask_drain)
+        a.word = argv[optind++];
     if (!a.bad && optind < argc) {
         fprintf(stderr, "sluice %s: unexpected \"%s\"; a configuration is named by -c FILE\n", name, argv[optind]);
         a.bad = true;
@@ -146,10 +181,56 @@ static int check(int argc, char **argv)
     return code;
 }
 
+/* ---- run, and asking who runs ---- */
+
 static int run(int argc, char **argv)
 {
     struct arguments a = arguments_take("run", argc, argv);
-    return a.bad ? 2 : a.help ? 0 : house_run(a.path);
+    struct house_arguments house = {.name = program, .conf = a.path, .pid_file = a.pid_file};
+    return a.bad ? 2 : a.help ? 0 : house_run(&house);
+}
+
+static int ask(const char *name, int argc, char **argv, const char *otherwise)
+{
+    struct arguments a = arguments_take(name, argc, argv);
+    struct arena arena = {0};
+    struct complaints c = {.arena = &arena};
+    struct str control;
+    char command[300];
+    int code = 2;
+    if (a.bad || a.help)
+        return a.bad ? 2 : 0;
+    if (!conf_control(a.path, &control, &arena, &c)) {
+        complaints_say(stderr, &c);
+    } else if (!control.len) {
+        fprintf(stderr, "sluice %s: %s names no control socket: add control \"/run/sluice/control\" and restart%s\n",
+                name, a.path, otherwise);
+    } else {
+        snprintf(command, sizeof command, "%s%s%s", name, a.word ? " " : "", a.word ? a.word : "");
+        code = control_ask(control.at, command);
+    }
+    arena_reset(&arena);
+    return code;
+}
+
+static int ask_reload(int argc, char **argv)
+{
+    return ask("reload", argc, argv, ", or reload by kill -HUP PID");
+}
+
+static int ask_drain(int argc, char **argv)
+{
+    return ask("drain", argc, argv, ", or drain all of it by kill -TERM PID");
+}
+
+static int ask_status(int argc, char **argv)
+{
+    return ask("status", argc, argv, "");
+}
+
+static int ask_upgrade(int argc, char **argv)
+{
+    return ask("upgrade", argc, argv, ", or upgrade by kill -USR2 PID");
 }
 
 static int version(int argc, char **argv)
@@ -187,6 +268,7 @@ static int help(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    program = argc ? argv[0] : "";
     if (argc < 2) {
         say_usage(stderr);
         return 2;

@@ -87,7 +87,7 @@ static bool is_listening(int fd)
            getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM;
 }
 
-static void inherit(struct ports *ports, int fd, uint32_t was, struct str key)
+static void inherit(struct ports *ports, int fd, uint32_t was, bool ours, struct str key)
 {
     struct arena arena = {0};
     struct address name = name_of(fd, &arena);
@@ -99,22 +99,23 @@ static void inherit(struct ports *ports, int fd, uint32_t was, struct str key)
     while (p && !(p->was == was && str_equal(str_of(p->key), key)))
         p = p->next;
     if (!p)
-        p = port_add(ports, key, name.name.ss_family == AF_UNIX, was);
+        p = port_add(ports, key, name.name.ss_family == AF_UNIX, ours);
     p->was = was;
     port_take(p, fd);
     arena_reset(&arena);
 }
 
-/* "FD DOOR ADDRESS" a line. */
+/* "FD DOOR ours|theirs ADDRESS" a line. */
 static void inherit_list(struct ports *ports, const char *at)
 {
     while (*at) {
         size_t len = strcspn(at, "\n");
         int fd = -1, key = 0;
         unsigned door = 0;
-        if (sscanf(at, "%d %u %n", &fd, &door, &key) == 2 && key && (size_t)key < len && fd > 2 && door &&
+        char whose[8] = "";
+        if (sscanf(at, "%d %u %7s %n", &fd, &door, whose, &key) == 3 && key && (size_t)key < len && fd > 2 && door &&
             is_listening(fd))
-            inherit(ports, fd, door, (struct str){at + key, len - (size_t)key});
+            inherit(ports, fd, door, strcmp(whose, "ours") == 0, (struct str){at + key, len - (size_t)key});
         at += len;
         at += *at == '\n';
     }
@@ -128,7 +129,7 @@ static void inherit_supervised(struct ports *ports)
     int count = (int)min_u64(strtoul(n, NULL, 10), INHERITED_MOST);
     for (int fd = SUPERVISED_FIRST; fd < SUPERVISED_FIRST + count; fd++)
         if (is_listening(fd))
-            inherit(ports, fd, 0, STR_NONE);
+            inherit(ports, fd, 0, false, STR_NONE);
         else
             log_say(LOG_WARNING, "descriptor %d of LISTEN_FDS is no listening stream socket", fd);
 }
@@ -153,7 +154,7 @@ char *ports_list(const struct ports *ports)
     must(to);
     for (const struct port *p = ports->first; p; p = p->next)
         for (unsigned i = 0; i < p->nfds; i++)
-            fprintf(to, "%d %u %s\n", p->fds[i], p->door, p->key);
+            fprintf(to, "%d %u %s %s\n", p->fds[i], p->door, p->ours ? "ours" : "theirs", p->key);
     fclose(to);
     return list;
 }

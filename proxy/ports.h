@@ -34,7 +34,7 @@ struct plan {
 /* Sockets that the process before us (SLUICE_PORTS) or a supervisor (LISTEN_FDS, sd_listen_fds(3)) left open for us. Takes the
  * variables out of the environment. */
 void ports_inherit(struct ports *);
-/* SLUICE_PORTS for the next process: "FD DOOR ADDRESS" lines of everything that is open. The caller frees it. */
+/* SLUICE_PORTS for the next process: "FD DOOR ours|theirs ADDRESS" lines of everything that is open. The caller frees it. */
 char *ports_list(const struct ports *);
 /* Every address of the configuration is there or bound now, for so many workers. False: complained of, nothing has changed. */
 bool ports_plan(struct ports *, const struct conf *, unsigned workers, struct plan *, struct complaints *);

@@ -24,6 +24,12 @@ static void keep_one_capability(void)
         log_say(LOG_WARNING, "CAP_NET_BIND_SERVICE cannot be kept: a reload will not bind new ports below 1024");
 }
 
+unsigned privileges_user(struct str user)
+{
+    const struct passwd *pw = user.len && geteuid() == 0 ? getpwnam(user.at) : NULL;
+    return pw ? pw->pw_uid : (unsigned)-1;
+}
+
 bool privileges_drop(struct str user)
 {
     const struct passwd *pw;

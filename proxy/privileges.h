@@ -6,5 +6,6 @@
 /* Started as root: becomes the user for good, and keeps CAP_NET_BIND_SERVICE (threads and the next binary inherit it), so that
  * a reload can bind a port below 1024. Not as root: stays who it is, with a warning. False: logged why. */
 bool privileges_drop(struct str user);
+unsigned privileges_user(struct str user); /* its uid if we are root and are to become it, else (unsigned)-1 */
 void privileges_raise_descriptors(void); /* the soft limit to the hard one */
 #endif

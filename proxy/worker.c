@@ -285,6 +285,19 @@ void post_stop(struct post *p, struct order *order)
     loop_stop(p->worker.loop);
 }
 
+static struct status_backend *backend_of(struct status *s, struct str name)
+{
+    static _Thread_local struct status_backend none; /* there are too many */
+    size_t i = 0;
+    while (i < s->nbackends && !str_equal(str_of(s->backends[i].name), str_part(name, 0, sizeof none.name - 1)))
+        i++;
+    if (i == countof(s->backends))
+        return &none;
+    if (i == s->nbackends)
+        snprintf(s->backends[s->nbackends++].name, sizeof none.name, "%.*s", STR_ARGS(name));
+    return &s->backends[i];
+}
+
 /* Under the lock: the numbers of one worker are added to what others have told. */
 void post_tell(struct post *p, struct order *order)
 {
@@ -292,8 +305,14 @@ void post_tell(struct post *p, struct order *order)
     s->workers++;
     s->sessions += p->worker.nsessions;
     s->paused += p->paused;
+    const struct conf *conf = p->worker.generation->conf;
+    for (size_t i = 0; i < conf->nbackends; i++)
+        if (p->worker.generation->pools[i])
+            backend_of(s, conf->backends[i].name)->idle += p->worker.generation->pools[i]->nidle;
     for (const struct session *one = p->worker.sessions; one; one = one->next) {
         size_t g = 0, d = 0;
+        if (one->backend)
+            backend_of(s, one->backend->conf->name)->busy++;
         while (g < s->ngenerations && s->generations[g].generation != one->generation->conf->generation)
             g++;
         if (g == s->ngenerations && g < countof(s->generations))

@@ -31,7 +31,7 @@ struct status { /* as the workers told it, summed up */
     struct { uint32_t door, sessions; } doors[256];
     size_t ndoors;
     uint32_t sessions, paused, workers; /* paused: so many workers accept nobody for want of room */
-    struct status_backend { char name[64]; uint32_t idle, busy, known, pools; } backends[64]; /* of the current generation */
+    struct status_backend { char name[64]; uint32_t idle, busy; } backends[64];
     size_t nbackends;
 };
 bool workers_status(struct workers *, struct status *); /* false: not all have told */

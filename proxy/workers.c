@@ -127,9 +127,9 @@ void workers_drain(struct workers *all)
 
 void workers_drain_doors(struct workers *all, const uint32_t *doors, size_t n)
 {
-    struct order *o = order_new(post_drain);
     if (!n)
         return;
+    struct order *o = order_new(post_drain);
     must(n <= countof(o->doors));
     memcpy(o->doors, doors, n * sizeof *doors);
     o->ndoors = n;
@@ -212,6 +212,11 @@ struct workers *workers_start(struct conf *conf, const struct plan *plan, void (
         __atomic_add_fetch(&all->running, 1, __ATOMIC_ACQ_REL);
         int code = pthread_create(&p->thread, NULL, post_work, p);
         p->started = code == 0;
+        if (p->started) {
+            char name[16];
+            snprintf(name, sizeof name, "worker %u", started % 10000);
+            pthread_setname_np(p->thread, name);
+        }
         if (code) {
             __atomic_sub_fetch(&all->running, 1, __ATOMIC_ACQ_REL);
             log_say(LOG_ERROR, "a thread cannot be started: %s", strerror(code));

@@ -108,7 +108,9 @@ bool session_enter(struct session *s)
 {
     const struct limits *l = &s->listen->limits;
     struct reply r;
-    switch (census_enter(s->worker->census, s->ip, l->connections, s->ip.len ? l->connections_per_client : 0)) {
+    /* The limit of all is kept before a connection is accepted; a listener of its own may have a lower one. */
+    uint32_t most = l->connections < s->generation->conf->limits.connections ? l->connections : 0;
+    switch (census_enter(s->worker->census, s->ip, most, s->ip.len ? l->connections_per_client : 0)) {
     case CENSUS_WELCOME: s->entered = true; return true;
     case CENSUS_FULL: r = reply_named(REPLY_TOO_MANY_CONNECTIONS); break;
     case CENSUS_TOO_MANY: r = reply_print(&s->line, REPLY_TOO_MANY_FROM_CLIENT, s->ip.at); break;

@@ -1,6 +1,8 @@
 """A gateway of one's own for a test: configuration in a private folder, loopback ports, stopped by its pid."""
 import collections
+import ctypes
 import os
+import re
 import resource
 import shutil
 import signal
@@ -43,8 +45,48 @@ def certificate(name="localhost"):
     return _certificates[name]
 
 
+ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: a gateway that another one started becomes our child when that one ends
+
+
+class Orphan:
+    """A process that a gateway started, as far as Popen's likeness is needed."""
+
+    def __init__(self, pid):
+        self.pid, self.returncode = pid, None
+
+    def poll(self):
+        if self.returncode is None:
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                if pid:
+                    self.returncode = os.waitstatus_to_exitcode(status)
+            except ChildProcessError:  # not ours yet: it lives as long as /proc says so
+                try:
+                    with open("/proc/%d/stat" % self.pid) as f:
+                        if f.read().rsplit(")", 1)[1].split()[0] == "Z":
+                            self.returncode = 0
+                except FileNotFoundError:
+                    self.returncode = 0
+        return self.returncode
+
+    def wait(self, seconds):
+        deadline = time.monotonic() + seconds
+        while self.poll() is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired("sluice", seconds)
+            time.sleep(0.01)
+        return self.returncode
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+
 class Gateway:
-    def __init__(self, conf, files=None, env=None, ready_port=None, limit=None):
+    def __init__(self, conf, files=None, env=None, ready_port=None, limit=None, binary=None, launcher=()):
         self.folder = tempfile.mkdtemp(prefix="sluice-test-")
         self.conf = os.path.join(self.folder, "sluice.lua")
         for name, text in (files or {}).items():
@@ -58,12 +100,13 @@ class Gateway:
         self.process = None
         self.env = dict(os.environ, **(env or {}))
         self.ready_port = ready_port
+        self.binary, self.launcher, self.arguments = binary or SLUICE, list(launcher), []
         self.limit = limit  # (resource, value): what the process may use
 
     def start(self):
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen([SLUICE, "run", "-c", self.conf], stdout=log, stderr=log, env=self.env,
-                                            restore_signals=not self.limit, preexec_fn=self.limited if self.limit else None)
+            self.process = subprocess.Popen(self.launcher + [self.binary, "run", "-c", self.conf] + self.arguments, stdout=log, stderr=log,
+                                            env=self.env, restore_signals=not self.limit, preexec_fn=self.limited if self.limit else None)
         deadline = time.monotonic() + 20 * SLOW
         while " runs with " not in self.log():
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -73,6 +116,18 @@ class Gateway:
 
     def limited(self):
         resource.setrlimit(self.limit[0], (self.limit[1], self.limit[1]))
+
+    def ask(self, *words):
+        """A sub-command for the running process: (code, stdout, stderr)."""
+        done = subprocess.run([self.binary, words[0], "-c", self.conf, *words[1:]], capture_output=True, text=True,
+                              timeout=60 * SLOW, env=self.env)
+        return done.returncode, done.stdout, done.stderr
+
+    def follow(self):
+        """After an upgrade: the process that runs now is ours to watch. Gives the one that leaves."""
+        old = self.process
+        self.process = Orphan(int(re.findall(r"upgrade: process (\d+) runs", self.log())[-1]))
+        return old
 
     def log(self):
         try:

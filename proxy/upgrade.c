@@ -1,0 +1,206 @@
+/* upgrade.c - posix_spawn of the binary on disk, and the pipe that tells how it went. */
+#include "proxy/upgrade.h"
+#include "net/tls.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+extern char **environ;
+enum { START_MS = 120000, ENVIRONMENT_MOST = 4096 };
+static const char ready_word[] = "ready\n";
+
+static uint64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* As named when that was a path: it may be a link that is to point to the next version. Else what runs now; by the time
+ * of an upgrade that name may be gone or new, so it is asked for at the start. */
+const char *upgrade_binary(const char *argv0)
+{
+    static char path[PATH_MAX];
+    if (strchr(argv0, '/'))
+        return argv0;
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+    path[n > 0 ? n : 0] = 0;
+    return path;
+}
+
+/* ---- the process that leaves ---- */
+
+static bool is_of_one_process(const char *variable)
+{
+    static const char *const names[] = {"SLUICE_PORTS=", "SLUICE_CONTROL=", "SLUICE_TICKETS=", "SLUICE_READY=",
+                                        "LISTEN_PID=",   "LISTEN_FDS=",     "LISTEN_FDNAMES=", "WATCHDOG_PID="};
+    for (size_t i = 0; i < countof(names); i++)
+        if (strncmp(variable, names[i], strlen(names[i])) == 0)
+            return true;
+    return false;
+}
+
+static char **environment(struct arena *arena, const char *ports, int control, const char *control_path, int tickets,
+                          int ready)
+{
+    char **list = arena_alloc(arena, (ENVIRONMENT_MOST + 5) * sizeof(char *));
+    size_t n = 0;
+    for (char **at = environ; *at && n < ENVIRONMENT_MOST; at++)
+        if (!is_of_one_process(*at))
+            list[n++] = *at;
+    list[n++] = (char *)arena_print(arena, "SLUICE_PORTS=%s", ports).at;
+    list[n++] = (char *)arena_print(arena, "SLUICE_READY=%d", ready).at;
+    if (control >= 0)
+        list[n++] = (char *)arena_print(arena, "SLUICE_CONTROL=%d %s", control, control_path).at;
+    if (tickets >= 0)
+        list[n++] = (char *)arena_print(arena, "SLUICE_TICKETS=%d", tickets).at;
+    list[n] = NULL;
+    return list;
+}
+
+static void pass(posix_spawn_file_actions_t *actions, int fd)
+{
+    if (fd >= 0) /* onto itself: open behind exec, and only in the child */
+        must(posix_spawn_file_actions_adddup2(actions, fd, fd) == 0);
+}
+
+bool upgrade_begin(struct upgrade *u, const char *binary, char *const *argv, const struct ports *ports, int control,
+                   const char *control_path, char *error, size_t room)
+{
+    posix_spawn_file_actions_t actions;
+    struct arena arena = {0};
+    int pair[2], tickets = tls_tickets_pass();
+    if (pipe2(pair, O_CLOEXEC | O_NONBLOCK) != 0) {
+        snprintf(error, room, "pipe: %s", strerror(errno));
+        if (tickets >= 0)
+            close(tickets);
+        return false;
+    }
+    char *list = ports_list(ports);
+    must(posix_spawn_file_actions_init(&actions) == 0);
+    for (const struct port *p = ports->first; p; p = p->next)
+        for (unsigned i = 0; i < p->nfds; i++)
+            pass(&actions, p->fds[i]);
+    pass(&actions, control);
+    pass(&actions, tickets);
+    pass(&actions, pair[1]);
+    /* Our signal mask goes with it: what comes while it starts waits for it. */
+    int code = posix_spawn(&u->pid, binary, &actions, NULL, argv,
+                           environment(&arena, list, control, control_path, tickets, pair[1]));
+    posix_spawn_file_actions_destroy(&actions);
+    free(list);
+    arena_reset(&arena);
+    close(pair[1]);
+    if (tickets >= 0)
+        close(tickets);
+    if (code) {
+        snprintf(error, room, "%s: %s", binary, strerror(code));
+        close(pair[0]);
+        u->pid = 0;
+        return false;
+    }
+    u->pipe = pair[0];
+    u->len = 0;
+    u->by = now_ms() + START_MS;
+    return true;
+}
+
+static void end(struct upgrade *u)
+{
+    close(u->pipe);
+    u->pipe = -1;
+    u->pid = 0;
+}
+
+static void note(struct upgrade *u, const char *format, ...) PRINTF_LIKE(2, 3);
+static void note(struct upgrade *u, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(u->said + u->len, sizeof u->said - u->len, format, args);
+    va_end(args);
+    u->len = strlen(u->said);
+}
+
+static enum upgrade_news failed(struct upgrade *u, bool late)
+{
+    int status = 0;
+    u->said[u->len] = 0;
+    if (late)
+        kill(u->pid, SIGKILL);
+    waitpid(u->pid, &status, 0);
+    if (late)
+        note(u, "it did not run within %d s\n", START_MS / 1000);
+    else if (WIFSIGNALED(status))
+        note(u, "it was ended by signal %d\n", WTERMSIG(status));
+    else if (!u->len)
+        note(u, "it ended with %d; see the log\n", WEXITSTATUS(status));
+    end(u);
+    return UPGRADE_FAILED;
+}
+
+enum upgrade_news upgrade_turn(struct upgrade *u)
+{
+    ssize_t n;
+    char more[512];
+    while ((n = read(u->pipe, more, sizeof more)) > 0) {
+        size_t take = min_size((size_t)n, sizeof u->said - 256 - u->len);
+        memcpy(u->said + u->len, more, take);
+        u->len += take;
+    }
+    if (u->len >= strlen(ready_word) && memcmp(u->said, ready_word, strlen(ready_word)) == 0) {
+        end(u);
+        return UPGRADE_RUNS;
+    }
+    if (n == 0 || now_ms() >= u->by)
+        return failed(u, n != 0);
+    return UPGRADE_STARTS;
+}
+
+/* ---- the one that comes ---- */
+
+/* "FD", or "FD TEXT". */
+static int descriptor(const char *variable, char *rest, size_t room)
+{
+    const char *text = getenv(variable);
+    char *end = NULL;
+    long fd = text ? strtol(text, &end, 10) : -1;
+    bool good = text && end != text && (!*end || *end == ' ') && fd > 2 && fd < INT_MAX &&
+                fcntl((int)fd, F_SETFD, FD_CLOEXEC) == 0;
+    if (good && rest)
+        snprintf(rest, room, "%s", *end ? end + 1 : "");
+    unsetenv(variable);
+    return good ? (int)fd : -1;
+}
+
+struct inheritance upgrade_inherit(void)
+{
+    struct inheritance i = {.ready = descriptor("SLUICE_READY", NULL, 0)};
+    i.control = descriptor("SLUICE_CONTROL", i.control_path, sizeof i.control_path);
+    int tickets = descriptor("SLUICE_TICKETS", NULL, 0);
+    if (tickets >= 0)
+        tls_tickets_take(tickets);
+    return i;
+}
+
+void upgrade_say(struct inheritance *i, const char *text)
+{
+    if (i->ready < 0)
+        return;
+    ssize_t n = write(i->ready, text, strlen(text));
+    (void)n;
+}
+
+void upgrade_ready(struct inheritance *i)
+{
+    upgrade_say(i, ready_word);
+    if (i->ready >= 0)
+        close(i->ready);
+    i->ready = -1;
+}
