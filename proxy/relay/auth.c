@@ -15,11 +15,15 @@ bool session_is_authenticated(const struct session *s)
     return s->auth && s->auth->done;
 }
 
-bool session_auth_is_lost(const struct session *s)
+bool session_auth_is_lost(struct session *s)
 {
+    const struct backend_conf *conf = s->listen->backend;
     if (!session_is_authenticated(s) || !s->auth->by_backend || s->parked)
         return false;
-    return !s->backend || s->backend->conf != s->listen->backend;
+    if (s->backend && s->backend->conf == conf)
+        return false;
+    bool told = conf->identity == IDENTITY_XCLIENT && s->auth->user[0]; /* XCLIENT LOGIN */
+    return !told || !(pool_can(pool_of(s->generation, conf))->xclient & XATTR_LOGIN);
 }
 
 static struct auth *auth_of(struct session *s)

@@ -21,6 +21,6 @@ void auth_free(struct session *);
 bool auth_is_under_way(const struct session *); /* amid an exchange: what the backend hears next it takes for a response */
 bool session_is_authenticated(const struct session *);
 /* The connection on which it authenticated is gone, and no other one can be told who it is. */
-bool session_auth_is_lost(const struct session *);
+bool session_auth_is_lost(struct session *);
 void session_login(struct session *, struct str user, struct str method); /* told by XCLIENT; user "": nobody */
 #endif

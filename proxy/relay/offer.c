@@ -7,11 +7,26 @@
 /* What only passes on, as the next hop says it. */
 enum { PASSED_ON = EXT_8BITMIME | EXT_SMTPUTF8 | EXT_DSN | EXT_MT_PRIORITY | EXT_DELIVERBY | EXT_FUTURERELEASE };
 
+/* What every backend can that a route may choose; one of which nothing is known has no say, its mail will be deferred anyhow. */
+static struct capabilities next_hop(struct session *s)
+{
+    const struct route *route = s->listen->route;
+    struct capabilities all = *pool_can(pool_of(s->generation, s->listen->backend));
+    for (size_t i = 0; route && i < route->nbackends; i++) {
+        const struct capabilities *one = pool_can(pool_of(s->generation, route->backends[i]));
+        if (!one->has || route->backends[i] == s->listen->backend)
+            continue;
+        struct capabilities auth = all;
+        all = all.has ? capabilities_common(all, *one) : *one;
+        memcpy(all.auth, auth.auth, sizeof all.auth); /* AUTH is the affair of the one that is asked */
+    }
+    return all;
+}
+
 struct capabilities session_offer(struct session *s)
 {
-    const struct capabilities *next = pool_can(pool_of(s->generation, s->listen->backend));
     const struct limits *l = &s->listen->limits;
-    struct capabilities theirs = *next;
+    struct capabilities theirs = next_hop(s);
     struct capabilities ours = {.has = EXT_PIPELINING | EXT_SIZE | EXT_ENHANCED | EXT_LIMITS | PASSED_ON,
                                 .size = l->size, .mail_max = l->messages, .rcpt_max = l->recipients};
     memcpy(ours.priority, theirs.priority, sizeof ours.priority);
@@ -30,7 +45,7 @@ struct capabilities session_offer(struct session *s)
         can.has |= EXT_STARTTLS;
     if (s->listen->chunking)
         can.has |= EXT_CHUNKING;
-    if (s->listen->auth && next->auth[0] && (session_is_secure(s) || s->listen->auth_without_tls))
+    if (s->listen->auth && pool_can(pool_of(s->generation, s->listen->backend))->auth[0] && (session_is_secure(s) || s->listen->auth_without_tls))
         can.has |= EXT_AUTH;
     return can;
 }
