@@ -16,7 +16,7 @@ say() { printf '\n== %s\n' "$1"; }
 install_packages() {
     local want=(gcc make cmake ninja-build pkg-config libc6-dev libuv1-dev libssl-dev libpcre2-dev liblua5.4-dev libc-ares-dev libcmocka-dev
         python3 python3-pytest python3-pytest-xdist openssl procps)
-    local interop=(postfix swaks libnet-ssleay-perl dovecot-core haproxy msmtp curl testssl.sh)
+    local interop=(postfix swaks libnet-ssleay-perl dovecot-core dovecot-lmtpd haproxy msmtp curl testssl.sh)
     local missing=()
     for p in "${want[@]}" "${interop[@]}"; do
         dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing+=("$p")

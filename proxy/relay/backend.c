@@ -358,6 +358,8 @@ static void take_hello(struct backend *b, const struct reply *r)
         memset(&b->can, 0, sizeof b->can);
         if (b->step == BACKEND_EHLO)
             capabilities_parse(r->text, &b->can);
+        if (b->conf->lmtp) /* RFC 3030 says nothing of how a chunk is answered there that fails */
+            b->can.has &= ~(uint32_t)(EXT_CHUNKING | EXT_BINARYMIME);
         if (!b->conf->chunking)
             b->can.has &= ~(uint32_t)(EXT_CHUNKING | EXT_BINARYMIME);
         if (b->conf->tls_mode != BACKEND_TLS_VERIFIED || b->stream->tls != STREAM_TLS) /* RFC 8689 4.2.1: to a peer we know */

@@ -4,6 +4,7 @@
  * made only for a backend that is READY, so that they fit what it can do; until then rcpts wait as PASSED. */
 #include "relay/backend.h"
 #include "relay/identity.h"
+#include "relay/lmtp.h"
 #include "relay/session.h"
 
 enum { SIZE_HEADROOM = 1024 };
@@ -86,6 +87,7 @@ static void say_mail(struct session *s, enum debt_what what)
     uint32_t said = 0;
     while (says_xforward(b) && identity_put_xforward(s, b->can.xforward, &said, words))
         backend_say(b, DEBT_XFORWARD, tx->serial, 0);
+    lmtp_begin(s);
     pipe_put(words, STR("MAIL FROM:"));
     path_put(&tx->reverse_path, words);
     params_put_mail(&tx->params, b->can, tx->params.size ? tx->params.size + SIZE_HEADROOM : 0, words);
@@ -211,6 +213,15 @@ static void refuse_rcpt(struct session *s, struct rcpt *r, const struct reply *w
     r->reply = reply_keep(&s->tx->arena, why);
 }
 
+/* Another rcpt before it is, or may yet be, accepted. */
+static bool has_company(const struct transaction *tx, uint32_t i)
+{
+    for (uint32_t k = 0; k < i; k++)
+        if (tx->rcpts[k].fate != FATE_REFUSED && !tx->rcpts[k].discarded && !tx->rcpts[k].dropped)
+            return true;
+    return false;
+}
+
 void envelope_ask(struct session *s, uint32_t i)
 {
     struct transaction *tx = s->tx;
@@ -235,6 +246,11 @@ void envelope_ask(struct session *s, uint32_t i)
     if (tx->route == s->listen->backend && session_auth_is_lost(s)) {
         struct reply why = reply_named(REPLY_BACKEND_LOST);
         tx->backend_failed = why;
+        refuse_rcpt(s, r, &why);
+        return;
+    }
+    if (tx->route->separate && has_company(tx, i)) {
+        struct reply why = reply_named(REPLY_TOO_MANY_RCPTS);
         refuse_rcpt(s, r, &why);
         return;
     }
@@ -342,8 +358,10 @@ static void apply_rcpt(struct session *s, uint32_t i, const struct reply *r)
     bool mail_refused = tx->mail_reply.code && reply_class(&tx->mail_reply) != 2;
     rcpt->reply = mail_refused ? tx->mail_reply : relayed(s, r, 2);
     rcpt->fate = reply_class(&rcpt->reply) == 2 ? FATE_ACCEPTED : FATE_REFUSED;
-    if (rcpt->fate == FATE_ACCEPTED)
+    if (rcpt->fate == FATE_ACCEPTED) {
         tx->accepted++;
+        lmtp_accepted(s, false, i);
+    }
     if (!mail_refused && is_desync(r, 2))
         backend_break(s->backend, REPLY_BACKEND_NONSENSE, "unexpected reply to RCPT");
     chain_reply(s, FILTER_RCPT, &rcpt->reply, i);
@@ -355,6 +373,8 @@ static void apply_again(struct session *s, const struct debt *d, const struct re
     must(tx->again_owed > 0);
     tx->again_owed--;
     bool good = is_yes(r, 2);
+    if (good && d->what != DEBT_MAIL_AGAIN)
+        lmtp_accepted(s, d->what == DEBT_RCPT_ADDED, d->rcpt);
     if (d->what == DEBT_RCPT_ADDED) {
         struct added *a = tx->added;
         for (uint32_t i = 0; i < d->rcpt; i++)
@@ -414,9 +434,32 @@ static void apply_chunk(struct session *s, const struct reply *r)
         tx->chunk_refused = said;
 }
 
+/* One of several. Nothing else is owed then, so the next one is owed like the first. */
+static void apply_lmtp_end(struct session *s, const struct reply *r)
+{
+    struct transaction *tx = s->tx;
+    unsigned class = reply_class(r);
+    bool nonsense = class == 3 || r->code == 503 || (class == 2 && r->code != 250);
+    struct reply said = nonsense ? replaced(s, r, REPLY_BACKEND_NONSENSE) : relayed(s, r, 2);
+    if (nonsense) {
+        tx->end = END_UNCERTAIN;
+        s->backend->closing = true;
+    }
+    if (lmtp_end(s, &said, &tx->end_reply)) {
+        chain_reply(s, FILTER_MESSAGE, &tx->end_reply, 0);
+    } else {
+        backend_owe(s->backend, DEBT_END, tx->serial);
+        s->backend->deadline = tx->end_at + s->listen->timeouts.end;
+    }
+}
+
 static void apply_end(struct session *s, const struct reply *r)
 {
     struct transaction *tx = s->tx;
+    if (tx->lmtp) {
+        apply_lmtp_end(s, r);
+        return;
+    }
     unsigned class = reply_class(r);
     bool nonsense = class == 3 || r->code == 503 || (class == 2 && r->code != 250);
     if (tx->chunk_refused.code) { /* 503 then is all it can say to the last one; a 250 would be a riddle */

@@ -168,7 +168,7 @@ class Backend(Peer):
             except Wrong:
                 return False
             verb = line[:4].upper()
-            if verb == "EHLO":
+            if verb in ("EHLO", "LHLO"):
                 lines = ["backend.test"] + can
                 self.send("".join("250%s%s\r\n" % ("-" if i + 1 < len(lines) else " ", l) for i, l in enumerate(lines)).encode())
             elif verb == "QUIT":
