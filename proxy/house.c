@@ -1,6 +1,6 @@
 /* house.c - the main thread while mail is filtered: waits for signals, commands and workers, and changes what runs.
  *
- * Owns the configuration of new sessions, the ports, the workers, the control socket. A change is whole or none:
+ * Owns the configurations, the ports, the workers, the control socket. A change is whole or none:
  * everything that can fail (loading, binding) comes before the first worker hears of it. Never touches mail. */
 #include "proxy/house.h"
 #include "proxy/conf.h"
@@ -22,6 +22,8 @@ struct house {
     struct house_arguments arguments;
     const char *binary;
     struct conf *conf;
+    struct conf **old; /* held until no worker does: they end here, not amid mail, and what main's thread took it gives back */
+    size_t nold;
     struct ports ports;
     struct plan plan; /* of conf: which address is which port */
     struct workers *workers;
@@ -110,7 +112,17 @@ static void switch_to(struct house *h, struct conf *conf, struct plan *plan)
     plan_clear(&h->plan);
     h->plan = *plan;
     h->conf = conf;
-    conf_drop(old);
+    h->old = must_grow(h->old, (h->nold + 1) * sizeof *h->old);
+    h->old[h->nold++] = old;
+}
+
+static void drop_old(struct house *h, bool all)
+{
+    for (size_t i = 0; i < h->nold; i++)
+        if (all || conf_is_left(h->old[i])) {
+            conf_drop(h->old[i]);
+            h->old[i--] = h->old[--h->nold];
+        }
 }
 
 /* Whole or not at all. What is wrong is logged, and said to `to` (NULL: to nobody else). */
@@ -404,6 +416,8 @@ static void wait_once(struct house *h)
         fds[first++] = (struct pollfd){.fd = h->upgrade.pipe, .events = POLLIN};
         wait = 1000;
     }
+    if (h->nold) /* an old generation may end at any time */
+        wait = 1000;
     if (h->sign_at && (wait < 0 || h->sign_at < now + (uint64_t)wait))
         wait = h->sign_at > now ? (int)(h->sign_at - now) : 0;
     size_t n = control_polls(h->control, fds + first, &wait);
@@ -412,6 +426,7 @@ static void wait_once(struct house *h)
         return; /* EINTR: nothing is ready */
     ssize_t got = read(h->bell, &count, sizeof count);
     (void)got;
+    drop_old(h, false);
     take_signals(h);
     look_at_upgrade(h);
     control_turn(h->control, fds + first, n, obey, h);
@@ -528,6 +543,8 @@ static void leave(struct house *h)
         close(h->signals);
     if (h->bell >= 0)
         close(h->bell);
+    drop_old(h, true);
+    free(h->old);
     conf_drop(h->conf);
     log_flush();
 }

@@ -87,6 +87,11 @@ struct conf *conf_hold(struct conf *conf)
     return conf;
 }
 
+bool conf_is_left(const struct conf *conf)
+{
+    return __atomic_load_n(&conf->refs, __ATOMIC_ACQUIRE) == 1;
+}
+
 void conf_drop(struct conf *conf)
 {
     if (!conf || __atomic_sub_fetch(&conf->refs, 1, __ATOMIC_ACQ_REL) > 0)

@@ -179,6 +179,7 @@ struct conf {
 /* Before anybody uses it: stores of the same name and kind go on with what the old configuration's hold. */
 void conf_take_over(struct conf *, const struct conf *old);
 struct conf *conf_hold(struct conf *);
+bool conf_is_left(const struct conf *); /* one reference is held: the caller's */
 void conf_drop(struct conf *); /* the last one closes filters, tables, tls, stores' references */
 void conf_keep_table(struct conf *, struct table *); /* while loading: closed and refreshed with the conf */
 

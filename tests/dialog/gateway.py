@@ -179,3 +179,31 @@ def wait_port(port, seconds=10):
         except OSError:
             time.sleep(0.05)
     return False
+
+
+def rewrite(gateway, text):
+    """Another configuration, put there whole."""
+    with open(gateway.conf + ".new", "w") as f:
+        f.write(text.replace("@DIR@", gateway.folder))
+    os.rename(gateway.conf + ".new", gateway.conf)
+
+
+def reload(gateway, text=None, good=True):
+    """SIGHUP; back when it is done (good) or refused."""
+    if text is not None:
+        rewrite(gateway, text)
+    word = "reloaded: generation" if good else "not reloaded:"
+    before = gateway.log().count(word)
+    gateway.process.send_signal(signal.SIGHUP)
+    deadline = time.monotonic() + 20 * SLOW
+    while gateway.log().count(word) == before:
+        assert gateway.process.poll() is None and time.monotonic() < deadline, gateway.log()
+        time.sleep(0.01)
+
+
+def refused(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), 5).close()
+        return False
+    except ConnectionRefusedError:
+        return True

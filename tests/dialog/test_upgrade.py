@@ -13,8 +13,10 @@ import threading
 import time
 
 import pytest
-from gateway import SLOW, SLUICE, Gateway, certificate, free_port
-from test_reload import Sink, Talker, configuration, refused, rewrite
+from gateway import SLOW, SLUICE, Gateway, certificate, free_port, refused, rewrite
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "soak"))
+from sink import Sink, Talker, configuration  # noqa: E402
 
 
 def until(claim, gateway=None, seconds=20):

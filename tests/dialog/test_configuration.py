@@ -7,36 +7,10 @@ import sys
 import time
 
 import pytest
-from gateway import SLOW, Gateway, free_port
+from gateway import SLOW, Gateway, free_port, refused, reload, rewrite
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "soak"))
 from sink import Sink, Talker, configuration  # noqa: E402
-
-
-def rewrite(gateway, text):
-    with open(gateway.conf + ".new", "w") as f:
-        f.write(text.replace("@DIR@", gateway.folder))
-    os.rename(gateway.conf + ".new", gateway.conf)
-
-
-def reload(gateway, text=None, good=True):
-    if text is not None:
-        rewrite(gateway, text)
-    word = "reloaded: generation" if good else "not reloaded:"
-    before = gateway.log().count(word)
-    gateway.process.send_signal(signal.SIGHUP)
-    deadline = time.monotonic() + 20 * SLOW
-    while gateway.log().count(word) == before:
-        assert gateway.process.poll() is None and time.monotonic() < deadline, gateway.log()
-        time.sleep(0.01)
-
-
-def refused(port):
-    try:
-        socket.create_connection(("127.0.0.1", port), 5).close()
-        return False
-    except ConnectionRefusedError:
-        return True
 
 
 @pytest.fixture
