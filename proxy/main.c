@@ -4,7 +4,9 @@
 #include "proxy/conf.h"
 #include "proxy/control.h"
 #include "proxy/house.h"
+#include "proxy/probe.h"
 #include <getopt.h>
+#include <signal.h>
 
 static const char *program; /* as we were called: an upgrade starts it again */
 static const char default_path[] = "/etc/sluice/sluice.lua";
@@ -23,7 +25,7 @@ static const struct command {
     int (*run)(int argc, char **argv);
 } commands[] = {
     {"run", "sluice run [-c FILE] [--pid-file FILE]", "Filter mail, in the foreground, until SIGTERM or SIGINT.", run},
-    {"check", "sluice check [-c FILE] [--explain] | --defaults",
+    {"check", "sluice check [-c FILE] [--explain] [--probe] | --defaults",
      "Check a configuration: exit 0, or 2 with every mistake.", check},
     {"reload", "sluice reload [-c FILE]",
      "The running process takes its configuration anew: exit 0, or 2 with every mistake.", ask_reload},
@@ -40,6 +42,7 @@ static const struct option long_options[] = {
     {"help", no_argument, NULL, 'h'},
     {"defaults", no_argument, NULL, 'd'},
     {"explain", no_argument, NULL, 'e'},
+    {"probe", no_argument, NULL, 'P'},
     {"pid-file", required_argument, NULL, 'p'},
     {"version", no_argument, NULL, 'v'},
     {0},
@@ -81,6 +84,8 @@ static void say_command(FILE *to, const struct command *c)
                     "\"/run/sluice/control\".\n");
     if (c->run == check)
         fprintf(to, "      --explain       per listener: backend, chain, filters by stage, when DATA is said\n"
+                    "      --probe         each server of each backend is visited: what it offers, its TLS, whom it trusts; exit 1 when one\n"
+                    "                      cannot be reached\n"
                     "      --defaults      every directive with its default and what it is for; reads no file\n");
     if (c->run == run)
         fprintf(to, "      --pid-file FILE holds the number of the process that runs\n"
@@ -93,13 +98,13 @@ static void say_command(FILE *to, const struct command *c)
 
 struct arguments {
     const char *path, *pid_file, *word;
-    bool help, defaults, explain, bad;
+    bool help, defaults, explain, probe, bad;
 };
 
 static bool is_option(const struct command *c, int option)
 {
     return option == 'h' || (option == 'c' && takes_conf(c)) || (option == 'p' && c->run == run) ||
-           ((option == 'd' || option == 'e') && c->run == check);
+           ((option == 'd' || option == 'e' || option == 'P') && c->run == check);
 }
 
 static void hint_option(const struct command *c, const char *word)
@@ -137,6 +142,7 @@ static struct arguments arguments_take(const char *name, int argc, char **argv)
         a.help |= option == 'h';
         a.defaults |= option == 'd';
         a.explain |= option == 'e';
+        a.probe |= option == 'P';
     }
     if (!a.bad && optind < argc && c->run == ask_drain)
         a.word = argv[optind++];
@@ -158,6 +164,17 @@ static struct conf *load(const char *path, FILE *complaints_to, struct complaint
     return conf;
 }
 
+static int probe(struct conf *conf)
+{
+    unsigned doubts;
+    signal(SIGPIPE, SIG_IGN);
+    log_set(&(struct log_settings){.level = LOG_ERROR, .fd = 2}); /* what is to be said of a server stands in the report */
+    unsigned lost = probe_run(stdout, conf, &doubts);
+    if (doubts)
+        printf("%u warning%s\n", doubts, doubts == 1 ? "" : "s");
+    return lost ? 1 : 0;
+}
+
 static int check(int argc, char **argv)
 {
     struct arguments a = arguments_take("check", argc, argv);
@@ -176,6 +193,8 @@ static int check(int argc, char **argv)
         printf("%s: good: %zu listeners, %zu backends, %zu filters\n", a.path, conf->nlistens, conf->nbackends,
                conf->nfilters);
     int code = conf ? 0 : 2;
+    if (conf && a.probe)
+        code = probe(conf);
     conf_drop(conf);
     arena_reset(&arena);
     return code;

@@ -6,6 +6,7 @@
  * is one per thread, and a stale entry of one peer would kill the next. */
 #include "net/inside.h"
 #include <pthread.h>
+#include <time.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
@@ -357,6 +358,12 @@ bool stream_tls_facts(const struct stream *s, struct tls_facts *facts)
         facts->alpn = (struct str){(const char *)alpn, len};
     certificate_facts(SSL_get0_peer_certificate(ssl), &c->arena, facts);
     facts->verified = is_verified(ssl);
+    X509 *peer = SSL_get0_peer_certificate(ssl);
+    struct tm end;
+    if (peer && ASN1_TIME_to_tm(X509_get0_notAfter(peer), &end) == 1)
+        facts->expires = (int64_t)timegm(&end);
+    if (peer && !facts->verified)
+        facts->doubt = X509_verify_cert_error_string(SSL_get_verify_result(ssl));
     facts->resumed = SSL_session_reused(ssl) == 1;
     return true;
 }

@@ -5,9 +5,10 @@ import os
 import re
 import shutil
 import smtplib
+import subprocess
 
 import pytest
-from gateway import Gateway, free_port
+from gateway import SLUICE, Gateway, free_port
 from private import Postfix
 
 ADDRESSES, MESSAGES = 50, 1000
@@ -81,3 +82,22 @@ def test_a_proxy_header_makes_the_client_the_peer(identity):
     assert len(set(seen.values())) == ADDRESSES
     assert set(re.findall(r" connect from \S+\[127\.0\.1\.(\d+)\]", log)) == {str(n + 1) for n in range(ADDRESSES)}
     assert "error" not in log
+
+
+@needs
+@pytest.mark.parametrize("identity, warned", [("none", True), ("xforward", True), ("xclient", False)])
+def test_a_probe_warns_of_a_postfix_that_trusts_our_address(identity, warned):
+    """mynetworks names us, as it does on most machines: told nothing of the client, it would relay for the world."""
+    postfix = Postfix("discard", """smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination
+virtual_mailbox_domains = example.net
+""")
+    conf = os.path.join(postfix.folder, "sluice.lua")
+    with open(conf, "w") as f:
+        f.write('hostname "mx.test"\nbackend "b" { "127.0.0.1:%d", identity = "%s" }\nlisten "l" { "127.0.0.1:0" }\n'
+                % (postfix.port, identity))
+    try:
+        said = subprocess.run([SLUICE, "check", "-c", conf, "--probe"], capture_output=True, text=True, timeout=60).stdout
+        assert ": reached" in said and ("open relay in waiting" in said) == warned, said
+        assert "DATA" not in postfix.log()
+    finally:
+        postfix.stop()
