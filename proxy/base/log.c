@@ -66,38 +66,70 @@ static void key_put(const char *key)
     }
 }
 
+/* What stands for itself in a value, as long as it is UTF-8; SP too, within quotes. */
+static bool is_plain(unsigned char c)
+{
+    return c >= ' ' && c != '"' && c != '\\' && c != 127;
+}
+
+static void put_escape(unsigned char c)
+{
+    char escape[8];
+    if (c == '"' || c == '\\')
+        put((char[]){'\\', (char)c}, 2);
+    else if (c == '\n')
+        put("\\n", 2);
+    else if (c == '\t')
+        put("\\t", 2);
+    else
+        put(escape, (size_t)snprintf(escape, sizeof escape, buffer.json ? "\\u%04x" : "\\x%02x", c));
+}
+
 /* JSON text, or logfmt's: quoted only when it holds SP, quotes, '=' or control octets. */
 static void value_put_text(struct str v)
 {
-    bool cut = v.len > VALUE_MOST;
+    bool cut = v.len > VALUE_MOST, quote = buffer.json, ascii = true;
     v.len = min_size(v.len, VALUE_MOST);
-    bool quote = buffer.json;
-    for (size_t i = 0; i < v.len && !quote; i++) {
+    for (size_t i = 0; i < v.len; i++) {
         unsigned char c = (unsigned char)v.at[i];
-        quote = c <= ' ' || c == '"' || c == '\\' || c == 127;
+        quote |= !is_plain(c) || c == ' ';
+        ascii &= c < 128;
     }
     if (quote)
         put("\"", 1);
-    bool utf8 = str_is_utf8(v);
-    for (size_t i = 0; i < v.len; i++) {
-        unsigned char c = (unsigned char)v.at[i];
-        char escape[8];
-        if (c == '"' || c == '\\')
-            snprintf(escape, sizeof escape, "\\%c", c);
-        else if (c == '\n')
-            snprintf(escape, sizeof escape, "\\n");
-        else if (c == '\t')
-            snprintf(escape, sizeof escape, "\\t");
-        else if (c < ' ' || c == 127 || (c > 127 && !utf8))
-            snprintf(escape, sizeof escape, buffer.json ? "\\u%04x" : "\\x%02x", c);
-        else
-            snprintf(escape, sizeof escape, "%c", c);
-        put_text(escape);
+    bool foreign = !ascii && !str_is_utf8(v);
+    for (size_t i = 0; i < v.len;) {
+        size_t run = i;
+        while (run < v.len && is_plain((unsigned char)v.at[run]) && !(foreign && (unsigned char)v.at[run] > 127))
+            run++;
+        put(v.at + i, run - i);
+        for (i = run; i < v.len && (!is_plain((unsigned char)v.at[i]) || (foreign && (unsigned char)v.at[i] > 127)); i++)
+            put_escape((unsigned char)v.at[i]);
     }
     if (cut)
         put_text("...");
     if (quote)
         put("\"", 1);
+}
+
+/* The time of day is made anew once a second. */
+static void put_stamp(void)
+{
+    static _Thread_local char text[32];
+    static _Thread_local time_t of;
+    struct timespec now;
+    struct tm tm;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (now.tv_sec != of) {
+        gmtime_r(&now.tv_sec, &tm);
+        strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S.000Z", &tm);
+        of = now.tv_sec;
+    }
+    unsigned ms = (unsigned)(now.tv_nsec / 1000000);
+    text[20] = (char)('0' + ms / 100);
+    text[21] = (char)('0' + ms / 10 % 10);
+    text[22] = (char)('0' + ms % 10);
+    put_text(text);
 }
 
 void log_begin(const char *kind)
@@ -106,22 +138,15 @@ void log_begin(const char *kind)
         log_flush();
     buffer.line = buffer.len;
     buffer.json = __atomic_load_n(&settings.json, __ATOMIC_RELAXED);
-    struct timespec now;
-    struct tm tm;
-    char stamp[64];
-    clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &tm);
-    size_t n = strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &tm);
-    snprintf(stamp + n, sizeof stamp - n, ".%03ldZ", now.tv_nsec / 1000000);
     if (buffer.json) {
         put_text("{\"ts\":\"");
-        put_text(stamp);
+        put_stamp();
         put_text("\",\"kind\":\"");
         put_text(kind);
         put_text("\"");
     } else {
         put_text("ts=");
-        put_text(stamp);
+        put_stamp();
         put_text(" ");
         put_text(kind);
     }
@@ -133,33 +158,45 @@ void log_text(const char *key, struct str value)
     value_put_text(value);
 }
 
+void log_pieces(const char *key, size_t n, const struct str *pieces)
+{
+    char value[VALUE_MOST + 1]; /* one more than is shown: so it is known to be cut */
+    size_t len = 0;
+    for (size_t i = 0; i < n; i++) {
+        size_t part = min_size(pieces[i].len, sizeof value - len);
+        memcpy(value + len, part ? pieces[i].at : "", part);
+        len += part;
+    }
+    key_put(key);
+    value_put_text((struct str){value, len});
+}
+
 void log_angle(const char *key, struct str value)
 {
-    key_put(key);
-    if (buffer.json) {
-        value_put_text(value);
-        return;
-    }
-    char text[VALUE_MOST + 8];
-    int n = snprintf(text, sizeof text, "<%.*s>", (int)min_size(value.len, VALUE_MOST), value.at ? value.at : "");
-    value_put_text((struct str){text, (size_t)n});
+    if (buffer.json)
+        log_text(key, value);
+    else
+        log_pieces(key, 3, (struct str[]){STR("<"), value, STR(">")});
 }
 
 void log_number(const char *key, int64_t value)
 {
-    char text[32];
-    snprintf(text, sizeof text, "%lld", (long long)value);
+    char room[DECIMAL_ROOM];
+    struct str digits = str_decimal(room, value < 0 ? 0 - (uint64_t)value : (uint64_t)value);
     key_put(key);
-    put_text(text);
+    if (value < 0)
+        put("-", 1);
+    put(digits.at, digits.len);
 }
 
 void log_seconds(const char *key, uint64_t microseconds)
 {
-    char text[32];
-    snprintf(text, sizeof text, "%llu.%03llu", (unsigned long long)(microseconds / 1000000),
-             (unsigned long long)(microseconds / 1000 % 1000));
+    char room[DECIMAL_ROOM];
+    struct str digits = str_decimal(room, microseconds / 1000000);
+    unsigned ms = (unsigned)(microseconds / 1000 % 1000);
     key_put(key);
-    put_text(text);
+    put(digits.at, digits.len);
+    put((char[]){'.', (char)('0' + ms / 100), (char)('0' + ms / 10 % 10), (char)('0' + ms % 10)}, 4);
 }
 
 void log_end(void)

@@ -18,6 +18,7 @@ bool log_wants(enum log_level);
 void log_begin(const char *kind);                        /* ts=... and the word behind it */
 void log_text(const char *key, struct str value);
 void log_angle(const char *key, struct str value);       /* key=<value> */
+void log_pieces(const char *key, size_t n, const struct str *pieces); /* one value, put together from these */
 void log_number(const char *key, int64_t value);
 void log_seconds(const char *key, uint64_t microseconds); /* 0.123 */
 void log_end(void);

@@ -147,3 +147,12 @@ void text_set(char **text, struct str s)
         free(*text);
     *text = copy;
 }
+
+struct str str_decimal(char room[DECIMAL_ROOM], uint64_t n)
+{
+    size_t at = DECIMAL_ROOM;
+    do
+        room[--at] = (char)('0' + n % 10);
+    while (n /= 10);
+    return (struct str){room + at, DECIMAL_ROOM - at};
+}

@@ -36,6 +36,8 @@ struct str str_cut(struct str *rest, char by);
 struct str str_word(struct str *rest);               /* the next run without SP; STR_NONE when there is none */
 size_t str_find(struct str in, struct str what);     /* in.len when absent */
 bool str_number(struct str, uint64_t *value);        /* decimal digits only, no overflow, not empty */
+enum { DECIMAL_ROOM = 20 };
+struct str str_decimal(char room[DECIMAL_ROOM], uint64_t); /* its digits, in that room; without a NUL behind them */
 uint64_t str_hash(struct str, uint64_t seed);        /* for tables in memory; not for keys from peers without a seed */
 static inline char char_lower(char c)
 {

@@ -43,25 +43,48 @@ static void log_client(const struct session *s)
         log_text("rdns", str_of(naming_name(&s->naming) ? naming_name(&s->naming) : ""));
     log_text("helo", str_of(s->helo));
     if (s->tls.version) {
-        char tls[128];
-        snprintf(tls, sizeof tls, "%s/%s", s->tls.version, s->tls.cipher);
-        log_text("tls", str_of(tls));
+        log_pieces("tls", 3, (struct str[]){str_of(s->tls.version), STR("/"), str_of(s->tls.cipher)});
     } else {
         log_text("tls", STR(""));
     }
     log_text("auth", session_is_authenticated(s) ? str_of(s->auth->user[0] ? s->auth->user : s->auth->method) : STR(""));
 }
 
-static void log_rcpts(struct arena *arena, const struct transaction *tx)
+static void log_rcpts(const struct transaction *tx)
 {
-    struct str to = STR("");
-    unsigned shown = 0;
-    for (uint32_t i = 0; i < tx->nrcpts && to.len < 600; i++, shown++)
-        to = arena_print(arena, "%.*s%s<%.*s>", STR_ARGS(to), i ? "," : "", STR_ARGS(tx->rcpts[i].path.address));
-    if (shown < tx->nrcpts)
-        to = arena_print(arena, "%.*s,+%u", STR_ARGS(to), tx->nrcpts - shown);
-    log_text("to", to);
-    log_text("nrcpt", arena_print(arena, "%u/%u", tx->accepted + tx->discarded, tx->nrcpts));
+    enum { MOST = 50, OCTETS = 600 };
+    struct str pieces[3 * MOST + 2];
+    char rooms[3][DECIMAL_ROOM];
+    size_t n = 0, octets = 0;
+    uint32_t shown = 0;
+    for (; shown < tx->nrcpts && shown < MOST && octets < OCTETS; shown++) {
+        pieces[n++] = shown ? STR(",<") : STR("<");
+        pieces[n++] = tx->rcpts[shown].path.address;
+        pieces[n++] = STR(">");
+        octets += 3 + pieces[n - 2].len;
+    }
+    if (shown < tx->nrcpts) {
+        pieces[n++] = STR(",+");
+        pieces[n++] = str_decimal(rooms[0], tx->nrcpts - shown);
+    }
+    log_pieces("to", n, pieces);
+    log_pieces("nrcpt", 3, (struct str[]){str_decimal(rooms[1], tx->accepted + tx->discarded), STR("/"),
+                                          str_decimal(rooms[2], tx->nrcpts)});
+}
+
+static void log_enhanced(const struct reply *r)
+{
+    char rooms[3][DECIMAL_ROOM];
+    struct str pieces[5] = {[1] = STR("."), [3] = STR(".")};
+    for (size_t i = 0; i < 3; i++)
+        pieces[2 * i] = str_decimal(rooms[i], r->enhanced[i]);
+    log_pieces("ecode", 5, pieces);
+}
+
+static void log_id(const struct session *s)
+{
+    char room[DECIMAL_ROOM];
+    log_pieces("id", 3, (struct str[]){str_of(s->id), STR("."), str_decimal(room, s->tx->number)});
 }
 
 static void log_notes(const struct session *s)
@@ -87,9 +110,9 @@ static void log_reply(const struct session *s, struct transaction *tx)
         log_text("why", tx->verdict_why);
     log_number("code", r->code);
     if (r->enhanced[0])
-        log_text("ecode", arena_print(&tx->arena, "%u.%u.%u", r->enhanced[0], r->enhanced[1], r->enhanced[2]));
+        log_enhanced(r);
     log_text("reply", r->text.at ? r->text : STR(""));
-    log_text("backend", arena_print(&tx->arena, "%.*s/%.*s", STR_ARGS(tx->route->name), STR_ARGS(tx->backend_server)));
+    log_pieces("backend", 3, (struct str[]){tx->route->name, STR("/"), tx->backend_server});
     log_text("qid", r->code == 250 ? reply_queue_id(r) : STR(""));
 }
 
@@ -100,10 +123,10 @@ void journal_transaction(struct session *s)
     uint64_t now = loop_micros(s->worker->loop);
     find_end(tx);
     log_begin("msg");
-    log_text("id", arena_print(arena, "%s.%u", s->id, tx->number));
+    log_id(s);
     log_client(s);
     log_angle("from", tx->reverse_path.address);
-    log_rcpts(arena, tx);
+    log_rcpts(tx);
     log_text("mid", tx->flow.message_id.at ? tx->flow.message_id : STR(""));
     if (s->generation->conf->log_subject && tx->flow.head == HEAD_DONE) {
         const struct field *f = headers_next(&tx->headers, NULL, STR("Subject"));

@@ -83,11 +83,18 @@ static size_t cut(struct str s, size_t most)
 static void put_line(const struct reply *r, struct str text, bool last, bool enhanced, struct pipe *out)
 {
     char line[LINE_MOST + 32];
-    int n = snprintf(line, sizeof line, "%03u%c", (unsigned)r->code, last ? ' ' : '-');
-    if (enhanced && r->enhanced[0])
-        n += snprintf(line + n, sizeof line - (size_t)n, "%u.%u.%u ", (unsigned)r->enhanced[0],
-                      (unsigned)r->enhanced[1], (unsigned)r->enhanced[2]);
-    size_t at = (size_t)n;
+    size_t at = 4;
+    line[0] = (char)('0' + r->code / 100);
+    line[1] = (char)('0' + r->code / 10 % 10);
+    line[2] = (char)('0' + r->code % 10);
+    line[3] = last ? ' ' : '-';
+    for (size_t i = 0; enhanced && r->enhanced[0] && i < 3; i++) {
+        char room[DECIMAL_ROOM];
+        struct str digits = str_decimal(room, r->enhanced[i]);
+        memcpy(line + at, digits.at, digits.len);
+        at += digits.len;
+        line[at++] = i < 2 ? '.' : ' ';
+    }
     for (size_t i = 0; i < text.len; i++)
         line[at++] = is_control(text.at[i]) ? '?' : text.at[i];
     line[at++] = '\r';
