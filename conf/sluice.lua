@@ -92,7 +92,7 @@ backend "postfix" {
     -- tls_name = "mx.example.org",     -- the name to ask for and to verify: the host of the address
     tls_implicit = false,               -- TLS from the first octet
     -- helo = "mx1.example.org",        -- what we call ourselves: hostname
-    pool = 16,                          -- idle connections kept per worker; 0: none
+    pool = 16,                          -- idle connections kept per worker, more for a second; 0: none
     pool_uses = 100,                    -- transactions per connection
     connections = 0,                    -- most to one server, of all workers; 0: any
     wait = "10s",                       -- for a connection, when as many as allowed are in use; then 451

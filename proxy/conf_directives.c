@@ -79,7 +79,7 @@ static const struct directive directives[] = {
     {IN_BACKEND, "tls_implicit", VALUE, TYPE_BOOL, .preset = "false", .doc = "TLS from the first octet"},
     {IN_BACKEND, "helo", VALUE, TYPE_TEXT, .doc = "what we call ourselves; default: hostname"},
     {IN_BACKEND, "pool", VALUE, TYPE_NUMBER, .preset = "16", .most = 10000,
-     .doc = "idle connections kept per worker; 0: none"},
+     .doc = "idle connections kept per worker, more for a second; 0: none"},
     {IN_BACKEND, "pool_uses", VALUE, TYPE_NUMBER, .preset = "100", .least = 1, .most = 1e6,
      .doc = "transactions per connection"},
     {IN_BACKEND, "connections", VALUE, TYPE_NUMBER, .preset = "0", .most = 1e6,

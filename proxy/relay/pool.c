@@ -7,7 +7,7 @@
 #include "relay/backend.h"
 #include "relay/session.h"
 
-enum { WASH_TIME = 5000, QUEUE_LOOK = 100 };
+enum { WASH_TIME = 5000, QUEUE_LOOK = 100, SURPLUS = 1000 }; /* SURPLUS: more than `pool` are kept so long, for bursts come again */
 
 static void pool_turn(struct task *);
 
@@ -140,7 +140,7 @@ void pool_idle(struct backend *b)
         give(p, b);
         return;
     }
-    if (!b->entered || p->nidle >= p->conf->pool || atomic_load(&b->berth->server->wanted)) {
+    if (!b->entered || atomic_load(&b->berth->server->wanted)) {
         backend_close(&b);
         return;
     }
@@ -149,7 +149,7 @@ void pool_idle(struct backend *b)
     b->deadline = 0;
     backend_link(&b->berth->idle, b);
     p->nidle++;
-    alarm_set(&b->alarm, &b->task, b->idle_since + t->pool_idle);
+    alarm_set(&b->alarm, &b->task, b->idle_since + (p->nidle > p->conf->pool ? min_u64(SURPLUS, t->pool_idle) : t->pool_idle));
     if (p->conf->connections)
         set_clock(p);
 }
@@ -158,6 +158,7 @@ static void turn_idle(struct pool *p, struct backend *b)
 {
     uint64_t now = now_of(p);
     bool old = now >= b->idle_since + p->generation->conf->timeouts.pool_idle;
+    old |= p->nidle > p->conf->pool && now >= b->idle_since + SURPLUS;
     bool wanted = atomic_load(&b->berth->server->wanted) && !p->queue; /* by another worker */
     if (is_good(b) && !old && !wanted)
         return;
