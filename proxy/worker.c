@@ -17,7 +17,7 @@ enum {
 
 static bool has_descriptors(const struct post *p)
 {
-    /* A session may come to need another one, for the backend; not all of them do at once, and who gets none hears 451. */
+    /* A session may come to need another one, for the backend; not all of them do at once, and who gets none waits for it. */
     return stream_count() + p->worker.nsessions / 4 < p->all->descriptors;
 }
 
@@ -335,6 +335,7 @@ static void open_post(struct post *p)
     struct worker *w = &p->worker;
     w->loop = loop_open();
     w->census = p->all->census;
+    w->descriptors = p->all->descriptors;
     w->serial = ((uint64_t)w->number + 1) << 48; /* no two workers give the same */
     task_start(&p->task, w->loop, turn);
     p->next_tick = loop_now(w->loop) + TICK;

@@ -235,7 +235,7 @@ static struct berth *choose(struct pool *p, const struct session *s, bool *full)
     return chosen < 0 ? NULL : &p->berths[chosen];
 }
 
-/* An idle connection of that server, or a dial. NULL: another worker was faster, there is no room. */
+/* An idle connection of that server, or a dial. NULL: another worker was faster, there is no room, or no descriptor. */
 static struct backend *take_of(struct pool *p, struct berth *berth, struct session *s, bool fresh)
 {
     while (!fresh && berth->idle) {
@@ -247,6 +247,8 @@ static struct backend *take_of(struct pool *p, struct berth *berth, struct sessi
         }
         backend_abort(&b);
     }
+    if (p->worker->descriptors && stream_count() >= p->worker->descriptors)
+        return NULL;
     if (!server_enter(berth->server, p->conf->connections)) {
         if (!berth->idle) /* fresh: an idle one gives its room */
             return NULL;

@@ -47,6 +47,7 @@ struct worker {
     struct census *census;
     struct session *sessions;        /* all, newest first */
     uint32_t nsessions;
+    size_t descriptors;              /* streams it may have open: who would dial beyond waits in line; 0: any number */
     bool draining;                   /* all of it: no new sessions, nothing is kept for later */
     uint64_t drain_by;
     bool stressed;                   /* limits are near: clients are given less time and fewer mistakes */
