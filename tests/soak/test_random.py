@@ -122,7 +122,7 @@ class Temper:
                 self.mad |= not octets.startswith(b"354")
                 octets = b"%d words\r\n" % rng.choice([100, 200, 220, 251, 299, 334, 354, 399, 450, 503, 530, 552, 599, 600, 999])
             elif what == "nul":
-                octets = b"250 a\0b\r\n"
+                octets = octets[:3] + b" a\0b\r\n"
             elif what == "long":
                 octets = octets[:3] + b"-" + b"x" * rng.choice([600, 5000]) + b"\r\n" + octets[:3] + b" x\r\n"
         if rng.random() < 0.1:
