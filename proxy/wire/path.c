@@ -177,13 +177,22 @@ static void fill(struct path *p, struct str raw, struct str local, struct str do
 {
     *p = (struct path){.raw = arena_str(arena, raw)};
     p->local = arena_str(arena, local.at ? local : STR(""));
-    p->domain = arena_lower(arena, domain.at ? domain : STR("")); /* ASCII only: U-labels stay as they are */
+    p->domain = STR("");
     p->null = !local.len;
     p->utf8 = !str_is_ascii(raw);
-    if (domain.len)
-        p->address = arena_print(arena, "%.*s@%.*s", STR_ARGS(p->local), STR_ARGS(p->domain));
-    else
+    if (!domain.len) {
         p->address = p->null ? STR("") : arena_lower(arena, local);
+        return;
+    }
+    char *text = arena_space(arena, local.len + 1 + domain.len + 1), *at = text + local.len;
+    if (local.len)
+        memcpy(text, local.at, local.len);
+    *at++ = '@';
+    for (size_t i = 0; i < domain.len; i++) /* ASCII only: U-labels stay as they are */
+        at[i] = char_lower(domain.at[i]);
+    at[domain.len] = 0;
+    p->domain = (struct str){at, domain.len};
+    p->address = (struct str){text, local.len + 1 + domain.len};
 }
 
 /* A-d-l of RFC 5321 4.1.2: "@a,@b:". */
