@@ -66,10 +66,16 @@ static void key_put(const char *key)
     }
 }
 
-/* What stands for itself in a value, as long as it is UTF-8; SP too, within quotes. */
-static bool is_plain(unsigned char c)
+/* What an octet asks for: quotes around the value, an escape, a look at whether all of it is UTF-8. */
+enum { QUOTE = 1, ESCAPE = 2, HIGH = 4 };
+static inline unsigned asks(unsigned char c)
 {
-    return c >= ' ' && c != '"' && c != '\\' && c != 127;
+    static const uint8_t table[128] = {[0 ... ' ' - 1] = QUOTE | ESCAPE,
+                                       [' '] = QUOTE,
+                                       ['"'] = QUOTE | ESCAPE,
+                                       ['\\'] = QUOTE | ESCAPE,
+                                       [127] = QUOTE | ESCAPE};
+    return c < 128 ? table[c] : HIGH;
 }
 
 static void put_escape(unsigned char c)
@@ -88,22 +94,21 @@ static void put_escape(unsigned char c)
 /* JSON text, or logfmt's: quoted only when it holds SP, quotes, '=' or control octets. */
 static void value_put_text(struct str v)
 {
-    bool cut = v.len > VALUE_MOST, quote = buffer.json, ascii = true;
+    bool cut = v.len > VALUE_MOST;
+    unsigned all = 0;
     v.len = min_size(v.len, VALUE_MOST);
-    for (size_t i = 0; i < v.len; i++) {
-        unsigned char c = (unsigned char)v.at[i];
-        quote |= !is_plain(c) || c == ' ';
-        ascii &= c < 128;
-    }
+    for (size_t i = 0; i < v.len; i++)
+        all |= asks((unsigned char)v.at[i]);
+    bool quote = buffer.json || (all & QUOTE);
+    unsigned escaped = ESCAPE | ((all & HIGH) && !str_is_utf8(v) ? HIGH : 0);
     if (quote)
         put("\"", 1);
-    bool foreign = !ascii && !str_is_utf8(v);
     for (size_t i = 0; i < v.len;) {
         size_t run = i;
-        while (run < v.len && is_plain((unsigned char)v.at[run]) && !(foreign && (unsigned char)v.at[run] > 127))
-            run++;
+        while (run < v.len && !(asks((unsigned char)v.at[run]) & escaped))
+            run = all & escaped ? run + 1 : v.len;
         put(v.at + i, run - i);
-        for (i = run; i < v.len && (!is_plain((unsigned char)v.at[i]) || (foreign && (unsigned char)v.at[i] > 127)); i++)
+        for (i = run; i < v.len && (asks((unsigned char)v.at[i]) & escaped); i++)
             put_escape((unsigned char)v.at[i]);
     }
     if (cut)

@@ -8,7 +8,7 @@
  * at what it has given, treats NUL or any other octet as special. */
 #include "wire/content.h"
 #ifdef __SSE2__
-#include <emmintrin.h>
+#include <immintrin.h>
 #endif
 
 enum {
@@ -62,7 +62,7 @@ static inline __m128i odd(const char *at, __m128i *returns)
     return _mm_or_si128(_mm_xor_si128(cr, lf), _mm_and_si128(cr, dot));
 }
 
-static size_t plain(const char *at, size_t len, uint64_t *lines)
+static size_t plain_sse2(const char *at, size_t len, uint64_t *lines)
 {
     const __m128i zero = _mm_setzero_si128();
     __m128i total = zero;
@@ -95,6 +95,45 @@ static size_t plain(const char *at, size_t len, uint64_t *lines)
         }
     }
     return plain_tail(at, len, n, lines);
+}
+
+/* The same claim about 32 octets at a time, 128 a turn: half the time of a body's two passes. What it stops at, or what
+ * is left, is the narrow one's. */
+__attribute__((target("avx2"))) static size_t plain_avx2(const char *at, size_t len, uint64_t *lines)
+{
+    const __m256i zero = _mm256_setzero_si256(), r = _mm256_set1_epi8('\r'), l = _mm256_set1_epi8('\n'),
+                  d = _mm256_set1_epi8('.');
+    __m256i total = zero;
+    size_t n = 0;
+    for (; len - n >= 128 + 2; n += 128) {
+        __m256i strange = zero, returns = zero;
+        for (size_t i = 0; i < 128; i += 32) {
+            __m256i cr = _mm256_cmpeq_epi8(_mm256_loadu_si256((const void *)(at + n + i)), r);
+            __m256i lf = _mm256_cmpeq_epi8(_mm256_loadu_si256((const void *)(at + n + i + 1)), l);
+            __m256i dot = _mm256_cmpeq_epi8(_mm256_loadu_si256((const void *)(at + n + i + 2)), d);
+            strange = _mm256_or_si256(strange, _mm256_or_si256(_mm256_xor_si256(cr, lf), _mm256_and_si256(cr, dot)));
+            returns = _mm256_sub_epi8(returns, cr);
+        }
+        if (UNLIKELY(!_mm256_testz_si256(strange, strange)))
+            break;
+        total = _mm256_add_epi64(total, _mm256_sad_epu8(returns, zero));
+    }
+    uint64_t sums[4];
+    _mm256_storeu_si256((void *)sums, total);
+    *lines += sums[0] + sums[1] + sums[2] + sums[3];
+    /* at[n] is no dot that begins a line: two octets before it said so. But it may be the LF of a CR that was passed:
+     * back to that. */
+    if (n && at[n] == '\n') {
+        n--;
+        --*lines;
+    }
+    return n;
+}
+
+static size_t plain(const char *at, size_t len, uint64_t *lines)
+{
+    size_t n = len >= 256 && __builtin_cpu_supports("avx2") ? plain_avx2(at, len, lines) : 0;
+    return n + plain_sse2(at + n, len - n, lines);
 }
 #else
 static size_t plain(const char *at, size_t len, uint64_t *lines)
@@ -154,7 +193,8 @@ static inline bool is_quiet(uint8_t at, char octet)
 
 void decoder_start(struct decoder *d, enum framing framing, enum bare bare)
 {
-    /* DATA's own CRLF counts: ".CRLF" at once is empty mail data. In a chunk no octet is special for where it stands. */
+    /* DATA's own CRLF counts: ".CRLF" at once is empty mail data. In a chunk no octet is special for where it stands.
+     */
     uint8_t begin = framing == FRAMING_DOTS ? FRESH : WITHIN;
     *d = (struct decoder){.framing = framing, .bare = bare, .at = begin, .begin = begin};
 }
@@ -346,7 +386,8 @@ static size_t encode(struct encoder *e, const struct span *s, size_t len, struct
             e->at = FRESH;
         } else if (*p == '.' && e->at == FRESH) {
             if (e->framing == FRAMING_DOTS)
-                give(&r, p + 1, p); /* the one dot is in both runs: stuffed (RFC 5321 4.5.2) without an octet of our own */
+                give(&r, p + 1,
+                     p); /* the one dot is in both runs: stuffed (RFC 5321 4.5.2) without an octet of our own */
             p++;
             e->at = WITHIN;
         } else if (*p == '\r' && end - p < 2) {

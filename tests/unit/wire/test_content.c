@@ -399,6 +399,65 @@ static void what_was_encoded_is_decoded_to_the_same(void **unused)
     }
 }
 
+/* Text of lines, here and there something that is to be seen to: what is passed over in wide steps and what octet by
+ * octet must come to the same, wherever a happening lies within a step. */
+static size_t rare_happenings(char *text, size_t size, uint64_t *seed, bool bare)
+{
+    static const char *const odd[] = {"\r\n.", "\r\n..", "\r\n\r\n", ".\r\n",  "\r",
+                                      "\n",    "\r\r\n", "\n.\r\n",  "\r\n.\n"};
+    unsigned kinds = bare ? countof(odd) : 4;
+    size_t n = 0;
+    while (n + 8 < size) {
+        *seed = *seed * 6364136223846793005u + 1442695040888963407u;
+        unsigned what = (unsigned)(*seed >> 40) % 4000;
+        const char *piece = what < kinds ? odd[what] : what < 200 ? "\r\n" : "x";
+        size_t len = strlen(piece);
+        memcpy(text + n, piece, len);
+        n += len;
+    }
+    return n;
+}
+
+static void wide_steps_see_what_single_octets_see(void **unused)
+{
+    static char text[3000];
+    uint64_t seed = 7;
+    for (int i = 0; i < 3000; i++) {
+        size_t n = rare_happenings(text, 200 + (size_t)(i * 7 % 2700), &seed, i % 2);
+        struct pipe in = {0}, whole = {0}, single = {0}, stuffed = {0}, stuffed_single = {0};
+        struct arena arena = {0};
+        struct decoder d, e;
+        struct encoder wide, narrow;
+        decoder_start(&d, FRAMING_DOTS, BARE_REJECT);
+        decoder_start(&e, FRAMING_DOTS, BARE_REJECT);
+        pipe_put(&in, (struct str){text, n});
+        while (decoder_step(&d, &in, &whole, SIZE_MAX)) {
+        }
+        pipe_clear(&in);
+        pipe_put(&in, (struct str){text, n});
+        while (decoder_step(&e, &in, &single, 1)) {
+        }
+        assert_true(d.octets == e.octets && d.lines == e.lines && d.saw_bare == e.saw_bare && d.ended == e.ended &&
+                    d.at == e.at);
+        assert_true(str_equal(pipe_flat(&whole, whole.octets, &arena), pipe_flat(&single, single.octets, &arena)));
+        encoder_start(&wide, FRAMING_DOTS);
+        encoder_start(&narrow, FRAMING_DOTS);
+        while (encoder_step(&wide, &whole, &stuffed, SIZE_MAX)) {
+        }
+        while (encoder_step(&narrow, &single, &stuffed_single, 1)) {
+        }
+        assert_int_equal(wide.bad, narrow.bad);
+        assert_true(str_equal(pipe_flat(&stuffed, stuffed.octets, &arena),
+                              pipe_flat(&stuffed_single, stuffed_single.octets, &arena)));
+        pipe_clear(&in);
+        pipe_clear(&whole);
+        pipe_clear(&single);
+        pipe_clear(&stuffed);
+        pipe_clear(&stuffed_single);
+        arena_reset(&arena);
+    }
+}
+
 /* ---- chunks ---------------------------------------------------------------------------------------------------------
  */
 
@@ -553,6 +612,7 @@ int main(void)
         cmocka_unit_test(encoder_stuffs_and_ends),
         cmocka_unit_test(encoder_stops_at_the_first_bare_end),
         cmocka_unit_test(what_was_encoded_is_decoded_to_the_same),
+        cmocka_unit_test(wide_steps_see_what_single_octets_see),
         cmocka_unit_test(chunks_are_counted_and_nothing_in_them_ends_or_is_unstuffed),
         cmocka_unit_test(bare_ends_in_chunks_are_found_across_their_borders),
         cmocka_unit_test(binary_chunks_pass_as_they_are),
