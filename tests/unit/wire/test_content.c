@@ -458,6 +458,31 @@ static void wide_steps_see_what_single_octets_see(void **unused)
     }
 }
 
+static void a_line_end_on_the_border_of_a_wide_step_is_one(void **unused)
+{
+    for (size_t at = 100; at < 400; at++)
+        for (size_t behind = 2; behind < 40; behind++) {
+            struct pipe in = {0}, out = {0}, wire = {0};
+            struct block *b = block_take(1024);
+            struct decoder d;
+            struct encoder e;
+            memset(b->octets, 'x', 1024);
+            memcpy(b->octets + at, "\r\n", 2);
+            b->used = b->size;
+            pipe_view(&in, b, b->octets, at + behind);
+            block_drop(b);
+            decoder_start(&d, FRAMING_DOTS, BARE_REJECT);
+            encoder_start(&e, FRAMING_DOTS);
+            while (decoder_step(&d, &in, &out, SIZE_MAX)) {
+            }
+            assert_true(!d.saw_bare && d.lines == 1 && d.octets == at + behind);
+            while (encoder_step(&e, &out, &wire, SIZE_MAX)) {
+            }
+            assert_true(!e.bad && wire.octets == at + behind);
+            pipe_clear(&wire);
+        }
+}
+
 /* ---- chunks ---------------------------------------------------------------------------------------------------------
  */
 
@@ -613,6 +638,7 @@ int main(void)
         cmocka_unit_test(encoder_stops_at_the_first_bare_end),
         cmocka_unit_test(what_was_encoded_is_decoded_to_the_same),
         cmocka_unit_test(wide_steps_see_what_single_octets_see),
+        cmocka_unit_test(a_line_end_on_the_border_of_a_wide_step_is_one),
         cmocka_unit_test(chunks_are_counted_and_nothing_in_them_ends_or_is_unstuffed),
         cmocka_unit_test(bare_ends_in_chunks_are_found_across_their_borders),
         cmocka_unit_test(binary_chunks_pass_as_they_are),
