@@ -399,7 +399,7 @@ class Client(threading.Thread):
                 self.ask(line)
             replies = []
             for word in words:
-                if rng.random() < 0.02:
+                if replies and replies[-1].startswith(b"250") and rng.random() < 0.04:  # amid chunks all of it is 503
                     self.ask(rng.choice([b"NOOP", b"RCPT TO:<x@y.test>", b"DATA", b"MAIL FROM:<>"]))
                 if rng.random() < 0.01:
                     self.ask(rng.choice([b"BDAT", b"BDAT x LAST", b"RSET"]))
