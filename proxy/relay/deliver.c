@@ -135,7 +135,7 @@ void flow_open(struct session *s)
             flow_refuse(s, REPLY_BACKEND_LOST);
         else if (is_for_chunks(s))
             open_chunks(s);
-        else
+        else if (tx->params.body != BODY_BINARYMIME) /* which never goes by DATA: it waits until the backend is ready */
             envelope_data(s);
     }
 }

@@ -77,6 +77,10 @@ GET(mail_size, WITH_TX(number(c, (long long)tx->params.size)))
 GET(mail_smtputf8, WITH_TX(number(c, tx->params.smtputf8)))
 GET(mail_ret, WITH_TX(fact_of_text(tx->params.ret)))
 GET(mail_envid, WITH_TX(fact_of_text(tx->params.envid)))
+GET(mail_requiretls, WITH_TX(number(c, tx->params.requiretls)))
+GET(mail_priority, WITH_TX(fact_of_text(tx->params.priority)))
+GET(mail_by, WITH_TX(fact_of_text(tx->params.by)))
+GET(mail_hold, WITH_TX(fact_of_text(tx->params.hold)))
 GET(content_octets, WITH_TX(number(c, (long long)tx->flow.decoder.octets)))
 GET(content_fields, WITH_TX(number(c, tx->headers.count)))
 GET(reply_code, WITH_REPLY(number(c, c->replied->code)))
@@ -139,8 +143,9 @@ static const struct fact { const char *name; getter *get; } facts[] = { /* sorte
     {"auth.method", auth_method}, {"auth.user", auth_user}, {"backend.name", backend_name}, {"backend.server", backend_server},
     {"client.ip", client_ip}, {"client.name", client_name}, {"client.port", client_port}, {"client.ptr", client_ptr},
     {"client.resolve", client_resolve}, {"content.fields", content_fields}, {"content.octets", content_octets},
-    {"helo.esmtp", helo_esmtp}, {"helo.name", helo_name}, {"mail.body", mail_body}, {"mail.envid", mail_envid},
-    {"mail.ret", mail_ret}, {"mail.size", mail_size}, {"mail.smtputf8", mail_smtputf8}, {"reply.code", reply_code},
+    {"helo.esmtp", helo_esmtp}, {"helo.name", helo_name}, {"mail.body", mail_body}, {"mail.by", mail_by},
+    {"mail.envid", mail_envid}, {"mail.hold", mail_hold}, {"mail.priority", mail_priority},
+    {"mail.requiretls", mail_requiretls}, {"mail.ret", mail_ret}, {"mail.size", mail_size}, {"mail.smtputf8", mail_smtputf8}, {"reply.code", reply_code},
     {"reply.enhanced", reply_enhanced}, {"reply.queue_id", queue_id}, {"reply.stage", reply_stage}, {"reply.text", reply_text},
     {"score", score}, {"server.ip", server_ip}, {"server.name", server_name}, {"server.port", server_port},
     {"session.errors", session_errors}, {"session.esmtp", session_esmtp}, {"session.id", session_id},
