@@ -2,13 +2,15 @@
 -- of yours. Start from minimal.lua; come here for what else can be said. `sluice check -c FILE` tells every mistake with its line,
 -- `sluice check --defaults` prints this as a list.
 --
--- The file is Lua, but only as data: directives, env("NAME", "default"), file "PATH" (its text), include "PATH" (also "conf.d/*.lua").
+-- The file is Lua, but only as data: directives, env("NAME", "default"), file "PATH" (its text), include "PATH" (also "conf.d/*.lua"),
+-- credential "NAME" (the path of a secret that systemd gave us: for certificate and key, or file(credential "NAME") for its text).
 -- Paths are relative to the folder of this file. Names may be used before they are defined.
 -- Durations: "30s", "1h30m", "500ms". Sizes: 1024, "256K", "50M".
 
 -- hostname "mx1.example.org"           -- our name in banners, EHLO and Received: that of the machine
 workers "auto"                          -- threads; workers(4) for four
--- user "sluice"                        -- who we become once all ports are bound; only when started as root
+-- user "sluice"                        -- who we become once all ports are bound; only when started as root. It must be able to read
+                                        -- this file, scripts and keys: they are read again by a reload
 -- control "/run/sluice/control"       -- the socket that sluice reload, drain, status and upgrade talk to
 -- module "/usr/lib/sluice/x.so"        -- filters from a shared object, built against sluice/filter.h
 

@@ -329,6 +329,25 @@ static int file_call(lua_State *L)
     return 1;
 }
 
+/* The path of a secret that the supervisor gave us alone (systemd: LoadCredential=): for certificate and key, or for
+ * file(). */
+static int credential_call(lua_State *L)
+{
+    const char *name = luaL_checkstring(L, 1), *folder = getenv("CREDENTIALS_DIRECTORY");
+    struct stat st;
+    if (!*name || strchr(name, '/') || strcmp(name, "..") == 0 || strcmp(name, ".") == 0)
+        return luaL_error(L, "credential: expected a name without \"/\", got \"%s\"", name);
+    if (!folder || *folder != '/')
+        return luaL_error(
+            L, "there is no credential \"%s\": CREDENTIALS_DIRECTORY is not set (systemd: LoadCredential=%s:PATH)",
+            name, name);
+    const char *path = lua_pushfstring(L, "%s/%s", folder, name);
+    if (stat(path, &st) != 0)
+        return luaL_error(L, "there is no credential \"%s\": %s: %s (systemd: LoadCredential=%s:PATH)", name, path,
+                          strerror(errno), name);
+    return 1;
+}
+
 static void chunk_run(lua_State *L, const char *path)
 {
     struct run *r = run_of(L);
@@ -382,7 +401,8 @@ static int swallow(lua_State *L)
 
 static int global_read(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"env", env_call}, {"file", file_call}, {"include", include_call}};
+    static const luaL_Reg functions[] = {
+        {"env", env_call}, {"file", file_call}, {"credential", credential_call}, {"include", include_call}};
     struct loader *l = run_of(L)->loader;
     const char *name = luaL_checkstring(L, 2);
     for (size_t i = 0; i < countof(functions); i++)

@@ -22,7 +22,8 @@ struct house {
     struct house_arguments arguments;
     const char *binary;
     struct conf *conf;
-    struct conf **old; /* held until no worker does: they end here, not amid mail, and what main's thread took it gives back */
+    struct conf *
+        *old; /* held until no worker does: they end here, not amid mail, and what main's thread took it gives back */
     size_t nold;
     struct ports ports;
     struct plan plan; /* of conf: which address is which port */
@@ -510,14 +511,32 @@ static void drop_pid_file(struct house *h)
     close(h->pid_file);
 }
 
+/* What root could read and the user cannot will fail a reload, an upgrade and a change of certificates: said now, not
+ * then. */
+static void warn_of_what_is_out_of_reach(const struct house *h)
+{
+    char error[512];
+    const struct conf *conf = h->conf;
+    for (size_t i = 0; i < conf->nlistens; i++)
+        if (conf->listens[i].tls && !tls_is_readable(conf->listens[i].tls, error, sizeof error))
+            log_say(LOG_WARNING, "listen \"%.*s\": user \"%.*s\" cannot read it again: %s",
+                    STR_ARGS(conf->listens[i].name), STR_ARGS(conf->user), error);
+    if (access(h->arguments.conf, R_OK) != 0)
+        log_say(LOG_WARNING, "user \"%.*s\" cannot read it again: %s: %s", STR_ARGS(conf->user), h->arguments.conf,
+                strerror(errno));
+}
+
 static bool start(struct house *h)
 {
+    bool was_root = geteuid() == 0;
     log_set(&h->conf->log);
     privileges_raise_descriptors();
     h->signals = signals_open();
     h->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (!bind_all(h) || !open_pid_file(h) || !privileges_drop(h->conf->user))
         return false;
+    if (was_root && geteuid() != 0)
+        warn_of_what_is_out_of_reach(h);
     h->workers = workers_start(h->conf, &h->plan, ring, &h->bell);
     if (!h->workers)
         return false;

@@ -56,6 +56,12 @@ void status_say(FILE *to, int64_t started, const struct conf *conf, const struct
                 plural(s.generations[i].sessions), s.generations[i].generation == conf->generation ? "" : ", ending");
     for (size_t i = 0; i < conf->nlistens; i++)
         say_listener(to, &conf->listens[i], plan, &s);
+    for (size_t i = 0; i < s.nservers; i++)
+        fprintf(to, "server   %-12s %-28s %s, %u connection%s\n", s.servers[i].backend, s.servers[i].address,
+                !s.servers[i].looked ? "not looked at yet"
+                : s.servers[i].up    ? "up"
+                                     : "down",
+                s.servers[i].connections, plural(s.servers[i].connections));
     for (size_t i = 0; i < s.nbackends; i++)
         fprintf(to, "backend  %-12s %u connection%s in use, %u idle\n", s.backends[i].name, s.backends[i].busy,
                 plural(s.backends[i].busy), s.backends[i].idle);

@@ -17,7 +17,8 @@ enum {
 
 static bool has_descriptors(const struct post *p)
 {
-    /* A session may come to need another one, for the backend; not all of them do at once, and who gets none waits for it. */
+    /* A session may come to need another one, for the backend; not all of them do at once, and who gets none waits for
+     * it. */
     return stream_count() + p->worker.nsessions / 4 < p->all->descriptors;
 }
 
@@ -84,7 +85,8 @@ static void watch_load(struct post *p)
 {
     const struct limits *l = &p->worker.generation->conf->limits;
     unsigned places = percent(__atomic_load_n(&p->all->places, __ATOMIC_RELAXED), l->connections);
-    unsigned files = percent(stream_count(), p->all->descriptors), memory = percent(block_total() + arena_total(), l->memory);
+    unsigned files = percent(stream_count(), p->all->descriptors),
+             memory = percent(block_total() + arena_total(), l->memory);
     worker_strain(&p->worker, (unsigned)max_size(places, max_size(files, memory)));
 }
 
@@ -298,6 +300,20 @@ static struct status_backend *backend_of(struct status *s, struct str name)
     return &s->backends[i];
 }
 
+static void tell_servers(struct status *s, const struct pool *pool)
+{
+    for (size_t i = 0; i < pool->conf->nservers && s->nservers < countof(s->servers); i++) {
+        const struct berth *at = &pool->berths[i];
+        struct status_server one = {.up = atomic_load(&at->server->up),
+                                    .looked = atomic_load(&at->server->looked),
+                                    .connections = atomic_load(&at->server->connections),
+                                    .in_use = atomic_load(&at->server->in_use)};
+        snprintf(one.backend, sizeof one.backend, "%.*s", STR_ARGS(pool->conf->name));
+        snprintf(one.address, sizeof one.address, "%.*s", STR_ARGS(at->conf->address.text));
+        s->servers[s->nservers++] = one;
+    }
+}
+
 /* Under the lock: the numbers of one worker are added to what others have told. */
 void post_tell(struct post *p, struct order *order)
 {
@@ -306,9 +322,13 @@ void post_tell(struct post *p, struct order *order)
     s->sessions += p->worker.nsessions;
     s->paused += p->paused;
     const struct conf *conf = p->worker.generation->conf;
-    for (size_t i = 0; i < conf->nbackends; i++)
-        if (p->worker.generation->pools[i])
-            backend_of(s, conf->backends[i].name)->idle += p->worker.generation->pools[i]->nidle;
+    for (size_t i = 0; i < conf->nbackends; i++) {
+        const struct pool *pool = p->worker.generation->pools[i];
+        if (pool)
+            backend_of(s, conf->backends[i].name)->idle += pool->nidle;
+        if (pool && s->workers == 1) /* the first to tell */
+            tell_servers(s, pool);
+    }
     for (const struct session *one = p->worker.sessions; one; one = one->next) {
         size_t g = 0, d = 0;
         if (one->backend)

@@ -16,7 +16,7 @@ say() { printf '\n== %s\n' "$1"; }
 install_packages() {
     local want=(gcc make cmake ninja-build pkg-config libc6-dev libuv1-dev libssl-dev libpcre2-dev liblua5.4-dev libc-ares-dev libcmocka-dev
         python3 python3-pytest python3-pytest-xdist openssl procps)
-    local interop=(postfix swaks libnet-ssleay-perl dovecot-core dovecot-lmtpd haproxy msmtp curl testssl.sh)
+    local interop=(postfix swaks libnet-ssleay-perl dovecot-core dovecot-lmtpd haproxy msmtp curl testssl.sh systemd)
     local missing=()
     for p in "${want[@]}" "${interop[@]}"; do
         dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing+=("$p")
@@ -99,12 +99,13 @@ if compgen -G 'tests/module/test_*.py' >/dev/null; then run_pytest 'a filter fro
 run_pytest 'soak (ASan)' -n "$jobs" tests/soak --ignore tests/soak/test_memory.py --ignore tests/soak/test_crowd.py
 build_kind Release "$build-release" || { count 0 1 0; finish; }
 export SLUICE="$build-release/sluice" SLUICE_BUILD_DIR="$build-release"
-run_pytest 'memory (Release)' -n "$jobs" tests/soak/test_memory.py
+run_pytest 'memory (Release)' -n "$jobs" tests/soak/test_memory.py tests/soak/test_reload.py
 run_pytest 'a crowd (Release)' tests/soak/test_crowd.py
 run_pytest 'interop (Release)' tests/interop
 if [ $fast = 0 ]; then
     build_kind Tsan "$build-tsan" || { count 0 1 0; finish; }
     export SLUICE="$build-tsan/sluice" SLUICE_BUILD_DIR="$build-tsan" SLUICE_WORKERS=4 TSAN_OPTIONS=exitcode=66:suppressions=$root/tests/tsan.supp
     run_pytest 'dialogs (TSan, 4 workers)' -n "$jobs" tests/dialog
+    run_pytest 'change under load (TSan, 4 workers)' tests/soak/test_reload.py tests/soak/test_room.py
 fi
 finish

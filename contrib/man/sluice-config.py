@@ -25,7 +25,11 @@ is told otherwise, is written in Lua, but only as data. Directives are called wi
 Also there:
 .BR env("NAME",\ "default") ,
 .B file "PATH"
-(the text of a file, without its last newline) and
+(the text of a file, without its last newline),
+.B credential "NAME"
+(the path of a secret in $CREDENTIALS_DIRECTORY, where systemd puts what
+.B LoadCredential=
+names: for certificate and key, or as file(credential "NAME") for its text) and
 .B include "PATH"
 (also with a pattern). Paths are relative to the folder of the file. Names may be used before they are defined. Durations are
 written "30s", "1h30m", "500ms"; sizes 1024, "256K", "50M"; addresses "HOST:PORT", "inet6:[::1]:25", "unix:/PATH".

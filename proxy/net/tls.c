@@ -372,6 +372,16 @@ struct tls *tls_client_open(const struct tls_settings *settings, enum tls_verify
     return open_tls(settings, false, verify == TLS_VERIFIED, error, room);
 }
 
+bool tls_is_readable(const struct tls *t, char *error, size_t room)
+{
+    for (size_t i = 0; i < t->settings.ncertificates; i++) {
+        struct paths p = paths_of(&t->settings.certificates[i]);
+        if (!readable("certificate", p.chain, error, room) || !readable("key", p.key, error, room))
+            return false;
+    }
+    return true;
+}
+
 enum tls_news tls_refresh(struct tls *t, char *error, size_t room)
 {
     struct stamps now;

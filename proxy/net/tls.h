@@ -29,6 +29,7 @@ struct tls *tls_client_open(const struct tls_settings *, enum tls_verify, char *
  * each change, and what there was stays. From one thread at a time. */
 enum tls_news { TLS_AS_IT_WAS, TLS_RENEWED, TLS_UNFIT };
 enum tls_news tls_refresh(struct tls *, char *error, size_t room);
+bool tls_is_readable(const struct tls *, char *error, size_t room); /* its files are, by who we are now */
 struct tls *tls_hold(struct tls *);
 void tls_drop(struct tls *);
 

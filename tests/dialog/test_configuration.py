@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from gateway import SLOW, Gateway, free_port, refused, reload, rewrite
+from gateway import SLOW, Gateway, certificate, free_port, refused, reload, rewrite
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "soak"))
 from sink import Sink, Talker, configuration  # noqa: E402
@@ -215,3 +215,21 @@ def test_a_unix_socket_that_is_gone_takes_its_path_along(world):
     assert not os.path.exists(path)
     s.settimeout(10 * SLOW)
     assert s.recv(100).startswith(b"421")
+
+
+def test_secrets_come_from_the_supervisors_credentials(world, tmp_path):
+    w = world()
+    (tmp_path / "word").write_text("550 5.7.1 secret\n")
+    for name in ("cert.pem", "key.pem"):
+        (tmp_path / name).write_text(open(certificate() + "/" + name).read())
+    w.files = {"say.lua": 'local o = options { say = "x" } function on.rcpt(s, m, to) return reject(o.say) end'}
+    top = 'tls "t" { certificate = credential "cert.pem", key = credential "key.pem" }'
+    w.gateway = Gateway(w.conf(top=top, listen='tls = "t"', chain='filter "say.lua" { say = file(credential "word") }'),
+                        files=w.files, env={"CREDENTIALS_DIRECTORY": str(tmp_path)}).start()
+    c = Talker(w.port)
+    c.hello()
+    assert b"5.7.1 secret" in rcpt(c)
+    reload(w.gateway, w.conf(top='tls "t" { certificate = credential "nothing" }'), good=False)
+    assert re.search(r'sluice.lua:3: there is no credential \\"nothing\\": .*LoadCredential=nothing:PATH', w.gateway.log())
+    reload(w.gateway, w.conf(top='hostname(credential "../word")'), good=False)
+    assert 'credential: expected a name without' in w.gateway.log()

@@ -1,5 +1,6 @@
 """The control socket and the sub-commands that use it."""
 import os
+import re
 import signal
 import socket
 import stat
@@ -60,6 +61,7 @@ def test_status_says_who_is_there(gateway):
     assert "listener l inet:127.0.0.1:%d open, 3 sessions" % gateway.port in lines
     assert "listener other inet:127.0.0.1:%d open, 1 session" % gateway.other in lines
     assert any(line.startswith("backend b 1 connection in use") for line in lines), out
+    assert any(re.match(r"server b inet:127.0.0.1:\d+ up, \d+ connections?$", line) for line in lines), out
 
 
 def test_reload_prints_every_mistake_and_says_2(gateway):
