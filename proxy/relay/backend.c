@@ -248,6 +248,7 @@ enum backend_took backend_reply(struct backend *b, struct arena *arena, struct d
     b->closing |= reply->code == 421;
     if (b->sent == 0)
         return TOOK_UNASKED;
+    b->heard = loop_now(b->worker->loop);
     *debt = b->asked[b->first];
     b->first = (uint8_t)((b->first + 1) % DEBTS);
     b->count--;

@@ -34,6 +34,7 @@ struct backend {
     uint64_t deadline;           /* of the step, or of the head of asked; 0: none */
     uint64_t written_mark;       /* octets of the stream that had been taken when the deadline of content was set */
     uint64_t born, idle_since;
+    uint64_t heard;              /* loop_now of its last reply */
     uint32_t uses;
     uint8_t xclient_parts;       /* of XCLIENT, said so far */
     bool xclient_more;           /* another line of it is to follow */

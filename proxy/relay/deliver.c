@@ -9,7 +9,7 @@
 #include "relay/flow.h"
 #include "relay/session.h"
 
-enum { ONE_CHUNK = 262144, CHUNKS_OWED = 8 };
+enum { ONE_CHUNK = 262144, CHUNKS_OWED = 8, SILENCE = 5000 };
 
 static bool encode(struct session *s, struct pipe *from)
 {
@@ -96,7 +96,9 @@ static bool is_for_chunks(const struct session *s)
     if (tx->params.body == BODY_BINARYMIME)
         return true;
     uint64_t body = tx->say == SAY_AT_VERDICT ? spool_octets(f->spool) : f->filtered.octets;
-    return f->judged && tx->headers.octets + body <= ONE_CHUNK;
+    /* Who has been silent for long may be gone: DATA asks without losing anything, the last chunk would leave us uncertain. */
+    bool fresh = loop_now(s->worker->loop) - b->heard < SILENCE;
+    return f->judged && fresh && tx->headers.octets + body <= ONE_CHUNK;
 }
 
 static void open_chunks(struct session *s)
