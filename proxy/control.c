@@ -2,6 +2,7 @@
  */
 #include "proxy/control.h"
 #include "base/log.h"
+#include "proxy/privileges.h"
 #include <errno.h>
 #include <limits.h>
 #include <sys/socket.h>
@@ -58,24 +59,28 @@ static int bind_path(const char *path, unsigned user, char *error, size_t room)
         snprintf(error, room, "control \"%s\": the path is too long for a socket", path);
         return -1;
     }
+    bool stands_in = privileges_stand_in(user, path);
     unlink(draft);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     mode_t mask = umask(0177);
     bool good = fd >= 0 && bind(fd, (struct sockaddr *)&name, sizeof name) == 0;
     umask(mask);
-    good = good && (user == (unsigned)-1 || chown(draft, user, (gid_t)-1) == 0) && listen(fd, BACKLOG) == 0 &&
-           rename(draft, path) == 0;
+    good = good && (user == (unsigned)-1 || stands_in || lchown(draft, user, (gid_t)-1) == 0) &&
+           listen(fd, BACKLOG) == 0 && rename(draft, path) == 0;
+    int saved = errno;
+    if (!good)
+        unlink(draft);
+    privileges_back(stands_in);
     if (good)
         return fd;
-    snprintf(error, room, "control \"%s\": %s", path, strerror(errno));
-    unlink(draft);
+    snprintf(error, room, "control \"%s\": %s", path, strerror(saved));
     if (fd >= 0)
         close(fd);
     return -1;
 }
 
 /* /run/sluice of /run/sluice/control, for those whose system does not make it for them. */
-static void make_folder(const char *path)
+static void make_folder(const char *path, unsigned user)
 {
     char folder[PATH_MAX];
     const char *slash = strrchr(path, '/');
@@ -83,7 +88,8 @@ static void make_folder(const char *path)
         return;
     memcpy(folder, path, (size_t)(slash - path));
     folder[slash - path] = 0;
-    mkdir(folder, 0755);
+    if (mkdir(folder, 0755) == 0 && user != (unsigned)-1 && lchown(folder, user, (gid_t)-1) != 0)
+        rmdir(folder); /* the bind then says that there is none */
 }
 
 static bool somebody_answers(const char *path)
@@ -105,7 +111,7 @@ struct control *control_open(const char *path, int inherited, unsigned user, cha
         return NULL;
     }
     if (fd < 0)
-        make_folder(path);
+        make_folder(path, user);
     if (fd < 0 && (fd = bind_path(path, user, error, room)) < 0)
         return NULL;
     struct control *c = must_alloc(sizeof *c);

@@ -463,6 +463,7 @@ static bool bind_all(struct house *h)
 {
     struct arena arena = {0};
     struct complaints c = {.arena = &arena};
+    h->ports.user = privileges_user(h->conf->user);
     ports_inherit(&h->ports);
     bool good =
         open_control(h, h->conf, &h->control, &c) && ports_plan(&h->ports, h->conf, h->conf->workers, &h->plan, &c);
@@ -485,9 +486,13 @@ static bool open_pid_file(struct house *h)
     const char *path = h->arguments.pid_file;
     if (!path)
         return true;
-    h->pid_file = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
     unsigned user = privileges_user(h->conf->user);
-    if (h->pid_file < 0 || (user != (unsigned)-1 && fchown(h->pid_file, user, (gid_t)-1) != 0)) {
+    bool stands_in = privileges_stand_in(user, path);
+    h->pid_file = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+    int saved = errno;
+    privileges_back(stands_in);
+    errno = saved;
+    if (h->pid_file < 0 || (user != (unsigned)-1 && !stands_in && fchown(h->pid_file, user, (gid_t)-1) != 0)) {
         log_say(LOG_ERROR, "%s: %s", path, strerror(errno));
         return false;
     }

@@ -3,6 +3,7 @@
  * Owns every listening socket of the process. Never accepts: workers do, on duplicates. */
 #include "proxy/ports.h"
 #include "net/stream.h"
+#include "proxy/privileges.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -182,14 +183,16 @@ static bool is_dispensable(const struct listen_conf *l, size_t i)
 
 /* One socket per worker, that they need not meet. What was left to us may be fewer: others are bound beside them, and
  * where the kernel does not let us (another user bound it, or a supervisor), workers share what there is. */
-static bool port_bind(struct port *p, struct address a, unsigned workers, char *error, size_t room)
+static bool port_bind(struct port *p, struct address a, unsigned workers, unsigned user, char *error, size_t room)
 {
     struct arena arena = {0};
     unsigned wanted = p->local ? 1 : workers, had = p->nfds;
     if (had && !a.port && !p->local)
         set_port(&a, name_of(p->fds[0], &arena).port);
     while (p->nfds < wanted && (p->ours || !p->nfds)) {
+        bool stands_in = p->local && privileges_stand_in(user, strchr(p->key, '/') ? strchr(p->key, '/') : p->key);
         int fd = listener_bind(&a, !p->local, error, room);
+        privileges_back(stands_in);
         if (fd < 0)
             break;
         port_take(p, fd);
@@ -224,7 +227,7 @@ static bool plan_one(struct ports *ports, const struct listen_conf *l, size_t i,
     }
     arena_reset(&arena);
     errno = 0;
-    if (!p->open && !port_bind(p, l->addresses[i], workers, error, sizeof error)) {
+    if (!p->open && !port_bind(p, l->addresses[i], workers, ports->user, error, sizeof error)) {
         bool spare = fresh && !p->nfds && is_dispensable(l, i);
         port_close(ports, p, false);
         if (spare)

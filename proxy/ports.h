@@ -20,6 +20,7 @@ struct port { /* one address */
 };
 struct ports {
     struct port *first;
+    unsigned user; /* who we are to become, (unsigned)-1: nobody else */
     uint32_t last_door;
 };
 struct place { /* an address of a configuration, and where it is bound */

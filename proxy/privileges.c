@@ -4,10 +4,12 @@
 #include "base/log.h"
 #include <errno.h>
 #include <grp.h>
+#include <limits.h>
 #include <linux/capability.h>
 #include <pwd.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -28,6 +30,24 @@ unsigned privileges_user(struct str user)
 {
     const struct passwd *pw = user.len && geteuid() == 0 ? getpwnam(user.at) : NULL;
     return pw ? pw->pw_uid : (unsigned)-1;
+}
+
+bool privileges_stand_in(unsigned user, const char *path)
+{
+    char folder[PATH_MAX];
+    struct stat st;
+    const char *slash = strrchr(path, '/');
+    size_t len = slash ? (size_t)(slash - path) : 0;
+    if (user == (unsigned)-1 || geteuid() != 0 || len >= sizeof folder)
+        return false;
+    memcpy(folder, len ? path : slash ? "/" : ".", len ? len : 1);
+    folder[len ? len : 1] = 0;
+    return stat(folder, &st) == 0 && st.st_uid != 0 && seteuid(user) == 0;
+}
+
+void privileges_back(bool stood_in)
+{
+    must(!stood_in || seteuid(0) == 0);
 }
 
 bool privileges_drop(struct str user)

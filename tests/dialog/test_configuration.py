@@ -4,6 +4,7 @@ import re
 import signal
 import socket
 import sys
+import threading
 import time
 
 import pytest
@@ -233,3 +234,37 @@ def test_secrets_come_from_the_supervisors_credentials(world, tmp_path):
     assert re.search(r'sluice.lua:3: there is no credential \\"nothing\\": .*LoadCredential=nothing:PATH', w.gateway.log())
     reload(w.gateway, w.conf(top='hostname(credential "../word")'), good=False)
     assert 'credential: expected a name without' in w.gateway.log()
+
+
+class Resolver:
+    """Hears questions and answers NXDOMAIN."""
+
+    def __init__(self):
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.bind(("127.0.0.1", 0))
+        self.port, self.heard = self.sock.getsockname()[1], 0
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        while True:
+            question, peer = self.sock.recvfrom(4096)
+            self.heard += 1
+            self.sock.sendto(question[:2] + b"\x81\x83" + question[4:12] + question[12:], peer)
+
+
+def test_other_dns_servers_are_asked_by_new_sessions_only(world):
+    w = world()
+    w.files = {"ask.lua": 'function on.rcpt(s, m, to) dns.a("name.test") end'}
+    chain, ask = 'filter "ask.lua" {}', 'dns { "127.0.0.1:%d" }'
+    one, two = Resolver(), Resolver()
+    w.start(chain=chain, top=ask % one.port)
+    old = Talker(w.port)
+    old.hello()
+    reload(w.gateway, w.conf(chain=chain, top=ask % two.port))
+    assert old.begin().startswith(b"354")
+    assert one.heard and not two.heard
+    before = one.heard
+    new = Talker(w.port)
+    new.hello()
+    assert new.begin().startswith(b"354")
+    assert two.heard and one.heard == before

@@ -3,7 +3,9 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import socket
+import subprocess
 import sys
 import tempfile
 
@@ -95,3 +97,40 @@ def test_a_key_that_the_user_cannot_read_again_is_told_at_the_start(gateway):
     gateway.start()
     assert re.search(r'user \\"nobody\\" cannot read it again: key .*/secret/key.pem: Permission denied', gateway.log())
     serves(gateway.port)
+
+
+def test_in_the_users_folder_sockets_are_the_users_and_it_can_take_them_away_again(gateway):
+    folder = gateway.folder + "/run"
+    os.mkdir(folder)
+    os.chown(folder, NOBODY, -1)
+    gateway.arguments = ["--pid-file", folder + "/pid"]
+    there = gateway.text(listen='"unix:%s/in"' % folder).replace('control "control"', 'control "run/control"')
+    rewrite(gateway, there)
+    gateway.start()
+    for name in ("control", "in", "pid"):
+        assert os.stat(folder + "/" + name).st_uid == NOBODY, name
+    rewrite(gateway, gateway.text().replace('control "control"', 'control "run/other"'))
+    assert subprocess.run([SLUICE, "reload", "-c", gateway.conf], capture_output=True).returncode == 1  # it is asked elsewhere
+    rewrite(gateway, gateway.text().replace('control "control"', 'control "run/control"'))
+    assert gateway.ask("reload")[0] == 0
+    assert not os.path.exists(folder + "/in")
+    rewrite(gateway, there)
+    assert gateway.ask("reload")[0] == 0
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(folder + "/in")
+        assert s.recv(100).startswith(b"220")
+    assert gateway.ask("upgrade")[0] == 0
+    gateway.left.append(gateway.follow())
+    assert int(open(folder + "/pid").read()) == gateway.process.pid
+    assert gateway.left[0].wait(20 * SLOW) == 0
+    gateway.left.clear()
+    gateway.process.send_signal(signal.SIGTERM)
+    assert gateway.process.wait(20 * SLOW) == 0
+    assert os.listdir(folder) == []
+
+
+def test_a_folder_that_is_missing_is_made_for_the_user(gateway):
+    rewrite(gateway, gateway.text().replace('control "control"', 'control "%s/made/control"' % gateway.folder))
+    gateway.start()
+    assert os.stat(gateway.folder + "/made").st_uid == os.stat(gateway.folder + "/made/control").st_uid == NOBODY
+    assert gateway.ask("status")[0] == 0

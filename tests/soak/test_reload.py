@@ -233,3 +233,17 @@ def test_memory_and_descriptors_are_flat_after_100_reloads(world):
     grown = world.gateway.rss() - rss
     assert SANITIZED or grown < 4096, "%d KiB more after 100 reloads" % grown
     print("descriptors %d then %d, memory %+d KiB" % (most, descriptors(pid), grown))
+
+
+def test_certificates_swapped_under_load_fail_no_handshake(world):
+    clients = [Traffic(i * 3, world) for i in range(16)]  # those that use TLS
+    for c in clients:
+        c.start()
+    for i in range(3):
+        world.certify("two.test" if i % 2 == 0 else "one.test")
+        deadline = time.monotonic() + 20 * SLOW
+        while world.gateway.log().count("have been read again") <= i:
+            assert time.monotonic() < deadline, world.gateway.log()[-2000:]
+            time.sleep(0.05)
+    assert check(world, clients) > 50
+    assert "what was read before stays" not in world.gateway.log()

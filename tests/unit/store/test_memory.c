@@ -45,6 +45,18 @@ static int close_store(void **state)
     return 0;
 }
 
+static void another_bound_keeps_what_is_there(void **state)
+{
+    GOOD(.op = STORE_SET, K("k"), V("here"), .ttl = 100);
+    store_memory_bound(store, 16 << 20);
+    GOOD(.op = STORE_GET, K("k"));
+    assert_true(str_equal(answer.text, STR("here")));
+    store_memory_bound(store, 2 << 20); /* whoever writes next takes away what is over it, never itself */
+    GOOD(.op = STORE_SET, K("k2"), V("there"), .ttl = 100);
+    GOOD(.op = STORE_GET, K("k2"));
+    assert_true(str_equal(answer.text, STR("there")));
+}
+
 static void operations_have_names(void **state)
 {
     enum store_op op;
@@ -377,6 +389,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define CLAIM(name) cmocka_unit_test_setup_teardown(name, open_store, close_store)
+        CLAIM(another_bound_keeps_what_is_there),
         CLAIM(operations_have_names),
         CLAIM(what_is_set_is_got_until_it_expires),
         CLAIM(add_is_only_for_the_first),
