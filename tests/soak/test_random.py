@@ -508,8 +508,9 @@ def world(sink, quarantine):
             'timeouts { command = "20s", data = "20s", drain = "2s", connect = "2s", banner = "2s", helo = "2s", mail = "2s",\n'
             '  rcpt = "2s", data_reply = "2s", block = "5s", end_by = "4s", end_reply = "8s" }\n'
             'tls "t" { certificate = "%s/cert.pem", key = "%s/key.pem" }\n'
-            'backend "b" { "127.0.0.1:%d" }\nbackend "q" { "127.0.0.1:%d" }\n%s'
-            % (cert, cert, sink.port, quarantine.port, "".join(listens)))
+            'backend "b" { "127.0.0.1:%d", { "localhost:%d", weight = 2 }, connections = 12, wait = "2s", health = "500ms" }\n'
+            'backend "q" { "127.0.0.1:%d" }\n%s'
+            % (cert, cert, sink.port, sink.port, quarantine.port, "".join(listens)))
     return Gateway(conf, files={"random.lua": SCRIPT, "watch.lua": WATCH}), ports
 
 

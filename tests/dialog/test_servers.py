@@ -1,0 +1,89 @@
+"""Servers come and go between messages: none of them costs a message, and clients notice nothing."""
+import collections
+import smtplib
+import threading
+import time
+
+from gateway import SLOW, Gateway, free_port
+from peers import BackendServer
+
+CAN = ["PIPELINING", "SIZE 20000000", "8BITMIME", "ENHANCEDSTATUSCODES"]
+
+
+def world(servers, more):
+    port = free_port()
+    g = Gateway("""hostname "mx.test"
+backend "b" { %s, %s }
+listen "l" { "127.0.0.1:%d", backend = "b", limits = { connections_per_client = 0 } }
+""" % (", ".join('"127.0.0.1:%d"' % s.port for s in servers), more, port)).start()
+    g.port = port
+    return g
+
+
+def send(port):
+    """The code of the refusal, or 250."""
+    s = smtplib.SMTP("127.0.0.1", port, local_hostname="client.test", timeout=60)
+    try:
+        s.sendmail("a@x.test", ["1@y.test"], "Subject: x\r\n\r\nx\r\n")
+        return 250
+    except smtplib.SMTPRecipientsRefused as e:
+        return list(e.recipients.values())[0][0]
+    except smtplib.SMTPResponseException as e:
+        return e.smtp_code
+    finally:
+        s.close()
+
+
+def shares(g):
+    return collections.Counter(l.split("backend=b/inet:127.0.0.1:")[1].split()[0] for l in g.log().splitlines()
+                               if " verdict=forwarded" in l)
+
+
+def test_a_server_that_dies_between_messages_costs_none():
+    first, second = BackendServer(CAN, serving=True), BackendServer(CAN, serving=True)
+    g = world([first, second], 'health = "300ms"')
+    try:
+        for victim in (first, second):
+            assert {send(g.port) for _ in range(20)} == {250}
+            victim.down()  # with idle connections of ours, which it resets
+            assert {send(g.port) for _ in range(20)} == {250}
+            victim.up()
+            deadline = time.monotonic() + 10 * SLOW
+            while "is down" in g.log() and g.log().count("is up again") < g.log().count("is down") and time.monotonic() < deadline:
+                time.sleep(0.1)
+        assert min(shares(g)[str(s.port)] for s in (first, second)) >= 20
+    finally:
+        wrong = g.stop()
+        first.close()
+        second.close()
+    assert wrong == ""
+
+
+def test_the_limit_of_connections_holds_over_all_workers_and_everybody_is_served():
+    most = collections.Counter()
+    lock = threading.Lock()
+
+    class Counted(BackendServer):
+        def serve(self, backend):
+            with lock:
+                most["now"] += 1
+                most["most"] = max(most["most"], most["now"])
+            super().serve(backend)
+            with lock:
+                most["now"] -= 1
+
+    server = Counted(CAN, serving=True)
+    g = world([server], 'connections = 3, wait = "20s", health = 0')
+    try:
+        codes = []
+        threads = [threading.Thread(target=lambda: codes.extend(send(g.port) for _ in range(5))) for _ in range(20)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        assert collections.Counter(codes) == {250: 100}
+        assert most["most"] <= 4, most  # a look of ours may be there beside them
+    finally:
+        wrong = g.stop()
+        server.close()
+    assert wrong == ""
