@@ -117,6 +117,8 @@ void end_free(struct channel *);
 bool end_is_empty(const struct channel *);
 
 /* tls.c */
+void tls_remember(void *context);            /* SSL_CTX *, of a client: its sessions are kept, the last one of each name */
+void tls_resume(void *ssl, const char *name); /* SSL *, before its handshake: with that of this name, if there is one */
 void *tls_new_ssl(struct tls *, bool server, const char *name); /* SSL *, or NULL */
 
 /* tickets.c; OpenSSL's types are named in full so that this header needs none of its own. */

@@ -283,7 +283,7 @@ static SSL_CTX *open_client(const struct tls_settings *settings, bool verify, ch
         SSL_CTX_set_default_verify_dir(ctx);
     }
     ERR_clear_error();
-    SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+    tls_remember(ctx);
     SSL_CTX_set_verify(ctx, verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, NULL);
     return ctx;
 }
@@ -444,8 +444,10 @@ void *tls_new_ssl(struct tls *t, bool server, const char *name)
         ok = SSL_set1_host(ssl, name) == 1 && SSL_set_tlsext_host_name(ssl, name) == 1;
     }
     ERR_clear_error();
-    if (ok)
+    if (ok) {
+        tls_resume(ssl, named ? name : "");
         return ssl;
+    }
     SSL_free(ssl);
     return NULL;
 }

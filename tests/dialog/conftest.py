@@ -358,7 +358,10 @@ class Run:
             if got != want:
                 raise Wrong("got: %r" % got)
         elif verb == "handshake":
-            b.handshake(text.strip() or "localhost")
+            b.handshake(*(text.split() or ["localhost"]))
+        elif verb == "resumed":
+            if not b.sock.session_reused:
+                raise Wrong("it is a new session")
         elif verb == "header":
             b.header()
         elif verb == "skip":

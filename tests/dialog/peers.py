@@ -186,10 +186,16 @@ class Backend(Peer):
             if not line.startswith(b"PROXY "[:len(line)]):
                 raise Wrong("no PROXY header: %r" % line)
 
-    def handshake(self, name):
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    contexts = {}  # by name: a session can be taken up again
+
+    def handshake(self, name, client=None):
+        """With the certificate of that name; client: ours must be that one."""
+        context = self.contexts.setdefault(name, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
         folder = certificate(name)
         context.load_cert_chain(folder + "/cert.pem", folder + "/key.pem")
+        if client:
+            context.load_verify_locations(certificate(client) + "/cert.pem")
+            context.verify_mode = ssl.CERT_REQUIRED
         self.sock.settimeout(PATIENCE)
         try:
             self.sock = context.wrap_socket(self.sock, server_side=True)

@@ -203,6 +203,49 @@ static void a_verifying_client_wants_chain_and_name(void **state)
     tls_drop(easy);
 }
 
+/* What the server says behind the handshake carries the ticket. */
+static bool resumes(struct tls *server, struct tls *client, const char *name)
+{
+    struct tls_facts at_client, at_server;
+    struct two t = join(server, client, name);
+    shaken(&t);
+    assert_true(stream_tls_facts(t.client, &at_client) && stream_tls_facts(t.server, &at_server));
+    assert_int_equal(at_client.resumed, at_server.resumed);
+    assert_true(at_client.verified);
+    say(t.server, "220 y\r\n");
+    UNTIL(t.client->in.octets == 7);
+    bool resumed = at_client.resumed;
+    part(&t);
+    UNTIL(stream_count() == 0);
+    return resumed;
+}
+
+static void a_client_takes_up_its_session_with_that_name_again_and_with_no_other(void **state)
+{
+    struct tls *server = make_server(NULL);
+    struct tls *client = make_client(TLS_VERIFIED, in_folder("mx.example.pem"));
+    struct tls *other = make_client(TLS_VERIFIED, in_folder("mx.example.pem"));
+    assert_false(resumes(server, client, "mx.example"));
+    assert_true(resumes(server, client, "mx.example"));
+    assert_true(resumes(server, client, "mx.example"));
+    assert_false(resumes(server, client, "a.example.org"));
+    assert_true(resumes(server, client, "mx.example"));
+    assert_false(resumes(server, other, "mx.example")); /* other authorities may stand behind it */
+    struct two t = join(server, client, "other.example"); /* a good session with one name is none with another */
+    UNTIL(t.client->dead);
+    part(&t);
+    UNTIL(stream_count() == 0);
+    for (int i = 0; i < 40; i++) { /* more names than are kept */
+        char name[64];
+        snprintf(name, sizeof name, "n%d.example.org", i);
+        assert_false(resumes(server, client, name));
+    }
+    assert_true(resumes(server, client, "n39.example.org"));
+    tls_drop(server);
+    tls_drop(client);
+    tls_drop(other);
+}
+
 /* ---- STARTTLS */
 
 static void starttls_midstream_waits_until_the_220_has_left(void **state)
@@ -543,6 +586,7 @@ int main(void)
         CLAIM(both_versions_speak_with_openssl_and_resume_by_ticket),
         CLAIM(sni_picks_the_certificate),
         CLAIM(a_verifying_client_wants_chain_and_name),
+        CLAIM(a_client_takes_up_its_session_with_that_name_again_and_with_no_other),
         CLAIM(starttls_midstream_waits_until_the_220_has_left),
         CLAIM(what_follows_starttls_in_plain_is_seen_and_never_taken),
         CLAIM(octets_behind_the_handshake_are_not_lost),
