@@ -294,6 +294,10 @@ class BackendServer:
         self.listener.close()
         self.thread.join()
         for backend in self.all:
+            try:  # wakes whoever waits for its octets, and would keep it open
+                backend.sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
             backend.reset()
 
     def up(self):
