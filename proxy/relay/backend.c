@@ -364,7 +364,7 @@ static void take_hello(struct backend *b, const struct reply *r)
             b->can.has &= ~(uint32_t)(EXT_CHUNKING | EXT_BINARYMIME);
         if (!b->conf->chunking)
             b->can.has &= ~(uint32_t)(EXT_CHUNKING | EXT_BINARYMIME);
-        if (b->conf->tls_mode != BACKEND_TLS_VERIFIED || b->stream->tls != STREAM_TLS) /* RFC 8689 4.2.1: to a peer we know */
+        if (!b->conf->maildir && (b->conf->tls_mode != BACKEND_TLS_VERIFIED || b->stream->tls != STREAM_TLS)) /* RFC 8689 4.2.1 */
             b->can.has &= ~(uint32_t)EXT_REQUIRETLS;
         greeted(b);
     } else if (reply_class(r) == 5 && b->step == BACKEND_EHLO && !b->said_xclient && !b->conf->lmtp) {

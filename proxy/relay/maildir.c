@@ -2,6 +2,7 @@
  * of file and folder before its 250. For demos and quarantine. To the gateway it is a backend like any other, at the far end
  * of a socket pair: nothing in relay knows the difference.
  *
+ * It has every extension that delivery at once and without a further hop fulfils, so that quarantine takes whatever came.
  * Files keep CRLF as it was on the wire, behind a Return-Path field (RFC 5321 4.4). Messages are named as Maildir demands
  * (time, process and a counter, host); a message shows in new/ only when it is whole. */
 #include "net/stream.h"
@@ -15,7 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum box_state { BOX_IDLE, BOX_MAIL, BOX_RCPT, BOX_DATA };
+enum box_state { BOX_IDLE, BOX_MAIL, BOX_RCPT, BOX_DATA, BOX_CHUNKS };
 struct box { /* one connection */
     struct box *next, **at; /* among all */
     struct task task;
@@ -148,8 +149,13 @@ static void take_content(struct box *b)
             pipe_clear(&b->body);
         }
     }
-    if (!b->decoder.ended)
+    if (!b->decoder.ended) {
+        if (b->decoder.framing != FRAMING_DOTS && !b->decoder.left) {
+            b->state = BOX_CHUNKS;
+            box_say(b, b->failed ? "452 4.3.1 The mailbox cannot be written" : "250 2.0.0 Ok");
+        }
         return;
+    }
     char line[256];
     bool good = !b->failed && write_all(b->fd, &b->body) && deliver(b);
     snprintf(line, sizeof line, good ? "250 2.0.0 Ok: queued as %s" : "452 4.3.1 %s: cannot be written", b->name);
@@ -176,12 +182,34 @@ static void take_mail(struct box *b, struct str rest)
     box_say(b, "250 2.1.0 Ok");
 }
 
+/* The only client there is keeps the order: whatever it says out of it, or cannot be counted, ends the connection. */
+static void take_chunk(struct box *b, struct str rest)
+{
+    uint64_t octets;
+    bool last;
+    if (!bdat_parse(rest, &octets, &last) || (b->state != BOX_RCPT && b->state != BOX_CHUNKS)) {
+        box_say(b, "521 5.5.1 Not now");
+        b->quit = true;
+        return;
+    }
+    if (b->state == BOX_RCPT) {
+        if (!open_file(b)) {
+            log_rare(LOG_ERROR, b->folder, "maildir %s: %s", b->folder, strerror(errno));
+            b->failed = true;
+        }
+        decoder_start(&b->decoder, FRAMING_BINARY, BARE_REJECT);
+    }
+    b->state = BOX_DATA;
+    decoder_chunk(&b->decoder, octets, last);
+}
+
 static void take_command(struct box *b, const struct command *c)
 {
     switch (c->verb) {
     case VERB_EHLO:
         box_reset(b);
-        box_say(b, "250-maildir\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-DSN\r\n250 ENHANCEDSTATUSCODES");
+        box_say(b, "250-maildir\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-DSN\r\n250-CHUNKING\r\n"
+                   "250-BINARYMIME\r\n250-REQUIRETLS\r\n250-MT-PRIORITY\r\n250-DELIVERBY\r\n250 ENHANCEDSTATUSCODES");
         break;
     case VERB_HELO: box_reset(b); box_say(b, "250 maildir"); break;
     case VERB_RSET: box_reset(b); box_say(b, "250 2.0.0 Ok"); break;
@@ -209,6 +237,7 @@ static void take_command(struct box *b, const struct command *c)
             box_say(b, "354 Go on");
         }
         break;
+    case VERB_BDAT: take_chunk(b, c->rest); break;
     default: box_say(b, "502 5.5.1 Not here"); break;
     }
 }

@@ -51,6 +51,43 @@ def test_an_acknowledged_message_lies_in_new_as_it_was_sent(world):
     assert octets.replace(b"\r\n", b"\n").endswith(b"Subject: x\n\n.dot\n\x00\xff\n"), octets
 
 
+def test_binary_chunks_lie_in_new_octet_by_octet(world):
+    gateway, port = world
+    c = Client(port)
+    assert c.reply().startswith("220")
+    assert "BINARYMIME" in say(c, b"EHLO x")
+    assert say(c, b"MAIL FROM:<a@x.test> BODY=BINARYMIME MT-PRIORITY=3 BY=60;N").startswith("250")
+    assert say(c, b"RCPT TO:<b@y.test>").startswith("250")
+    octets = b"Subject: x\r\n\r\n" + bytes(range(256)) * 1000 + b"\n.\r"
+    c.send(b"BDAT 100000\r\n" + octets[:100000])
+    assert c.reply().startswith("250")
+    c.send(b"BDAT %d LAST\r\n" % (len(octets) - 100000) + octets[100000:])
+    assert c.reply().startswith("250 2.0.0 Ok: queued as")
+    assert say(c, b"QUIT").startswith("221")
+    (path,) = files(gateway, "new")
+    with open(path, "rb") as f:
+        assert f.read().endswith(octets)
+
+
+def test_chunks_into_a_mailbox_that_cannot_be_written_are_452(world):
+    gateway, port = world
+    os.makedirs(os.path.join(gateway.folder, "mail"))
+    with open(os.path.join(gateway.folder, "mail", "tmp"), "w"):
+        pass  # a file where a folder should be
+    c = Client(port)
+    c.reply()
+    say(c, b"EHLO x")
+    for last in (b" LAST", b""):
+        assert say(c, b"MAIL FROM:<a@x.test>").startswith("250")
+        assert say(c, b"RCPT TO:<b@y.test>").startswith("250")
+        c.send(b"BDAT 8" + last + b"\r\na: b\r\n\r\n")
+        told = c.reply()
+        if not last:
+            c.send(b"BDAT 0 LAST\r\n")
+            told = c.reply()
+        assert told.startswith("452 4.3.1"), told
+
+
 def test_a_client_that_leaves_before_its_end_leaves_no_file(world):
     gateway, port = world
     c = begin(port)
