@@ -232,7 +232,8 @@ class Run:
     def gateway_step(self, what):
         if what == "stop":
             self.gateway.process.send_signal(signal.SIGSTOP)
-            while ") T " not in open("/proc/%d/stat" % self.gateway.process.pid).read():
+            tasks = "/proc/%d/task" % self.gateway.process.pid
+            while any(") T " not in open("%s/%s/stat" % (tasks, t)).read() for t in os.listdir(tasks)):  # all threads, not the first
                 time.sleep(0.001)
         elif what == "cont":
             self.gateway.process.send_signal(signal.SIGCONT)
