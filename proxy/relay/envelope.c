@@ -318,8 +318,12 @@ void envelope_leave(struct session *s, enum leave how)
         pool_leave(&s->backend, how == LEAVE_CLEAN || untouched);
         return;
     }
+    /* Kept for what this client may yet send, unless others wait for one that may never be used again. */
+    bool wanted = atomic_load(&b->berth->server->wanted) && !session_is_authenticated(s);
     if (b->closing || b->count >= DEBTS - 1) {
         backend_abort(&s->backend);
+    } else if (how == LEAVE_CLEAN && wanted) {
+        backend_close(&s->backend);
     } else if (how == LEAVE_ENVELOPE && !untouched) {
         for (uint8_t i = 0; i < b->count; i++) /* the transaction may go on with it: these answers are not for that envelope */
             b->asked[(b->first + i) % DEBTS].serial = 0;

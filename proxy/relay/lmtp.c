@@ -16,8 +16,10 @@ struct lmtp {
 void lmtp_begin(struct session *s)
 {
     struct transaction *tx = s->tx;
-    if (!tx->route->lmtp)
+    if (!tx->route->lmtp) { /* it may have been on its way to one before it was quarantined */
+        tx->lmtp = NULL;
         return;
+    }
     if (!tx->lmtp)
         tx->lmtp = arena_alloc(&tx->arena, sizeof *tx->lmtp);
     tx->lmtp->count = tx->lmtp->answered = 0;
