@@ -18,7 +18,7 @@ CHAINS = {
     "held": 'filter "hold.lua" { }',
     "spooled": 'filter "spool.lua" { }',
 }
-FILES = {"hold.lua": "function on.message(s, m) end\n", "spool.lua": "reads_body()\nfunction on.message(s, m) m:body { max = "1K" } end\n"}
+FILES = {"hold.lua": "function on.message(s, m) end\n", "spool.lua": "reads_body()\nfunction on.message(s, m) m:body { max = '1K' } end\n"}
 
 
 class Client:
