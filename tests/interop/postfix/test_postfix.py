@@ -9,7 +9,7 @@ import time
 
 import pytest
 from gateway import Gateway, certificate, free_port
-from private import Postfix
+from private import PRIVATE, Postfix
 
 MANY = int(os.environ.get("SLUICE_MESSAGES", "10000"))
 needs = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("postfix"), reason="needs root and Postfix")
