@@ -203,6 +203,11 @@ struct workers *workers_start(struct conf *conf, const struct plan *plan, void (
     all->on_end = on_end;
     all->on_end_data = data;
     all->descriptors = descriptors_of(plan, all->n);
+    size_t enough = all->descriptors * all->n * 4 / 5; /* as worker.c counts */
+    if (conf->limits.connections > enough)
+        log_say(LOG_WARNING,
+                "limits: connections = %u, but descriptors are enough for %zu (LimitNOFILE=, ulimit -n): more wait",
+                conf->limits.connections, enough);
     pthread_mutex_init(&all->lock, NULL);
     pthread_cond_init(&all->ready, NULL);
     for (; started < all->n; started++) {
