@@ -27,8 +27,8 @@ def until(claim, gateway=None, seconds=20):
 
 
 class World:
-    def __init__(self, tmp_path, top="", launcher=(), start=True, **kw):
-        self.sink, self.port, self.kw = Sink(), free_port(), kw
+    def __init__(self, tmp_path, top="", launcher=(), start=True, drain="3s", **kw):
+        self.sink, self.port, self.kw, self.drain = Sink(), free_port(), kw, drain
         self.binary = str(tmp_path / "sluice")
         shutil.copy(SLUICE, self.binary)
         self.gateway = Gateway(self.conf(top), binary=self.binary, launcher=launcher)
@@ -37,7 +37,8 @@ class World:
             self.gateway.start()
 
     def conf(self, top="", **kw):
-        return 'control "control"\ntimeouts { drain = "3s" }\n%s\n' % top + configuration(self.port, self.sink.port, **dict(self.kw, **kw))
+        return ('control "control"\ntimeouts { drain = "%s" }\n%s\n' % (self.drain, top)
+                + configuration(self.port, self.sink.port, **dict(self.kw, **kw)))
 
     def replace_binary(self):
         """As a package manager does it."""
@@ -115,7 +116,7 @@ def test_who_does_not_end_by_itself_is_asked_to_leave_after_the_grace(world):
 
 
 def test_a_connection_that_waits_in_the_queue_is_served_by_the_new_one(world):
-    w = world(top="limits { connections = 1 }")
+    w = world(top="limits { connections = 1 }", drain="60s")
     there = Talker(w.port)
     there.hello()
     waiting = [Talker(w.port) for _ in range(5)]
