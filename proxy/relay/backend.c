@@ -75,7 +75,9 @@ struct backend *backend_dial(struct pool *pool, struct berth *berth, struct sess
     b->berth = berth;
     uint64_t connect = timeouts_of(b)->connect;
     bool hurry = session && pool_has_other(pool, session, berth);
-    if (hurry)
+    if (!session) /* a look is no mail: whoever takes longer is of no use */
+        b->hurry_by = b->born + connect;
+    else if (hurry)
         b->hurry_by = b->born + min_u64(connect, max_size(connect / c->nservers, HURRY_LEAST));
     backend_step_to(b, BACKEND_DIAL, hurry ? min_u64(connect, HURRY_DIAL) : connect);
     if (c->maildir) {

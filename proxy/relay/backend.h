@@ -42,7 +42,7 @@ struct backend {
     bool pooled;                 /* came from the pool for the transaction at hand */
     bool bound;                  /* by identity, to its session */
     bool said_xclient, helo_only, slow;
-    uint64_t hurry_by;           /* another server is left to try: its steps up to READY have until then; 0: their own time */
+    uint64_t hurry_by;           /* a look, or another server is left: its steps up to READY have until then; 0: their own time */
     bool was_ready;              /* it has been READY once */
     bool blameless;              /* it broke before READY for what it thinks of the client, or for want of room */
     bool closing;                /* it said 421 */

@@ -21,7 +21,9 @@ class Dovecot:
     def __init__(self):
         self.folder = tempfile.mkdtemp(prefix="sluice-dovecot-")
         os.chmod(self.folder, 0o755)
-        self.port = free_port()
+        with socket.socket() as s:  # not held, as free_port holds it: Dovecot does not share its port
+            s.bind(("127.0.0.1", 0))
+            self.port = s.getsockname()[1]
         os.mkdir(self.folder + "/mail")
         shutil.chown(self.folder + "/mail", "nobody", "nogroup")
         with open(self.folder + "/users", "w") as f:
@@ -59,7 +61,6 @@ service lmtp {{
   inet_listener lmtp {{
     address = 127.0.0.1
     port = {1}
-    reuse_port = yes
   }}
 }}
 service anvil {{
