@@ -329,9 +329,9 @@ static void obey(void *data, struct caller *caller, struct str word, struct str 
     else if (str_equal(word, STR("drain")) && argument.len)
         answer_no_listener(h, caller, argument);
     else if (str_equal(word, STR("drain")) || str_equal(word, STR("stop"))) {
+        end(h); /* who has heard the answer finds the ports closed */
         control_answer(caller, 0,
-                       h->asked ? STR("stopping at once\n") : STR("draining: it ends with its last session\n"));
-        end(h);
+                       h->asked > 1 ? STR("stopping at once\n") : STR("draining: it ends with its last session\n"));
     } else {
         control_answer(caller, 2, STR("unknown command: reload, drain [LISTENER], status, upgrade, stop\n"));
     }
