@@ -14,7 +14,7 @@ struct server {
     struct server *next;           /* in the register */
     char *key;
     uint32_t holders;              /* under the register's lock */
-    atomic_uint connections;       /* open, of all workers, idle ones too */
+    atomic_uint connections;       /* open, of all workers, idle ones too; not those whose QUIT is under way */
     atomic_uint in_use;            /* of these: held by a session */
     atomic_uint wanted;            /* sessions of all workers that wait for a connection */
     atomic_bool up;                /* true until it has failed `fall` times in a row */
