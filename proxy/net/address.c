@@ -156,13 +156,29 @@ struct address address_of(const struct sockaddr *from, socklen_t len, struct are
     return a;
 }
 
+/* Every connection is asked twice; inet_ntop goes by way of sprintf. */
+static struct str ip4(const struct in_addr *ip, struct arena *arena)
+{
+    const uint8_t *octets = (const uint8_t *)ip;
+    char text[INET_ADDRSTRLEN], room[DECIMAL_ROOM];
+    size_t n = 0;
+    for (size_t i = 0; i < 4; i++) {
+        struct str digits = str_decimal(room, octets[i]);
+        if (i)
+            text[n++] = '.';
+        memcpy(text + n, digits.at, digits.len);
+        n += digits.len;
+    }
+    return arena_str(arena, (struct str){text, n});
+}
+
 struct str address_ip(const struct address *a, struct arena *arena)
 {
     char text[INET6_ADDRSTRLEN];
-    const void *ip = a->name.ss_family == AF_INET    ? (const void *)&((const struct sockaddr_in *)&a->name)->sin_addr
-                     : a->name.ss_family == AF_INET6 ? (const void *)&((const struct sockaddr_in6 *)&a->name)->sin6_addr
-                                                     : NULL;
-    if (!ip || !inet_ntop(a->name.ss_family, ip, text, sizeof text))
+    if (a->name.ss_family == AF_INET)
+        return ip4(&((const struct sockaddr_in *)&a->name)->sin_addr, arena);
+    const void *ip = a->name.ss_family == AF_INET6 ? &((const struct sockaddr_in6 *)&a->name)->sin6_addr : NULL;
+    if (!ip || !inet_ntop(AF_INET6, ip, text, sizeof text))
         return STR("");
     return arena_str(arena, str_of(text));
 }

@@ -137,10 +137,12 @@ void session_start(struct worker *w, const struct listen_conf *listen, uint32_t 
     s->started_wall = loop_wall(w->loop);
     struct address peer = stream_peer(client, &s->line), local = stream_local(client, &s->line);
     s->helo = s->naming.ptr = text_none;
-    snprintf(s->ip_text, sizeof s->ip_text, "%.*s", STR_ARGS(address_ip(&peer, &s->line)));
-    snprintf(s->local_ip, sizeof s->local_ip, "%.*s", STR_ARGS(address_ip(&local, &s->line)));
+    s->over_unix = peer.name.ss_family == AF_UNIX || local.name.ss_family == AF_UNIX;
+    if (!s->over_unix) {
+        memcpy(s->ip_text, peer.host.at, min_size(peer.host.len, sizeof s->ip_text - 1));
+        memcpy(s->local_ip, local.host.at, min_size(local.host.len, sizeof s->local_ip - 1));
+    }
     s->local_port = local.port;
-    s->over_unix = peer.name.ss_family == AF_UNIX;
     s->ip = str_of(s->ip_text);
     s->port = peer.port;
     s->first_line = true;

@@ -217,8 +217,12 @@ struct str capabilities_text(struct capabilities c, struct arena *arena)
         if (!keywords[i].said || !(c.has & keywords[i].bit))
             continue;
         struct str value = argument(&c, keywords[i].bit, arena);
-        n += (size_t)snprintf(text + n, sizeof text - n, "%s%s%.*s", n ? "\n" : "", keywords[i].name, STR_ARGS(value));
-        must(n < sizeof text);
+        struct str pieces[] = {n ? STR("\n") : STR(""), str_of(keywords[i].name), value};
+        for (size_t k = 0; k < countof(pieces); k++) {
+            must(n + pieces[k].len < sizeof text);
+            memcpy(text + n, pieces[k].len ? pieces[k].at : "", pieces[k].len);
+            n += pieces[k].len;
+        }
     }
     return arena_str(arena, (struct str){text, n});
 }

@@ -133,7 +133,10 @@ static void two_hundred_megabytes_out_cost_one_mark_and_each_stall_wakes(void **
         stalls++;
         if (!reading) {
             FOR_MS(50);
-            assert_int_equal(W.news, 0);
+            if (W.news) { /* the kernel has moved octets to the peer's side and had room again, without a reader */
+                must(stalls < 1000);
+                continue;
+            }
             pthread_create(&thread, NULL, feed, &f);
             reading = true;
         }

@@ -111,9 +111,11 @@ static inline int world_close(void **state)
 }
 #define CLAIM(name) cmocka_unit_test_setup_teardown(name, world_open, world_close)
 
-/* Two connected TCP sockets on 127.0.0.1; [0] for a stream, [1] for the test. */
+/* Two connected TCP sockets on 127.0.0.1; [0] for a stream, [1] for the test. Their buffers do not grow: how much the kernel would
+ * take without a reader is nothing to rely on. */
 static inline void tcp_pair(int fds[2])
 {
+    const int room = 262144;
     int l = socket(AF_INET, SOCK_STREAM, 0);
     struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof in;
@@ -121,9 +123,11 @@ static inline void tcp_pair(int fds[2])
     assert_int_equal(listen(l, 1), 0);
     getsockname(l, (struct sockaddr *)&in, &len);
     fds[1] = socket(AF_INET, SOCK_STREAM, 0);
+    setsockopt(fds[1], SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
     assert_int_equal(connect(fds[1], (struct sockaddr *)&in, sizeof in), 0);
     fds[0] = accept(l, NULL, NULL);
     assert_true(fds[0] >= 0);
+    setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
     close(l);
 }
 
