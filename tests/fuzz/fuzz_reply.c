@@ -1,0 +1,86 @@
+/* fuzz_reply.c - replies of a backend, and of filters. Claims: reply_take finds the same replies, and the same end of
+ * them, however its input is cut; what it took, put and taken again, is the same; a reply made of a filter's words is
+ * of the class asked for, has no control octets, and survives the wire. */
+#include "fuzz.h"
+#include "wire/reply.h"
+
+struct taker {
+    struct arena arena;
+    bool bad;
+};
+
+static void check_clean(const struct reply *r)
+{
+    must(r->code >= 200 && r->code <= 599);
+    for (size_t i = 0; i < r->text.len; i++)
+        must((unsigned char)r->text.at[i] >= ' ' || r->text.at[i] == '\t' || r->text.at[i] == '\n');
+}
+
+/* Put and taken again: as long as it fits, and no line had to be cut. */
+static void round_trip(struct reply r, struct arena *arena)
+{
+    struct pipe wire = {0};
+    size_t lines = 1, longest = 0, line = 0;
+    check_clean(&r);
+    for (size_t i = 0; i < r.text.len; i++) {
+        line = r.text.at[i] == '\n' ? 0 : line + 1;
+        lines += r.text.at[i] == '\n';
+        longest = max_size(longest, line);
+    }
+    reply_put(&r, &wire, true);
+    struct reply again;
+    if (wire.octets <= REPLY_OCTETS && lines <= REPLY_LINES && longest <= 500) {
+        must(reply_take(&wire, arena, &again) == REPLY_TAKEN && !wire.octets);
+        must(again.code == r.code && memcmp(again.enhanced, r.enhanced, sizeof r.enhanced) == 0);
+        must(str_equal(again.text, r.text));
+    }
+    pipe_clear(&wire);
+}
+
+static void feed(void *stage, struct pipe *in, struct pipe *out, bool last)
+{
+    struct taker *t = stage;
+    struct reply r;
+    enum reply_took took = REPLY_TAKEN;
+    while (!t->bad && took == REPLY_TAKEN) {
+        took = reply_take(in, &t->arena, &r);
+        t->bad = took == REPLY_BAD;
+        if (took != REPLY_TAKEN)
+            break;
+        pipe_print(out, "%u %u.%u.%u ", r.code, r.enhanced[0], r.enhanced[1], r.enhanced[2]);
+        pipe_put(out, r.text);
+        pipe_put(out, STR("|"));
+        round_trip(r, &t->arena);
+    }
+    if (!last)
+        return;
+    pipe_put(out, t->bad ? STR("bad ") : STR("more "));
+    pipe_move(in, out, in->octets);
+}
+
+static void stop(void *stage)
+{
+    arena_reset(&((struct taker *)stage)->arena);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *octets, size_t n)
+{
+    static const struct split_stage stage = {sizeof(struct taker), NULL, feed, stop, NULL};
+    static const enum reply_name others[] = {REPLY_OK, REPLY_SENDER_SYNTAX, REPLY_PATH_TOO_LONG};
+    struct str input = fuzz_input(octets, n);
+    uint8_t flags = fuzz_octet(&input);
+    fuzz_same_however_cut(&stage, input, flags);
+
+    struct arena arena = {0};
+    struct reply made;
+    unsigned class = (unsigned[]){2, 4, 5}[flags % 3];
+    if (reply_from_text(input, class, reply_named(others[flags / 4 % 3]), &arena, &made)) {
+        must(reply_class(&made) == class && made.enhanced[0] == class);
+        round_trip(made, &arena);
+        made.enhanced[0] = 0;
+        reply_complete(&made);
+        must(made.enhanced[0] == class);
+    }
+    arena_reset(&arena);
+    return 0;
+}
