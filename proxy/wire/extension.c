@@ -111,12 +111,16 @@ static bool parse_deliver_by(struct str words, struct capabilities *c)
     return true;
 }
 
-/* RFC 4865 3: both the longest interval and the last date-time. */
+/* RFC 4865 3: both the longest interval and the last date-time. What is malformed leaves alone what an earlier line said. */
 static bool parse_future(struct str words, struct capabilities *c)
 {
     struct str interval = str_word(&words), until = str_word(&words);
-    return interval.len <= 9 && str_number(interval, &c->hold_most) && c->hold_most && date_is_valid(until) &&
-           keep_word(until, c->hold_until, sizeof c->hold_until);
+    uint64_t most;
+    if (interval.len > 9 || !str_number(interval, &most) || !most || !date_is_valid(until) ||
+        !keep_word(until, c->hold_until, sizeof c->hold_until))
+        return false;
+    c->hold_most = most;
+    return true;
 }
 
 static void parse_line(struct str line, struct capabilities *c)
