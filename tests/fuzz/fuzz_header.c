@@ -89,7 +89,7 @@ static void check_edits(struct str edits, struct str content)
     struct pipe in = {.ended = true}, sent = {.ended = true};
     struct headers h, g;
     struct headers_sender s = {0};
-    pipe_put(&in, content);
+    pipe_constant(&in, content);
     headers_start(&h, &arena);
     must(headers_step(&h, &in, SIZE_MAX) == HEADERS_DONE);
     edit(&h, edits);
