@@ -87,9 +87,10 @@ void look_turn(struct pool *p)
 
 uint64_t look_clock(const struct pool *p)
 {
+    /* The answer may come to another worker; after a reload, to the pool of the new generation. */
+    uint64_t at = p->nwaiting ? now_of(p) + FIRST_LOOK_TICK : 0;
     if (!is_looking(p))
-        return 0;
-    uint64_t at = p->nwaiting ? now_of(p) + FIRST_LOOK_TICK : 0; /* the answer may come to another worker */
+        return at;
     for (size_t i = 0; i < p->conf->nservers; i++) {
         uint64_t due = atomic_load(&p->berths[i].server->next_look);
         if (!p->berths[i].look)

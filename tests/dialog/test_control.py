@@ -64,6 +64,22 @@ def test_status_says_who_is_there(gateway):
     assert any(re.match(r"server b inet:127.0.0.1:\d+ up, \d+ connections?$", line) for line in lines), out
 
 
+def test_a_reload_does_not_leave_an_ehlo_waiting_for_the_first_look_at_a_silent_backend():
+    silent, port = socket.create_server(("127.0.0.1", 0)), free_port()
+    gateway = Gateway('control "control"\n' + configuration(port, silent.getsockname()[1]))
+    gateway.start()
+    client = Talker(port)
+    client.sock.settimeout(15 * SLOW)
+    assert client.reply().startswith(b"220")
+    client.sock.sendall(b"EHLO client.test\r\n")
+    time.sleep(0.2)
+    assert gateway.ask("reload")[0] == 0
+    silent.close()
+    assert client.reply().startswith(b"250")
+    client.close()
+    assert gateway.stop() == ""
+
+
 def test_reload_prints_every_mistake_and_says_2(gateway):
     code, out, err = gateway.ask("reload")
     assert (code, out, err) == (0, "reloaded: generation 2\n", "")
