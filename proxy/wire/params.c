@@ -286,11 +286,33 @@ void params_put_mail(const struct params *p, struct capabilities can, uint64_t s
         put_word(out, STR(" "), p->hold);
 }
 
+/* RFC 6533 3: to whom did not offer SMTPUTF8, a character above ASCII is said as "\x{...}", its code point in hex. */
+static void put_ascii(struct pipe *out, struct str utf8)
+{
+    for (size_t i = 0; i < utf8.len;) {
+        unsigned char first = (unsigned char)utf8.at[i];
+        size_t more = first < 0xC0 ? 0 : first < 0xE0 ? 1 : first < 0xF0 ? 2 : 3; /* well formed: it was parsed */
+        unsigned long point = more ? first & (0x3F >> more) : first;
+        for (size_t k = 1; k <= more; k++)
+            point = point << 6 | ((unsigned char)utf8.at[i + k] & 0x3F);
+        if (more)
+            pipe_print(out, "\\x{%lX}", point);
+        else
+            pipe_copy(out, utf8.at + i, 1);
+        i += more + 1;
+    }
+}
+
 void params_put_rcpt(const struct params *p, struct capabilities can, struct pipe *out)
 {
-    if (can.has & EXT_DSN) {
-        put_word(out, STR(" NOTIFY="), p->notify);
+    if (!(can.has & EXT_DSN))
+        return;
+    put_word(out, STR(" NOTIFY="), p->notify);
+    if ((can.has & EXT_SMTPUTF8) || str_is_ascii(p->orcpt)) {
         put_word(out, STR(" ORCPT="), p->orcpt);
+    } else {
+        pipe_put(out, STR(" ORCPT="));
+        put_ascii(out, p->orcpt);
     }
 }
 

@@ -37,16 +37,35 @@ static void round_trip(struct reply r, struct arena *arena)
     pipe_clear(&wire);
 }
 
+/* What was taken, by a reader that only knows what a line is: all of one code, "-" behind it but on the last, and CRLF.
+ */
+static void check_octets(struct str taken, unsigned code)
+{
+    must(taken.len <= REPLY_OCTETS);
+    while (taken.len) {
+        size_t end = str_find(taken, STR("\r\n"));
+        struct str line = str_part(taken, 0, end);
+        taken = str_part(taken, end + 2, taken.len);
+        must(line.len >= 3 && !memchr(line.at, '\r', line.len) && !memchr(line.at, '\n', line.len));
+        must((unsigned)(line.at[0] - '0') * 100 + (unsigned)(line.at[1] - '0') * 10 + (unsigned)(line.at[2] - '0') ==
+             code);
+        must(taken.len ? line.at[3] == '-' : line.len == 3 || line.at[3] == ' ');
+    }
+}
+
 static void feed(void *stage, struct pipe *in, struct pipe *out, bool last)
 {
     struct taker *t = stage;
     struct reply r;
     enum reply_took took = REPLY_TAKEN;
     while (!t->bad && took == REPLY_TAKEN) {
+        struct str there = pipe_flat(in, in->octets, &t->arena),
+                   before = arena_str(&t->arena, there.len ? there : STR(""));
         took = reply_take(in, &t->arena, &r);
         t->bad = took == REPLY_BAD;
         if (took != REPLY_TAKEN)
             break;
+        check_octets(str_part(before, 0, before.len - in->octets), r.code);
         pipe_print(out, "%u %u.%u.%u ", r.code, r.enhanced[0], r.enhanced[1], r.enhanced[2]);
         pipe_put(out, r.text);
         pipe_put(out, STR("|"));

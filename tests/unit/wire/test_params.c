@@ -141,6 +141,22 @@ static void backends_hear_only_what_they_offer(void **unused)
     arena_reset(&arena);
 }
 
+static void a_utf8_orcpt_is_told_in_ascii_where_smtputf8_is_not(void **unused)
+{
+    struct arena arena = {0};
+    struct params p;
+    struct str word;
+    struct pipe out = {0};
+    struct capabilities dsn = {.has = EXT_DSN};
+    assert_int_equal(params_parse_rcpt(STR("ORCPT=utf-8;a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80@b"), all, &arena, &p, &word), 0);
+    params_put_rcpt(&p, all, &out);
+    params_put_rcpt(&p, dsn, &out);
+    assert_true(str_equal(pipe_flat(&out, out.octets, &arena),
+                          STR(" ORCPT=utf-8;a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80@b ORCPT=utf-8;a\\x{E9}\\x{20AC}\\x{1F600}@b")));
+    pipe_clear(&out);
+    arena_reset(&arena);
+}
+
 static void parameters_that_only_pass_on_are_judged_by_their_grammar(void **unused)
 {
     static const struct capabilities can = {.has = EXT_REQUIRETLS | EXT_MT_PRIORITY | EXT_DELIVERBY | EXT_FUTURERELEASE,
@@ -319,6 +335,7 @@ int main(void)
         cmocka_unit_test(keywords_with_arguments_are_parsed_cut_and_said),
         cmocka_unit_test(ehlo_is_parsed_cut_and_said),
         cmocka_unit_test(xtext_goes_there_and_back),
+        cmocka_unit_test(a_utf8_orcpt_is_told_in_ascii_where_smtputf8_is_not),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
