@@ -73,6 +73,23 @@ static void round_trip(const struct preface *p, bool v2, struct arena *arena)
     fuzz_same(q.tls_subject, p->tls_subject);
 }
 
+/* A v2 header that was taken, by its lengths only: its TLVs fill it, and that of TLS has its five octets. */
+static void check_tlvs(struct str header)
+{
+    static const size_t addresses[] = {[1] = 12, [2] = 36, [3] = 216};
+    if (header.len < 16 || header.at[0] != '\r' || header.at[12] != 0x21 || (header.at[13] & 0xF0) == 0)
+        return; /* v1, LOCAL, or AF_UNSPEC, whose rest is passed over */
+    size_t family = (size_t)(unsigned char)header.at[13] >> 4;
+    must(family < countof(addresses) && header.len >= 16 + addresses[family]);
+    struct str rest = str_part(header, 16 + addresses[family], header.len);
+    while (rest.len) {
+        must(rest.len >= 3);
+        size_t len = (size_t)(unsigned char)rest.at[1] << 8 | (unsigned char)rest.at[2];
+        must(rest.len >= 3 + len && (rest.at[0] != 0x20 || len >= 5));
+        rest = str_part(rest, 3 + len, rest.len);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *octets, size_t n)
 {
     static const struct split_stage stage = {sizeof(struct taker), NULL, feed, stop, NULL};
@@ -84,6 +101,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *octets, size_t n)
     struct preface p;
     pipe_put(&in, input);
     if (preface_take(&in, &arena, &p) == PREFACE_TAKEN) {
+        check_tlvs(str_part(input, 0, input.len - in.octets));
         round_trip(&p, false, &arena);
         round_trip(&p, true, &arena);
     }

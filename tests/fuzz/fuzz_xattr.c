@@ -48,6 +48,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *octets, size_t n)
     int reply = xattrs_parse(input, allowed, &arena, &x, &word);
     must((reply == 0 || reply == REPLY_PARAM_BAD) && word.at);
     if (!reply) {
+        size_t words = 0;
+        for (struct str rest = input; str_word(&rest).at;)
+            words++;
+        must((size_t)__builtin_popcount(x.given) == words); /* nothing twice, nothing passed over */
         must(x.given && !(x.given & ~allowed) && !(x.known & ~x.given));
         struct str text = printed(&x, &once, &arena);
         if (x.known) {
