@@ -59,13 +59,14 @@ static void feed(void *stage, struct pipe *in, struct pipe *out, bool last)
     struct reply r;
     enum reply_took took = REPLY_TAKEN;
     while (!t->bad && took == REPLY_TAKEN) {
-        struct str there = pipe_flat(in, in->octets, &t->arena),
-                   before = arena_str(&t->arena, there.len ? there : STR(""));
+        char before[REPLY_OCTETS];
+        size_t there = in->octets;
+        pipe_peek(in, 0, before, min_size(there, REPLY_OCTETS));
         took = reply_take(in, &t->arena, &r);
         t->bad = took == REPLY_BAD;
         if (took != REPLY_TAKEN)
             break;
-        check_octets(str_part(before, 0, before.len - in->octets), r.code);
+        check_octets((struct str){before, there - in->octets}, r.code);
         pipe_print(out, "%u %u.%u.%u ", r.code, r.enhanced[0], r.enhanced[1], r.enhanced[2]);
         pipe_put(out, r.text);
         pipe_put(out, STR("|"));
