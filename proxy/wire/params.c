@@ -311,8 +311,13 @@ void params_put_rcpt(const struct params *p, struct capabilities can, struct pip
     if ((can.has & EXT_SMTPUTF8) || str_is_ascii(p->orcpt)) {
         put_word(out, STR(" ORCPT="), p->orcpt);
     } else {
-        pipe_put(out, STR(" ORCPT="));
-        put_ascii(out, p->orcpt);
+        struct pipe text = {0};
+        put_ascii(&text, p->orcpt);
+        if (text.octets <= ORCPT_MOST) { /* else it is left out: RCPT matters more than what a report would say */
+            pipe_put(out, STR(" ORCPT="));
+            pipe_move(&text, out, text.octets);
+        }
+        pipe_clear(&text);
     }
 }
 
