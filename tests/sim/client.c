@@ -33,7 +33,7 @@ struct client {
     unsigned ndue;
     struct letter *letter; /* of the plan */
     unsigned messages;     /* still to be sent */
-    bool esmtp, pipelining, chunking, hello, bye, silent, over, quit;
+    bool esmtp, pipelining, chunking, hello, bye, silent, half, over, quit;
 };
 
 unsigned client_number(const struct client *c)
@@ -221,6 +221,11 @@ static void give_up_plan(struct client *c)
 static void leave(struct client *c)
 {
     sim_trace("c%u leaves", c->wire->number);
+    if (sim_chance(30)) { /* it says no more, but listens */
+        wire_end(c->wire);
+        c->half = c->silent = true;
+        return;
+    }
     if (sim_chance(50))
         wire_reset(&c->wire);
     else
@@ -326,7 +331,7 @@ static void reply(struct client *c, unsigned code, const char *text)
         sim_violation("client %u hears more behind the last word: %s", c->number, text);
         return;
     }
-    if (code == 421 || (code == 554 && c->ndue && c->due[0].kind == GREET)) {
+    if (code == 421) {
         c->bye = true;
         return;
     }
@@ -339,6 +344,10 @@ static void reply(struct client *c, unsigned code, const char *text)
     if (!fits(d.kind, code) || !is_told_right(&d, text)) {
         sim_violation("client %u hears in answer to %s: %s", c->number, kinds[d.kind], text);
         return;
+    }
+    if (d.kind == GREET && code == 554) { /* refused: all that is left to say is QUIT (RFC 5321 3.1) */
+        c->hello = true;
+        c->messages = 0;
     }
     if (d.kind == HELLO)
         hear_hello(c, text);
@@ -389,7 +398,7 @@ static void heard(void *data)
         return;
     bool turned_away =
         c->world->worker.draining && c->ndue && c->due[0].kind == GREET; /* its banner was still kept back */
-    if (!c->bye && !c->quit && !turned_away)
+    if (!c->bye && !c->quit && !c->half && !turned_away)
         sim_violation("client %u was left without a word", c->number);
     if (c->wire->in.len)
         sim_violation("client %u was left amid a reply", c->number);

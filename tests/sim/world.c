@@ -120,7 +120,8 @@ static struct conf *conf_new(unsigned generation)
     fill_backend(c->backends, arena);
     c->chains = arena_alloc(arena, sizeof *c->chains);
     c->nchains = 1;
-    c->chains[0].name = STR("none");
+    c->chains[0].name = STR("dice");
+    filters_fill(c);
     fill_limits(&c->limits);
     fill_clocks(&c->timeouts);
     c->listens = arena_alloc(arena, sizeof *c->listens);

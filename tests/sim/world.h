@@ -50,6 +50,9 @@ void clients_free(struct world *);
 uint64_t client_delivered(const struct client *);
 unsigned client_number(const struct client *);
 
+/* filters.c: none, or up to three in the only chain. */
+void filters_fill(struct conf *);
+
 /* backend.c */
 enum dialled backend_dialled(void *world, struct wire *);
 #endif
