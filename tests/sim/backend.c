@@ -148,6 +148,8 @@ static void take(struct backend_peer *b, const struct octets *heard)
         sim_violation("letter %u: an end of mail data that the client has not said", l->number);
     else if (l->bare)
         sim_violation("letter %u holds a bare line end and was passed on", l->number);
+    else if (l->discarded)
+        sim_violation("letter %u was discarded and is passed on", l->number);
     else if (++l->ends > 1)
         sim_violation("letter %u: a second end of mail data", l->number);
     else if (!b->accepted)

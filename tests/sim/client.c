@@ -297,6 +297,8 @@ static void hear_end(struct client *c, const struct letter *l, unsigned code, co
     if (code / 100 != 2)
         return;
     c->world->acknowledged++;
+    if (l->discarded && !l->taken)
+        return;
     if (l->taken != 1)
         sim_violation("letter %u was acknowledged (%s) and taken %u times", l->number, text, l->taken);
     else if (!strstr(text, "yes"))

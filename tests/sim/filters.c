@@ -9,15 +9,57 @@
 
 #define ON(stage) (1u << FILTER_##stage)
 
+static enum filter_verdict discard(struct filter_call *call)
+{
+    struct filter_path from = {.size = sizeof from};
+    unsigned number;
+    enum filter_stage stage = filter_stage(call);
+    if (stage < FILTER_MAIL || stage == FILTER_RCPT || !filter_reverse_path(call, &from) ||
+        sscanf(from.local.at, "m%u", &number) != 1)
+        return VERDICT_CONTINUE;
+    struct letter *l = letter_numbered(world_played, number);
+    if (l && !filter_of(call)->observe)
+        l->discarded = true;
+    return filter_discard(call, "by the dice");
+}
+
 static enum filter_verdict judge(struct filter_call *call)
 {
-    switch (sim_random(120)) {
+    switch (sim_random(50)) {
     case 0: return filter_reject(call, "550 5.7.1 not by the filter");
     case 1: return filter_defer(call, "451 4.7.1 later, says the filter");
     case 2: return filter_drop(call, "421 4.7.0 enough, says the filter");
     case 3: return VERDICT_SKIP;
     case 4: return VERDICT_ERROR;
+    case 5: return discard(call);
     default: return VERDICT_CONTINUE;
+    }
+}
+
+static void work(void *data)
+{
+    ++*(unsigned *)data;
+}
+
+/* Memory of a call: the one op it waits for, so that an end that is not its own is seen. */
+struct waiting {
+    uint64_t op;
+};
+
+static enum filter_verdict wait_for(struct filter_call *call, uint64_t op)
+{
+    ((struct waiting *)filter_keep(call, LIFE_CALL))->op = op;
+    return VERDICT_SUSPEND;
+}
+
+static enum filter_verdict wait_for_something(struct filter_call *call)
+{
+    struct filter_store count = {.size = sizeof count, .op = "incr", .key = {"k", 1}, .n = 1, .ttl = 60};
+    switch (sim_random(5)) {
+    case 0: return wait_for(call, filter_dns(call, "a", "x.test", 3000));
+    case 1: return wait_for(call, filter_store(call, &count));
+    case 2: return wait_for(call, filter_work(call, work, free, must_alloc(sizeof(unsigned))));
+    default: return wait_for(call, filter_timer(call, (unsigned)sim_random(sim_chance(90) ? 200 : 20000)));
     }
 }
 
@@ -32,29 +74,27 @@ static enum filter_verdict hook(struct filter_call *call, enum filter_stage stag
         return VERDICT_CONTINUE;
     if (!sim_chance(stage == FILTER_BODY ? 2 : 20))
         return stage == FILTER_BODY || stage == FILTER_CONNECT ? VERDICT_CONTINUE : judge(call);
-    if (sim_chance(50))
-        filter_timer(call, (unsigned)sim_random(sim_chance(90) ? 200 : 20000));
-    else
-        filter_dns(call, "a", "x.test", 3000);
-    return VERDICT_SUSPEND;
+    return wait_for_something(call);
 }
 
 static enum filter_verdict resume(struct filter_call *call, const struct filter_event *event)
 {
-    if (sim_chance(20)) {
-        filter_timer(call, (unsigned)sim_random(100));
-        return VERDICT_SUSPEND;
-    }
+    struct waiting *mine = filter_keep(call, LIFE_CALL);
+    if (!mine->op || event->op != mine->op)
+        sim_violation("a filter's call is told the end of an op that is not its own");
+    mine->op = 0;
+    if (sim_chance(20))
+        return wait_for(call, filter_timer(call, (unsigned)sim_random(100)));
     return filter_stage(call) == FILTER_CONNECT ? VERDICT_CONTINUE : judge(call);
 }
 
 /* clang-format off */
 static const struct filter_def defs[] = {
-    {sizeof defs[0], FILTER_ABI, "envelope", .hook = hook, .resume = resume,
+    {sizeof defs[0], FILTER_ABI, "envelope", .hook = hook, .resume = resume, .call_memory = sizeof(struct waiting),
      .stages = ON(CONNECT) | ON(HELO) | ON(MAIL) | ON(RCPT) | ON(DATA) | ON(RESET) | ON(DISCONNECT)},
-    {sizeof defs[0], FILTER_ABI, "content", .hook = hook, .resume = resume,
+    {sizeof defs[0], FILTER_ABI, "content", .hook = hook, .resume = resume, .call_memory = sizeof(struct waiting),
      .stages = ON(RCPT) | ON(HEADERS) | ON(BODY) | ON(MESSAGE) | ON(RESET)},
-    {sizeof defs[0], FILTER_ABI, "late", .hook = hook, .resume = resume, .flags = FILTER_LATE_FIELDS,
+    {sizeof defs[0], FILTER_ABI, "late", .hook = hook, .resume = resume, .call_memory = sizeof(struct waiting), .flags = FILTER_LATE_FIELDS,
      .stages = ON(HEADERS) | ON(MESSAGE)},
 };
 /* clang-format on */

@@ -6,9 +6,11 @@
  *   dot       the connection of a client that left amid content is ended with CRLF.CRLF
  *   swapped   two replies to the client change places
  *   octet     an octet of the content is another one
+ *   stale     a filter's call is resumed with the end of an op that an earlier one waited for
  *   kept      a transaction that was given up is given to the pool without RSET */
 #include "world.h"
 #include "relay/backend.h"
+#include "relay/host.h"
 #include "relay/session.h"
 
 bool plant_choose(const char *name);
@@ -22,13 +24,15 @@ void __real_pool_leave(struct backend **, bool);
 void __wrap_pool_leave(struct backend **, bool);
 bool __real_encoder_step(struct encoder *, struct pipe *, struct pipe *, size_t);
 bool __wrap_encoder_step(struct encoder *, struct pipe *, struct pipe *, size_t);
+bool __real_call_resume(struct filter_call *, enum filter_verdict *);
+bool __wrap_call_resume(struct filter_call *, enum filter_verdict *);
 
-enum plant { NONE, EARLY, DOT, SWAPPED, OCTET, KEPT, PLANTS };
+enum plant { NONE, EARLY, DOT, SWAPPED, OCTET, KEPT, STALE, PLANTS };
 static enum plant plant;
 
 bool plant_choose(const char *name)
 {
-    static const char *const names[PLANTS] = {"none", "early", "dot", "swapped", "octet", "kept"};
+    static const char *const names[PLANTS] = {"none", "early", "dot", "swapped", "octet", "kept", "stale"};
     for (unsigned i = 0; i < PLANTS; i++)
         if (!strcmp(name, names[i])) {
             plant = (enum plant)i;
@@ -85,4 +89,13 @@ bool __wrap_encoder_step(struct encoder *e, struct pipe *in, struct pipe *out, s
 void __wrap_pool_leave(struct backend **at, bool clean)
 {
     __real_pool_leave(at, clean || ((*at)->count == 0 && blooms(KEPT)));
+}
+
+bool __wrap_call_resume(struct filter_call *call, enum filter_verdict *verdict)
+{
+    struct filter_event old = {.size = sizeof old, .op = 1};
+    if (!call_has_ops(call) || !blooms(STALE))
+        return __real_call_resume(call, verdict);
+    *verdict = call->filter->def->resume(call, &old);
+    return true;
 }

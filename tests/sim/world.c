@@ -5,8 +5,10 @@
  * all is closed. Nothing may be left then: no stream, no block, no octet in an arena. */
 #include "world.h"
 #include "relay/backend.h"
+#include "store/store.h"
 
 uint64_t world_seed;
+struct world *world_played;
 
 struct letter *letter_new(struct world *w, struct client *c)
 {
@@ -121,6 +123,13 @@ static struct conf *conf_new(unsigned generation)
     c->chains = arena_alloc(arena, sizeof *c->chains);
     c->nchains = 1;
     c->chains[0].name = STR("dice");
+    c->stores = arena_alloc(arena, sizeof *c->stores);
+    c->nstores = 1;
+    c->stores[0] = (struct store_conf){.name = STR("default"),
+                                       .kind = STR("memory"),
+                                       .store = store_memory_open(1 << 20),
+                                       .timeout = 1000,
+                                       .size = 1 << 20};
     filters_fill(c);
     fill_limits(&c->limits);
     fill_clocks(&c->timeouts);
@@ -144,6 +153,7 @@ static void reload(struct event *e)
     struct world *w = holder_of(e, struct world, reload);
     sim_trace("reload");
     struct conf *fresh = conf_new(w->conf->generation + 1);
+    conf_take_over(fresh, w->conf);
     worker_switch(&w->worker, fresh);
     conf_drop(w->conf);
     w->conf = fresh;
@@ -227,6 +237,7 @@ bool world_run(uint64_t seed, unsigned clients, bool trace, unsigned long *sessi
     static struct world w; /* static: a world that ends badly is still reachable, and is no leak of its own */
     memset(&w, 0, sizeof w);
     world_seed = seed;
+    world_played = &w;
     sim_begin(seed, trace);
     world_open(&w, seed, clients);
     loop_run(w.worker.loop);

@@ -14,6 +14,7 @@ struct letter {
     struct client *client;
     struct octets content;       /* decoded: what a backend must take, octet by octet */
     bool bare;                   /* it holds a bare CR or LF: nobody may take it */
+    bool discarded;              /* a filter said so: a 2yz needs no backend, and no backend may take it */
     unsigned nrcpts;
     uint32_t told;               /* rcpts whose 2yz the client has read, a bit each */
     uint32_t accepted;           /* those of the transaction in which it was taken */
@@ -42,6 +43,7 @@ struct letter *letter_numbered(struct world *, unsigned number); /* NULL: there 
 /* Runs one seed to its end. False: a promise was broken (sim_violated). */
 bool world_run(uint64_t seed, unsigned clients, bool trace, unsigned long *sessions, unsigned long *acknowledged);
 extern uint64_t world_seed; /* the one that runs */
+extern struct world *world_played;
 
 /* client.c */
 struct client;
