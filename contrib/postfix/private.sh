@@ -21,6 +21,7 @@ start() {
     chown nobody "$dir/mail"
     cat > "$dir/etc/main.cf" <<CF
 compatibility_level = 3.6
+enable_long_queue_ids = yes
 queue_directory = $dir/queue
 data_directory = $dir/data
 command_directory = /usr/sbin
