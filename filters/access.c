@@ -30,8 +30,7 @@ struct mark { /* of the transaction: quarantine cannot be said before the header
     char why[300];
 };
 
-/* ---- the words of a table
- * -------------------------------------------------------------------------------------------- */
+/* ---- the words of a table ---------------------------------------------------------------------------------------- */
 
 /* The next run without SP and HTAB: tables are parted by either. */
 static struct str word_of(struct str *rest)
@@ -129,8 +128,7 @@ static bool check(struct filter *f, struct access *a, enum which which)
     return bad == 0;
 }
 
-/* ---- opening
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- opening ----------------------------------------------------------------------------------------------------- */
 
 static bool open_access(struct filter *f)
 {
@@ -170,8 +168,7 @@ static bool open_access(struct filter *f)
     return good && any;
 }
 
-/* ---- looking up
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- looking up -------------------------------------------------------------------------------------------------- */
 
 /* "[192.0.2.1]" and "[IPv6:2001:db8::1]" are looked up as the address they name (RFC 5321 4.1.3). */
 static struct filter_text bare_literal(struct filter_text name)
@@ -227,8 +224,7 @@ static const char *look(struct filter_call *call, const struct access *a, enum w
     return NULL;
 }
 
-/* ---- applying
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- applying ---------------------------------------------------------------------------------------------------- */
 
 static enum filter_verdict mark_quarantine(struct filter_call *call, const struct order *o)
 {

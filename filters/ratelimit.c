@@ -38,8 +38,7 @@ struct asking { /* of a call: what is asked of the store */
     char who[600];
 };
 
-/* ---- options
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- options ----------------------------------------------------------------------------------------------------- */
 
 static bool number_parse(struct str s, double *number)
 {
@@ -201,8 +200,7 @@ static bool open_ratelimit(struct filter *f)
     return good;
 }
 
-/* ---- who
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- who --------------------------------------------------------------------------------------------------------- */
 
 struct identity {
     char parts[PARTS][300];
@@ -267,8 +265,7 @@ static bool override_of(const struct ratelimit *r, const struct identity *id, st
     return true;
 }
 
-/* ---- asking the store
- * ------------------------------------------------------------------------------------------------ */
+/* ---- asking the store -------------------------------------------------------------------------------------------- */
 
 static enum filter_verdict refuse(struct filter_call *, const struct ratelimit *, const struct asking *, int64_t retry);
 
@@ -340,8 +337,7 @@ static enum filter_verdict hook(struct filter_call *call, enum filter_stage stag
     return ask(call, r, a, &id);
 }
 
-/* ---- what it said
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- what it said ------------------------------------------------------------------------------------------------ */
 
 static size_t put(char *to, size_t room, size_t at, const char *format, ...) __attribute__((format(printf, 4, 5)));
 static size_t put(char *to, size_t room, size_t at, const char *format, ...)

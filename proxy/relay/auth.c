@@ -59,8 +59,7 @@ bool auth_is_under_way(const struct session *s)
     return s->auth && s->auth->at > AT_SAYING && s->auth->at < AT_JUDGED;
 }
 
-/* ---- the command
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- the command ------------------------------------------------------------------------------------------------- */
 
 static enum next refuse(struct session *s, enum reply_name name)
 {
@@ -132,8 +131,7 @@ enum next auth_check(struct session *s)
     return NEXT_MORE;
 }
 
-/* ---- the exchange
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- the exchange ------------------------------------------------------------------------------------------------ */
 
 void auth_apply(struct session *s, const struct reply *r)
 {
@@ -247,8 +245,7 @@ enum next auth_turn(struct session *s)
     }
 }
 
-/* ---- behind the filters
- * ---------------------------------------------------------------------------------------------- */
+/* ---- behind the filters ------------------------------------------------------------------------------------------ */
 
 enum next auth_passed(struct session *s)
 {

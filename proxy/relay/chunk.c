@@ -7,8 +7,7 @@
 #include "relay/backend.h"
 #include "relay/session.h"
 
-/* ---- chunks that nobody takes
- * ---------------------------------------------------------------------------------------- */
+/* ---- chunks that nobody takes ------------------------------------------------------------------------------------ */
 
 static enum next skip(struct session *s, const struct reply *r)
 {
@@ -58,8 +57,7 @@ enum next chunk_skip_turn(struct session *s)
     return NEXT_WAIT;
 }
 
-/* ---- chunks of a transaction
- * ----------------------------------------------------------------------------------------- */
+/* ---- chunks of a transaction ------------------------------------------------------------------------------------- */
 
 /* What is known to be too much is refused before it comes. */
 static void take(struct session *s)

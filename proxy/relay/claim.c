@@ -35,16 +35,18 @@ static void set_name(struct naming *n, enum naming_state state, struct str ptr)
     text_set(&n->ptr, ptr);
 }
 
-/* A connection that was told of another client, or shows its address, is of no use to this one. What AUTH opened stays.
- */
+/* A connection that was told of another client, or shows its address, is of no use to this one. What AUTH opened stays
+ * as long as it is the same client's. */
 static void leave_bound(struct session *s)
 {
-    if (s->backend && s->backend->bound && !session_is_authenticated(s))
+    if (session_is_authenticated(s))
+        return;
+    if (s->backend && s->backend->bound)
         backend_close(&s->backend);
+    backend_close(&s->parked);
 }
 
-/* ---- PROXY
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- PROXY ---------------------------------------------------------------------------------------------------------- */
 
 bool claim_is_due(const struct session *s)
 {
@@ -97,8 +99,7 @@ enum next claim_proxy(struct session *s)
     return NEXT_MORE;
 }
 
-/* ---- XCLIENT
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- XCLIENT -------------------------------------------------------------------------------------------------------- */
 
 uint32_t claim_attributes(const struct session *s, bool forward)
 {
@@ -170,8 +171,7 @@ bool claim_xclient(struct session *s, struct reply *reply)
     return true;
 }
 
-/* ---- XFORWARD
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- XFORWARD ------------------------------------------------------------------------------------------------------- */
 
 /* The first one of a transaction presets all that may be told to "not known". */
 static struct forwarded *cover(struct session *s)

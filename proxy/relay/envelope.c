@@ -198,8 +198,10 @@ static void take_backend(struct session *s, bool fresh)
             backend_close(&s->backend);
         tx->asked = false; /* the one at hand now has heard nothing */
     }
-    if (!s->backend && s->parked && s->parked->conf == tx->route)
+    if (!s->backend && s->parked && s->parked->conf == tx->route) {
         s->backend = s->parked, s->parked = NULL;
+        task_wake(&s->task); /* nobody read what it may have said meanwhile */
+    }
     if (!s->backend)
         s->backend = pool_take(pool_of(s->generation, tx->route), s, fresh);
     else if (!tx->asked && s->backend->was_ready)

@@ -62,8 +62,7 @@ enum next session_refuse(struct session *s, const struct reply *r)
     return NEXT_MORE;
 }
 
-/* ---- the beginning
- * --------------------------------------------------------------------------------------------------- */
+/* ---- the beginning ----------------------------------------------------------------------------------------------- */
 
 static void wake(struct task *task)
 {
@@ -223,8 +222,7 @@ static enum next step_tls(struct session *s)
     return NEXT_MORE;
 }
 
-/* ---- lines
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- lines ------------------------------------------------------------------------------------------------------- */
 
 static enum next over_budget(struct session *s)
 {
@@ -308,8 +306,7 @@ static enum next step_filter(struct session *s)
     return chain_turn(s) ? verb_filtered(s) : NEXT_WAIT;
 }
 
-/* ---- the end
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- the end ----------------------------------------------------------------------------------------------------- */
 
 static enum next step_close(struct session *s)
 {
@@ -346,8 +343,7 @@ static enum next step_close(struct session *s)
     return NEXT_END;
 }
 
-/* ---- the turn
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- the turn ---------------------------------------------------------------------------------------------------- */
 
 static enum next run_step(struct session *s)
 {

@@ -63,8 +63,7 @@ static enum next answer_word(struct session *s, enum reply_name name, const char
     return verb_answer(s, &r);
 }
 
-/* ---- CHECK
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- CHECK ------------------------------------------------------------------------------------------------------- */
 
 static enum next hook(struct session *s, enum filter_stage stage)
 {
@@ -248,8 +247,8 @@ static enum next check_starttls(struct session *s)
     text_set(&s->helo, STR_NONE);
     auth_free(s);
     s->state = STATE_HELLO;
-    if (s->backend)
-        backend_close(&s->backend);
+    backend_close(&s->backend);
+    backend_close(&s->parked);
     stream_tls_server(s->client, s->listen->tls);
     s->client_by = loop_now(s->worker->loop) + s->listen->timeouts.handshake;
     s->step = STEP_TLS;
@@ -375,8 +374,7 @@ enum next verb_check(struct session *s)
     return check_alone(s);
 }
 
-/* ---- behind the filters
- * ---------------------------------------------------------------------------------------------- */
+/* ---- behind the filters ------------------------------------------------------------------------------------------ */
 
 static void keep_refusal(struct session *s, const struct verdict *v)
 {
@@ -515,8 +513,7 @@ enum next verb_filtered(struct session *s)
     }
 }
 
-/* ---- BACKEND
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- BACKEND ----------------------------------------------------------------------------------------------------- */
 
 static enum next data_refused(struct session *s, struct reply r)
 {

@@ -32,8 +32,7 @@ static struct str ip_of(int family, const char *octets, struct arena *arena)
     return arena_str(arena, str_of(text));
 }
 
-/* ---- version 1
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- version 1 --------------------------------------------------------------------------------------------------- */
 
 static bool take_ip(struct str *rest, int family, struct arena *arena, struct str *ip)
 {
@@ -82,8 +81,7 @@ static enum preface_took take_v1(struct pipe *in, struct arena *arena, struct pr
     return PREFACE_TAKEN;
 }
 
-/* ---- version 2
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- version 2 --------------------------------------------------------------------------------------------------- */
 
 static unsigned number16(const char *at)
 {

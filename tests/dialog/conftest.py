@@ -236,6 +236,7 @@ class Run:
             while any(") T " not in open("%s/%s/stat" % (tasks, t)).read() for t in os.listdir(tasks)):  # all threads, not the first
                 time.sleep(0.001)
         elif what == "cont":
+            self.settle()
             self.gateway.process.send_signal(signal.SIGCONT)
         elif what == "term":
             self.gateway.process.send_signal(signal.SIGTERM)
@@ -256,6 +257,13 @@ class Run:
                 raise Wrong("a new connection is served: %r" % got)
         else:
             raise ValueError("no such step")
+
+    def settle(self):
+        """All that was said to a gateway that stands still lies in its sockets: it shall find it there at once."""
+        deadline = time.monotonic() + SLOW
+        for peer in list(self.clients.values()) + list(self.backends.values()):
+            while peer.is_on_its_way() and time.monotonic() < deadline:
+                time.sleep(0.001)
 
     def backend(self, who):
         if who not in self.backends:

@@ -1,10 +1,12 @@
 """The two peers a dialog plays: a client and a backend, octet by octet where asked."""
+import fcntl
 import os
 import queue
 import socket
 import ssl
 import struct
 import tempfile
+import termios
 import threading
 import time
 
@@ -107,6 +109,12 @@ class Peer:
         except OSError:
             pass  # it has been closed
         self.close()
+
+    def is_on_its_way(self):
+        """Something that was sent has not reached the other end's socket yet."""
+        if self.sock.fileno() < 0 or self.sock.family == socket.AF_UNIX:
+            return False
+        return struct.unpack("i", fcntl.ioctl(self.sock, termios.TIOCOUTQ, b"\0" * 4))[0] > 0
 
     def half(self):
         self.sock.shutdown(socket.SHUT_WR)
