@@ -8,7 +8,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { LINE_MOST = 512, SAY_MS = 5000, ASK_SECONDS = 180, BACKLOG = 16 };
@@ -29,13 +28,6 @@ struct control {
     ino_t file;
     struct caller callers[CONTROL_CALLERS];
 };
-
-static uint64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
 
 static bool name_it(const char *path, struct sockaddr_un *name)
 {
@@ -165,7 +157,7 @@ void control_close(struct control **at, bool keep_path)
 
 size_t control_polls(struct control *c, struct pollfd fds[CONTROL_FDS], int *wait)
 {
-    uint64_t now = now_ms();
+    uint64_t now = clock_ms();
     size_t n = 0;
     bool room = false;
     for (size_t i = 0; c && i < CONTROL_CALLERS; i++) {
@@ -190,7 +182,7 @@ static void welcome(struct control *c)
         int fd = accept4(c->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd < 0)
             return;
-        c->callers[i] = (struct caller){.fd = fd, .by = now_ms() + SAY_MS};
+        c->callers[i] = (struct caller){.fd = fd, .by = clock_ms() + SAY_MS};
     }
 }
 
@@ -217,7 +209,7 @@ void control_answer(struct caller *one, int code, struct str text)
     memcpy(one->answer, head, (size_t)len);
     memcpy(one->answer + len, text.len ? text.at : "", text.len);
     one->answered = true;
-    one->by = now_ms() + SAY_MS;
+    one->by = clock_ms() + SAY_MS;
     send_answer(one);
 }
 
@@ -251,7 +243,7 @@ static void hear(struct caller *one, void (*obey)(void *, struct caller *, struc
 void control_turn(struct control *c, const struct pollfd *fds, size_t n,
                   void (*obey)(void *, struct caller *, struct str, struct str), void *data)
 {
-    uint64_t now = now_ms();
+    uint64_t now = clock_ms();
     for (size_t i = 0; c && i < CONTROL_CALLERS; i++) {
         struct caller *one = &c->callers[i];
         short events = 0;

@@ -15,7 +15,6 @@
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
-#include <time.h>
 #include <unistd.h>
 
 struct house {
@@ -39,13 +38,6 @@ struct house {
     unsigned asked;    /* to end: once drains, twice stops */
     bool retired;      /* another process has taken over */
 };
-
-static uint64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
 
 static void log_complaints(const struct complaints *c)
 {
@@ -186,19 +178,20 @@ static void end(struct house *h)
 static bool drain_listener(struct house *h, struct str name)
 {
     const struct listen_conf *listen = NULL;
-    uint32_t doors[64];
-    size_t n = 0;
     for (size_t i = 0; i < h->conf->nlistens; i++)
         if (str_equal(h->conf->listens[i].name, name))
             listen = &h->conf->listens[i];
     if (!listen)
         return false;
-    for (size_t i = 0; i < h->plan.nplaces && n < countof(doors); i++)
+    uint32_t *doors = must_alloc(listen->naddresses * sizeof *doors);
+    size_t n = 0;
+    for (size_t i = 0; i < h->plan.nplaces; i++)
         if (h->plan.places[i].listen == listen && h->plan.places[i].port)
-            doors[n++] = h->plan.places[i].port->door;
+            doors[n++] = h->plan.places[i].door;
     log_say(LOG_INFO, "draining listen \"%.*s\": a reload opens it again", STR_ARGS(name));
     ports_close(&h->ports, listen, &h->plan);
     workers_drain_doors(h->workers, doors, n);
+    free(doors);
     return true;
 }
 
@@ -395,7 +388,7 @@ static void take_signals(struct house *h)
 /* A sign of life only while every worker's loop turns. */
 static void give_sign(struct house *h)
 {
-    uint64_t now = now_ms();
+    uint64_t now = clock_ms();
     if (!h->sign_at || now < h->sign_at)
         return;
     h->sign_at = now + (uint64_t)notify_watchdog();
@@ -411,7 +404,7 @@ static void wait_once(struct house *h)
 {
     struct pollfd fds[3 + CONTROL_FDS] = {{.fd = h->signals, .events = POLLIN}, {.fd = h->bell, .events = POLLIN}};
     int wait = -1;
-    uint64_t count, now = now_ms();
+    uint64_t count, now = clock_ms();
     size_t first = 2;
     if (h->upgrade.pid) {
         fds[first++] = (struct pollfd){.fd = h->upgrade.pipe, .events = POLLIN};
@@ -546,8 +539,8 @@ static bool start(struct house *h)
     if (!h->workers)
         return false;
     ports_opened(&h->ports, &h->plan);
-    h->started = (int64_t)(now_ms() / 1000);
-    h->sign_at = notify_watchdog() ? now_ms() : 0;
+    h->started = (int64_t)(clock_ms() / 1000);
+    h->sign_at = notify_watchdog() ? clock_ms() : 0;
     log_say(LOG_INFO, "Sluice " SLUICE_VERSION " runs with %u workers, configuration %s", h->conf->workers,
             h->arguments.conf);
     write_pid_file(h);

@@ -236,7 +236,7 @@ static bool plan_one(struct ports *ports, const struct listen_conf *l, size_t i,
             complain(complaints, false, l->file, l->line, "listen \"%.*s\": %s", STR_ARGS(l->name), error);
         return spare;
     }
-    plan->places[plan->nplaces++] = (struct place){.listen = l, .port = p};
+    plan->places[plan->nplaces++] = (struct place){.listen = l, .port = p, .door = p->door};
     return true;
 }
 

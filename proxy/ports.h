@@ -25,7 +25,8 @@ struct ports {
 };
 struct place { /* an address of a configuration, and where it is bound */
     const struct listen_conf *listen;
-    struct port *port;
+    struct port *port; /* NULL: drained */
+    uint32_t door;     /* its number, drained or not */
 };
 struct plan {
     struct place *places;

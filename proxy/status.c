@@ -1,6 +1,5 @@
 /* status.c - asks the workers, adds what main knows, writes it as a few aligned lines. */
 #include "proxy/status.h"
-#include <time.h>
 #include <unistd.h>
 
 static const char *plural(uint64_t n)
@@ -10,9 +9,7 @@ static const char *plural(uint64_t n)
 
 static void say_uptime(FILE *to, int64_t started)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    long long up = (long long)now.tv_sec - started;
+    long long up = (long long)(clock_ms() / 1000) - started;
     fprintf(to, "Sluice " SLUICE_VERSION ", process %ld, up %lldd %02lld:%02lld:%02lld\n", (long)getpid(), up / 86400,
             up / 3600 % 24, up / 60 % 60, up % 60);
 }
@@ -33,7 +30,7 @@ static void say_listener(FILE *to, const struct listen_conf *l, const struct pla
         if (place->listen != l)
             continue;
         struct str at = l->addresses[min_size(n, l->naddresses - 1)].text;
-        uint32_t sessions = place->port ? sessions_at(s, place->port->door) : 0;
+        uint32_t sessions = sessions_at(s, place->door);
         n++;
         fprintf(to, "listener %-12.*s %-28s %s, %u session%s\n", STR_ARGS(l->name),
                 place->port ? place->port->key : at.at, place->port ? "open" : "drained until the next reload",

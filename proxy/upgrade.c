@@ -8,19 +8,11 @@
 #include <spawn.h>
 #include <stdarg.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 extern char **environ;
 enum { START_MS = 120000, ENVIRONMENT_MOST = 4096 };
 static const char ready_word[] = "ready\n";
-
-static uint64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
 
 /* As named when that was a path: it may be a link that is to point to the next version. Else what runs now; by the time
  * of an upgrade that name may be gone or new, so it is asked for at the start. */
@@ -107,7 +99,7 @@ bool upgrade_begin(struct upgrade *u, const char *binary, char *const *argv, con
     }
     u->pipe = pair[0];
     u->len = 0;
-    u->by = now_ms() + START_MS;
+    u->by = clock_ms() + START_MS;
     return true;
 }
 
@@ -158,7 +150,7 @@ enum upgrade_news upgrade_turn(struct upgrade *u)
         end(u);
         return UPGRADE_RUNS;
     }
-    if (n == 0 || now_ms() >= u->by)
+    if (n == 0 || clock_ms() >= u->by)
         return failed(u, n != 0);
     return UPGRADE_STARTS;
 }

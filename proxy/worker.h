@@ -15,7 +15,7 @@ void workers_switch(struct workers *, struct conf *, const struct plan *);
 /* No new clients, sessions are asked to leave; each worker ends when its sessions have, or after the grace. Sockets of ours
  * that main has closed are closed with it. */
 void workers_drain(struct workers *);
-void workers_drain_doors(struct workers *, const uint32_t *doors, size_t n); /* at most 64: those, the rest goes on */
+void workers_drain_doors(struct workers *, const uint32_t *doors, size_t n); /* those; the rest goes on */
 /* Another process has the sockets: sessions have timeouts.drain to come to their end unasked, then it is a drain. */
 void workers_retire(struct workers *);
 void workers_stop(struct workers *);  /* at once: sessions are cut off */

@@ -127,13 +127,13 @@ void workers_drain(struct workers *all)
 
 void workers_drain_doors(struct workers *all, const uint32_t *doors, size_t n)
 {
-    if (!n)
-        return;
-    struct order *o = order_new(post_drain);
-    must(n <= countof(o->doors));
-    memcpy(o->doors, doors, n * sizeof *doors);
-    o->ndoors = n;
-    give(all, o);
+    for (size_t batch; n; doors += batch, n -= batch) {
+        struct order *o = order_new(post_drain);
+        batch = min_size(n, countof(o->doors));
+        memcpy(o->doors, doors, batch * sizeof *doors);
+        o->ndoors = batch;
+        give(all, o);
+    }
 }
 
 void workers_retire(struct workers *all)

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define countof(a) (sizeof(a) / sizeof *(a))
 #define LIKELY(x) __builtin_expect(!!(x), 1)
@@ -32,6 +33,14 @@ extern void (*must_transcript)(void);
 /* Allocation that aborts when memory is gone: whatever can grow is bounded at the door. */
 void *must_alloc(size_t octets); /* zeroed */
 void *must_grow(void *, size_t octets);
+
+/* CLOCK_MONOTONIC in milliseconds, read anew; who has a loop asks loop_now. */
+static inline uint64_t clock_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
 
 static inline size_t min_size(size_t a, size_t b)
 {

@@ -440,17 +440,27 @@ static void apply_chunk(struct session *s, const struct reply *r)
         tx->chunk_refused = said;
 }
 
+/* What no reply to the end of mail data may be. Whether the message was taken is anybody's guess then. */
+static bool is_riddle(const struct reply *r)
+{
+    unsigned class = reply_class(r);
+    return class == 3 || r->code == 503 || (class == 2 && r->code != 250);
+}
+
+static struct reply end_said(struct session *s, const struct reply *r, bool riddle)
+{
+    if (!riddle)
+        return relayed(s, r, 2);
+    s->tx->end = END_UNCERTAIN;
+    s->backend->closing = true;
+    return replaced(s, r, REPLY_BACKEND_NONSENSE);
+}
+
 /* One of several. Nothing else is owed then, so the next one is owed like the first. */
 static void apply_lmtp_end(struct session *s, const struct reply *r)
 {
     struct transaction *tx = s->tx;
-    unsigned class = reply_class(r);
-    bool nonsense = class == 3 || r->code == 503 || (class == 2 && r->code != 250);
-    struct reply said = nonsense ? replaced(s, r, REPLY_BACKEND_NONSENSE) : relayed(s, r, 2);
-    if (nonsense) {
-        tx->end = END_UNCERTAIN;
-        s->backend->closing = true;
-    }
+    struct reply said = end_said(s, r, is_riddle(r));
     if (lmtp_end(s, &said, &tx->end_reply)) {
         chain_reply(s, FILTER_MESSAGE, &tx->end_reply, 0);
     } else {
@@ -466,17 +476,12 @@ static void apply_end(struct session *s, const struct reply *r)
         apply_lmtp_end(s, r);
         return;
     }
-    unsigned class = reply_class(r);
-    bool nonsense = class == 3 || r->code == 503 || (class == 2 && r->code != 250);
-    if (tx->chunk_refused.code) { /* 503 then is all it can say to the last one; a 250 would be a riddle */
-        nonsense = class == 2;
+    bool riddle = is_riddle(r);
+    if (tx->chunk_refused.code) { /* 503 then is all it can say to the last one */
+        riddle = reply_class(r) == 2;
         r = &tx->chunk_refused;
     }
-    tx->end_reply = nonsense ? replaced(s, r, REPLY_BACKEND_NONSENSE) : relayed(s, r, 2);
-    if (nonsense) {
-        tx->end = END_UNCERTAIN;
-        s->backend->closing = true;
-    }
+    tx->end_reply = end_said(s, r, riddle);
     chain_reply(s, FILTER_MESSAGE, &tx->end_reply, 0);
 }
 

@@ -116,6 +116,19 @@ static void log_reply(const struct session *s, struct transaction *tx)
     log_text("qid", r->code == 250 ? reply_queue_id(r) : STR(""));
 }
 
+void journal_rcpt(struct session *s, struct str address, const struct reply *r)
+{
+    log_begin("rcpt");
+    log_id(s);
+    log_angle("to", address);
+    log_number("code", r->code);
+    if (r->enhanced[0])
+        log_enhanced(r);
+    log_text("reply", r->text);
+    log_text("backend", s->tx->backend_server);
+    log_end();
+}
+
 void journal_transaction(struct session *s)
 {
     struct transaction *tx = s->tx;

@@ -1,5 +1,6 @@
 /* lmtp.c - who the backend has accepted, what it said for each, and the one reply made of that (RFC 2033 4.2). */
 #include "relay/lmtp.h"
+#include "relay/journal.h"
 #include "relay/session.h"
 
 enum { LINES_MOST = 20, NAMES_MOST = 400 };
@@ -52,21 +53,6 @@ static const struct added *added_of(const struct session *s, const struct one *o
 static struct str address_of_one(const struct session *s, const struct one *one)
 {
     return one->added ? added_of(s, one)->path.address : s->tx->rcpts[one->index].path.address;
-}
-
-static void log_one(struct session *s, const struct one *one)
-{
-    struct arena *arena = &s->tx->arena;
-    const struct reply *r = &one->reply;
-    log_begin("rcpt");
-    log_text("id", arena_print(arena, "%s.%u", s->id, s->tx->number));
-    log_angle("to", address_of_one(s, one));
-    log_number("code", r->code);
-    if (r->enhanced[0])
-        log_text("ecode", arena_print(arena, "%u.%u.%u", r->enhanced[0], r->enhanced[1], r->enhanced[2]));
-    log_text("reply", r->text);
-    log_text("backend", s->tx->backend_server);
-    log_end();
 }
 
 /* What the client reads: whom it named. */
@@ -147,7 +133,7 @@ bool lmtp_end(struct session *s, const struct reply *r, struct reply *folded)
     must(l->answered < l->count);
     struct one *one = &l->rcpts[l->answered++];
     one->reply = *r;
-    log_one(s, one);
+    journal_rcpt(s, address_of_one(s, one), r);
     if (one->added && reply_class(r) == 5) /* a 5yz is only for whom the client named (engine.md A12) */
         one->reply = reply_named(REPLY_BACKEND_NONSENSE);
     if (l->answered < l->count)

@@ -113,6 +113,28 @@ def test_a_listener_is_drained_while_the_rest_goes_on_and_a_reload_opens_it_agai
     assert "drained" not in gateway.ask("status")[1]
 
 
+def test_all_addresses_of_a_listener_are_drained_however_many(gateway):
+    hosts = ["127.0.1.%d" % i for i in range(1, 71)]
+    rewrite(gateway, gateway.text('listen "many" { %s, backend = "b", received = false }\n'
+                                  % ", ".join('"%s:%d"' % (host, gateway.port) for host in hosts)))
+    assert gateway.ask("reload")[0] == 0
+    held = [Talker(gateway.port, host) for host in hosts]
+    for c in held:
+        c.hello()
+    assert held[-1].begin().startswith(b"354")
+    assert gateway.ask("drain", "many")[0] == 0
+    for c in held[:-1]:
+        assert c.reply().startswith(b"421 4.3.2")
+    lines = [line for line in gateway.ask("status")[1].splitlines() if line.startswith("listener many")]
+    assert len(lines) == 70 and all("drained until" in line for line in lines)
+    assert lines[-1].endswith(" 1 session") and lines[0].endswith(" 0 sessions")
+    assert gateway.ask("drain", "many")[0] == 0
+    assert held[-1].say(b"x\r\n.").startswith(b"250") and held[-1].reply().startswith(b"421 4.3.2")
+    assert gateway.ask("reload")[0] == 0
+    for host in (hosts[0], hosts[-1]):
+        Talker(gateway.port, host).hello()
+
+
 def test_a_listener_that_is_none_is_not_drained(gateway):
     code, out, err = gateway.ask("drain", "othr")
     assert code == 2 and err == 'there is no listener "othr" (did you mean "other"?)\n'

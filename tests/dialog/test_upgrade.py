@@ -105,6 +105,16 @@ def test_sessions_end_in_the_old_process_and_new_ones_begin_in_the_new(world):
     send(new)
 
 
+def test_the_new_one_opens_what_was_drained(world):
+    w = world()
+    assert w.gateway.ask("drain", "l")[0] == 0
+    assert refused(w.port)
+    w.upgrade()
+    new = Talker(w.port)
+    new.hello()
+    send(new)
+
+
 def test_who_does_not_end_by_itself_is_asked_to_leave_after_the_grace(world):
     w = world()
     old = Talker(w.port)

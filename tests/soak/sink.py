@@ -107,8 +107,8 @@ class Sink:
 class Talker:
     """A small SMTP client over a plain socket."""
 
-    def __init__(self, port):
-        self.sock = socket.create_connection(("127.0.0.1", port), 30)
+    def __init__(self, port, host="127.0.0.1"):
+        self.sock = socket.create_connection((host, port), 30)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock.settimeout(60)
         self.file = self.sock.makefile("rb")
