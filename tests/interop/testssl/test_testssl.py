@@ -13,6 +13,31 @@ OF_THE_CERTIFICATE = ("cert_", "DNS_CAArecord", "OCSP_stapling")
 SEVERE = ("MEDIUM", "HIGH", "CRITICAL", "WARN", "FATAL")
 
 
+def start(g, name, port, *checks):
+    words = [SCRIPT, "--quiet", "--color", "0", "--warnings", "off", *checks, "--jsonfile", "%s/%s.json" % (g.folder, name)]
+    words += ["--starttls", "smtp"] if name.startswith("starttls") else []
+    return subprocess.Popen(words + ["127.0.0.1:%d" % port], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, text=True, cwd=g.folder)
+
+
+def findings(g, name, process):
+    said, _ = process.communicate(timeout=300)
+    with open("%s/%s.json" % (g.folder, name)) as f:
+        return json.load(f), said
+
+
+def resumption(g, name, port, found):
+    """It reads the ticket of TLS 1.3 only if that comes before it has closed the connection, a race on a busy machine; without
+    one it says that it could not connect. Asked again, it has to see tickets at work."""
+    for again in range(5):
+        raced = [one for one in found if one["id"] == "sessionresumption_ticket" and "connect problem" in one["finding"]]
+        if not raced:
+            break
+        more = "%s.%d" % (name, again)
+        found = [one for one in found if one not in raced] + findings(g, more, start(g, more, port, "--server-defaults"))[0]
+    return found
+
+
 @pytest.mark.skipif(not SCRIPT, reason="needs testssl.sh")
 def test_testssl_finds_nothing():
     cert = certificate()
@@ -26,15 +51,11 @@ listen "implicit" {{ "127.0.0.1:{2}", tls = "t", implicit = true, limits = {{ co
     try:
         running = {}
         for name, port in ports.items():
-            words = [SCRIPT, "--quiet", "--color", "0", "--warnings", "off", "--protocols", "--server-defaults", "--server-preference",
-                     "--fs", "--std", "--vulnerable", "--jsonfile", "%s/%s.json" % (g.folder, name)]
-            words += ["--starttls", "smtp"] if name == "starttls" else []
-            running[name] = subprocess.Popen(words + ["127.0.0.1:%d" % port], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                             stderr=subprocess.STDOUT, text=True, cwd=g.folder)
+            running[name] = start(g, name, port, "--protocols", "--server-defaults", "--server-preference", "--fs", "--std",
+                                  "--vulnerable")
         for name, process in running.items():
-            said, _ = process.communicate(timeout=300)
-            with open("%s/%s.json" % (g.folder, name)) as f:
-                found = json.load(f)
+            found, said = findings(g, name, process)
+            found = resumption(g, name, ports[name], found)
             seen = {one["id"]: one for one in found}
             assert "TLS1_3" in seen and "heartbleed" in seen, said[-2000:]
             bad = ["%s: %s %s" % (one["id"], one["severity"], one["finding"]) for one in found
