@@ -4,6 +4,7 @@
  * stages and flags, what it declares is checked against the configuration, and every mistake is told with its file and
  * line. In each worker the chunk runs once more, at the first hook (lua_run.c). */
 #include "filters/lua_host.h"
+#include "base/fault.h"
 #include "filters/builtin.h"
 #include <errno.h>
 
@@ -11,7 +12,7 @@ enum { SCRIPT_MOST = 1 << 20 };
 
 static bool read_script(struct filter *f, struct lua_host *host)
 {
-    FILE *file = fopen(host->path, "rb");
+    FILE *file = fault_strikes(FAULT_FILE) ? NULL : fopen(host->path, "rb");
     if (!file) {
         filter_complain(f, NULL, NULL, 0, "%s: %s", host->path, strerror(errno));
         return false;

@@ -10,6 +10,7 @@
  * Time is the thread's CPU time: a machine that is busy elsewhere kills nobody. Sanitized for threads, signals do not
  * reach pure Lua code: there a count hook polls the clock. */
 #include "filters/lua_host.h"
+#include "base/fault.h"
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -50,7 +51,7 @@ void *guard_alloc(void *data, void *at, size_t old, size_t size)
         box->held -= old;
         return NULL;
     }
-    if (size > old && box->held - old + size > box->limit)
+    if (size > old && (box->held - old + size > box->limit || fault_strikes(FAULT_MEMORY)))
         return NULL;
     void *got = realloc(at, size);
     if (got)

@@ -4,6 +4,7 @@
  * and instructions are bounded, so an endless loop is an error like any other. Nothing of Lua outlives conf_evaluate.
  */
 #include "proxy/conf_parts.h"
+#include "base/fault.h"
 #include <errno.h>
 #include <glob.h>
 #include <lauxlib.h>
@@ -35,7 +36,7 @@ static void *allocate(void *data, void *old, size_t before, size_t size)
         free(old);
         return NULL;
     }
-    if (size > before && r->memory + (size - before) > MEMORY_MOST)
+    if (size > before && (r->memory + (size - before) > MEMORY_MOST || fault_strikes(FAULT_MEMORY)))
         return NULL;
     void *p = realloc(old, size);
     if (p)
@@ -289,7 +290,7 @@ static int env_call(lua_State *L)
 static struct str file_text(struct arena *a, const char *path)
 {
     struct stat st;
-    FILE *f = fopen(path, "re");
+    FILE *f = fault_strikes(FAULT_FILE) ? NULL : fopen(path, "re");
     if (!f)
         return STR_NONE;
     if (fstat(fileno(f), &st) != 0 || S_ISDIR(st.st_mode) || st.st_size > FILE_MOST) {
@@ -502,7 +503,10 @@ bool conf_evaluate(struct loader *l, const char *path)
 {
     struct run run = {.loader = l};
     lua_State *L = lua_newstate(allocate, &run);
-    must(L != NULL);
+    if (!L) {
+        complain(l->complaints, false, l->conf->path, 0, "no memory is left to read it");
+        return false;
+    }
     lua_pushcfunction(L, sandbox_run);
     lua_pushlightuserdata(L, (void *)(uintptr_t)path);
     bool good = lua_pcall(L, 1, 0, 0) == LUA_OK;

@@ -3,6 +3,7 @@
  * Owns the configurations, the ports, the workers, the control socket. A change is whole or none:
  * everything that can fail (loading, binding) comes before the first worker hears of it. Never touches mail. */
 #include "proxy/house.h"
+#include "base/fault.h"
 #include "proxy/conf.h"
 #include "proxy/control.h"
 #include "proxy/notify.h"
@@ -303,6 +304,20 @@ static void obey_upgrade(struct house *h, struct caller *caller)
         h->upgrader = caller;
 }
 
+#ifdef SLUICE_FAULTS
+/* "fail KIND N": from now on; "fail": how often the kind was met since, and whether it struck. */
+static void obey_fail(struct caller *caller, struct str argument)
+{
+    char text[80];
+    bool struck;
+    uint64_t met = fault_met(&struck);
+    bool good = !argument.len || fault_arm(argument);
+    snprintf(text, sizeof text, good ? "met %llu, %s\n" : "no such kind of fault\n", (unsigned long long)met,
+             struck ? "struck" : "did not strike");
+    control_answer(caller, good ? 0 : 2, str_of(text));
+}
+#endif
+
 static void obey(void *data, struct caller *caller, struct str word, struct str argument)
 {
     struct house *h = data;
@@ -311,6 +326,10 @@ static void obey(void *data, struct caller *caller, struct str word, struct str 
         control_answer(caller, 1, STR("it is draining: too late for that\n"));
     else if (changes && h->upgrade.pid)
         control_answer(caller, 1, STR("an upgrade is under way\n"));
+#ifdef SLUICE_FAULTS
+    else if (str_equal(word, STR("fail")))
+        obey_fail(caller, argument);
+#endif
     else if (str_equal(word, STR("reload")))
         obey_reload(h, caller);
     else if (str_equal(word, STR("status")))

@@ -1,6 +1,7 @@
 /* main.c - sub-commands and their arguments.
  *
  * Exit codes: 0 done, 1 could not run, 2 something is wrong with the configuration or the command line. */
+#include "base/fault.h"
 #include "proxy/conf.h"
 #include "proxy/control.h"
 #include "proxy/house.h"
@@ -45,6 +46,9 @@ static const struct option long_options[] = {
     {"probe", no_argument, NULL, 'P'},
     {"pid-file", required_argument, NULL, 'p'},
     {"version", no_argument, NULL, 'v'},
+#ifdef SLUICE_FAULTS
+    {"fail-nth", required_argument, NULL, 'F'}, /* of run, for tests: base/fault.h */
+#endif
     {0},
 };
 
@@ -103,7 +107,7 @@ struct arguments {
 
 static bool is_option(const struct command *c, int option)
 {
-    return option == 'h' || (option == 'c' && takes_conf(c)) || (option == 'p' && c->run == run) ||
+    return option == 'h' || (option == 'c' && takes_conf(c)) || ((option == 'p' || option == 'F') && c->run == run) ||
            ((option == 'd' || option == 'e' || option == 'P') && c->run == check);
 }
 
@@ -139,6 +143,9 @@ static struct arguments arguments_take(const char *name, int argc, char **argv)
         }
         a.path = option == 'c' ? optarg : a.path;
         a.pid_file = option == 'p' ? optarg : a.pid_file;
+#ifdef SLUICE_FAULTS
+        a.bad |= option == 'F' && !fault_arm(str_of(optarg));
+#endif
         a.help |= option == 'h';
         a.defaults |= option == 'd';
         a.explain |= option == 'e';

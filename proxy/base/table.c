@@ -5,6 +5,7 @@
  * longest first: at most 129 probes, however many entries. Content is plain memory, never an arena's: it is built by
  * one thread and freed by another. Duplicate keys: the first one counts, as with Postfix. */
 #include "base/table.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include <arpa/inet.h>
 #include <errno.h>
@@ -333,7 +334,7 @@ static struct stamp stamp_of(const struct stat *st)
 static struct content *load(const char *path, struct stamp *stamp, char *error, size_t room)
 {
     struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int fd = fault_strikes(FAULT_FILE) ? -1 : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0 || fstat(fd, &st) != 0) {
         say(error, room, "%s: %s", path, strerror(errno));
         if (fd >= 0)
@@ -349,7 +350,7 @@ static struct content *load(const char *path, struct stamp *stamp, char *error, 
     size_t size = (size_t)st.st_size, got = 0;
     char *text = must_alloc(size + 1);
     while (got < size) {
-        ssize_t n = read(fd, text + got, size - got);
+        ssize_t n = fault_strikes(FAULT_FILE) ? -1 : read(fd, text + got, size - got);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0) {

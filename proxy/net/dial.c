@@ -3,6 +3,7 @@
  * Owns what only a dial needs, and gives it back when the channel is connected. A failure shows in a later round. The
  * whole dial has no deadline here (its owner's alarm has); but while another address is left, one gets five seconds. */
 #include "net/inside.h"
+#include "base/fault.h"
 #include <netdb.h>
 #include <sys/un.h>
 
@@ -66,7 +67,9 @@ static void attempt(struct channel *c)
     }
     c->handle_open = true;
     c->u.handle.data = c;
-    if (c->local)
+    if (fault_strikes(FAULT_DIAL))
+        r = UV_EMFILE;
+    else if (c->local)
         uv_pipe_connect(&d->connect, &c->u.pipe, ((const struct sockaddr_un *)to)->sun_path, connected);
     else
         r = uv_tcp_connect(&d->connect, &c->u.tcp, to, connected);
@@ -135,7 +138,8 @@ static void look(struct channel *c)
     struct addrinfo hints = {.ai_family = d->only_v6 ? AF_INET6 : AF_UNSPEC, .ai_socktype = SOCK_STREAM};
     d->step = LOOKING;
     d->lookup.data = c;
-    int r = uv_getaddrinfo(loop_uv(c->loop), &d->lookup, looked, d->host, NULL, &hints);
+    int r = fault_strikes(FAULT_DIAL) ? UV_ENOMEM
+                                      : uv_getaddrinfo(loop_uv(c->loop), &d->lookup, looked, d->host, NULL, &hints);
     if (r < 0)
         fail(c, r);
     else

@@ -6,6 +6,7 @@
  * results pass through the query's own task. No answer is trusted with a length (RFC 1035 4.1). The AD bit is asked for
  * (RFC 6840 5.7). */
 #include "net/dns.h"
+#include "base/fault.h"
 #include "net/inside.h"
 #include <ares.h>
 #include <arpa/inet.h>
@@ -451,7 +452,7 @@ static void send_query(struct dns *d, struct asked *a, struct str name)
     uint16_t id = 0;
     snprintf(text, sizeof text, "%.*s", STR_ARGS(name));
     must(RAND_bytes((unsigned char *)&id, sizeof id) == 1);
-    int r = ares_create_query(text, 1, a->type, id, 1, &query, &len, UDP_MOST);
+    int r = fault_strikes(FAULT_DNS) ? ARES_ENOMEM : ares_create_query(text, 1, a->type, id, 1, &query, &len, UDP_MOST);
     if (r != ARES_SUCCESS) {
         a->at_home = true;
         tell(a, error_of(r));

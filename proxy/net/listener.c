@@ -5,6 +5,7 @@
  * owner has to say that there is no room before, by stream_count. Paused or not, a listener never drops a connection
  * while it lives. */
 #include "net/inside.h"
+#include "base/fault.h"
 #include <errno.h>
 #include <netinet/in.h>
 #include <sys/stat.h>
@@ -86,7 +87,7 @@ static void take(struct listener *l)
     must(r == 0);
     c->handle_open = true;
     c->u.handle.data = c;
-    if (uv_accept(&l->u.uv, &c->u.uv) < 0) {
+    if (uv_accept(&l->u.uv, &c->u.uv) < 0 || fault_strikes(FAULT_ACCEPT)) {
         channel_gone(c);
         return;
     }

@@ -6,6 +6,7 @@
  * outgoing pipe until the kernel has them; at most one uv_write is under way. The owner's task is woken, never called.
  */
 #include "net/inside.h"
+#include "base/fault.h"
 #include <netinet/in.h>
 #include <stdarg.h>
 #include <sys/ioctl.h>
@@ -166,6 +167,8 @@ static void heard(uv_stream_t *uv, ssize_t n, const uv_buf_t *buf)
         return;
     }
     c->starved = false;
+    if (fault_strikes(FAULT_READ))
+        n = UV_ECONNRESET;
     if (n == UV_EOF)
         note_end(c);
     else if (n < 0)
@@ -254,7 +257,7 @@ static void write_rest(struct channel *c)
     request->data = c;
     for (int i = 0; i < n; i++)
         c->in_flight += spans[i].len;
-    int r = uv_write(request, &c->u.uv, spans, (unsigned)n, written);
+    int r = fault_strikes(FAULT_WRITE) ? UV_ENOMEM : uv_write(request, &c->u.uv, spans, (unsigned)n, written);
     if (r == 0)
         return;
     c->in_flight = 0;
@@ -267,7 +270,8 @@ void channel_send(struct channel *c)
     struct pipe *p = channel_wire(c);
     while (p->octets && !c->in_flight && c->s.connected && !c->broken) {
         uv_buf_t spans[SEND_SPANS];
-        int n = pipe_iov(p, (struct iovec *)spans, SEND_SPANS), r = uv_try_write(&c->u.uv, spans, (unsigned)n);
+        int n = pipe_iov(p, (struct iovec *)spans, SEND_SPANS);
+        int r = fault_strikes(FAULT_WRITE) ? UV_EPIPE : uv_try_write(&c->u.uv, spans, (unsigned)n);
         if (r < 0 && r != UV_EAGAIN) {
             channel_fail(c, r);
             return;
@@ -351,7 +355,7 @@ struct stream *stream_open(struct loop *l, int fd, struct task *task)
     struct channel *c = channel_new(l, task);
     struct sockaddr_storage name;
     socklen_t len = sizeof name;
-    int r = getsockname(fd, (struct sockaddr *)&name, &len) == 0 ? 0 : UV_EBADF;
+    int r = getsockname(fd, (struct sockaddr *)&name, &len) == 0 && !fault_strikes(FAULT_DIAL) ? 0 : UV_EBADF;
     c->local = name.ss_family == AF_UNIX;
     if (r == 0)
         r = c->local ? uv_pipe_init(loop_uv(l), &c->u.pipe, 0) : uv_tcp_init(loop_uv(l), &c->u.tcp);

@@ -5,6 +5,7 @@
  * the files may change. A handshake holds the first context of its set, and with it the set. RFC 8314 3, RFC 7525. Owns
  * no connection: stream_tls.c does. Never asks for a passphrase: a key that wants one is refused with a sentence. */
 #include "net/inside.h"
+#include "base/fault.h"
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -71,7 +72,7 @@ static int no_passphrase(char *into, int size, int writing, void *data)
 
 static bool readable(const char *what, const char *file, char *error, size_t room)
 {
-    FILE *f = fopen(file, "re");
+    FILE *f = fault_strikes(FAULT_FILE) ? NULL : fopen(file, "re");
     struct stat st;
     int saved = errno;
     bool ok = f && fstat(fileno(f), &st) == 0 && S_ISREG(st.st_mode);
@@ -431,6 +432,10 @@ void *tls_new_ssl(struct tls *t, bool server, const char *name)
     SSL *ssl = SSL_new(ctx);
     SSL_CTX_free(ctx);
     must(ssl != NULL);
+    if (fault_strikes(FAULT_TLS)) {
+        SSL_free(ssl);
+        return NULL;
+    }
     if (server) {
         SSL_set_accept_state(ssl);
         return ssl;

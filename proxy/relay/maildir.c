@@ -5,6 +5,7 @@
  * It has every extension that delivery at once and without a further hop fulfils, so that quarantine takes whatever came.
  * Files keep CRLF as it was on the wire, behind a Return-Path field (RFC 5321 4.4). Messages are named as Maildir demands
  * (time, process and a counter, host); a message shows in new/ only when it is whole. */
+#include "base/fault.h"
 #include "net/stream.h"
 #include "relay/backend.h"
 #include "wire/command.h"
@@ -55,7 +56,7 @@ static bool make_folders(const char *folder)
     char path[600];
     for (size_t i = 0; i < countof(parts); i++) {
         snprintf(path, sizeof path, "%s%s", folder, parts[i]);
-        if (mkdir(path, 0700) && errno != EEXIST)
+        if (fault_strikes(FAULT_FILE) || (mkdir(path, 0700) && errno != EEXIST))
             return false;
     }
     return true;
@@ -66,7 +67,7 @@ static bool write_all(int fd, struct pipe *p)
     while (!pipe_is_empty(p)) {
         struct iovec iov[64];
         int n = pipe_iov(p, iov, 64);
-        ssize_t done = writev(fd, iov, n);
+        ssize_t done = fault_strikes(FAULT_FILE) ? -1 : writev(fd, iov, n);
         if (done < 0 && errno == EINTR)
             continue;
         if (done <= 0)
@@ -110,7 +111,7 @@ static bool open_file(struct box *b)
     if (!make_folders(b->folder))
         return false;
     snprintf(path, sizeof path, "%s/tmp/%s", b->folder, b->name);
-    b->fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    b->fd = fault_strikes(FAULT_FILE) ? -1 : open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (b->fd < 0)
         return false;
     pipe_print(&b->body, "Return-Path: <%s>\r\n", b->from);
@@ -124,20 +125,19 @@ static bool deliver(struct box *b)
     snprintf(tmp, sizeof tmp, "%s/tmp/%s", b->folder, b->name);
     snprintf(new, sizeof new, "%s/new/%s", b->folder, b->name);
     snprintf(folder, sizeof folder, "%s/new", b->folder);
-    if (fsync(b->fd) || close(b->fd)) {
-        b->fd = -1;
-        unlink(tmp);
-        return false;
-    }
+    bool good = !fault_strikes(FAULT_FILE) && fsync(b->fd) == 0;
+    good = close(b->fd) == 0 && good;
     b->fd = -1;
-    if (rename(tmp, new)) {
+    if (!good || fault_strikes(FAULT_FILE) || rename(tmp, new)) {
         unlink(tmp);
         return false;
     }
     int dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool good = dir >= 0 && fsync(dir) == 0;
+    good = dir >= 0 && !fault_strikes(FAULT_FILE) && fsync(dir) == 0;
     if (dir >= 0)
         close(dir);
+    if (!good) /* it hears 452 and comes again */
+        unlink(new);
     return good;
 }
 
@@ -327,7 +327,7 @@ static void *run(void *data)
 int maildir_dial(const struct backend_conf *conf)
 {
     int pair[2];
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair))
+    if (fault_strikes(FAULT_DIAL) || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair))
         return -1;
     pthread_mutex_lock(&post.lock);
     if (!post.started) {

@@ -4,6 +4,7 @@
  * net. Each ends exactly once: as one event of resume, or dropped with its call. What a thread works on is its own copy, and
  * outlives the call if it must. */
 #include "relay/host.h"
+#include "base/fault.h"
 
 enum op_kind { OP_TIMER, OP_ROOM, OP_CONTENT, OP_DNS, OP_STORE, OP_WORK, OP_DIAL, OP_READ, OP_FLUSH, OP_FAILED };
 
@@ -56,7 +57,7 @@ static struct op *start(struct filter_call *call, enum op_kind kind, unsigned ms
     op->kind = kind;
     op->started = loop_now(call->worker->loop);
     op->deadline = ms ? op->started + ms : 0;
-    if (call->nops >= OPS_MOST) {
+    if (call->nops >= OPS_MOST || fault_strikes(FAULT_OP)) {
         op->kind = OP_FAILED;
         op->error = "limit";
     }

@@ -1,6 +1,7 @@
 /* spool.c - memory first, then an unlinked file written and read by the loop thread: the page cache takes it, and what a full
  * disk or a bad one does to it is a value, not an event. Reading never consumes: passes and filter_content read it again. */
 #include "relay/spool.h"
+#include "base/fault.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
@@ -46,6 +47,8 @@ static int open_unlinked(void)
     const char *folder = getenv("TMPDIR");
     if (!folder || !*folder)
         folder = "/var/tmp";
+    if (fault_strikes(FAULT_FILE))
+        return -1;
     int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (fd >= 0)
         return fd;
@@ -64,7 +67,7 @@ static bool write_out(struct spool *s, struct pipe *in)
     while (!pipe_is_empty(in)) {
         struct iovec iov[64];
         int n = pipe_iov(in, iov, 64);
-        ssize_t done = pwritev(s->fd, iov, n, (off_t)s->octets);
+        ssize_t done = fault_strikes(FAULT_FILE) ? -1 : pwritev(s->fd, iov, n, (off_t)s->octets);
         if (done < 0 && errno == EINTR)
             continue;
         if (done <= 0)
@@ -140,7 +143,7 @@ static bool take_from_file(struct spool *s, struct pipe *out)
     while (s->at < s->octets && !pipe_is_full(out)) {
         struct block *b = block_take(BLOCK_READ);
         size_t want = (size_t)min_u64(b->size, s->octets - s->at);
-        ssize_t n = pread(s->fd, b->octets, want, (off_t)s->at);
+        ssize_t n = fault_strikes(FAULT_FILE) ? -1 : pread(s->fd, b->octets, want, (off_t)s->at);
         if (n <= 0) {
             block_drop(b);
             if (n < 0 && errno == EINTR)
@@ -189,7 +192,7 @@ size_t spool_read(struct spool *s, uint64_t offset, char *into, size_t n)
     }
     size_t done = 0;
     while (done < n) {
-        ssize_t got = pread(s->fd, into + done, n - done, (off_t)(offset + done));
+        ssize_t got = fault_strikes(FAULT_FILE) ? -1 : pread(s->fd, into + done, n - done, (off_t)(offset + done));
         if (got < 0 && errno == EINTR)
             continue;
         if (got <= 0) {
