@@ -30,22 +30,47 @@ class Service:
     def __init__(self):
         self.stage = self.way = None
         self.served, self.verdict = 0, b"OK"
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self.run, daemon=True).start()
+        self.port, self.socks = 0, []
+        self.come_back()
 
     def fail(self, stage, way=None):
         self.stage, self.way = stage, way
 
+    def come_back(self):
+        """It listens, if it does not."""
+        if self.port and self.listener.fileno() >= 0:
+            return
+        self.listener = socket.create_server(("127.0.0.1", self.port), backlog=128)
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.run, args=(self.listener,), daemon=True).start()
+
+    def hang_up(self, for_good):
+        """Every connection is reset; for good: nobody listens."""
+        if for_good:
+            self.close()
+        for sock in self.socks:
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+            sock.close()
+        self.socks = []
+
     def close(self):
+        try:
+            self.listener.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
         self.listener.close()
 
-    def run(self):
+    def run(self, listener):
         while True:
             try:
-                sock, _ = self.listener.accept()
+                sock, _ = listener.accept()
             except OSError:
                 return
+            self.socks.append(sock)
             threading.Thread(target=self.serve, args=(sock,), daemon=True).start()
 
     def serve(self, sock):
@@ -60,10 +85,10 @@ class Service:
                 if word == "BODY":
                     file.read(int(line.split()[1]))
                 self.served += word == "END"
-                if self.stage == word and not self.misbehave(sock, answer):
-                    return
                 if self.stage != word:
                     sock.sendall(answer)
+                elif not self.misbehave(sock, answer):
+                    return
         except OSError:
             pass
         finally:

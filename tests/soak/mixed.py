@@ -148,7 +148,7 @@ class Mixed(threading.Thread):
             try:
                 self.visit()
             except Exception as e:  # noqa: BLE001: whatever it is, it should not have happened
-                if isinstance(e, ConnectionError) and self.world.may_lose:
+                if isinstance(e, (ConnectionError, ssl.SSLError)) and self.world.may_lose:
                     self.lost += 1
                     time.sleep(0.02)
                     continue
