@@ -13,7 +13,7 @@ TIMES = 50 if os.environ.get("SLUICE_FAULTS") == "all" else 5
 
 
 class World:
-    may_lose, over, pause, patience = True, False, 0.0, 60 * SLOW
+    may_lose, uncertain, over, pause, patience = True, False, False, 0.0, 60 * SLOW
 
     def __init__(self):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

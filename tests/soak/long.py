@@ -17,7 +17,7 @@ sys.path[:0] = [os.path.join(os.path.dirname(HERE), "dialog"), HERE]
 
 
 class Soak:
-    may_lose = False  # a connection that breaks is wrong
+    uncertain = may_lose = False  # a connection that breaks is wrong
 
     def __init__(self, arguments):
         import gateway
