@@ -368,6 +368,7 @@ static int signals_open(void)
     for (size_t i = 0; i < countof(taken); i++)
         sigaddset(&set, taken[i]);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file at its limit (ulimit -f) is a full disk */
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
