@@ -27,7 +27,8 @@ struct store_request {
  *   get: text or number, NONE when absent. set, del: bool (was there). add: bool (true: it was not there, now it is).
  *   incr: number. ttl: seconds left, NONE when absent. rate: map ok count remaining retry_after(whole seconds, rounded up) limit.
  *   bucket: map ok wait(seconds) level. distinct: number of different values within window. set_*: bool or number.
- * error NULL or "down" "timeout" "wrongtype" "bad" "limit". now: seconds since 1970, with fractions (so that tests own it). */
+ * error NULL or "down" "timeout" "wrongtype" "bad" "limit". now: seconds, with fractions, since whenever
+ * (so that tests own it); memory, which lives no longer than the process, is given a clock that is never set. */
 const char *store_now(struct store *, const struct store_request *, double now, struct arena *, struct filter_value *);
 /* `store_now` is for drivers that answer at once (memory): relay/ops.c completes the op from the ready list. Drivers that wait
  * (LMDB, Redis) will add store_ask(task) beside it; store_is_immediate tells. */
