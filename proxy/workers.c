@@ -57,7 +57,7 @@ static void do_errand(void *data)
 static bool give(struct workers *all, struct order *o)
 {
     struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += ORDER_SECONDS;
     pthread_mutex_lock(&all->lock);
     o->holders = 1;
@@ -209,7 +209,11 @@ struct workers *workers_start(struct conf *conf, const struct plan *plan, void (
                 "limits: connections = %u, but descriptors are enough for %zu (LimitNOFILE=, ulimit -n): more wait",
                 conf->limits.connections, enough);
     pthread_mutex_init(&all->lock, NULL);
-    pthread_cond_init(&all->ready, NULL);
+    pthread_condattr_t steady; /* whoever sets the clock does not end or prolong a wait */
+    pthread_condattr_init(&steady);
+    pthread_condattr_setclock(&steady, CLOCK_MONOTONIC);
+    pthread_cond_init(&all->ready, &steady);
+    pthread_condattr_destroy(&steady);
     for (; started < all->n; started++) {
         struct post *p = &all->posts[started];
         p->all = all;
