@@ -299,9 +299,9 @@ class Mixed(threading.Thread):
             local = {"no": b"no", "later": b"later", "full": b"full"}.get(how, b"b")
             good = how in ("bad", "reset") or not filtered and how != "full"
             codes = {"no": (b"550",), "later": (b"450",), "full": (b"452",)}.get(how, ())
-            heard = self.expect(c.say(b"RCPT TO:<%s@y.test>" % local), *((b"250", b"4") if good else codes + (b"451",)))
+            heard = self.expect(c.say(b"RCPT TO:<%s@y.test>" % local), *((b"250", b"4") if good else codes + (b"4",)))
             if how == "bad" and filtered and heard[:1] == b"2" and self.expect(c.say(b"DATA"), b"354", b"4")[:1] == b"3":
-                self.expect(c.say(octets.replace(b"\r\n.", b"\r\n..") + b"."), b"550", b"451")
+                self.expect(c.say(octets.replace(b"\r\n.", b"\r\n..") + b"."), b"550", b"4")
         self.expect(c.say(b"RSET"), b"250")
         return True
 
