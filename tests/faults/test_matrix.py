@@ -197,7 +197,7 @@ WAYS = {"killed": "4", "drops": "4", "resets": "4", "hangs": "4", "slow": "2", "
 AT = {
     "connect": {"killed": "4", "hangs": "4"},
     "banner": WAYS, "ehlo": WAYS, "mail": WAYS, "rcpt": WAYS, "data": WAYS,
-    "content": dict(WAYS, **{"too slow": "24"}),  # says nothing there, so that it is only late
+    "content": dict(WAYS, **{"slow": "24", "too slow": "24"}),  # it may be too slow for end_by
     "end": WAYS,
     "quit": dict.fromkeys(WAYS, "2"),
     "idle": {"killed": "2", "nonsense": "2", "421": "2"},
