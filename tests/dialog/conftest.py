@@ -238,6 +238,14 @@ class Run:
         elif what == "cont":
             self.settle()
             self.gateway.process.send_signal(signal.SIGCONT)
+        elif what == "reload":
+            before = self.gateway.log().count("reloaded: generation")
+            self.gateway.process.send_signal(signal.SIGHUP)
+            deadline = time.monotonic() + PATIENCE
+            while self.gateway.log().count("reloaded: generation") == before:
+                if time.monotonic() > deadline:
+                    raise Wrong("it has not reloaded")
+                time.sleep(0.005)
         elif what == "term":
             self.gateway.process.send_signal(signal.SIGTERM)
             time.sleep(0.2 * SLOW)
