@@ -322,6 +322,21 @@ static struct str name_text(X509_NAME *name, struct arena *arena)
     return text;
 }
 
+static struct str common_name(X509_NAME *name, struct arena *arena)
+{
+    struct str text = STR("");
+    unsigned char *utf8;
+    int at = -1;
+    for (int next; (next = X509_NAME_get_index_by_NID(name, NID_commonName, at)) >= 0;)
+        at = next;
+    int n = at < 0 ? -1 : ASN1_STRING_to_UTF8(&utf8, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, at)));
+    if (n >= 0) {
+        text = arena_str(arena, (struct str){(const char *)utf8, min_size((size_t)n, 255)});
+        OPENSSL_free(utf8);
+    }
+    return text;
+}
+
 static void certificate_facts(X509 *x, struct arena *arena, struct tls_facts *facts)
 {
     unsigned char digest[32];
@@ -333,6 +348,7 @@ static void certificate_facts(X509 *x, struct arena *arena, struct tls_facts *fa
         snprintf(hex + 2 * i, 3, "%02x", digest[i]);
     facts->fingerprint = (struct str){hex, 2 * n};
     facts->subject = name_text(X509_get_subject_name(x), arena);
+    facts->common_name = common_name(X509_get_subject_name(x), arena);
     facts->issuer = name_text(X509_get_issuer_name(x), arena);
 }
 
@@ -340,7 +356,8 @@ bool stream_tls_facts(const struct stream *s, struct tls_facts *facts)
 {
     struct channel *c = channel_of(s);
     const struct str none = STR("");
-    *facts = (struct tls_facts){.sni = none, .alpn = none, .subject = none, .issuer = none, .fingerprint = none};
+    *facts = (struct tls_facts){.sni = none, .alpn = none, .subject = none, .issuer = none, .fingerprint = none,
+                                .common_name = none};
     if (s->tls != STREAM_TLS)
         return false;
     SSL *ssl = c->end->ssl;

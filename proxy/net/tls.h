@@ -38,6 +38,7 @@ struct tls_facts {
     int bits;
     struct str sni, alpn;         /* "" when unsaid */
     struct str subject, issuer;   /* of the peer's certificate, RFC 2253 on one line; "" without one */
+    struct str common_name;       /* the last CN of subject, UTF-8, not escaped; "" without one */
     struct str fingerprint;       /* its SHA-256, 64 lower-case hex digits; "" without one */
     int64_t expires;              /* its end, seconds since 1970; 0 without one */
     const char *doubt;            /* why it is not verified; NULL when it is, or without one */

@@ -71,6 +71,7 @@ static void take_tls(struct session *s, const struct preface *p)
                                 .sni = p->authority,
                                 .alpn = STR(""),
                                 .subject = p->tls_subject,
+                                .common_name = p->tls_subject,
                                 .issuer = STR(""),
                                 .fingerprint = STR(""),
                                 .verified = p->verified};

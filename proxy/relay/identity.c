@@ -130,6 +130,7 @@ void identity_put_preface(const struct session *s, bool v1, struct pipe *out)
         p.target_port = s->local_port;
         p.tls = s->tls.version;
         p.verified = s->tls.verified;
+        p.tls_subject = s->tls.common_name;
         p.tls_version = str_of(s->tls.version);
         p.tls_cipher = str_of(s->tls.cipher);
         p.authority = s->tls.sni;
