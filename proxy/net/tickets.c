@@ -88,7 +88,8 @@ int tickets_key(SSL *ssl, unsigned char name[16], unsigned char *iv, EVP_CIPHER_
     }
     bool good = use(&k, iv, cipher, mac, encrypt);
     OPENSSL_cleanse(&k, sizeof k);
-    return !good ? -1 : at == 0 ? 1 : 2;
+    /* A ticket of TLS 1.3 is for one use (RFC 8446 C.4): who comes with one is given the next. */
+    return !good ? -1 : at == 0 && SSL_version(ssl) != TLS1_3_VERSION ? 1 : 2;
 }
 
 /* ---- from process to process ---- */

@@ -105,6 +105,18 @@ def test_a_ticket_outlives_a_reload_and_a_change_of_certificate(gateway, version
     assert Secure(gateway.port).name() == pem("two.test")
 
 
+def test_whoever_comes_with_a_ticket_of_tls_1_3_is_given_the_next(gateway):
+    """OpenSSL's clients, Postfix among them, use each but once (RFC 8446 C.4): they would resume every other time."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    c = Secure(gateway.port, None, context)
+    assert c.say(b"NOOP").startswith(b"250")
+    sessions = [c.sock.session]
+    for _ in range(3):
+        sessions.append(resume(gateway, context, sessions[-1]))
+    assert len({s.id for s in sessions}) == 4
+
+
 def test_files_replaced_in_place_will_do(gateway):
     live = gateway.folder + "/live"
     for file, source in (("fullchain.pem", "/cert.pem"), ("privkey.pem", "/key.pem")):
