@@ -10,7 +10,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { LINE_MOST = 512, SAY_MS = 5000, ASK_SECONDS = 180, BACKLOG = 16 };
+enum { LINE_MOST = 512, SAY_MS = 5000, ASK_SECONDS = 180, CALLS_MOST = 3, BACKLOG = 16 };
 
 struct caller {
     int fd; /* -1: nobody */
@@ -284,7 +284,7 @@ static int print_answer(FILE *from)
     return code;
 }
 
-int control_ask(const char *path, const char *command)
+static int call(const char *path)
 {
     struct sockaddr_un name;
     struct timeval wait = {.tv_sec = ASK_SECONDS};
@@ -293,12 +293,30 @@ int control_ask(const char *path, const char *command)
         fprintf(stderr, "sluice: nobody answers at %s: %s\n", path, fd < 0 ? "the path is too long" : strerror(errno));
         if (fd >= 0)
             close(fd);
-        return 1;
+        return -1;
     }
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
+    return fd;
+}
+
+int control_ask(const char *path, const char *command)
+{
+    char line[LINE_MOST];
+    size_t len = (size_t)snprintf(line, sizeof line, "%s\n", command);
+    if (len >= sizeof line) {
+        fprintf(stderr, "sluice: no command is that long\n");
+        return 2;
+    }
+    int fd = call(path);
+    /* Who hangs up unheard has just handed over to the next process. */
+    for (int calls = 1; fd >= 0 && send(fd, line, len, MSG_NOSIGNAL) < 0 && calls < CALLS_MOST; calls++) {
+        close(fd);
+        fd = call(path);
+    }
+    if (fd < 0)
+        return 1;
     FILE *answer = fdopen(fd, "r");
     must(answer);
-    dprintf(fd, "%s\n", command);
     int code = print_answer(answer);
     fclose(answer);
     return code;

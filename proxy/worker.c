@@ -166,7 +166,8 @@ static void refresh_done(void *data)
     struct post *p = data;
     conf_drop(p->refreshed);
     p->refreshing = false;
-    task_wake(&p->task); /* a drain may wait for us */
+    if (!p->ended)
+        task_wake(&p->task); /* a drain may wait for us */
 }
 
 static bool is_over(const struct post *p)

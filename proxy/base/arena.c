@@ -57,6 +57,18 @@ struct str arena_str(struct arena *a, struct str s)
     return (struct str){p, s.len};
 }
 
+struct str arena_join(struct arena *a, size_t n, const struct str *pieces)
+{
+    size_t len = 0;
+    for (size_t i = 0; i < n; i++)
+        len += pieces[i].len;
+    char *p = arena_space(a, len + 1), *at = p;
+    for (size_t i = 0; i < n; at += pieces[i++].len)
+        memcpy(at, pieces[i].len ? pieces[i].at : "", pieces[i].len);
+    *at = 0;
+    return (struct str){p, len};
+}
+
 struct str arena_lower(struct arena *a, struct str s)
 {
     struct str copy = arena_str(a, s);

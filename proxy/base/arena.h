@@ -16,6 +16,7 @@ struct arena {
 void *arena_alloc(struct arena *, size_t octets); /* aligned for anything, zeroed */
 char *arena_space(struct arena *, size_t octets); /* not aligned, not zeroed */
 struct str arena_str(struct arena *, struct str); /* a copy with a NUL behind it; STR_NONE stays so */
+struct str arena_join(struct arena *, size_t n, const struct str *pieces); /* one behind the other, NUL behind the last */
 struct str arena_print(struct arena *, const char *format, ...) PRINTF_LIKE(2, 3);
 struct str arena_vprint(struct arena *, const char *format, __builtin_va_list);
 struct str arena_lower(struct arena *, struct str);

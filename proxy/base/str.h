@@ -26,7 +26,7 @@ static inline bool str_equal(struct str a, struct str b)
 {
     return a.len == b.len && (a.len == 0 || memcmp(a.at, b.at, a.len) == 0);
 }
-bool str_equal_nocase(struct str, struct str);
+bool str_equal_nocase(struct str, struct str); /* ASCII letters of either case are the same */
 bool str_starts(struct str, struct str prefix);
 bool str_starts_nocase(struct str, struct str prefix);
 bool str_ends_nocase(struct str, struct str suffix);

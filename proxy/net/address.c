@@ -22,13 +22,14 @@ static bool is_name(struct str s)
 
 static void set_text(struct address *a, struct arena *arena)
 {
-    struct str ip = a->name.ss_family ? address_ip(a, arena) : a->host;
+    char room[DECIMAL_ROOM];
+    struct str ip = a->name.ss_family ? address_ip(a, arena) : a->host, port = str_decimal(room, a->port);
     if (a->name.ss_family == AF_UNIX)
-        a->text = arena_print(arena, "unix:%.*s", STR_ARGS(a->host));
+        a->text = arena_join(arena, 2, (struct str[]){STR("unix:"), a->host});
     else if (a->name.ss_family == AF_INET6)
-        a->text = arena_print(arena, "inet6:[%.*s]:%u", STR_ARGS(ip), a->port);
+        a->text = arena_join(arena, 4, (struct str[]){STR("inet6:["), ip, STR("]:"), port});
     else
-        a->text = arena_print(arena, "inet:%.*s:%u", STR_ARGS(ip), a->port);
+        a->text = arena_join(arena, 4, (struct str[]){STR("inet:"), ip, STR(":"), port});
 }
 
 static bool parse_unix(struct str path, struct arena *arena, struct address *a, const char **why)

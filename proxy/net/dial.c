@@ -47,6 +47,8 @@ static void connected(uv_connect_t *request, int status)
         return;
     }
     dial_drop(c);
+    if (!c->local)
+        uv_tcp_nodelay(&c->u.tcp, 1);
     channel_ready(c);
 }
 

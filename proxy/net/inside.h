@@ -89,7 +89,7 @@ static inline struct pipe *channel_wire(struct channel *c) /* what goes into the
 /* channel.c */
 struct channel *channel_new(struct loop *, struct task *);
 void channel_free(struct channel *);  /* no handle, no pin left */
-void channel_ready(struct channel *); /* connected: options, reading, what waited in out */
+void channel_ready(struct channel *); /* connected, TCP_NODELAY set: reading, what waited in out */
 void channel_wake(struct channel *);
 void channel_die(struct channel *, const char *why, struct str text);
 void channel_fail(struct channel *, int status); /* of libuv: the socket is of no use any more */

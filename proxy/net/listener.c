@@ -8,6 +8,8 @@
 #include "base/fault.h"
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <netinet/in.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -129,6 +131,10 @@ struct listener *listener_open(struct loop *loop, int fd, const struct listener_
     getsockname(fd, (struct sockaddr *)&name, &len);
     struct listener *l = must_alloc(sizeof *l);
     *l = (struct listener){.loop = loop, .owner = owner, .data = data, .fd = fd, .local = name.ss_family == AF_UNIX};
+    if (!l->local) { /* who is accepted inherits it */
+        int one = 1;
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    }
     task_start(&l->turn, loop, turn);
     int r = l->local ? uv_pipe_init(loop_uv(loop), &l->u.pipe, 0) : uv_tcp_init(loop_uv(loop), &l->u.tcp);
     must(r == 0);

@@ -349,7 +349,8 @@ void loop_close(struct loop *l)
     } while (l->ready || uv_loop_alive(&l->uv));
     uv_close((uv_handle_t *)&l->idle, NULL);
     uv_close((uv_handle_t *)&l->prepare, NULL);
-    uv_run(&l->uv, UV_RUN_DEFAULT);
+    while (uv_loop_alive(&l->uv)) /* the last tasks may have asked it to stop */
+        uv_run(&l->uv, UV_RUN_DEFAULT);
     must(uv_loop_close(&l->uv) == 0);
     close(l->timerfd);
     pthread_mutex_destroy(&l->lock);

@@ -343,8 +343,6 @@ void stream_flush(struct stream *s)
 void channel_ready(struct channel *c)
 {
     c->s.connected = true;
-    if (!c->local)
-        uv_tcp_nodelay(&c->u.tcp, 1);
     channel_read_start(c);
     channel_wake(c);
     channel_progress(c);
@@ -365,6 +363,8 @@ struct stream *stream_open(struct loop *l, int fd, struct task *task)
         r = c->local ? uv_pipe_open(&c->u.pipe, fd) : uv_tcp_open(&c->u.tcp, fd);
     }
     if (r == 0) {
+        if (!c->local)
+            uv_tcp_nodelay(&c->u.tcp, 1);
         channel_ready(c);
         return &c->s;
     }

@@ -63,7 +63,7 @@ bool received_is_loop(struct session *s)
 {
     struct transaction *tx = s->tx;
     const struct limits *l = &s->listen->limits;
-    struct str ours = arena_print(&tx->arena, "by %.*s (Sluice) ", STR_ARGS(s->listen->hostname));
+    struct str ours = arena_join(&tx->arena, 3, (struct str[]){STR("by "), s->listen->hostname, STR(" (Sluice) ")});
     uint32_t hops = 0, loops = 0;
     for (const struct field *f = NULL; (f = headers_next(&tx->headers, f, STR("Received")));) {
         struct str value = header_unfold(f->value, &tx->arena);

@@ -411,8 +411,7 @@ static enum next say_hello(struct session *s)
     r.text = s->listen->hostname;
     if (esmtp) {
         struct str lines = session_offer_text(s);
-        r.text =
-            arena_print(&s->line, "%.*s%s%.*s", STR_ARGS(s->listen->hostname), lines.len ? "\n" : "", STR_ARGS(lines));
+        r.text = arena_join(&s->line, 3, (struct str[]){s->listen->hostname, lines.len ? STR("\n") : STR(""), lines});
     }
     s->state = STATE_READY;
     return verb_answer(s, &r);

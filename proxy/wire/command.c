@@ -112,7 +112,8 @@ void command_parse(struct str line, struct command *c)
     while (c->rest.len && (c->rest.at[c->rest.len - 1] == ' ' || c->rest.at[c->rest.len - 1] == '\t'))
         c->rest.len--;
     for (int v = VERB_NONE + 1; v < VERB_COUNT; v++)
-        if (str_equal_nocase(c->word, verbs[v]))
+        if (c->word.len == verbs[v].len && c->word.len && (c->word.at[0] & ~0x20) == verbs[v].at[0] &&
+            str_equal_nocase(c->word, verbs[v]))
             c->verb = (enum verb)v;
 }
 

@@ -194,8 +194,10 @@ struct capabilities capabilities_common(struct capabilities a, struct capabiliti
 static struct str argument(const struct capabilities *c, uint32_t bit, struct arena *arena)
 {
     struct str text = STR("");
+    char room[DECIMAL_ROOM];
     switch (bit) {
-    case EXT_SIZE: return c->size ? arena_print(arena, " %llu", (unsigned long long)c->size) : text;
+    case EXT_SIZE:
+        return c->size ? arena_join(arena, 2, (struct str[]){STR(" "), str_decimal(room, c->size)}) : text;
     case EXT_LIMITS:
         if (c->mail_max)
             text = arena_print(arena, " MAILMAX=%u", c->mail_max);

@@ -31,20 +31,37 @@ static bool take(struct cursor *c, char octet)
     return true;
 }
 
-/* RFC 5322 3.2.3 atext, and RFC 6531 3.3 any UTF-8 above ASCII (that it is well formed is seen to for the whole path).
- */
-static bool is_atext(char c)
+/* ATEXT: RFC 5322 3.2.3, and RFC 6531 3.3 any UTF-8 above ASCII (that it is well formed is seen to for the whole path).
+ * LABEL: what the label of a domain is made of. */
+enum { ATEXT = 1, LABEL = 2, DOT = 4, BOTH = ATEXT | LABEL };
+static const uint8_t class[256] = {
+    ['0' ... '9'] = BOTH, ['A' ... 'Z'] = BOTH, ['a' ... 'z'] = BOTH, [128 ... 255] = BOTH, ['-'] = BOTH,   ['_'] = BOTH,
+    ['!'] = ATEXT,        ['#'] = ATEXT,        ['$'] = ATEXT,        ['%'] = ATEXT,        ['&'] = ATEXT,  ['\''] = ATEXT,
+    ['*'] = ATEXT,        ['+'] = ATEXT,        ['/'] = ATEXT,        ['='] = ATEXT,        ['?'] = ATEXT,  ['^'] = ATEXT,
+    ['`'] = ATEXT,        ['{'] = ATEXT,        ['|'] = ATEXT,        ['}'] = ATEXT,        ['~'] = ATEXT,  ['.'] = DOT};
+
+static inline unsigned class_of(char c)
 {
-    return char_is_alnum(c) || (unsigned char)c > 127 || (c && strchr("!#$%&'*+-/=?^_`{|}~", c));
+    return class[(unsigned char)c];
+}
+
+/* How many octets at the head are atext or dots. */
+static size_t dotted_length(struct str s)
+{
+    size_t n = 0;
+    while (n < s.len && class_of(s.at[n]) & (ATEXT | DOT))
+        n++;
+    return n;
 }
 
 static bool is_dot_string(struct str s)
 {
     bool after_dot = true;
     for (size_t i = 0; i < s.len; i++) {
-        if (s.at[i] == '.' ? after_dot : !is_atext(s.at[i]))
+        unsigned is = class_of(s.at[i]);
+        if (is & DOT ? after_dot : !(is & ATEXT))
             return false;
-        after_dot = s.at[i] == '.';
+        after_dot = is & DOT;
     }
     return !after_dot;
 }
@@ -56,10 +73,9 @@ static bool label_is_valid(struct str s)
 {
     size_t characters = 0;
     for (size_t i = 0; i < s.len; i++) {
-        unsigned char c = (unsigned char)s.at[i];
-        if (!char_is_alnum(s.at[i]) && c <= 127 && c != '-' && c != '_')
+        if (!(class_of(s.at[i]) & LABEL))
             return false;
-        characters += (c & 0xC0) != 0x80;
+        characters += ((unsigned char)s.at[i] & 0xC0) != 0x80;
     }
     /* RFC 1035 2.3.4: 63. A U-label is counted in characters: its A-label is what the limit speaks of. */
     return s.len && characters <= 63 && s.at[0] != '-' && s.at[s.len - 1] != '-';
@@ -105,15 +121,10 @@ static bool literal_is_valid(struct str s)
 /* A domain or a literal at the cursor. */
 static bool take_domain(struct cursor *c, struct str *domain)
 {
-    size_t n = 0;
-    if (peek(c) == '[') {
-        n = str_find(c->left, STR("]"));
-        *domain = str_part(c->left, 0, n + 1);
-    } else {
-        while (n < c->left.len && (is_atext(c->left.at[n]) || c->left.at[n] == '.'))
-            n++;
-        *domain = str_part(c->left, 0, n);
-    }
+    if (peek(c) == '[')
+        *domain = str_part(c->left, 0, str_find(c->left, STR("]")) + 1);
+    else
+        *domain = str_part(c->left, 0, dotted_length(c->left));
     step(c, domain->len);
     if (domain->len > PATH_DOMAIN_MOST) {
         c->too_long = true;
@@ -153,11 +164,8 @@ static bool take_local(struct cursor *c, struct arena *arena, struct str *local)
         if (!take_quoted(c, arena, local))
             return false;
     } else {
-        size_t n = 0;
-        while (n < c->left.len && (is_atext(c->left.at[n]) || c->left.at[n] == '.'))
-            n++;
-        *local = str_part(c->left, 0, n);
-        step(c, n);
+        *local = str_part(c->left, 0, dotted_length(c->left));
+        step(c, local->len);
         if (!is_dot_string(*local))
             return false;
     }

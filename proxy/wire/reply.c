@@ -95,8 +95,10 @@ static void put_line(const struct reply *r, struct str text, bool last, bool enh
         at += digits.len;
         line[at++] = i < 2 ? '.' : ' ';
     }
-    for (size_t i = 0; i < text.len; i++)
-        line[at++] = is_control(text.at[i]) ? '?' : text.at[i];
+    memcpy(line + at, text.len ? text.at : "", text.len);
+    for (size_t end = at + text.len; at < end; at++)
+        if (is_control(line[at]))
+            line[at] = '?';
     line[at++] = '\r';
     line[at++] = '\n';
     pipe_copy(out, line, at);

@@ -227,6 +227,30 @@ static void closing_waits_for_work(void **state)
 }
 
 static unsigned sleeps;
+static void stop(struct task *t)
+{
+    loop_stop(t->loop);
+}
+
+static void wake_it(void *task)
+{
+    task_wake(task);
+}
+
+static void nap(void *data)
+{
+    usleep(30000);
+}
+
+static void it_closes_though_work_that_was_under_way_has_it_stop(void **state)
+{
+    struct loop *l = loop_open();
+    struct task t;
+    task_start(&t, l, stop);
+    loop_work(l, nap, wake_it, &t);
+    loop_close(l);
+}
+
 static void about_to_sleep(void *loop)
 {
     if (++sleeps == 5)
@@ -243,11 +267,6 @@ static void the_hook_runs_before_each_sleep_and_stop_ends_the_run(void **state)
     loop_run(W.loop);
     assert_int_equal(sleeps, 5);
     task_forget(&j.task);
-}
-
-static void stop(struct task *t)
-{
-    loop_stop(t->loop);
 }
 
 static void *live(void *data)
@@ -286,6 +305,7 @@ int main(void)
         CLAIM(posts_of_many_threads_all_arrive),
         CLAIM(work_runs_elsewhere_and_is_done_here),
         CLAIM(closing_waits_for_work),
+        CLAIM(it_closes_though_work_that_was_under_way_has_it_stop),
         CLAIM(the_hook_runs_before_each_sleep_and_stop_ends_the_run),
         CLAIM(many_loops_live_in_many_threads),
     };
