@@ -77,7 +77,7 @@ timeouts {
 --     key = "/etc/ssl/private/mx1.key",                        -- when it is not in the file or folder of the certificate
 --     -- { certificate = "...", key = "..." },                 -- further names, by SNI
 --     minimum = "TLSv1.2",             -- or "TLSv1.3"
---     ciphers = "HIGH:!aNULL",         -- of TLS 1.2: strong, with forward secrecy
+--     ciphers = "ECDHE+AESGCM",        -- of TLS 1.2; unsaid: those with forward secrecy and AEAD, AES-128 first
 --     prefer_server = true,            -- our order of ciphers, not the client's
 --     ca = "/etc/ssl/certs/ours.pem",  -- whom we trust: the system's authorities
 --     client = "none",                 -- "optional", "required": whether clients are asked for a certificate

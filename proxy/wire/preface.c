@@ -3,6 +3,7 @@
  * A header is judged by its first octets and consumed only when it is whole, so it may come an octet at a time. TLVs we
  * have no use for are passed over; one that runs out of its bounds makes the header bad. */
 #include "wire/preface.h"
+#include "wire/ip.h"
 #include <arpa/inet.h>
 
 static const char signature[12] = {'\r', '\n', '\r', '\n', 0, '\r', '\n', 'Q', 'U', 'I', 'T', '\n'};
@@ -23,15 +24,6 @@ static void claim_nothing(struct preface *p)
                           .authority = none};
 }
 
-static struct str ip_of(int family, const char *octets, struct arena *arena)
-{
-    static const char mapped[12] = {[10] = (char)0xff, [11] = (char)0xff};
-    char text[INET6_ADDRSTRLEN];
-    bool v4 = family == AF_INET6 && memcmp(octets, mapped, sizeof mapped) == 0; /* ::ffff:192.0.2.1 is 192.0.2.1 */
-    inet_ntop(v4 ? AF_INET : family, v4 ? octets + sizeof mapped : octets, text, sizeof text);
-    return arena_str(arena, str_of(text));
-}
-
 /* ---- version 1 --------------------------------------------------------------------------------------------------- */
 
 static bool take_ip(struct str *rest, int family, struct arena *arena, struct str *ip)
@@ -40,7 +32,7 @@ static bool take_ip(struct str *rest, int family, struct arena *arena, struct st
     char octets[16];
     if (!word.len || memchr(word.at, 0, word.len) || inet_pton(family, arena_str(arena, word).at, octets) != 1)
         return false;
-    *ip = ip_of(family, octets, arena); /* one spelling for one address */
+    *ip = ip_text(family, octets, arena);
     return true;
 }
 
@@ -152,8 +144,8 @@ static bool take_addresses(struct str *rest, unsigned family, struct arena *aren
         size_t len = family == 1 ? 4 : 16;
         if (rest->len < 2 * len + 4)
             return false;
-        p->source = ip_of(number, rest->at, arena);
-        p->target = ip_of(number, rest->at + len, arena);
+        p->source = ip_text(number, rest->at, arena);
+        p->target = ip_text(number, rest->at + len, arena);
         p->source_port = (uint16_t)number16(rest->at + 2 * len);
         p->target_port = (uint16_t)number16(rest->at + 2 * len + 2);
         *rest = str_part(*rest, 2 * len + 4, rest->len);

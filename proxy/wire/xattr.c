@@ -2,6 +2,7 @@
  * control octets are refused, for they go into facts, log lines and commands to the backend. */
 #include "wire/xattr.h"
 #include "wire/command.h"
+#include "wire/ip.h"
 #include <arpa/inet.h>
 
 enum { VALUE_MOST = 255 };
@@ -23,7 +24,7 @@ static bool read_reverse_name(struct xattrs *x, struct str v, struct arena *aren
 /* "192.0.2.1", "IPV6:2001:db8::1"; the prefix in any case, and plain IPv6 too, which some proxies send. */
 static bool read_ip(struct str v, struct arena *arena, struct str *ip)
 {
-    char octets[16], text[INET6_ADDRSTRLEN];
+    char octets[16];
     bool prefixed = str_starts_nocase(v, STR("IPV6:"));
     struct str plain = arena_str(arena, prefixed ? str_part(v, 5, v.len) : v);
     int family = inet_pton(AF_INET, plain.at, octets) == 1 && !prefixed ? AF_INET
@@ -31,8 +32,7 @@ static bool read_ip(struct str v, struct arena *arena, struct str *ip)
                                                                         : 0;
     if (!family)
         return false;
-    inet_ntop(family, octets, text, sizeof text); /* one spelling for one address */
-    *ip = arena_str(arena, str_of(text));
+    *ip = ip_text(family, octets, arena);
     return true;
 }
 

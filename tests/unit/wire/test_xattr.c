@@ -39,6 +39,13 @@ static void unavailable_is_not_known(void **state)
     assert_true(x.name_temporary);
 }
 
+static void an_ipv4_address_in_ipv6_dress_is_that_ipv4_address(void **state)
+{
+    assert_int_equal(parse("ADDR=IPV6:::ffff:192.0.2.1 DESTADDR=IPV6:::FFFF:c633:6401"), 0);
+    assert_true(str_equal(x.ip, STR("192.0.2.1")));
+    assert_true(str_equal(x.target_ip, STR("198.51.100.1")));
+}
+
 static void what_is_malformed_is_refused(void **state)
 {
     static const char *const bad[] = {
@@ -87,7 +94,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(attributes_are_read),
         cmocka_unit_test(unavailable_is_not_known),
-        cmocka_unit_test(what_is_malformed_is_refused),
+        cmocka_unit_test(an_ipv4_address_in_ipv6_dress_is_that_ipv4_address), cmocka_unit_test(what_is_malformed_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, tear_down);
 }
