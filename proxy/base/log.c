@@ -91,7 +91,7 @@ static void put_escape(unsigned char c)
         put(escape, (size_t)snprintf(escape, sizeof escape, buffer.json ? "\\u%04x" : "\\x%02x", c));
 }
 
-/* JSON text, or logfmt's: quoted only when it holds SP, quotes, '=' or control octets. */
+/* JSON text, or logfmt's: quoted only when it holds SP, quotes, a backslash or control octets. */
 static void value_put_text(struct str v)
 {
     bool cut = v.len > VALUE_MOST;

@@ -23,6 +23,16 @@ static inline bool is_control(char c)
     return ((unsigned char)c < ' ' && c != '\t') || c == 127;
 }
 
+/* Copies; control octets become "?". Returns how many octets it were. */
+static size_t put_clean(char *to, struct str s)
+{
+    memcpy(to, s.len ? s.at : "", s.len);
+    for (size_t i = 0; i < s.len; i++)
+        if (is_control(to[i]))
+            to[i] = '?';
+    return s.len;
+}
+
 /* "5.7.1" and then a space or the end (RFC 3463 2: class 2, 4 or 5, one to three digits each). Returns how many octets
  * it takes, one space behind it included; 0: it is none. */
 static size_t dotted(struct str s, uint16_t code[3])
@@ -95,10 +105,7 @@ static void put_line(const struct reply *r, struct str text, bool last, bool enh
         at += digits.len;
         line[at++] = i < 2 ? '.' : ' ';
     }
-    memcpy(line + at, text.len ? text.at : "", text.len);
-    for (size_t end = at + text.len; at < end; at++)
-        if (is_control(line[at]))
-            line[at] = '?';
+    at += put_clean(line + at, text);
     line[at++] = '\r';
     line[at++] = '\n';
     pipe_copy(out, line, at);
@@ -149,20 +156,15 @@ static enum reply_took take_line(struct str s, uint16_t *code, struct line *line
         return REPLY_BAD;
     size_t begin = s.at[3] == '\r' ? 3 : 4;
     line->last = s.at[3] != '-';
-    for (size_t i = begin; i < s.len; i++) {
-        if (s.at[i] == '\n')
-            return REPLY_BAD;
-        if (s.at[i] != '\r')
-            continue;
-        if (i + 1 == s.len)
-            return REPLY_MORE;
-        if (s.at[i + 1] != '\n')
-            return REPLY_BAD;
-        line->text = str_part(s, begin, i);
-        *taken = i + 2;
-        return REPLY_TAKEN;
-    }
-    return REPLY_MORE;
+    const char *from = s.at + begin, *end = s.at + s.len, *lf = memchr(from, '\n', (size_t)(end - from));
+    const char *cr = memchr(from, '\r', (size_t)((lf ? lf : end) - from));
+    if (!cr || cr + 1 == end)
+        return lf ? REPLY_BAD : REPLY_MORE;
+    if (cr[1] != '\n')
+        return REPLY_BAD;
+    line->text = (struct str){from, (size_t)(cr - from)};
+    *taken = (size_t)(cr + 2 - s.at);
+    return REPLY_TAKEN;
 }
 
 /* Lines of one reply, joined; the enhanced code comes off each that says it, once the first did. */
@@ -183,8 +185,7 @@ static struct str join(const struct line *lines, size_t count, struct reply *r, 
         }
         if (i)
             text[at++] = '\n';
-        for (size_t k = 0; k < s.len; k++)
-            text[at++] = is_control(s.at[k]) ? '?' : s.at[k];
+        at += put_clean(text + at, s);
     }
     text[at] = 0;
     return (struct str){text, at};
