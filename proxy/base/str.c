@@ -114,6 +114,23 @@ bool str_is_ascii(struct str s)
 }
 
 /* RFC 3629 section 4: no overlong forms, no surrogates, nothing above U+10FFFF. */
+/* Eight octets in one go: every reply and many facts come by. */
+bool str_has_control(struct str s)
+{
+    const uint64_t ones = UINT64_MAX / 255, high = ones * 128;
+    size_t i = 0;
+    for (uint64_t x; i + sizeof x <= s.len; i += sizeof x) {
+        memcpy(&x, s.at + i, sizeof x);
+        uint64_t below = (x - ones * ' ') & ~x, del = x ^ ones * 127; /* at the top bit of an octet */
+        if ((below | ((del - ones) & ~del)) & high)
+            return true;
+    }
+    for (; i < s.len; i++)
+        if ((unsigned char)s.at[i] < ' ' || s.at[i] == 127)
+            return true;
+    return false;
+}
+
 bool str_is_utf8(struct str s)
 {
     for (size_t i = 0; i < s.len;) {

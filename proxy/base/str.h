@@ -59,6 +59,7 @@ int char_hex(char); /* 0..15, or -1 */
 /* A text that can be set again and again, in memory of its own: *text begins as text_none (""), which costs nothing. */
 extern char text_none[1];
 void text_set(char **text, struct str);
+bool str_has_control(struct str); /* an octet below SP, HTAB among them, or DEL */
 bool str_is_utf8(struct str);  /* well formed, RFC 3629 */
 bool str_is_ascii(struct str); /* no octet above 127 */
 #endif

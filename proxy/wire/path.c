@@ -262,9 +262,8 @@ static bool split_plain(struct str s, struct str *local, struct str *domain)
         return false;
     *local = str_part(s, 0, (size_t)(at - s.at));
     *domain = str_part(s, local->len + 1, s.len);
-    for (size_t i = 0; i < local->len; i++)
-        if ((unsigned char)local->at[i] < ' ' || local->at[i] == 127)
-            return false;
+    if (str_has_control(*local))
+        return false;
     return domain->len && domain->at[0] == '[' ? literal_is_valid(*domain) : domain_is_valid(*domain);
 }
 

@@ -97,10 +97,7 @@ static bool next_tlv(struct str *rest, uint8_t *type, struct str *value)
 /* Texts of a TLV go into facts and the log: printable ones only, else it is as if it had not been said. */
 static struct str text_of(struct str value, struct arena *arena)
 {
-    for (size_t i = 0; i < value.len; i++)
-        if ((unsigned char)value.at[i] < ' ' || value.at[i] == 127)
-            return STR("");
-    return value.len <= 255 && str_is_utf8(value) ? arena_str(arena, value) : STR("");
+    return value.len <= 255 && !str_has_control(value) && str_is_utf8(value) ? arena_str(arena, value) : STR("");
 }
 
 static bool take_ssl(struct str value, struct arena *arena, struct preface *p)

@@ -27,9 +27,10 @@ static inline bool is_control(char c)
 static size_t put_clean(char *to, struct str s)
 {
     memcpy(to, s.len ? s.at : "", s.len);
-    for (size_t i = 0; i < s.len; i++)
-        if (is_control(to[i]))
-            to[i] = '?';
+    if (str_has_control(s))
+        for (size_t i = 0; i < s.len; i++)
+            if (is_control(to[i]))
+                to[i] = '?';
     return s.len;
 }
 

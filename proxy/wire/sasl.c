@@ -93,10 +93,7 @@ struct str sasl_user(struct str mechanism, unsigned turn, struct str response, s
         return STR_NONE;
     }
     struct str found = name_in(mechanism, text, &scratch);
-    bool good = found.len > 0 && found.len <= SASL_USER && str_is_utf8(found);
-    for (size_t i = 0; i < found.len && good; i++)
-        good = (unsigned char)found.at[i] >= ' ' && found.at[i] != 127;
-    if (good)
+    if (found.len > 0 && found.len <= SASL_USER && str_is_utf8(found) && !str_has_control(found))
         name = arena_str(arena, found);
     if (text.len)
         explicit_bzero((char *)text.at, text.len);

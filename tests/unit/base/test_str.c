@@ -105,12 +105,26 @@ static void arenas_align_zero_and_count(void **unused)
     arena_reset(&a);
 }
 
+static void control_octets_are_found_at_any_place(void **unused)
+{
+    char text[40];
+    for (int octet = 0; octet < 256; octet++)
+        for (size_t len = 1; len <= sizeof text; len++)
+            for (size_t at = 0; at < len; at++) {
+                memset(text, octet % 2 ? '~' : 0x80, len);
+                text[at] = (char)octet;
+                assert_int_equal(str_has_control((struct str){text, len}), octet < ' ' || octet == 127);
+            }
+    assert_false(str_has_control(STR("")));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cuts_leave_what_is_behind),      cmocka_unit_test(parts_are_clamped),
         cmocka_unit_test(case_is_folded_in_ascii_only),   cmocka_unit_test(numbers_do_not_overflow),
         cmocka_unit_test(utf8_is_well_formed_or_refused), cmocka_unit_test(arenas_align_zero_and_count),
+        cmocka_unit_test(control_octets_are_found_at_any_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
