@@ -10,6 +10,7 @@
 enum {
     TICK = 1000,       /* milliseconds between two looks at the tables */
     PAUSED_TICK = 100, /* and at whether accepting may go on */
+    CROWD = 250,       /* sessions that are worth giving memory back for, once three of four have left */
     LAST_WORDS = 5000  /* behind the grace of a drain, for sessions that wait for a backend's last reply */
 };
 
@@ -158,7 +159,19 @@ static void refresh_run(void *data)
     }
     for (size_t i = 0; i < conf->nbackends; i++)
         refresh_tls(conf->backends[i].tls, "backend", conf->backends[i].name);
+    if (((struct post *)data)->give_back)
+        alloc_give_back();
     log_flush(); /* of the pool's thread */
+}
+
+/* Allocators keep what a crowd has left: after 10,000 handshakes that is half a GiB. */
+static void watch_crowd(struct post *p)
+{
+    uint32_t places = __atomic_load_n(&p->all->places, __ATOMIC_RELAXED);
+    p->crowd = places > p->crowd ? places : p->crowd;
+    p->give_back = p->crowd >= CROWD && places <= p->crowd / 4;
+    if (p->give_back)
+        p->crowd = places;
 }
 
 static void refresh_done(void *data)
@@ -207,6 +220,7 @@ static void turn(struct task *task)
         if (!p->refreshing) {
             p->refreshing = true;
             p->refreshed = conf_hold(p->worker.generation->conf);
+            watch_crowd(p);
             loop_work(p->worker.loop, refresh_run, refresh_done, p);
         }
     }

@@ -1,5 +1,8 @@
 /* defs.c - how a bug ends the process, and allocation that never returns NULL. */
 #include "base/defs.h"
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 void (*must_transcript)(void);
 
@@ -23,4 +26,11 @@ void *must_grow(void *old, size_t octets)
     void *p = realloc(old, octets ? octets : 1);
     must(p != NULL);
     return p;
+}
+
+void alloc_give_back(void)
+{
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
 }

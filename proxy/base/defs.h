@@ -33,6 +33,9 @@ extern void (*must_transcript)(void);
 /* Allocation that aborts when memory is gone: whatever can grow is bounded at the door. */
 void *must_alloc(size_t octets); /* zeroed */
 void *must_grow(void *, size_t octets);
+/* What has been freed goes back to the system, pages between what is still used too, where the allocator can do that. Takes
+ * milliseconds for a hundred MiB, and holds up whoever allocates meanwhile: after a crowd has left, not often. */
+void alloc_give_back(void);
 
 /* CLOCK_MONOTONIC in milliseconds, read anew; who has a loop asks loop_now. */
 static inline uint64_t clock_ms(void)
