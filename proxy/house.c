@@ -95,13 +95,13 @@ static void warn_of_what_stays(const struct conf *now, struct conf *next, struct
     next->workers = now->workers;
 }
 
-static void switch_to(struct house *h, struct conf *conf, struct plan *plan)
+static void switch_to(struct house *h, struct conf *conf, struct plan *plan, struct order *order)
 {
     struct conf *old = h->conf;
     conf_take_over(conf, old);
     log_set(&conf->log);
     ports_keep(&h->ports, plan);
-    workers_switch(h->workers, conf, plan);
+    workers_switch(h->workers, order);
     ports_opened(&h->ports, plan);
     plan_clear(&h->plan);
     h->plan = *plan;
@@ -119,6 +119,20 @@ static void drop_old(struct house *h, bool all)
         }
 }
 
+/* All that can fail, before anything is changed. NULL: complained of. */
+static struct order *prepare(struct house *h, struct conf *conf, struct plan *plan, struct complaints *c)
+{
+    char error[200];
+    if (!ports_plan(&h->ports, conf, h->conf->workers, plan, c))
+        return NULL;
+    struct order *order = workers_prepare(h->workers, conf, plan, error, sizeof error);
+    if (!order) {
+        complain(c, false, conf->path, 0, "%s", error);
+        ports_forgo(&h->ports, plan);
+    }
+    return order;
+}
+
 /* Whole or not at all. What is wrong is logged, and said to `to` (NULL: to nobody else). */
 static bool reload(struct house *h, FILE *to)
 {
@@ -129,7 +143,8 @@ static bool reload(struct house *h, FILE *to)
     notify_reloading();
     struct conf *conf = conf_load(h->arguments.conf, &c);
     bool good = conf && open_control(h, conf, &control, &c);
-    if (good && !ports_plan(&h->ports, conf, h->conf->workers, &plan, &c)) {
+    struct order *order = good ? prepare(h, conf, &plan, &c) : NULL;
+    if (good && !order) {
         good = false;
         if (control != h->control)
             control_close(&control, false);
@@ -137,7 +152,7 @@ static bool reload(struct house *h, FILE *to)
     if (good) {
         warn_of_what_stays(h->conf, conf, &c);
         set_control(h, control);
-        switch_to(h, conf, &plan);
+        switch_to(h, conf, &plan, order);
     } else {
         conf_drop(conf);
     }

@@ -240,13 +240,14 @@ static bool plan_one(struct ports *ports, const struct listen_conf *l, size_t i,
     return true;
 }
 
-static void close_unopened(struct ports *ports)
+void ports_forgo(struct ports *ports, struct plan *plan)
 {
     for (struct port *p = ports->first, *next; p; p = next) {
         next = p->next;
         if (!p->open)
             port_close(ports, p, false);
     }
+    plan_clear(plan);
 }
 
 bool ports_plan(struct ports *ports, const struct conf *conf, unsigned workers, struct plan *plan,
@@ -260,10 +261,8 @@ bool ports_plan(struct ports *ports, const struct conf *conf, unsigned workers, 
     for (size_t i = 0; i < conf->nlistens && good; i++)
         for (size_t k = 0; k < conf->listens[i].naddresses && good; k++)
             good = plan_one(ports, &conf->listens[i], k, workers, plan, complaints);
-    if (!good) {
-        close_unopened(ports);
-        plan_clear(plan);
-    }
+    if (!good)
+        ports_forgo(ports, plan);
     return good;
 }
 

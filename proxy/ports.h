@@ -40,6 +40,7 @@ void ports_inherit(struct ports *);
 char *ports_list(const struct ports *);
 /* Every address of the configuration is there or bound now, for so many workers. False: complained of, nothing has changed. */
 bool ports_plan(struct ports *, const struct conf *, unsigned workers, struct plan *, struct complaints *);
+void ports_forgo(struct ports *, struct plan *);        /* it does not come to that: what was bound for it is closed */
 void ports_keep(struct ports *, const struct plan *);   /* what the plan does not name is closed, a unix socket's path goes first */
 void ports_opened(struct ports *, const struct plan *); /* the workers listen at what it names */
 void ports_close(struct ports *, const struct listen_conf *, const struct plan *); /* those of one listener; NULL: all */

@@ -1,5 +1,6 @@
 /* upgrade.c - posix_spawn of the binary on disk, and the pipe that tells how it went. */
 #include "proxy/upgrade.h"
+#include "base/fault.h"
 #include "net/tls.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -68,7 +69,7 @@ bool upgrade_begin(struct upgrade *u, const char *binary, char *const *argv, con
     posix_spawn_file_actions_t actions;
     struct arena arena = {0};
     int pair[2], tickets = tls_tickets_pass();
-    if (pipe2(pair, O_CLOEXEC | O_NONBLOCK) != 0) {
+    if (fault_strikes(FAULT_FILE) || pipe2(pair, O_CLOEXEC | O_NONBLOCK) != 0) {
         snprintf(error, room, "pipe: %s", strerror(errno));
         if (tickets >= 0)
             close(tickets);

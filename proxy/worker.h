@@ -7,11 +7,14 @@
 #include "proxy/ports.h"
 
 struct workers;
+struct order;
 /* Starts conf->workers threads; NULL: none could be. on_end is called from a worker's thread when it has come to its end. */
 struct workers *workers_start(struct conf *, const struct plan *, void (*on_end)(void *), void *data);
+/* What a switch needs, descriptors above all; NULL: they are not to be had, `error` says why, and nothing has changed. */
+struct order *workers_prepare(struct workers *, struct conf *, const struct plan *, char *error, size_t room);
 /* New sessions begin under this configuration, at the plan's addresses. Where an address is gone, what was queued there is
- * accepted and asked to leave like the sessions that are there. */
-void workers_switch(struct workers *, struct conf *, const struct plan *);
+ * accepted and asked to leave like the sessions that are there. The order is the workers' from here on. */
+void workers_switch(struct workers *, struct order *);
 /* No new clients, sessions are asked to leave; each worker ends when its sessions have, or after the grace. Sockets of ours
  * that main has closed are closed with it. */
 void workers_drain(struct workers *);

@@ -3,6 +3,7 @@
  * An order is counted: main and each worker that was given it hold it, the last one frees it. A worker whose loop has
  * ended is given none. */
 #include "proxy/post.h"
+#include "base/fault.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/resource.h>
@@ -89,8 +90,10 @@ static struct order *order_new(void (*run)(struct post *, struct order *))
     return o;
 }
 
-/* Each worker gets duplicates of its share of a port's sockets: all of them are somebody's, and nobody is without. */
-static void seats_of(struct workers *all, struct order *o, const struct plan *plan)
+/* Each worker gets duplicates of its share of a port's sockets: all of them are somebody's, and nobody is without.
+ * False: there was no descriptor for one (errno). A socket that nobody listens at would keep its clients waiting for
+ * ever. */
+static bool seats_of(struct workers *all, struct order *o, const struct plan *plan)
 {
     o->seats = must_alloc(all->n * sizeof *o->seats);
     o->nseats = must_alloc(all->n * sizeof *o->nseats);
@@ -103,20 +106,32 @@ static void seats_of(struct workers *all, struct order *o, const struct plan *pl
             const struct place *place = &plan->places[i];
             const struct port *p = place->port;
             for (unsigned k = w % p->nfds; k < p->nfds; k += all->n) {
-                int fd = p->open ? -1 : fcntl(p->fds[k], F_DUPFD_CLOEXEC, 3);
+                int fd = p->open || fault_strikes(FAULT_FILE) ? -1 : fcntl(p->fds[k], F_DUPFD_CLOEXEC, 3);
                 if (fd < 0 && !p->open)
-                    log_say(LOG_ERROR, "worker %u cannot listen at %s: %s", w, p->key, strerror(errno));
+                    return false;
                 o->seats[w][o->nseats[w]++] = (struct seat){.listen = place->listen, .door = p->door, .fd = fd};
             }
         }
     }
+    return true;
 }
 
-void workers_switch(struct workers *all, struct conf *conf, const struct plan *plan)
+struct order *workers_prepare(struct workers *all, struct conf *conf, const struct plan *plan, char *error, size_t room)
 {
     struct order *o = order_new(post_switch);
     o->conf = conf_hold(conf);
-    seats_of(all, o, plan);
+    o->holders = 1;
+    if (seats_of(all, o, plan))
+        return o;
+    snprintf(error, room, "the workers cannot listen: %s", strerror(errno));
+    pthread_mutex_lock(&all->lock);
+    order_drop(all, o);
+    pthread_mutex_unlock(&all->lock);
+    return NULL;
+}
+
+void workers_switch(struct workers *all, struct order *o)
+{
     give(all, o);
 }
 
@@ -236,12 +251,16 @@ struct workers *workers_start(struct conf *conf, const struct plan *plan, void (
     while (all->nready < started)
         pthread_cond_wait(&all->ready, &all->lock);
     pthread_mutex_unlock(&all->lock);
-    if (started < all->n) {
+    char error[200];
+    struct order *first = started == all->n ? workers_prepare(all, conf, plan, error, sizeof error) : NULL;
+    if (started == all->n && !first)
+        log_say(LOG_ERROR, "%s", error);
+    if (!first) {
         workers_stop(all);
         workers_close(&all);
         return NULL;
     }
-    workers_switch(all, conf, plan);
+    workers_switch(all, first);
     return all;
 }
 

@@ -59,7 +59,7 @@ int listener_bind(const struct address *a, bool share, char *error, size_t room)
     int family = a->name.ss_family, one = 1;
     if (!family)
         return complain(-1, a, "listening takes a number, not a name", EINVAL, error, room);
-    int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int fd = fault_strikes(FAULT_FILE) ? -1 : socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return complain(fd, a, "socket", errno, error, room);
     if (family == AF_UNIX) {
