@@ -15,7 +15,7 @@ import time
 
 import probe
 import pytest
-from gateway import SLOW, SLUICE, Gateway, certificate, free_port
+from gateway import SLOW, SLUICE, Gateway, certificate, free_port, rewrite
 from house import Dns
 from mixed import Books
 from service import Service, module
@@ -79,6 +79,7 @@ class World:
                 'timeouts = { connect = "2s", banner = "2s", helo = "2s", mail = "2s", rcpt = "2s", data_reply = "2s", end_reply = "4s", end_by = "3s" } }\n'
                 % (probe.built(SLUICE), module(), self.dns.conf(), folder, folder, self.sinks[0].port, self.sinks[1].port,
                    self.service.port, self.port))
+        self.conf = conf
         self.gateway = Gateway(conf, files={"script.lua": SCRIPT, "late.lua": LATE, "senders": "never@x.test REJECT\n"})
         self.gateway.env["TMPDIR"] = self.gateway.folder
         self.gateway.arguments += arguments
@@ -268,3 +269,67 @@ def test_a_start_that_meets_the_nth_fault_says_so_or_runs(kind, most):
         n = n + 1 if kind == "file" or ALL else int(n * 1.6) + 1
     assert refused > 0
     print("\n%s: %d starts refused, up to n=%d" % (kind, refused, n))
+
+
+def serves(port):
+    c = Talker(port)
+    c.sock.settimeout(10 * SLOW)
+    c.hello()
+    c.close()
+
+
+@pytest.mark.parametrize("kind,growth", [("file", 1), ("memory", 1.01 if ALL else 1.8)])
+def test_a_reload_that_meets_the_nth_fault_is_whole_or_refused(kind, growth):
+    """Each reload comes with a new address and gives up the one before; a refused one leaves everything as it was."""
+    world, n, refused, there = World(), 1, 0, None
+    world.gateway.start()
+    try:
+        world.run()
+        before = descriptors(world)
+        while True:
+            port = free_port()
+            rewrite(world.gateway, world.conf + 'listen "more" { "127.0.0.1:%d", backend = "b" }\n' % port)
+            assert world.ask(b"fail %s %d" % (kind.encode(), n)).startswith("ok")
+            answer = world.ask(b"reload")
+            struck = "did not" not in world.ask(b"fail")
+            assert struck or answer.startswith("ok"), answer
+            if answer.startswith("ok"):
+                there = port
+            else:
+                refused += 1
+                assert "error" in answer, answer
+            world.ask(b"fail op 0")
+            serves(world.port)
+            if there:
+                serves(there)
+            if there != port:
+                with pytest.raises(ConnectionRefusedError):
+                    serves(port)
+            if not struck:
+                break
+            n = max(n + 1, int(n * growth))
+        assert world.run() == ["250"] * 7
+        assert refused > 0 and descriptors(world) <= before + 8, (before, descriptors(world))
+        print("\n%s: %d reloads refused, up to n=%d" % (kind, refused, n))
+    finally:
+        world.end()
+
+
+def test_an_upgrade_that_meets_the_nth_fault_leaves_us_as_we_are():
+    world, n = World(), 1
+    world.gateway.start()
+    try:
+        while True:
+            assert world.ask(b"fail file %d" % n).startswith("ok")
+            answer = world.ask(b"upgrade")
+            if "did not" in world.ask(b"fail"):
+                break
+            assert answer.startswith("no"), answer
+            world.ask(b"fail op 0")
+            assert world.run() == ["250"] * 7
+            n += 1
+        assert n > 1 and answer.startswith("ok"), answer
+        world.gateway.follow()
+        assert world.run() == ["250"] * 7
+    finally:
+        world.end()

@@ -9,8 +9,8 @@ import sys
 import time
 
 import pytest
-from gateway import SLOW, SLUICE, Gateway, certificate, free_port
-from sink import Sink, Talker
+from gateway import SLOW, SLUICE, Gateway, certificate, free_port, wait_port
+from sink import Talker
 
 ALL = os.environ.get("SLUICE_FAULTS") == "all"
 MANY = min(10000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] // 2 - 200) if ALL else 1000
@@ -24,16 +24,32 @@ KINDS = {
 }
 
 
+@pytest.fixture(scope="session")
+def sink_binary(tmp_path_factory):
+    """The sink of the bench: a backend in Python would be what floods of commands keep busy."""
+    path = str(tmp_path_factory.mktemp("sink") / "sink")
+    subprocess.run(["gcc", "-O2", os.path.join(os.path.dirname(os.path.dirname(__file__)), "bench", "sink.c"), "-o", path], check=True)
+    return path
+
+
 class World:
-    def __init__(self):
-        self.sink, self.ports = Sink(), {"plain": free_port(), "smtps": free_port()}
-        self.sink.commands = None
+    def __init__(self, sink):
+        self.ports = {"plain": free_port(), "smtps": free_port()}
+        backend = free_port()
+        self.sink = subprocess.Popen([sink, str(backend)], stdout=subprocess.DEVNULL)
+        wait_port(backend)
         folder = certificate()
         self.gateway = Gateway(
             'hostname "mx.test"\nworkers(1)\ncontrol "control"\nlimits { connections = 15000, size = "2G" }\n'
             'tls "t" { certificate = "%s/cert.pem", key = "%s/key.pem" }\nbackend "b" { "127.0.0.1:%d", pool = 4 }\n'
             'listen "plain" { "127.0.0.1:%d", backend = "b", tls = "t" }\nlisten "smtps" { "127.0.0.1:%d", backend = "b", tls = "t", implicit = true }\n'
-            % (folder, folder, self.sink.port, self.ports["plain"], self.ports["smtps"])).start()
+            % (folder, folder, backend, self.ports["plain"], self.ports["smtps"])).start()
+
+    def end(self):
+        wrong = self.gateway.stop()
+        self.sink.terminate()
+        self.sink.wait()
+        return wrong
 
     def descriptors(self):
         return len(os.listdir("/proc/%d/fd" % self.gateway.process.pid))
@@ -53,6 +69,13 @@ class World:
             t.file.close()
             t.close()
         return taken
+
+    def memory(self, before):
+        """Resident, once what a crowd has left has been given back: once a second that is looked at."""
+        deadline = time.monotonic() + 4
+        while self.gateway.rss() > before + (4 << 10) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return self.gateway.rss()
 
     def settle(self, descriptors, seconds=20):
         """The descriptors that are left; comes back when they are as few as before."""
@@ -75,9 +98,9 @@ def attack(world, kind, many, port):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_hostile_clients_do_not_keep_others_waiting_and_leave_nothing_behind(kind):
+def test_hostile_clients_do_not_keep_others_waiting_and_leave_nothing_behind(kind, sink_binary):
     many, where, factor, well = KINDS[kind]
-    world = World()
+    world = World(sink_binary)
     try:
         world.messages(50)
         usual = world.messages(150)
@@ -85,14 +108,13 @@ def test_hostile_clients_do_not_keep_others_waiting_and_leave_nothing_behind(kin
         under, connected, cut, sent = attack(world, kind, many, world.ports[where])
         most = world.gateway.rss()
         assert world.settle(descriptors) <= descriptors, "%d descriptors, before %d" % (world.descriptors(), descriptors)
-        first = world.gateway.rss()
+        first = world.memory(before)
         attack(world, kind, many, world.ports[where])
         assert world.settle(descriptors) <= descriptors, "%d descriptors, before %d" % (world.descriptors(), descriptors)
-        after = world.gateway.rss()
+        after = world.memory(before)
         last = world.messages(50)
     finally:
-        world.sink.close()
-        wrong = world.gateway.stop()
+        wrong = world.end()
     assert not wrong, wrong
     p50 = [statistics.median(t) * 1000 for t in (usual, under, last)]
     p99 = [sorted(t)[len(t) * 99 // 100] * 1000 for t in (usual, under)]
@@ -101,12 +123,11 @@ def test_hostile_clients_do_not_keep_others_waiting_and_leave_nothing_behind(kin
     assert p50[1] <= max(factor * p50[0], well * 1000 * SLOW), "p50 %.2f ms, then %.2f ms" % tuple(p50[:2])
     assert connected >= many and (kind != "slam" or connected > 500)
     if not SANITIZED:
-        assert after - first <= max(1024, first // 50), "%d KiB after one such attack, %d after two" % (first, after)
-        assert first - before < 24 << 10, "memory is kept: %d KiB, then %d" % (before, first)
+        assert max(first, after) - before < (24 if ALL else 12) << 10, "memory is kept: %d KiB, then %d and %d" % (before, first, after)
 
 
-def test_renegotiation_is_refused_and_costs_nobody_else_anything():
-    world, many = World(), 20 if ALL else 5
+def test_renegotiation_is_refused_and_costs_nobody_else_anything(sink_binary):
+    world, many = World(sink_binary), 20 if ALL else 5
     try:
         world.messages(20)
         before = world.descriptors() + 4
@@ -120,8 +141,7 @@ def test_renegotiation_is_refused_and_costs_nobody_else_anything():
         outs = [c.communicate(timeout=30)[0].decode(errors="replace") for c in clients]
         assert world.settle(before) <= before
     finally:
-        world.sink.close()
-        wrong = world.gateway.stop()
+        wrong = world.end()
     assert not wrong, wrong
     assert statistics.median(under) < 0.1 * SLOW
     for out in outs:
