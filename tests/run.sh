@@ -96,12 +96,12 @@ export SLUICE_SLOW=3 ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:quarantine_size
 run_pytest 'dialogs (ASan, UBSan)' -n "$jobs" tests/dialog
 if compgen -G 'tests/lua/*.py' >/dev/null; then run_pytest 'scripts' -n "$jobs" tests/lua; fi
 if compgen -G 'tests/module/test_*.py' >/dev/null; then run_pytest 'a filter from outside the tree' tests/module; fi
-run_pytest 'faults (ASan)' -n "$jobs" tests/faults
+run_pytest 'faults (ASan)' -n "$jobs" tests/faults --ignore tests/faults/test_hostile.py
 run_pytest 'soak (ASan)' -n "$jobs" tests/soak --ignore tests/soak/test_memory.py --ignore tests/soak/test_crowd.py
 build_kind Release "$build-release" || { count 0 1 0; finish; }
 export SLUICE="$build-release/sluice" SLUICE_BUILD_DIR="$build-release"
 run_pytest 'memory (Release)' -n "$jobs" tests/soak/test_memory.py tests/soak/test_reload.py
-run_pytest 'a crowd (Release)' tests/soak/test_crowd.py
+run_pytest 'a crowd, hostile clients (Release)' tests/soak/test_crowd.py tests/faults/test_hostile.py
 run_pytest 'interop (Release)' tests/interop
 if [ $fast = 0 ]; then
     build_kind Tsan "$build-tsan" || { count 0 1 0; finish; }

@@ -14,7 +14,7 @@ from sink import Talker
 
 ALL = os.environ.get("SLUICE_FAULTS") == "all"
 MANY = min(10000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] // 2 - 200) if ALL else 1000
-SECONDS, LONG = (15, 1 << 30) if ALL else (1.0, 64 << 20)
+SECONDS, LONG = (15, 1 << 30) if ALL else (0.7, 64 << 20)
 SANITIZED = "asan" in SLUICE or "tsan" in SLUICE
 # kind: (how many, listener, what the median latency of a message may grow to: factor, and seconds below which it is well)
 KINDS = {
