@@ -215,10 +215,14 @@ static enum next take_response(struct session *s)
         snprintf(a->user, sizeof a->user, "%.*s", STR_ARGS(user));
     }
     a->turn++;
-    pipe_put(&a->words, good ? line : STR("*"));
-    pipe_put(&a->words, STR("\r\n"));
+    if (s->backend) {
+        pipe_put(&a->words, good ? line : STR("*"));
+        pipe_put(&a->words, STR("\r\n"));
+    }
     if (took == LINE_TAKEN && line.len)
         explicit_bzero((char *)line.at, line.len);
+    if (!s->backend)
+        return fail(s, reply_named(REPLY_AUTH_UNAVAILABLE));
     say(s);
     if (!good && !gives_up) /* the backend's word will be on our "*", not on what the client said */
         return fail(s, reply_named(took == LINE_TOO_LONG ? REPLY_AUTH_LINE_TOO_LONG : REPLY_AUTH_MALFORMED));
@@ -230,7 +234,8 @@ static enum next take_response(struct session *s)
 enum next auth_turn(struct session *s)
 {
     struct auth *a = s->auth;
-    if (!s->backend)
+    /* Lost while the client has the word: told when it has spoken, or its response would be read as a command. */
+    if (!s->backend && a->at != AT_CHALLENGED)
         return fail(s, reply_named(REPLY_AUTH_UNAVAILABLE));
     switch (a->at) {
     case AT_SAYING:
