@@ -239,13 +239,15 @@ bool filter_route(struct filter_call *call, const char *backend)
         return refused(call, "there is no backend of this name");
     if (call->stage > FILTER_DATA && !(flags_of(call) & FILTER_LATE_ROUTE))
         return refused(call, "a route after DATA was not declared");
+    if (tx->quarantined) /* whatever another filter thinks of it: nobody frees it again */
+        return refused(call, "the message goes to quarantine");
     if (call->filter->observe)
         return true;
     if (call->stage == FILTER_RCPT)
         return route_rcpt(call, route);
     tx->routed = true;
     tx->need_anew |= tx->route != route && tx->asked;
-    tx->route = route;
+    tx->route = tx->home = route;
     return true;
 }
 

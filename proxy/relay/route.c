@@ -22,7 +22,7 @@ void route_by_sender(struct session *s)
     const struct backend_conf *to = look_up(s, s->tx->reverse_path.address);
     s->tx->unroutable = !to; /* every rcpt hears so */
     if (to)
-        s->tx->route = to;
+        s->tx->route = s->tx->home = to;
 }
 
 bool route_take(struct transaction *tx, const struct backend_conf *route)
@@ -45,8 +45,12 @@ bool route_by_rcpt(struct session *s)
     struct transaction *tx = s->tx;
     struct rcpt *r = &tx->rcpts[tx->nrcpts - 1];
     const struct route *route = s->listen->route;
-    const struct backend_conf *to = tx->unroutable && !tx->routed && !r->routed ? NULL : tx->route;
-    if (route && !route->by_sender && !tx->routed && !r->routed)
+    const struct backend_conf *to = tx->home; /* not where another rcpt was sent, be it refused or not */
+    if (r->routed)
+        to = tx->route;
+    else if (tx->unroutable && !tx->routed)
+        to = NULL;
+    else if (route && !route->by_sender && !tx->routed)
         to = look_up(s, r->path.address);
     if (to)
         return route_take(tx, to);

@@ -22,7 +22,7 @@ struct transaction *transaction_start(struct session *s)
     tx->serial = ++s->worker->serial;
     tx->arena.first = 2048;
     tx->started = loop_micros(s->worker->loop);
-    tx->route = s->listen->backend;
+    tx->route = tx->home = s->listen->backend;
     tx->say = chain_say(s->listen->chain);
     tx->passed = s->passed;
     s->tx = tx;

@@ -49,6 +49,7 @@ struct transaction {
     struct reply chunk_refused; /* by the backend, when all had been said: what its last reply means */
     struct reply end_reply;     /* what the client heard at the end, for the log */
     const struct backend_conf *route; /* where it goes */
+    const struct backend_conf *home;  /* where rcpts go of whom neither the listener's route nor a filter says more */
     struct lmtp *lmtp;          /* what it said for each rcpt; NULL: it speaks SMTP */
     bool routed;            /* by a filter's word: the listener's route is not asked */
     bool unroutable;        /* the listener's route leads this sender nowhere */
