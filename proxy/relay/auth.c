@@ -15,6 +15,11 @@ bool session_is_authenticated(const struct session *s)
     return s->auth && s->auth->done;
 }
 
+bool auth_holds(const struct session *s, const struct backend *b)
+{
+    return session_is_authenticated(s) && s->auth->by_backend && !s->parked && b->conf == s->listen->backend;
+}
+
 bool session_auth_is_lost(struct session *s)
 {
     const struct backend_conf *conf = s->listen->backend;

@@ -39,11 +39,10 @@ static void set_name(struct naming *n, enum naming_state state, struct str ptr)
  * as long as it is the same client's. */
 static void leave_bound(struct session *s)
 {
-    if (session_is_authenticated(s))
-        return;
-    if (s->backend && s->backend->bound)
+    if (s->backend && s->backend->bound && !auth_holds(s, s->backend))
         backend_close(&s->backend);
-    backend_close(&s->parked);
+    if (!session_is_authenticated(s))
+        backend_close(&s->parked);
 }
 
 /* ---- PROXY ---------------------------------------------------------------------------------------------------------- */

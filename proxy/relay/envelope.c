@@ -192,7 +192,7 @@ static void take_backend(struct session *s, bool fresh)
 {
     struct transaction *tx = s->tx;
     if (s->backend && s->backend->conf != tx->route) {
-        if (session_is_authenticated(s) && s->auth->by_backend && s->backend->conf == s->listen->backend && !s->parked)
+        if (auth_holds(s, s->backend))
             s->parked = s->backend, s->backend = NULL; /* the next transaction may need who is known there */
         else
             backend_close(&s->backend);
@@ -321,7 +321,7 @@ void envelope_leave(struct session *s, enum leave how)
         return;
     }
     /* Kept for what this client may yet send, unless others wait for one that may never be used again. */
-    bool wanted = atomic_load(&b->berth->server->wanted) && !session_is_authenticated(s);
+    bool wanted = atomic_load(&b->berth->server->wanted) && !auth_holds(s, b);
     if (b->closing || b->count >= DEBTS - 1) {
         backend_abort(&s->backend);
     } else if (how == LEAVE_CLEAN && wanted) {
@@ -638,7 +638,9 @@ static void lost(struct session *s)
 void envelope_tell(struct session *s)
 {
     struct transaction *tx = s->tx;
-    while (tx->told < tx->nrcpts && tx->rcpts[tx->told].reply.code && s->state != STATE_CLOSING) {
+    /* HELD: its filters are at work; what a route has said of it already is not the last word. */
+    while (tx->told < tx->nrcpts && tx->rcpts[tx->told].fate != FATE_HELD && tx->rcpts[tx->told].reply.code &&
+           s->state != STATE_CLOSING) {
         if (!s->esmtp && !stream_in_is_empty(s->client)) { /* no pipelining was offered to it (engine.md A9) */
             struct reply r = reply_named(REPLY_SYNCHRONIZATION);
             session_end(s, WHY_PIPELINING, &r);

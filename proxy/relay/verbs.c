@@ -425,7 +425,7 @@ static enum next helo_passed(struct session *s, const struct verdict *v)
         return verb_answer(s, &v->reply); /* state and HELO name stay (protocol.md 4.4) */
     transaction_reset(s, END_ABORTED);
     struct str name = s->command.rest;
-    if (s->backend && !str_equal(name, str_of(s->helo)) && !session_is_authenticated(s))
+    if (s->backend && !str_equal(name, str_of(s->helo)) && !auth_holds(s, s->backend))
         backend_close(&s->backend); /* bound to another name by identity */
     text_set(&s->helo, name);
     s->step = STEP_BACKEND;

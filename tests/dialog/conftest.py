@@ -17,7 +17,7 @@ from gateway import SLOW, SLUICE, WORKERS, Gateway, certificate, free_port  # no
 from peers import PATIENCE, BackendServer, Client, Wrong  # noqa: E402
 
 CAN = ["PIPELINING", "SIZE 20000000", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES"]
-SETTINGS = ("listen:", "backend:", "chain:", "top:", "tls:", "can:", "run:")
+SETTINGS = ("second:", "listen:", "backend:", "chain:", "top:", "tls:", "can:", "run:")
 
 
 def pytest_collect_file(parent, file_path):
@@ -58,7 +58,7 @@ class Server:
 
 class Dialog:
     def __init__(self, text):
-        self.settings = {"listen": [], "backend": [], "chain": [], "top": [], "tls": []}
+        self.settings = {"listen": [], "backend": [], "chain": [], "top": [], "tls": [], "second": []}
         self.files, self.steps = {}, []
         self.can, self.ways, self.manual, self.down = list(CAN), ["plain", "tls", "chop"], False, False
         self.serving = False
@@ -142,7 +142,8 @@ class Run:
             ['hostname "mx.test"'] + workers + tops +
             ['tls "t" { %s }' % ", ".join(['certificate = "%s/cert.pem", key = "%s/key.pem"' % (cert, cert)] + d.settings["tls"]),
              'backend "b" { %s, %s }' % (addresses, ", ".join(backend + d.settings["backend"])),
-             'backend "q" { "127.0.0.1:%d", pool = 0, health = 0 }' % self.second.port if self.second else "",
+             'backend "q" { %s }' % ", ".join(['"127.0.0.1:%d", pool = 0, health = 0' % self.second.port] + d.settings["second"])
+             if self.second else "",
              'chain "c" { %s }' % ", ".join(d.settings["chain"]),
              'listen "l" { %s }' % ", ".join(listen + d.settings["listen"])]) + "\n"
 
