@@ -188,6 +188,12 @@ static void pump(struct session *s)
 
 /* ---- take, ask, leave ----------------------------------------------------------------------------------------------- */
 
+/* Where it goes nobody would know who has authenticated. */
+static bool is_forgotten(struct session *s)
+{
+    return s->tx->route == s->listen->backend && session_auth_is_lost(s);
+}
+
 static void take_backend(struct session *s, bool fresh)
 {
     struct transaction *tx = s->tx;
@@ -213,6 +219,15 @@ static void refuse_rcpt(struct session *s, struct rcpt *r, const struct reply *w
 {
     r->fate = FATE_REFUSED;
     r->reply = reply_keep(&s->tx->arena, why);
+}
+
+/* What ASKED rcpts and, when nothing can be said any more, PASSED ones hear. */
+static void refuse_waiting(struct session *s, const struct reply *why)
+{
+    struct transaction *tx = s->tx;
+    for (uint32_t i = tx->told; i < tx->nrcpts; i++)
+        if (tx->rcpts[i].fate == FATE_ASKED || tx->rcpts[i].fate == FATE_PASSED)
+            refuse_rcpt(s, &tx->rcpts[i], why);
 }
 
 /* Another rcpt before it is, or may yet be, accepted. */
@@ -245,7 +260,7 @@ void envelope_ask(struct session *s, uint32_t i)
         refuse_rcpt(s, r, &tx->backend_failed);
     if (r->fate == FATE_REFUSED)
         return;
-    if (tx->route == s->listen->backend && session_auth_is_lost(s)) {
+    if (is_forgotten(s)) {
         struct reply why = reply_named(REPLY_BACKEND_LOST);
         tx->backend_failed = why;
         refuse_rcpt(s, r, &why);
@@ -258,6 +273,10 @@ void envelope_ask(struct session *s, uint32_t i)
     }
     if (tx->need_anew && !tx->saying_again && !tx->again_owed)
         envelope_anew(s);
+    if (tx->failed.code) {
+        refuse_rcpt(s, r, &tx->failed);
+        return;
+    }
     take_backend(s, tx->losses > 0);
     pump(s);
 }
@@ -269,8 +288,12 @@ void envelope_anew(struct session *s)
     for (uint32_t i = tx->told; i < tx->nrcpts; i++) /* what the one that was left would have answered is asked again */
         if (tx->rcpts[i].fate == FATE_ASKED)
             tx->rcpts[i].fate = FATE_PASSED;
-    tx->asked = false;
-    tx->need_anew = false;
+    tx->asked = tx->need_anew = false;
+    if (is_forgotten(s)) { /* the one that was left could not be kept, or it was lost before */
+        tx->failed = reply_named(REPLY_BACKEND_LOST);
+        refuse_waiting(s, &tx->failed);
+        return;
+    }
     tx->saying_again = true;
     take_backend(s, tx->losses > 0);
     pump(s);
@@ -283,7 +306,7 @@ bool envelope_is_pending(struct session *s)
         return false;
     if (tx->need_anew) {
         envelope_anew(s);
-        return true;
+        return !tx->failed.code;
     }
     if (tx->saying_again || tx->again_owed)
         return true;
@@ -296,7 +319,7 @@ bool envelope_is_pending(struct session *s)
         envelope_anew(s);
     else if (s->backend->step == BACKEND_READY)
         say_added(s);
-    return tx->again_owed || tx->saying_again;
+    return !tx->failed.code && (tx->again_owed || tx->saying_again);
 }
 
 void envelope_data(struct session *s)
@@ -531,15 +554,6 @@ static void unasked(struct session *s, const struct reply *r)
 
 /* ---- loss ----------------------------------------------------------------------------------------------------------- */
 
-/* What ASKED rcpts and, when nothing can be said any more, PASSED ones hear. */
-static void refuse_waiting(struct session *s, const struct reply *why)
-{
-    struct transaction *tx = s->tx;
-    for (uint32_t i = tx->told; i < tx->nrcpts; i++)
-        if (tx->rcpts[i].fate == FATE_ASKED || tx->rcpts[i].fate == FATE_PASSED)
-            refuse_rcpt(s, &tx->rcpts[i], why);
-}
-
 /* The same words again on a fresh connection, for the one that was lost had been idle and had not answered a word. */
 static void repeat(struct session *s)
 {
@@ -609,7 +623,7 @@ static void lost(struct session *s)
     }
     if (tx->flow.data == DATA_OPEN) {
         bool content_said = tx->flow.encoder.octets > 0;
-        if (!content_said && !tx->anew_spent && !tx->sink) {
+        if (!content_said && !tx->anew_spent && !tx->sink && !is_forgotten(s)) {
             tx->anew_spent = tx->need_anew = true;
             tx->asked = false;
             tx->flow.data = DATA_UNSAID;
@@ -622,7 +636,7 @@ static void lost(struct session *s)
         }
         return;
     }
-    if (tx->route == s->listen->backend && session_auth_is_lost(s)) { /* nobody else would know who it is */
+    if (is_forgotten(s)) {
         tx->anew_spent = true;
         tx->backend_failed = why;
         silent = false;
