@@ -194,20 +194,37 @@ static bool is_forgotten(struct session *s)
     return s->tx->route == s->listen->backend && session_auth_is_lost(s);
 }
 
+/* The next transaction may need who is known there: it waits, and is to forget what it heard of this one. */
+static void park(struct session *s)
+{
+    envelope_leave(s, LEAVE_ENVELOPE);
+    if (s->backend)
+        backend_flush(s->backend);
+    s->parked = s->backend;
+    s->backend = NULL;
+}
+
+static void unpark(struct session *s)
+{
+    struct backend *b = s->backend = s->parked;
+    s->parked = NULL;
+    if (b->sent) /* nobody has looked for its answers meanwhile: its time begins anew */
+        b->deadline = loop_now(s->worker->loop) + backend_timeout(b, b->asked[b->first].what);
+    task_wake(&s->task); /* nor read what it may have said */
+}
+
 static void take_backend(struct session *s, bool fresh)
 {
     struct transaction *tx = s->tx;
     if (s->backend && s->backend->conf != tx->route) {
         if (auth_holds(s, s->backend))
-            s->parked = s->backend, s->backend = NULL; /* the next transaction may need who is known there */
+            park(s);
         else
             backend_close(&s->backend);
         tx->asked = false; /* the one at hand now has heard nothing */
     }
-    if (!s->backend && s->parked && s->parked->conf == tx->route) {
-        s->backend = s->parked, s->parked = NULL;
-        task_wake(&s->task); /* nobody read what it may have said meanwhile */
-    }
+    if (!s->backend && s->parked && s->parked->conf == tx->route)
+        unpark(s);
     if (!s->backend)
         s->backend = pool_take(pool_of(s->generation, tx->route), s, fresh);
     else if (!tx->asked && s->backend->was_ready)
