@@ -9,9 +9,12 @@ static struct {
     uint64_t dice, now, hash;
     bool trace;
     char violation[512];
+    const char *how;
     struct event **row; /* a heap by (at, order) */
     uint32_t n, room;
 } sim;
+
+uint64_t sim_features = UINT64_MAX;
 
 void sim_begin(uint64_t seed, bool trace)
 {
@@ -35,6 +38,12 @@ uint64_t sim_random(uint64_t below) /* splitmix64 */
 bool sim_chance(unsigned percent)
 {
     return sim_random(100) < percent;
+}
+
+bool sim_may(enum feature f, unsigned percent)
+{
+    bool yes = sim_chance(percent);
+    return yes && (sim_features >> f & 1);
 }
 
 uint64_t sim_now(void)
@@ -70,12 +79,18 @@ void sim_violation(const char *format, ...)
     va_start(args, format);
     vsnprintf(sim.violation, sizeof sim.violation, format, args);
     va_end(args);
+    sim.how = format;
     sim_trace("VIOLATION %s", sim.violation);
 }
 
 const char *sim_violated(void)
 {
     return sim.violation[0] ? sim.violation : NULL;
+}
+
+const char *sim_violated_how(void)
+{
+    return sim.how;
 }
 
 /* ---- events */

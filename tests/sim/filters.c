@@ -1,52 +1,83 @@
-/* filters.c - filters out of dice, by the contract of filters/filter.h: they wait, refuse, defer, drop, fail, hold
- * content, add a field.
- *
- * The field stands in front of all others, where backend.c knows it; nothing else is edited. What they say bears no
- * mark of a backend. A wait may come at any stage that may have one. */
-#include "world.h"
-#include "filters/filter.h"
+/* filters.c - filters out of dice, by the contract of filters/filter.h: they wait, refuse, defer, drop, discard, quarantine,
+ * fail, pass, and edit (edits.c). What they say bears no mark of a backend. A wait may come at any stage that may have one. */
+#include "filters.h"
 #include "relay/chain.h"
 
 #define ON(stage) (1u << FILTER_##stage)
 
-static enum filter_verdict discard(struct filter_call *call)
+struct letter *filter_letter(struct filter_call *call)
 {
     struct filter_path from = {.size = sizeof from};
     unsigned number;
-    enum filter_stage stage = filter_stage(call);
-    if (stage < FILTER_MAIL || stage == FILTER_RCPT || !filter_reverse_path(call, &from) ||
-        sscanf(from.local.at, "m%u", &number) != 1)
+    if (filter_stage(call) < FILTER_MAIL || !filter_reverse_path(call, &from) || sscanf(from.local.at, "m%u", &number) != 1)
+        return NULL;
+    return letter_numbered(world_played, number);
+}
+
+unsigned filter_letter_rcpt(struct filter_call *call)
+{
+    struct filter_path path = {.size = sizeof path};
+    unsigned number, k = 0;
+    char how;
+    must(filter_rcpt(call, filter_rcpt_now(call), &path) && sscanf(path.local.at, "%c%u-%u", &how, &number, &k) == 3);
+    must(k < RCPTS_MOST);
+    return k;
+}
+
+/* ---- verdicts -------------------------------------------------------------------------------------------------------- */
+
+static enum filter_verdict discard(struct filter_call *call, struct letter *l)
+{
+    if (!l)
         return VERDICT_CONTINUE;
-    struct letter *l = letter_numbered(world_played, number);
-    if (l && !filter_of(call)->observe)
-        l->discarded = true;
+    if (!filter_of(call)->observe) {
+        if (filter_stage(call) == FILTER_RCPT)
+            l->left_out |= 1u << filter_letter_rcpt(call);
+        else
+            l->discarded = true;
+    }
     return filter_discard(call, "by the dice");
+}
+
+static enum filter_verdict quarantine(struct filter_call *call, struct letter *l)
+{
+    if (!l || filter_stage(call) < FILTER_HEADERS)
+        return VERDICT_CONTINUE;
+    l->quarantined |= !filter_of(call)->observe;
+    return filter_quarantine(call, "by the dice");
 }
 
 static enum filter_verdict judge(struct filter_call *call)
 {
-    switch (sim_random(50)) {
+    struct letter *l = filter_letter(call);
+    unsigned which = (unsigned)sim_random(60);
+    if (which < 8 || which == 10)
+        sim_trace("filter %u judges %u at stage %u", filter_of(call)->index, which, filter_stage(call));
+    if (which == 10 && sim_may(F_QUARANTINE, 100))
+        return quarantine(call, l);
+    if (!sim_may(F_VERDICTS, 100))
+        return VERDICT_CONTINUE;
+    switch (which) {
     case 0: return filter_reject(call, "550 5.7.1 not by the filter");
     case 1: return filter_defer(call, "451 4.7.1 later, says the filter");
     case 2: return filter_drop(call, "421 4.7.0 enough, says the filter");
     case 3: return VERDICT_SKIP;
     case 4: return VERDICT_ERROR;
-    case 5: return discard(call);
+    case 5: return discard(call, l);
+    case 6: return VERDICT_ACCEPT;
+    case 7: return filter_stage(call) == FILTER_RCPT ? VERDICT_CONTINUE : VERDICT_PASS;
     default: return VERDICT_CONTINUE;
     }
 }
+
+/* ---- waits ----------------------------------------------------------------------------------------------------------- */
 
 static void work(void *data)
 {
     ++*(unsigned *)data;
 }
 
-/* Memory of a call: the one op it waits for, so that an end that is not its own is seen. */
-struct waiting {
-    uint64_t op;
-};
-
-static enum filter_verdict wait_for(struct filter_call *call, uint64_t op)
+enum filter_verdict filter_wait(struct filter_call *call, uint64_t op)
 {
     ((struct waiting *)filter_keep(call, LIFE_CALL))->op = op;
     return VERDICT_SUSPEND;
@@ -55,26 +86,39 @@ static enum filter_verdict wait_for(struct filter_call *call, uint64_t op)
 static enum filter_verdict wait_for_something(struct filter_call *call)
 {
     struct filter_store count = {.size = sizeof count, .op = "incr", .key = {"k", 1}, .n = 1, .ttl = 60};
+    uint64_t long_wait = sim_random(sim_chance(90) ? 200 : 20000);
     switch (sim_random(5)) {
-    case 0: return wait_for(call, filter_dns(call, "a", "x.test", 3000));
-    case 1: return wait_for(call, filter_store(call, &count));
-    case 2: return wait_for(call, filter_work(call, work, free, must_alloc(sizeof(unsigned))));
-    default: return wait_for(call, filter_timer(call, (unsigned)sim_random(sim_chance(90) ? 200 : 20000)));
+    case 0: return filter_wait(call, filter_dns(call, "a", "x.test", 3000));
+    case 1: return filter_wait(call, filter_store(call, &count));
+    case 2: return filter_wait(call, filter_work(call, work, free, must_alloc(sizeof(unsigned))));
+    default: return filter_wait(call, filter_timer(call, (unsigned)(sim_may(F_LONG_LAGS, 100) ? long_wait : long_wait % 200)));
     }
+}
+
+/* ---- hooks ----------------------------------------------------------------------------------------------------------- */
+
+static bool may_judge(enum filter_stage stage)
+{
+    return stage != FILTER_CONNECT && stage != FILTER_BODY;
+}
+
+static enum filter_verdict finish(struct filter_call *call, enum filter_stage stage)
+{
+    struct letter *l = filter_letter(call);
+    struct waiting *mine = filter_keep(call, LIFE_CALL);
+    mine->edits = true;
+    if (l && !edit_letter(call, stage, l))
+        return VERDICT_SUSPEND;
+    return may_judge(stage) && sim_chance(30) ? judge(call) : VERDICT_CONTINUE;
 }
 
 static enum filter_verdict hook(struct filter_call *call, enum filter_stage stage)
 {
     if (stage == FILTER_RESET || stage == FILTER_DISCONNECT)
         return VERDICT_CONTINUE;
-    bool adds = stage == FILTER_HEADERS || (stage == FILTER_MESSAGE && (filter_of(call)->flags & FILTER_LATE_FIELDS));
-    if (adds && sim_chance(30))
-        filter_field_add(call, FILTER_TOP, "X-Added", (struct filter_text){"yes", 3});
-    if (stage != FILTER_BODY && sim_chance(70))
-        return VERDICT_CONTINUE;
-    if (!sim_chance(stage == FILTER_BODY ? 2 : 20))
-        return stage == FILTER_BODY || stage == FILTER_CONNECT ? VERDICT_CONTINUE : judge(call);
-    return wait_for_something(call);
+    if (sim_may(F_WAITS, stage == FILTER_BODY ? 2 : 6))
+        return wait_for_something(call);
+    return finish(call, stage);
 }
 
 static enum filter_verdict resume(struct filter_call *call, const struct filter_event *event)
@@ -83,40 +127,69 @@ static enum filter_verdict resume(struct filter_call *call, const struct filter_
     if (!mine->op || event->op != mine->op)
         sim_violation("a filter's call is told the end of an op that is not its own");
     mine->op = 0;
-    if (sim_chance(20))
-        return wait_for(call, filter_timer(call, (unsigned)sim_random(100)));
-    return filter_stage(call) == FILTER_CONNECT ? VERDICT_CONTINUE : judge(call);
+    if (mine->edits)
+        return edit_resume(call, event) ? VERDICT_CONTINUE : VERDICT_SUSPEND;
+    if (sim_may(F_WAITS, 20))
+        return filter_wait(call, filter_timer(call, (unsigned)sim_random(100)));
+    return finish(call, filter_stage(call));
 }
 
-/* clang-format off */
-static const struct filter_def defs[] = {
-    {sizeof defs[0], FILTER_ABI, "envelope", .hook = hook, .resume = resume, .call_memory = sizeof(struct waiting),
-     .stages = ON(CONNECT) | ON(HELO) | ON(MAIL) | ON(RCPT) | ON(DATA) | ON(RESET) | ON(DISCONNECT)},
-    {sizeof defs[0], FILTER_ABI, "content", .hook = hook, .resume = resume, .call_memory = sizeof(struct waiting),
-     .stages = ON(RCPT) | ON(HEADERS) | ON(BODY) | ON(MESSAGE) | ON(RESET)},
-    {sizeof defs[0], FILTER_ABI, "late", .hook = hook, .resume = resume, .call_memory = sizeof(struct waiting), .flags = FILTER_LATE_FIELDS,
-     .stages = ON(HEADERS) | ON(MESSAGE)},
-};
-/* clang-format on */
+/* ---- the chain ------------------------------------------------------------------------------------------------------- */
 
-void filters_fill(struct conf *conf)
+static const struct filter_def def = {.size = sizeof def,
+                                      .abi = FILTER_ABI,
+                                      .name = "dice",
+                                      .hook = hook,
+                                      .resume = resume,
+                                      .call_memory = sizeof(struct waiting),
+                                      .transaction_memory = sizeof(struct rewriting),
+                                      .stages = ~0u,
+                                      .flags = ~0u};
+
+/* What it declares: an edit that it may not make is none of its plans. */
+static unsigned some_flags(void)
+{
+    static const struct {
+        enum feature needs;
+        unsigned flag;
+    } flags[] = {{F_BODIES, FILTER_EDITS_BODY},        {F_FIELDS, FILTER_LATE_FIELDS},  {F_BODIES, FILTER_LATE_BODY},
+                 {F_ENVELOPES, FILTER_LATE_ENVELOPE}, {F_ROUTES, FILTER_LATE_ROUTE},   {F_READS_BACK, FILTER_READS_BACK},
+                 {F_BINARY, FILTER_BINARY_SAFE}};
+    unsigned some = 0;
+    for (size_t i = 0; i < countof(flags); i++)
+        some |= sim_may(flags[i].needs, 25) ? flags[i].flag : 0;
+    return some;
+}
+
+static unsigned some_stages(void)
+{
+    static const unsigned stages[] = {ON(CONNECT), ON(HELO), ON(AUTH), ON(MAIL),    ON(RCPT),
+                                      ON(DATA),    ON(BODY), ON(HEADERS), ON(MESSAGE)};
+    unsigned some = ON(RESET) | ON(DISCONNECT);
+    unsigned envelope = (unsigned)sim_random(100), content = (unsigned)sim_random(100);
+    for (size_t i = 0; i < countof(stages); i++)
+        some |= sim_random(100) < (i < 6 ? envelope : content) ? stages[i] : 0;
+    return some;
+}
+
+void filters_fill(struct world *w, struct conf *conf)
 {
     struct chain *chain = conf->chains;
-    size_t n = sim_chance(50) ? 0 : 1 + sim_random(3);
+    size_t n = !sim_may(F_FILTERS, 60) ? 0 : 1 + sim_random(FILTERS_MOST);
     conf->filters = chain->filters = arena_alloc(&conf->arena, (n + 1) * sizeof(struct filter *));
     conf->nfilters = chain->nfilters = n;
     for (size_t i = 0; i < n; i++) {
-        const struct filter_def *def = &defs[sim_random(countof(defs))];
         struct filter *f = chain->filters[i] = arena_alloc(&conf->arena, sizeof *f);
-        *f = (struct filter){.def = def,
+        struct str name = arena_print(&conf->arena, "dice-%zu", i);
+        *f = (struct filter){.def = &def,
                              .conf = conf,
                              .index = (unsigned)i,
-                             .name = str_of(def->name),
-                             .source = str_of(def->name),
-                             .prefix = str_of(def->name),
+                             .name = name,
+                             .source = name,
+                             .prefix = name,
                              .file = STR("sim"),
-                             .stages = def->stages,
-                             .flags = def->flags,
+                             .stages = some_stages(),
+                             .flags = some_flags(),
                              .timeout = 10000,
                              .message_timeout = 30000,
                              .opened = true};

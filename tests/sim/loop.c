@@ -141,7 +141,7 @@ static void ring(struct loop *l)
         take_out(l, a);
         if (a->at > now)
             push(l, a);
-        if (a->at && (a->at <= now || sim_chance(25)))
+        if (a->at && (a->at <= now || sim_may(F_EARLY_ALARMS, 25)))
             task_wake(a->task);
     }
 }
@@ -302,7 +302,8 @@ struct dns_query *dns_ask(struct dns *d, const char *type, struct str name, unsi
     size_t which = sim_random(countof(errors));
     q->query.task = task;
     q->query.error = errors[which];
-    event_set(&q->event, which == 3 ? ms ? ms : 5000 : sim_random(200), answer);
+    uint64_t in = sim_random(200);
+    event_set(&q->event, which == 3 && sim_may(F_LONG_LAGS, 100) ? ms ? ms : 5000 : in, answer);
     return &q->query;
 }
 

@@ -1,9 +1,11 @@
 /* main.c - sim: plays seeds until so many sessions have been, or one that breaks a promise; says which.
  *
- *   sim [--seed N] [--sessions N] [--clients N] [--trace] [--twice] [--find N] [--plant NAME]
- *   --clients: of each world, instead of 1 to 8 by the dice.   --twice: each seed must give the same trace again.
- *   --find N: success is a violation within N seeds.           --plant: only in sim_planted: which bug (plant.c) */
-#include "world.h"
+ *   sim [--seed N] [--sessions N] [--clients N] [--letters N] [--without WORD,...] [--trace] [--twice] [--shrink] [--find N]
+ *       [--plant NAME]
+ *   --clients, --letters: of each world, of each client, instead of by the dice.   --without: features.def switched off
+ *   --twice: each seed must give the same trace again.      --shrink: looks for the smallest world that breaks alike
+ *   --find N: success is a violation within N seeds.        --plant: only in sim_planted: which bug (plant.c) */
+#include "shrink.h"
 #include "base/log.h"
 #include <inttypes.h>
 #include <time.h>
@@ -11,9 +13,11 @@
 
 bool plant_choose(const char *name) __attribute__((weak));
 
+static uint64_t seed_played;
+
 static void tell_seed(void)
 {
-    fprintf(stderr, "seed %" PRIu64 "\n", world_seed);
+    fprintf(stderr, "seed %" PRIu64 "\n", seed_played);
 }
 
 static double seconds(void)
@@ -23,30 +27,49 @@ static double seconds(void)
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-struct wishes {
-    uint64_t seed;
+struct orders {
+    struct wishes wish;
     unsigned long sessions, find;
-    unsigned clients;
-    bool trace, twice;
+    bool twice, shrink;
 };
 
-static bool wishes_read(struct wishes *w, int n, char **args)
+static bool switch_off(const char *words)
 {
-    *w = (struct wishes){.seed = 1, .sessions = 0};
+    while (*words) {
+        size_t n = strcspn(words, ",");
+        int feature = feature_named(words, n);
+        if (feature < 0)
+            return false;
+        sim_features &= ~(1ull << feature);
+        words += n + (words[n] == ',');
+    }
+    return true;
+}
+
+static bool orders_read(struct orders *o, int n, char **args)
+{
+    *o = (struct orders){.wish.seed = 1};
     for (int i = 1; i < n; i++) {
         const char *value = i + 1 < n ? args[i + 1] : "";
+        unsigned long number = strtoul(value, NULL, 10);
         if (!strcmp(args[i], "--trace"))
-            w->trace = true;
+            o->wish.trace = true;
         else if (!strcmp(args[i], "--twice"))
-            w->twice = true;
+            o->twice = true;
+        else if (!strcmp(args[i], "--shrink"))
+            o->shrink = true;
         else if (!strcmp(args[i], "--seed"))
-            w->seed = strtoull(value, NULL, 10), i++;
+            o->wish.seed = number, i++;
         else if (!strcmp(args[i], "--sessions"))
-            w->sessions = strtoul(value, NULL, 10), i++;
+            o->sessions = number, i++;
         else if (!strcmp(args[i], "--clients"))
-            w->clients = (unsigned)strtoul(value, NULL, 10), i++;
+            o->wish.clients = (unsigned)number, i++;
+        else if (!strcmp(args[i], "--letters"))
+            o->wish.letters = (unsigned)number, i++;
         else if (!strcmp(args[i], "--find"))
-            w->find = strtoul(value, NULL, 10), i++;
+            o->find = number, i++;
+        else if (!strcmp(args[i], "--without") && switch_off(value))
+            i++;
         else if (!strcmp(args[i], "--plant") && plant_choose && plant_choose(value))
             i++;
         else
@@ -55,36 +78,45 @@ static bool wishes_read(struct wishes *w, int n, char **args)
     return true;
 }
 
-int main(int n, char **args)
+static int play(const struct orders *o)
 {
-    struct wishes w;
-    if (!wishes_read(&w, n, args)) {
-        fputs("sim [--seed N] [--sessions N] [--clients N] [--trace] [--twice] [--find N] [--plant NAME]\n", stderr);
-        return 2;
-    }
-    must_transcript = tell_seed;
-    log_set(&(struct log_settings){.level = LOG_DEBUG, .fd = -1});
     unsigned long sessions = 0, acknowledged = 0, seeds = 0;
     double began = seconds();
     bool good = true;
-    for (uint64_t seed = w.seed; good && (w.find ? seeds < w.find : sessions < w.sessions || !seeds); seed++) {
-        good = world_run(seed, w.clients, w.trace, &sessions, &acknowledged);
+    struct wishes wish = o->wish;
+    for (; good && (o->find ? seeds < o->find : sessions < o->sessions || !seeds); wish.seed++) {
+        seed_played = wish.seed;
+        good = world_run(&wish, &sessions, &acknowledged);
         uint64_t hash = sim_hash();
         seeds++;
-        if (good && w.twice && (!world_run(seed, w.clients, false, &sessions, &acknowledged) || sim_hash() != hash)) {
-            printf("seed %" PRIu64 ": another trace the second time\n", seed);
+        if (good && o->twice && (!world_run(&wish, &sessions, &acknowledged) || sim_hash() != hash)) {
+            printf("seed %" PRIu64 ": another trace the second time\n", wish.seed);
             return 1;
         }
     }
     double took = seconds() - began;
     if (!good)
-        printf("seed %" PRIu64 ": %s\n", world_seed, sim_violated());
+        printf("seed %" PRIu64 ": %s\n", seed_played, sim_violated());
     printf("%lu seeds, %lu sessions, %lu messages acknowledged, %.1f s: %.0f sessions a second; last trace %016" PRIx64
            "\n",
            seeds, sessions, acknowledged, took, (double)sessions / took, sim_hash());
     fflush(stdout);
-    bool well = w.find ? !good : good;
+    bool well = o->find ? !good : good;
     if (!good)
         _exit(well ? 0 : 1); /* the world stands as it fell: that is no leak */
     return well ? 0 : 1;
+}
+
+int main(int n, char **args)
+{
+    struct orders o;
+    if (!orders_read(&o, n, args)) {
+        fputs("sim [--seed N] [--sessions N] [--clients N] [--letters N] [--without WORD,...] [--trace] [--twice] [--shrink]"
+              " [--find N] [--plant NAME]\n",
+              stderr);
+        return 2;
+    }
+    must_transcript = tell_seed;
+    log_set(&(struct log_settings){.level = LOG_DEBUG, .fd = -1});
+    return o.shrink ? shrink(&o.wish) : play(&o);
 }

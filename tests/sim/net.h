@@ -11,12 +11,22 @@
 void sim_begin(uint64_t seed, bool trace);
 uint64_t sim_random(uint64_t below); /* 0 to below - 1 */
 bool sim_chance(unsigned percent);
+/* What the dice may use (features.def). The dice are cast even for what may not be, so that less of it changes less. */
+enum feature { /* F_CUTS ... */
+#define FEATURE(name, word, what, hard) F_##name,
+#include "features.def"
+#undef FEATURE
+    FEATURES
+};
+extern uint64_t sim_features; /* a bit each; all of them at first */
+bool sim_may(enum feature, unsigned percent);
 uint64_t sim_now(void);              /* milliseconds; begins at an hour */
 uint64_t sim_hash(void);             /* of all that was traced since sim_begin */
 void sim_trace(const char *format, ...) PRINTF_LIKE(1, 2);
 /* A promise was broken. The first one is kept and printed; the loop stops. */
 void sim_violation(const char *format, ...) PRINTF_LIKE(1, 2);
 const char *sim_violated(void); /* NULL: nothing so far */
+const char *sim_violated_how(void); /* its format: what is the same of two that are alike */
 
 /* ---- events */
 struct event {
@@ -47,6 +57,8 @@ struct wire {
     struct stream s;    /* the gateway's end; private */
     struct octets in;   /* has arrived, not yet read by the peer */
     bool ended, reset;  /* the gateway sends no more; it is gone */
+    bool broken;        /* by the net: what was under way either way is lost */
+    unsigned port;      /* that was dialled */
     uint64_t *delivered; /* counts the octets of the peer that the gateway's stream has taken, even behind a leave; may be NULL */
     unsigned number;
     void (*heard)(void *peer); /* news of the above; may let go of the wire */
@@ -58,9 +70,11 @@ void wire_send(struct wire *, const void *, size_t);
 size_t wire_unsent(const struct wire *); /* octets the gateway has not taken yet */
 void wire_end(struct wire *);     /* FIN behind what was sent */
 void wire_reset(struct wire **);  /* and lets go */
+void wire_break(struct wire *);   /* the net does it: the peer has heard it all, the gateway hears of it now or when it writes */
 void wire_leave(struct wire **);  /* FIN, if none was sent, and lets go: what comes is dropped */
 
 /* A dial of the gateway has arrived. Says what becomes of it. */
 enum dialled { DIAL_ACCEPTED, DIAL_REFUSED, DIAL_UNANSWERED };
+void net_begin(unsigned breaking); /* wires are numbered anew; so many of a thousand pieces find theirs broken */
 void net_on_dial(enum dialled (*)(void *data, struct wire *), void *data);
 #endif

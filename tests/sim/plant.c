@@ -2,38 +2,52 @@
  * find.
  *
  * Only sim_planted is linked with it. Each is rare, as real ones are: it happens once in so many times, by the dice.
- *   early     a 250 to the end of mail data although the backend has not answered
- *   dot       the connection of a client that left amid content is ended with CRLF.CRLF
- *   swapped   two replies to the client change places
- *   octet     an octet of the content is another one
- *   stale     a filter's call is resumed with the end of an op that an earlier one waited for
- *   kept      a transaction that was given up is given to the pool without RSET */
+ *   early      a 250 to the end of mail data although the backend has not answered
+ *   dot        the connection of a client that left amid content is ended with CRLF.CRLF
+ *   swapped    two replies to the client change places
+ *   octet      an octet of the content is another one
+ *   stale      a filter's call is resumed with the end of an op that an earlier one waited for
+ *   kept       a transaction that was given up is given to the pool without RSET: it is owed and forgotten
+ *   accepted   a rcpt that the backend refused is told accepted
+ *   mixed      some octets of the letter before are in front of the next one's
+ *   unbound    a connection bound to one client, by AUTH or identity, is given to another
+ *   asleep     a wake-up is lost: a session sleeps on though there is news
+ *   clockless  a wait has no clock: who waits for a peer that hangs waits for ever
+ *   unedited   an emission of a filter that rewrites bodies is dropped
+ *   unnamed    XFORWARD is not said: the client of the transaction before is the client of this one
+ *   misled     a quarantine is forgotten: the message goes where it would have gone */
 #include "world.h"
 #include "relay/backend.h"
 #include "relay/host.h"
+#include "relay/identity.h"
 #include "relay/session.h"
 
 bool plant_choose(const char *name);
+/* clang-format off */
 enum backend_took __real_backend_reply(struct backend *, struct arena *, struct debt *, struct reply *);
 enum backend_took __wrap_backend_reply(struct backend *, struct arena *, struct debt *, struct reply *);
-void __real_backend_abort(struct backend **);
-void __wrap_backend_abort(struct backend **);
-void __real_reply_put(const struct reply *, struct pipe *, bool);
-void __wrap_reply_put(const struct reply *, struct pipe *, bool);
-void __real_pool_leave(struct backend **, bool);
-void __wrap_pool_leave(struct backend **, bool);
-bool __real_encoder_step(struct encoder *, struct pipe *, struct pipe *, size_t);
-bool __wrap_encoder_step(struct encoder *, struct pipe *, struct pipe *, size_t);
-bool __real_call_resume(struct filter_call *, enum filter_verdict *);
-bool __wrap_call_resume(struct filter_call *, enum filter_verdict *);
+void __real_backend_abort(struct backend **);                                      void __wrap_backend_abort(struct backend **);
+void __real_reply_put(const struct reply *, struct pipe *, bool);                  void __wrap_reply_put(const struct reply *, struct pipe *, bool);
+void __real_pool_leave(struct backend **, bool);                                   void __wrap_pool_leave(struct backend **, bool);
+bool __real_encoder_step(struct encoder *, struct pipe *, struct pipe *, size_t);  bool __wrap_encoder_step(struct encoder *, struct pipe *, struct pipe *, size_t);
+bool __real_call_resume(struct filter_call *, enum filter_verdict *);              bool __wrap_call_resume(struct filter_call *, enum filter_verdict *);
+void __real_envelope_leave(struct session *, enum leave);                          void __wrap_envelope_leave(struct session *, enum leave);
+bool __real_chain_turn(struct session *);                                          bool __wrap_chain_turn(struct session *);
+void __real_task_wake(struct task *);                                              void __wrap_task_wake(struct task *);
+void __real_alarm_set(struct alarm *, struct task *, uint64_t);                    void __wrap_alarm_set(struct alarm *, struct task *, uint64_t);
+bool __real_flow_emit(struct session *, struct str);                               bool __wrap_flow_emit(struct session *, struct str);
+bool __real_identity_put_xforward(const struct session *, uint32_t, uint32_t *, struct pipe *);
+bool __wrap_identity_put_xforward(const struct session *, uint32_t, uint32_t *, struct pipe *);
+/* clang-format on */
 
-enum plant { NONE, EARLY, DOT, SWAPPED, OCTET, KEPT, STALE, PLANTS };
+static const char *const names[] = {"none",  "early", "dot",     "swapped", "octet",  "stale",     "kept",     "accepted",
+                                    "mixed", "unbound", "asleep", "clockless", "unedited", "unnamed", "misled"};
+enum plant { NONE, EARLY, DOT, SWAPPED, OCTET, STALE, KEPT, ACCEPTED, MIXED, UNBOUND, ASLEEP, CLOCKLESS, UNEDITED, UNNAMED, MISLED };
 static enum plant plant;
 
 bool plant_choose(const char *name)
 {
-    static const char *const names[PLANTS] = {"none", "early", "dot", "swapped", "octet", "kept", "stale"};
-    for (unsigned i = 0; i < PLANTS; i++)
+    for (unsigned i = 0; i < countof(names); i++)
         if (!strcmp(name, names[i])) {
             plant = (enum plant)i;
             return true;
@@ -41,16 +55,20 @@ bool plant_choose(const char *name)
     return false;
 }
 
-static bool blooms(enum plant which)
+static bool blooms(enum plant which) /* what seldom has a chance need not be rare itself */
 {
-    return plant == which && sim_chance(2);
+    return plant == which && sim_chance(which == MIXED || which == MISLED ? 50 : 2);
 }
 
 enum backend_took __wrap_backend_reply(struct backend *b, struct arena *arena, struct debt *debt, struct reply *reply)
 {
     bool due = b->step == BACKEND_READY && b->count && b->sent && b->asked[b->first].what == DEBT_END;
-    if (!due || !blooms(EARLY))
-        return __real_backend_reply(b, arena, debt, reply);
+    if (!due || !blooms(EARLY)) {
+        enum backend_took took = __real_backend_reply(b, arena, debt, reply);
+        if (took == TOOK_REPLY && debt->what == DEBT_RCPT && reply->code >= 400 && blooms(ACCEPTED))
+            *reply = reply_named(REPLY_RCPT_OK);
+        return took;
+    }
     *debt = b->asked[b->first];
     *reply = reply_named(REPLY_OK);
     b->first = (uint8_t)((b->first + 1) % DEBTS);
@@ -81,8 +99,14 @@ void __wrap_reply_put(const struct reply *r, struct pipe *out, bool enhanced)
 
 bool __wrap_encoder_step(struct encoder *e, struct pipe *in, struct pipe *out, size_t most)
 {
+    static char before[24];
+    static size_t nbefore;
     if (blooms(OCTET))
         pipe_copy(out, "x", 1);
+    if (nbefore && !e->octets && blooms(MIXED))
+        pipe_copy(out, before, nbefore);
+    nbefore = plant == MIXED ? min_size(in->octets, sizeof before) : 0;
+    pipe_peek(in, 0, before, nbefore);
     return __real_encoder_step(e, in, out, most);
 }
 
@@ -98,4 +122,40 @@ bool __wrap_call_resume(struct filter_call *call, enum filter_verdict *verdict)
         return __real_call_resume(call, verdict);
     *verdict = call->filter->def->resume(call, &old);
     return true;
+}
+
+void __wrap_envelope_leave(struct session *s, enum leave how)
+{
+    if (s->backend && s->backend->bound && s->backend->step == BACKEND_READY && blooms(UNBOUND))
+        s->backend->bound = false;
+    __real_envelope_leave(s, how);
+}
+
+bool __wrap_chain_turn(struct session *s)
+{
+    bool over = __real_chain_turn(s);
+    if (over && s->run.verdict.kind == VERDICT_QUARANTINE && blooms(MISLED))
+        s->run.verdict.kind = VERDICT_CONTINUE;
+    return over;
+}
+
+void __wrap_task_wake(struct task *t)
+{
+    if (plant != ASLEEP || sim_random(500))
+        __real_task_wake(t);
+}
+
+void __wrap_alarm_set(struct alarm *a, struct task *t, uint64_t at)
+{
+    __real_alarm_set(a, t, blooms(CLOCKLESS) ? 0 : at);
+}
+
+bool __wrap_flow_emit(struct session *s, struct str octets)
+{
+    return blooms(UNEDITED) || __real_flow_emit(s, octets);
+}
+
+bool __wrap_identity_put_xforward(const struct session *s, uint32_t can, uint32_t *said, struct pipe *out)
+{
+    return !blooms(UNNAMED) && __real_identity_put_xforward(s, can, said, out);
 }

@@ -16,13 +16,14 @@ struct net_end {
     uint64_t lag;           /* most of a piece, milliseconds */
     enum cuts cuts;
     struct event arrive, reach, dial;
-    bool peer_fin, peer_gone, gateway_fin, gateway_gone, starved, choked, stuck;
+    bool broken, peer_fin, peer_gone, gateway_fin, gateway_gone, starved, choked, stuck;
     unsigned pins;
     unsigned host; /* of a client; 0: dialled by the gateway */
 };
 
 static size_t streams;
 static unsigned numbers; /* of wires, in this world */
+static unsigned breaking; /* in thousandths of pieces */
 static enum dialled (*on_dial)(void *, struct wire *);
 static void *on_dial_data;
 
@@ -35,7 +36,12 @@ void net_on_dial(enum dialled (*f)(void *, struct wire *), void *data)
 {
     on_dial = f;
     on_dial_data = data;
+}
+
+void net_begin(unsigned how_often)
+{
     numbers = 0;
+    breaking = how_often;
 }
 
 static struct net_end *end_of(const struct stream *s)
@@ -56,9 +62,10 @@ static struct net_end *end_new(struct loop *l, struct task *task)
     e->wire.s.task = task;
     e->wire.s.in.mark = e->wire.s.out.mark = PIPE_MARK;
     e->wire.number = ++numbers;
-    e->window = windows[sim_random(countof(windows))];
-    e->lag = lags[min_size(sim_random(8), sim_random(4))];
-    e->cuts = (enum cuts)sim_random(3);
+    size_t window = sim_random(countof(windows)), lag = min_size(sim_random(8), sim_random(4)), cuts = sim_random(3);
+    e->window = sim_may(F_WINDOWS, 100) ? windows[window] : 262144;
+    e->lag = !sim_may(F_LAGS, 100) ? 0 : lags[lag == 3 && !sim_may(F_LONG_LAGS, 100) ? 2 : lag];
+    e->cuts = sim_may(F_CUTS, 100) ? (enum cuts)cuts : CUT_NEVER;
     streams++;
     return e;
 }
@@ -106,7 +113,7 @@ static size_t cut(struct net_end *e, size_t n)
 
 static uint64_t delay(struct net_end *e)
 {
-    if (sim_random(400) == 0)
+    if (sim_random(400) == 0 && sim_may(F_LONG_LAGS, 100))
         return sim_random(25000); /* a stall */
     return e->lag ? sim_random(e->cuts == CUT_EACH ? min_u64(e->lag, 20) : e->lag) : 0;
 }
@@ -169,6 +176,8 @@ static void run_down(struct event *event)
 {
     struct net_end *e = holder_of(event, struct net_end, arrive);
     e->pins++;
+    if (e->broken)
+        octets_drop(&e->down, e->down.len);
     if (e->down.len && !e->peer_gone) {
         size_t n = cut(e, e->down.len);
         show(e, "<", e->down.at, n);
@@ -223,7 +232,9 @@ static void run_up(struct event *event)
 {
     struct net_end *e = holder_of(event, struct net_end, reach);
     struct stream *s = &e->wire.s;
-    if (e->gateway_fin || e->gateway_gone || s->dead) {
+    if (sim_random(1000) < breaking && sim_may(F_BREAKS, 100) && !e->gateway_gone)
+        wire_break(&e->wire);
+    if (e->gateway_fin || e->gateway_gone || s->dead || e->broken) {
         octets_drop(&e->up, e->up.len);
         return;
     }
@@ -256,6 +267,8 @@ void wire_send(struct wire *w, const void *at, size_t n)
 {
     struct net_end *e = w->end;
     must(!e->peer_fin);
+    if (e->broken)
+        return;
     octets_put(&e->up, at, n);
     if (!event_is_set(&e->reach))
         event_set(&e->reach, delay(e), run_up);
@@ -264,6 +277,23 @@ void wire_send(struct wire *w, const void *at, size_t n)
 size_t wire_unsent(const struct wire *w)
 {
     return w->end->up.len;
+}
+
+void wire_break(struct wire *w)
+{
+    struct net_end *e = w->end;
+    if (e->broken)
+        return;
+    e->broken = w->broken = true;
+    sim_trace("%s%u breaks", e->host ? "c" : "b", w->number);
+    octets_drop(&e->down, e->down.len);
+    octets_drop(&e->up, e->up.len);
+    if (sim_chance(60))
+        die(e, "timeout");
+    if (!w->ended) {
+        w->ended = true;
+        tell_peer(e);
+    }
 }
 
 void wire_end(struct wire *w)
@@ -328,6 +358,7 @@ static void dialled(struct event *event)
 struct stream *stream_dial(struct loop *l, const struct address *a, struct task *task)
 {
     struct net_end *e = end_new(l, task);
+    e->wire.port = a->port;
     event_set(&e->dial, 1 + delay(e), dialled);
     return &e->wire.s;
 }
@@ -337,6 +368,8 @@ void stream_flush(struct stream *s)
     struct net_end *e = end_of(s);
     if (s->dead)
         pipe_clear(&s->out);
+    if (e->broken && !pipe_is_empty(&s->out))
+        die(e, "broken pipe");
     if (s->dead || !s->connected)
         return;
     progress(e);
