@@ -278,6 +278,7 @@ static enum next check_xforward(struct session *s)
 static enum next reset_envelope(struct session *s, const struct reply *r)
 {
     transaction_reset(s, END_ABORTED);
+    claim_restore(s); /* XFORWARD whose MAIL was refused or never came */
     s->state = s->said_hello ? STATE_READY : STATE_HELLO;
     return verb_answer(s, r);
 }
@@ -424,6 +425,7 @@ static enum next helo_passed(struct session *s, const struct verdict *v)
     if (v->kind != VERDICT_CONTINUE)
         return verb_answer(s, &v->reply); /* state and HELO name stay (protocol.md 4.4) */
     transaction_reset(s, END_ABORTED);
+    claim_restore(s);
     struct str name = s->command.rest;
     if (s->backend && !str_equal(name, str_of(s->helo)) && !auth_holds(s, s->backend))
         backend_close(&s->backend); /* bound to another name by identity */
