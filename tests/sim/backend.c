@@ -1,5 +1,5 @@
-/* backend.c - a backend out of dice: it answers, refuses, is late, hangs, says 421, goes before, amid or behind a reply; its
- * server goes down. What it hears is judged in hear.c. */
+/* backend.c - a backend out of dice: it answers, refuses, is late, hangs, says 421, goes before, amid or behind a
+ * reply; its server goes down. What it hears is judged in hear.c. */
 #include "backend.h"
 #include <stdarg.h>
 

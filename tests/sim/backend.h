@@ -1,4 +1,5 @@
-/* backend.h - the inside of a backend's connection: what it was told, what it is about to say. backend.c says, hear.c hears. */
+/* backend.h - the inside of a backend's connection: what it was told, what it is about to say. backend.c says, hear.c
+ * hears. */
 #ifndef SIM_BACKEND_H
 #define SIM_BACKEND_H
 #include "world.h"
@@ -17,18 +18,18 @@ struct backend_peer {
     bool helo_only, may_proxy, leaves, lmtp;
     struct place_is can;
     unsigned faults;
-    char reply[2000];           /* that is due */
+    char reply[2000]; /* that is due */
     /* the connection */
     char proxied[48], xclient[48], forwarded[48]; /* whom PROXY, XCLIENT, XFORWARD told of; "": nobody */
-    unsigned user;              /* the client that is authenticated here; 0: none */
-    unsigned asks;              /* AUTH LOGIN: responses so far; PLAIN: 9 */
+    unsigned user;                                /* the client that is authenticated here; 0: none */
+    unsigned asks;                                /* AUTH LOGIN: responses so far; PLAIN: 9 */
     /* the transaction */
-    unsigned letter, session;   /* of MAIL; letters and clients begin at 1 */
-    unsigned sender;            /* as in struct letter */
+    unsigned letter, session; /* of MAIL; letters and clients begin at 1 */
+    unsigned sender;          /* as in struct letter */
     bool has_mail;
     uint32_t accepted, renamed, added;
     unsigned order[RCPTS_MOST + ADDED_MOST], norder; /* in which they were accepted; added ones from RCPTS_MOST on */
-    struct octets chunks;       /* of BDAT so far */
+    struct octets chunks;                            /* of BDAT so far */
     size_t chunk;
     bool last, chunk_bad;
 };

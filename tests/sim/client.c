@@ -4,7 +4,7 @@
  * "yes12-") so that a reply told to the wrong command is seen. In a calm world it hears nothing but yes, and soon. */
 #include "client.h"
 
-const char *const kinds[] = {"greeting", "hello", "MAIL",     "RCPT", "DATA", "BDAT",    "end",    "RSET",
+const char *const kinds[] = {"greeting", "hello", "MAIL",     "RCPT", "DATA", "BDAT",    "end",     "RSET",
                              "NOOP",     "VRFY",  "nonsense", "QUIT", "AUTH", "XCLIENT", "XFORWARD"};
 
 unsigned client_number(const struct client *c)
@@ -123,10 +123,11 @@ static bool is_told_right(const struct due *d, const char *text)
         NULL) /* a refusal is told to what follows, when MAIL was answered in advance */
         return (d->kind == MAIL || !yes) && d->letter && sscanf(at, "for MAIL %u", &a) == 1 && a == d->letter->number;
     if ((at = strstr(text, "for RCPT ")) != NULL) { /* likewise, when filters had the envelope said anew */
-        bool anew = !yes && d->letter && (d->letter->sender || d->letter->left_out || d->letter->nadded || d->letter->route != PLACE_NONE ||
-                                          d->letter->quarantined);
-        return d->letter && (d->kind == RCPT || anew) && sscanf(at, "for RCPT %u-%u", &a, &b) == 2 && a == d->letter->number &&
-               (b == d->rcpt || anew);
+        bool anew = !yes && d->letter &&
+                    (d->letter->sender || d->letter->left_out || d->letter->nadded || d->letter->route != PLACE_NONE ||
+                     d->letter->quarantined);
+        return d->letter && (d->kind == RCPT || anew) && sscanf(at, "for RCPT %u-%u", &a, &b) == 2 &&
+               a == d->letter->number && (b == d->rcpt || anew);
     }
     if ((at = strstr(text, "for DATA ")) != NULL) /* an end, when DATA had been answered before the backend was asked */
         return (d->kind == DATA || d->kind == END || d->kind == CHUNK) && sscanf(at, "for DATA %u", &a) == 1 &&
@@ -149,8 +150,8 @@ static void hear_end(struct client *c, const struct letter *l, unsigned code, co
     else if (!strstr(text, "yes"))
         sim_violation("letter %u was acknowledged with what no backend said: %s", l->number, text);
     else if ((l->told & ~l->left_out) != l->accepted)
-        sim_violation("letter %u: the client was told of rcpts %x, of which filters left out %x; it was taken for %x", l->number,
-                      l->told, l->left_out, l->accepted);
+        sim_violation("letter %u: the client was told of rcpts %x, of which filters left out %x; it was taken for %x",
+                      l->number, l->told, l->left_out, l->accepted);
     else if (l->bare && !l->binary)
         sim_violation("letter %u has a bare line end and was acknowledged", l->number);
 }
@@ -272,7 +273,8 @@ static void heard(void *data)
     if (!c->wire->ended)
         return;
     bool greeting = c->ndue && c->due[0].kind == GREET;
-    bool turned_away = greeting && (c->world->worker.draining || c->delivered < c->preface); /* nobody had been greeted yet */
+    bool turned_away =
+        greeting && (c->world->worker.draining || c->delivered < c->preface); /* nobody had been greeted yet */
     if (!c->bye && !c->quit && !c->half && !c->wire->broken && !turned_away)
         sim_violation("client %u was left without a word", c->number);
     if (c->wire->in.len && !c->wire->broken)

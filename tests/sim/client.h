@@ -1,5 +1,5 @@
-/* client.h - the inside of a client: its plan of lines and contents, and what is due to it. plan.c makes the plan, client.c
- * says it and hears. */
+/* client.h - the inside of a client: its plan of lines and contents, and what is due to it. plan.c makes the plan,
+ * client.c says it and hears. */
 #ifndef SIM_CLIENT_H
 #define SIM_CLIENT_H
 #include "world.h"
@@ -30,7 +30,7 @@ struct client {
     unsigned at, planned;
     struct due due[64];
     unsigned ndue;
-    unsigned messages;        /* still to be sent */
+    unsigned messages;            /* still to be sent */
     char address[48], claims[48]; /* whom the gateway has to take it for; who it says it is, if that is granted */
     enum identity identities[PLACES];
     bool esmtp, pipelining, chunking, binary, may_auth, may_xclient, may_xforward; /* as EHLO said */
@@ -39,7 +39,7 @@ struct client {
 
 void plan_free(struct client *);
 void plan_next(struct client *);
-void plan_give_up(struct client *);  /* what is not begun is not said any more */
+void plan_give_up(struct client *);                         /* what is not begun is not said any more */
 void plan_response(struct client *, const char *challenge); /* to a 334 */
 void plan_preface(struct client *, struct octets *);        /* a PROXY header */
 #endif

@@ -1,7 +1,8 @@
-/* conf.c - a configuration out of dice: three backends, one listener, its chain, limits and clocks. A reload makes another.
+/* conf.c - a configuration out of dice: three backends, one listener, its chain, limits and clocks. A reload makes
+ * another.
  *
- * Names and servers of the backends are the same in each, so that a session of an old configuration and one of a new one may
- * come to the same server. Clocks are shorter than real ones, so that what hangs is seen to end. */
+ * Names and servers of the backends are the same in each, so that a session of an old configuration and one of a new
+ * one may come to the same server. Clocks are shorter than real ones, so that what hangs is seen to end. */
 #include "world.h"
 #include "store/store.h"
 
@@ -77,7 +78,8 @@ static void fill_servers(struct backend_conf *b, struct arena *arena, unsigned p
     b->nservers = 1 + (sim_may(F_SERVERS, 30) ? 1 : 0);
     b->servers = arena_alloc(arena, b->nservers * sizeof *b->servers);
     for (size_t i = 0; i < b->nservers; i++) {
-        must(address_parse(arena_print(arena, "192.0.2.1:%zu", PORT_MAIN + 10 * place + i), arena, &b->servers[i].address, &why));
+        must(address_parse(arena_print(arena, "192.0.2.1:%zu", PORT_MAIN + 10 * place + i), arena,
+                           &b->servers[i].address, &why));
         b->servers[i].weight = 1;
         b->servers[i].backup = i == 1 && sim_chance(20);
     }

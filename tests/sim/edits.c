@@ -1,7 +1,7 @@
 /* edits.c - what filters out of dice change: fields, bodies, the envelope, the route; and what they read back.
  *
- * Each edit that the gateway took is written down in the letter at once, for letter.c to compare with what a backend takes. An
- * edit under `observe` is taken and does nothing, so it is not written down. */
+ * Each edit that the gateway took is written down in the letter at once, for letter.c to compare with what a backend
+ * takes. An edit under `observe` is taken and does nothing, so it is not written down. */
 #include "filters.h"
 #include "relay/chain.h"
 
@@ -15,7 +15,8 @@ static unsigned flags_of(const struct filter_call *call)
     return filter_of(call)->flags;
 }
 
-/* ---- fields ---------------------------------------------------------------------------------------------------------- */
+/* ---- fields
+ * ---------------------------------------------------------------------------------------------------------- */
 
 static void add_field(struct filter_call *call, struct letter *l)
 {
@@ -49,7 +50,8 @@ static void edit_fields(struct filter_call *call, struct letter *l)
         letter_edit(l, EDIT_REMOVE, name, "");
 }
 
-/* ---- envelope -------------------------------------------------------------------------------------------------------- */
+/* ---- envelope
+ * -------------------------------------------------------------------------------------------------------- */
 
 static void set_sender(struct filter_call *call, struct letter *l)
 {
@@ -134,7 +136,8 @@ static void edit_envelope(struct filter_call *call, enum filter_stage stage, str
         route(call, l);
 }
 
-/* ---- bodies ---------------------------------------------------------------------------------------------------------- */
+/* ---- bodies
+ * ---------------------------------------------------------------------------------------------------------- */
 
 /* Each small letter becomes the next one, 'q' brings a line that looks like an end. */
 static void rewrite(const struct filter_chunk *chunk, struct octets *to)
@@ -214,7 +217,8 @@ static void replace_body(struct filter_call *call, struct letter *l)
     octets_free(&new);
 }
 
-/* ---- all of them ----------------------------------------------------------------------------------------------------- */
+/* ---- all of them
+ * ----------------------------------------------------------------------------------------------------- */
 
 static bool edit_message(struct filter_call *call, struct letter *l)
 {
@@ -253,7 +257,8 @@ static void look_back(const struct filter_event *event, const struct letter *l)
     if (event->error)
         ; /* no content is held: a limit, or a disk */
     else if (is.len != event->octets.len || (is.len && memcmp(is.at, event->octets.at, is.len) != 0))
-        sim_violation("letter %u: a filter reads back %zu octets that are not the %zu of the body", l->number, event->octets.len, is.len);
+        sim_violation("letter %u: a filter reads back %zu octets that are not the %zu of the body", l->number,
+                      event->octets.len, is.len);
     octets_free(&is);
 }
 

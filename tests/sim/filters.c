@@ -1,5 +1,6 @@
-/* filters.c - filters out of dice, by the contract of filters/filter.h: they wait, refuse, defer, drop, discard, quarantine,
- * fail, pass, and edit (edits.c). What they say bears no mark of a backend. A wait may come at any stage that may have one. */
+/* filters.c - filters out of dice, by the contract of filters/filter.h: they wait, refuse, defer, drop, discard,
+ * quarantine, fail, pass, and edit (edits.c). What they say bears no mark of a backend. A wait may come at any stage
+ * that may have one. */
 #include "filters.h"
 #include "relay/chain.h"
 
@@ -9,7 +10,8 @@ struct letter *filter_letter(struct filter_call *call)
 {
     struct filter_path from = {.size = sizeof from};
     unsigned number;
-    if (filter_stage(call) < FILTER_MAIL || !filter_reverse_path(call, &from) || sscanf(from.local.at, "m%u", &number) != 1)
+    if (filter_stage(call) < FILTER_MAIL || !filter_reverse_path(call, &from) ||
+        sscanf(from.local.at, "m%u", &number) != 1)
         return NULL;
     return letter_numbered(world_played, number);
 }
@@ -24,7 +26,8 @@ unsigned filter_letter_rcpt(struct filter_call *call)
     return k;
 }
 
-/* ---- verdicts -------------------------------------------------------------------------------------------------------- */
+/* ---- verdicts
+ * -------------------------------------------------------------------------------------------------------- */
 
 static enum filter_verdict discard(struct filter_call *call, struct letter *l)
 {
@@ -70,7 +73,8 @@ static enum filter_verdict judge(struct filter_call *call)
     }
 }
 
-/* ---- waits ----------------------------------------------------------------------------------------------------------- */
+/* ---- waits
+ * ----------------------------------------------------------------------------------------------------------- */
 
 static void work(void *data)
 {
@@ -91,11 +95,14 @@ static enum filter_verdict wait_for_something(struct filter_call *call)
     case 0: return filter_wait(call, filter_dns(call, "a", "x.test", 3000));
     case 1: return filter_wait(call, filter_store(call, &count));
     case 2: return filter_wait(call, filter_work(call, work, free, must_alloc(sizeof(unsigned))));
-    default: return filter_wait(call, filter_timer(call, (unsigned)(sim_may(F_LONG_LAGS, 100) ? long_wait : long_wait % 200)));
+    default:
+        return filter_wait(call,
+                           filter_timer(call, (unsigned)(sim_may(F_LONG_LAGS, 100) ? long_wait : long_wait % 200)));
     }
 }
 
-/* ---- hooks ----------------------------------------------------------------------------------------------------------- */
+/* ---- hooks
+ * ----------------------------------------------------------------------------------------------------------- */
 
 static bool may_judge(enum filter_stage stage)
 {
@@ -134,7 +141,8 @@ static enum filter_verdict resume(struct filter_call *call, const struct filter_
     return finish(call, filter_stage(call));
 }
 
-/* ---- the chain ------------------------------------------------------------------------------------------------------- */
+/* ---- the chain
+ * ------------------------------------------------------------------------------------------------------- */
 
 static const struct filter_def def = {.size = sizeof def,
                                       .abi = FILTER_ABI,
@@ -152,8 +160,8 @@ static unsigned some_flags(void)
     static const struct {
         enum feature needs;
         unsigned flag;
-    } flags[] = {{F_BODIES, FILTER_EDITS_BODY},        {F_FIELDS, FILTER_LATE_FIELDS},  {F_BODIES, FILTER_LATE_BODY},
-                 {F_ENVELOPES, FILTER_LATE_ENVELOPE}, {F_ROUTES, FILTER_LATE_ROUTE},   {F_READS_BACK, FILTER_READS_BACK},
+    } flags[] = {{F_BODIES, FILTER_EDITS_BODY},       {F_FIELDS, FILTER_LATE_FIELDS}, {F_BODIES, FILTER_LATE_BODY},
+                 {F_ENVELOPES, FILTER_LATE_ENVELOPE}, {F_ROUTES, FILTER_LATE_ROUTE},  {F_READS_BACK, FILTER_READS_BACK},
                  {F_BINARY, FILTER_BINARY_SAFE}};
     unsigned some = 0;
     for (size_t i = 0; i < countof(flags); i++)
@@ -163,7 +171,7 @@ static unsigned some_flags(void)
 
 static unsigned some_stages(void)
 {
-    static const unsigned stages[] = {ON(CONNECT), ON(HELO), ON(AUTH), ON(MAIL),    ON(RCPT),
+    static const unsigned stages[] = {ON(CONNECT), ON(HELO), ON(AUTH),    ON(MAIL),   ON(RCPT),
                                       ON(DATA),    ON(BODY), ON(HEADERS), ON(MESSAGE)};
     unsigned some = ON(RESET) | ON(DISCONNECT);
     unsigned envelope = (unsigned)sim_random(100), content = (unsigned)sim_random(100);

@@ -6,15 +6,16 @@
 
 struct waiting { /* memory of a call: the one op it waits for, so that an end that is not its own is seen */
     uint64_t op;
-    bool edits;      /* it waits amid an edit: for room, or for content that it reads back */
-    size_t emitted;  /* octets of what replaces the chunk that have been said */
+    bool edits;     /* it waits amid an edit: for room, or for content that it reads back */
+    size_t emitted; /* octets of what replaces the chunk that have been said */
 };
 struct rewriting { /* memory of a transaction */
     bool decided, rewrites;
 };
 
 struct letter *filter_letter(struct filter_call *); /* whose transaction it is; NULL: none */
-unsigned filter_letter_rcpt(struct filter_call *);   /* at RCPT: its number in the letter, whatever was refused before it */
+unsigned
+filter_letter_rcpt(struct filter_call *); /* at RCPT: its number in the letter, whatever was refused before it */
 enum filter_verdict filter_wait(struct filter_call *, uint64_t op);
 /* False: it has to wait (filter_wait was called). edit_resume goes on then. */
 bool edit_letter(struct filter_call *, enum filter_stage, struct letter *);

@@ -1,10 +1,12 @@
 /* hear.c - what a backend hears, and what it may hear: the promises, seen from behind the gateway.
  *
- * It reads strictly, decodes mail data with its own few lines and compares it with the letter that the transaction is of. All
- * that clients say inside content bears "inside" or "X-Sim" at its front, so whatever of it becomes a command is seen. */
+ * It reads strictly, decodes mail data with its own few lines and compares it with the letter that the transaction is
+ * of. All that clients say inside content bears "inside" or "X-Sim" at its front, so whatever of it becomes a command
+ * is seen. */
 #include "backend.h"
 
-/* ---- mail data ------------------------------------------------------------------------------------------------------- */
+/* ---- mail data
+ * ------------------------------------------------------------------------------------------------------- */
 
 /* LMTP: one reply for each rcpt that was accepted. Taken when all for whom the client is told said yes. */
 static bool answer_each(struct backend_peer *b, const struct letter *l)
@@ -17,7 +19,10 @@ static bool answer_each(struct backend_peer *b, const struct letter *l)
         bool must_have = i < RCPTS_MOST || alone || (l->added_must >> (i - RCPTS_MOST) & 1);
         bool no = sim_may(F_REFUSALS, 8);
         len += (size_t)snprintf(all + len, sizeof all - len, no ? "%s no no-%u\r\n" : "%s yes%u-%u\r\n",
-                                !no ? "250 2.0.0" : sim_chance(50) ? "550 5.2.1" : "452 4.2.2", l->number, b->wire->number);
+                                !no              ? "250 2.0.0"
+                                : sim_chance(50) ? "550 5.2.1"
+                                                 : "452 4.2.2",
+                                l->number, b->wire->number);
         yes &= !no || !must_have;
     }
     peer_answer(b, false, "", "%s", all);
@@ -52,15 +57,18 @@ static void take(struct backend_peer *b, const struct octets *heard)
     else if (b->sender != l->sender)
         sim_violation("letter %u: its sender is version %u, not %u as filters said", l->number, b->sender, l->sender);
     else if (b->accepted & l->left_out)
-        sim_violation("letter %u: rcpts %x were left out by filters, and %x have it", l->number, l->left_out, b->accepted);
+        sim_violation("letter %u: rcpts %x were left out by filters, and %x have it", l->number, l->left_out,
+                      b->accepted);
     else if ((b->accepted & l->renamed) != b->renamed)
         sim_violation("letter %u: rcpts %x are rewritten, %x by filters", l->number, b->renamed, l->renamed);
     else if ((added & b->added) != added || (b->added & l->added_dropped))
-        sim_violation("letter %u: added rcpts are %x, must be %x and not %x", l->number, b->added, added, l->added_dropped);
+        sim_violation("letter %u: added rcpts are %x, must be %x and not %x", l->number, b->added, added,
+                      l->added_dropped);
     b->has_mail = false;
     b->forwarded[0] = 0;
     uint32_t accepted = b->accepted;
-    if (b->lmtp ? answer_each(b, l) : peer_answer(b, true, mark, "250 2.0.0 yes%u-%u\r\n", l->number, b->wire->number)) {
+    if (b->lmtp ? answer_each(b, l)
+                : peer_answer(b, true, mark, "250 2.0.0 yes%u-%u\r\n", l->number, b->wire->number)) {
         l->taken++;
         l->accepted = accepted;
         l->added = b->added;
@@ -83,7 +91,8 @@ static bool hear_content(struct backend_peer *b)
 {
     struct octets heard = {0};
     const struct octets *in = &b->wire->in;
-    bool may = in->len > 2 && memcmp(in->at + in->len - 2, "\r\n", 2) == 0; /* the gateway says nothing behind its end */
+    bool may =
+        in->len > 2 && memcmp(in->at + in->len - 2, "\r\n", 2) == 0; /* the gateway says nothing behind its end */
     size_t end = may ? read_dotted(in, &heard) : 0;
     if (end) {
         octets_drop(&b->wire->in, end);
@@ -113,7 +122,8 @@ static bool hear_chunk(struct backend_peer *b)
     return true;
 }
 
-/* ---- who the client is ----------------------------------------------------------------------------------------------- */
+/* ---- who the client is
+ * ----------------------------------------------------------------------------------------------- */
 
 static void hear_address(char to[48], const char *line)
 {
@@ -128,7 +138,8 @@ static void look_at_identity(const struct backend_peer *b, const struct letter *
 {
     const char *told = NULL;
     enum identity identity = client_identity(l->client, b->place);
-    bool kept = b->user && l->forwarded && identity != IDENTITY_XFORWARD; /* what AUTH bound is the session's, whomever it speaks for */
+    bool kept = b->user && l->forwarded &&
+                identity != IDENTITY_XFORWARD; /* what AUTH bound is the session's, whomever it speaks for */
     switch (identity) {
     case IDENTITY_PROXY:
     case IDENTITY_PROXY_V1: told = b->proxied; break;
@@ -140,11 +151,14 @@ static void look_at_identity(const struct backend_peer *b, const struct letter *
         sim_violation("letter %u is from %s, and its backend was told \"%s\"", l->number, l->address, told);
     unsigned number = client_number(l->client);
     if (b->user && b->user != number)
-        sim_violation("letter %u of client %u comes over a connection on which client %u authenticated", l->number, number, b->user);
+        sim_violation("letter %u of client %u comes over a connection on which client %u authenticated", l->number,
+                      number, b->user);
     else if (b->user && !l->authenticated)
-        sim_violation("letter %u comes over an authenticated connection, and client %u was not told so", l->number, number);
+        sim_violation("letter %u comes over an authenticated connection, and client %u was not told so", l->number,
+                      number);
     else if (!b->user && b->place == PLACE_MAIN && l->authenticated)
-        sim_violation("client %u has authenticated; letter %u comes over a connection that does not know", number, l->number);
+        sim_violation("client %u has authenticated; letter %u comes over a connection that does not know", number,
+                      l->number);
 }
 
 static void hear_proxy(struct backend_peer *b, const char *line)
@@ -170,7 +184,8 @@ static bool hear_proxy_v2(struct backend_peer *b)
     return false;
 }
 
-/* ---- AUTH ------------------------------------------------------------------------------------------------------------ */
+/* ---- AUTH
+ * ------------------------------------------------------------------------------------------------------------ */
 
 static int value_of(char c)
 {
@@ -234,7 +249,8 @@ static void hear_auth(struct backend_peer *b, const char *line)
         sim_violation("a backend hears an AUTH that no client said: %s", line);
 }
 
-/* ---- commands -------------------------------------------------------------------------------------------------------- */
+/* ---- commands
+ * -------------------------------------------------------------------------------------------------------- */
 
 static void forget_transaction(struct backend_peer *b)
 {
@@ -405,7 +421,8 @@ static bool hear_command(struct backend_peer *b)
     return true;
 }
 
-/* While a reply is due to one client nobody else's MAIL may be on the way: the connection was given back and owed it. */
+/* While a reply is due to one client nobody else's MAIL may be on the way: the connection was given back and owed it.
+ */
 static void look_ahead(const struct backend_peer *b)
 {
     const struct octets *in = &b->wire->in;
@@ -415,9 +432,11 @@ static void look_ahead(const struct backend_peer *b)
         snprintf(line, sizeof line, "%.*s", (int)min_size(end - from, sizeof line - 1), in->at + from);
         if (!strncmp(line, "BDAT", 4))
             return;
-        const struct letter *l = sscanf(line, "MAIL FROM:<m%u", &number) == 1 ? letter_numbered(b->world, number) : NULL;
+        const struct letter *l =
+            sscanf(line, "MAIL FROM:<m%u", &number) == 1 ? letter_numbered(b->world, number) : NULL;
         if (l && b->session && client_number(l->client) != b->session)
-            sim_violation("client %u was given a connection that still owes client %u", client_number(l->client), b->session);
+            sim_violation("client %u was given a connection that still owes client %u", client_number(l->client),
+                          b->session);
     }
 }
 

@@ -1,7 +1,8 @@
 /* letter.c - the reference: what a letter is, and what it must be when filters have edited it.
  *
- * Nothing here is the gateway's code. A filter writes down an edit when the gateway took it; what a backend took is compared
- * with the client's content plus those edits, in their order: fields in the order of time, bodies in that of the chain. */
+ * Nothing here is the gateway's code. A filter writes down an edit when the gateway took it; what a backend took is
+ * compared with the client's content plus those edits, in their order: fields in the order of time, bodies in that of
+ * the chain. */
 #include "world.h"
 
 struct letter *letter_new(struct world *w, struct client *c)
@@ -39,7 +40,8 @@ void letters_free(struct world *w)
     free(w->letters);
 }
 
-/* ---- content --------------------------------------------------------------------------------------------------------- */
+/* ---- content
+ * --------------------------------------------------------------------------------------------------------- */
 
 static void put_text(struct octets *o, const char *text)
 {
@@ -59,7 +61,8 @@ void letter_write(struct letter *l)
 {
     static const char *const lines[] = {
         "", ".", "..", ".x", "MAIL FROM:<inside@x.test>", "QUIT", "RSET", "250 2.0.0 yes1-1", "..\t.", "DATA"};
-    static const char *const fields[] = {"X-More: inside\r\n", "X-Long: inside\r\n\tQUIT\r\n .\r\n", "subject: inside again\r\n"};
+    static const char *const fields[] = {"X-More: inside\r\n", "X-Long: inside\r\n\tQUIT\r\n .\r\n",
+                                         "subject: inside again\r\n"};
     static const size_t sizes[] = {0, 20, 300, 5000, 40000};
     size_t size = sim_random(sizes[min_size(sim_random(countof(sizes)), sim_random(countof(sizes)))] + 1);
     char line[120];
@@ -83,7 +86,8 @@ void letter_write(struct letter *l)
         write_bare(l);
 }
 
-/* ---- the reference --------------------------------------------------------------------------------------------------- */
+/* ---- the reference
+ * --------------------------------------------------------------------------------------------------- */
 
 void letter_edit(struct letter *l, int how, const char *name, const char *value)
 {
@@ -162,7 +166,10 @@ static void apply(const struct edit *e, struct octets *o)
     snprintf(text, sizeof text, "%s: %s\r\n", e->name, e->value);
     switch (e->how) {
     case EDIT_TOP: replace(o, 0, 0, text); return;
-    case EDIT_BOTTOM: from = bottom_of(o); replace(o, from, from, text); return;
+    case EDIT_BOTTOM:
+        from = bottom_of(o);
+        replace(o, from, from, text);
+        return;
     case EDIT_SET:
     case EDIT_REMOVE:
         if (!find_field(o, e->name, &from, &end))
@@ -183,7 +190,8 @@ void letter_body(const struct letter *l, struct octets *to)
         const struct body_edit *b = &l->bodies[f];
         if (b->used) {
             if (b->saw.len > to->len || (b->saw.len && memcmp(b->saw.at, to->at, b->saw.len) != 0))
-                sim_violation("letter %u: filter %u saw a body that is not what those before it let through", l->number, f);
+                sim_violation("letter %u: filter %u saw a body that is not what those before it let through", l->number,
+                              f);
             struct octets now = {0};
             octets_put(&now, b->out.at, b->out.len);
             if (b->saw.len < to->len)
@@ -230,8 +238,9 @@ void letter_check(const struct letter *l, const struct octets *heard)
     while (same < had.len && same < wanted.len && had.at[same] == wanted.at[same])
         same++;
     if (same != had.len || same != wanted.len)
-        sim_violation("letter %u: a backend took %zu octets that are not the %zu of the client and its filters, from %zu on",
-                      l->number, had.len, wanted.len, same);
+        sim_violation(
+            "letter %u: a backend took %zu octets that are not the %zu of the client and its filters, from %zu on",
+            l->number, had.len, wanted.len, same);
     octets_free(&wanted);
     octets_free(&had);
 }

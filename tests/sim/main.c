@@ -1,6 +1,7 @@
 /* main.c - sim: plays seeds until so many sessions have been, or one that breaks a promise; says which.
  *
- *   sim [--seed N] [--sessions N] [--clients N] [--letters N] [--without WORD,...] [--trace] [--twice] [--shrink] [--find N]
+ *   sim [--seed N] [--sessions N] [--clients N] [--letters N] [--without WORD,...] [--trace] [--twice] [--shrink]
+ * [--find N]
  *       [--plant NAME]
  *   --clients, --letters: of each world, of each client, instead of by the dice.   --without: features.def switched off
  *   --twice: each seed must give the same trace again.      --shrink: looks for the smallest world that breaks alike
@@ -111,7 +112,8 @@ int main(int n, char **args)
 {
     struct orders o;
     if (!orders_read(&o, n, args)) {
-        fputs("sim [--seed N] [--sessions N] [--clients N] [--letters N] [--without WORD,...] [--trace] [--twice] [--shrink]"
+        fputs("sim [--seed N] [--sessions N] [--clients N] [--letters N] [--without WORD,...] [--trace] [--twice] "
+              "[--shrink]"
               " [--find N] [--plant NAME]\n",
               stderr);
         return 2;

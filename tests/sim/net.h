@@ -1,8 +1,9 @@
 /* net.h - what clients, backends and the world see of the simulated net: one clock, one dice, events, wires.
  *
- * net.c implements proxy/net/loop.h, stream.h, dns.h and the little of tls.h that relay refers to, in one thread, without a
- * descriptor. A wire is a connection: at one end a `struct stream` that the gateway owns, at the other what stands here. All
- * that happens is an event at a virtual millisecond; events of one moment come in an order that the dice choose. */
+ * net.c implements proxy/net/loop.h, stream.h, dns.h and the little of tls.h that relay refers to, in one thread,
+ * without a descriptor. A wire is a connection: at one end a `struct stream` that the gateway owns, at the other what
+ * stands here. All that happens is an event at a virtual millisecond; events of one moment come in an order that the
+ * dice choose. */
 #ifndef SIM_NET_H
 #define SIM_NET_H
 #include "net/stream.h"
@@ -16,16 +17,16 @@ enum feature { /* F_CUTS ... */
 #define FEATURE(name, word, what, hard) F_##name,
 #include "features.def"
 #undef FEATURE
-    FEATURES
+               FEATURES
 };
 extern uint64_t sim_features; /* a bit each; all of them at first */
 bool sim_may(enum feature, unsigned percent);
-uint64_t sim_now(void);              /* milliseconds; begins at an hour */
-uint64_t sim_hash(void);             /* of all that was traced since sim_begin */
+uint64_t sim_now(void);  /* milliseconds; begins at an hour */
+uint64_t sim_hash(void); /* of all that was traced since sim_begin */
 void sim_trace(const char *format, ...) PRINTF_LIKE(1, 2);
 /* A promise was broken. The first one is kept and printed; the loop stops. */
 void sim_violation(const char *format, ...) PRINTF_LIKE(1, 2);
-const char *sim_violated(void); /* NULL: nothing so far */
+const char *sim_violated(void);     /* NULL: nothing so far */
 const char *sim_violated_how(void); /* its format: what is the same of two that are alike */
 
 /* ---- events */
@@ -34,7 +35,8 @@ struct event {
     uint32_t index; /* in the row, + 1; 0: not set */
     void (*run)(struct event *);
 };
-void event_set(struct event *, uint64_t in, void (*run)(struct event *)); /* milliseconds from now; moves it when it was set */
+void event_set(struct event *, uint64_t in,
+               void (*run)(struct event *)); /* milliseconds from now; moves it when it was set */
 void event_stop(struct event *);
 static inline bool event_is_set(const struct event *e)
 {
@@ -54,24 +56,27 @@ size_t octets_line(const struct octets *, size_t from);
 
 /* ---- wires, from the peer's side */
 struct wire {
-    struct stream s;    /* the gateway's end; private */
-    struct octets in;   /* has arrived, not yet read by the peer */
-    bool ended, reset;  /* the gateway sends no more; it is gone */
-    bool broken;        /* by the net: what was under way either way is lost */
-    unsigned port;      /* that was dialled */
-    uint64_t *delivered; /* counts the octets of the peer that the gateway's stream has taken, even behind a leave; may be NULL */
+    struct stream s;     /* the gateway's end; private */
+    struct octets in;    /* has arrived, not yet read by the peer */
+    bool ended, reset;   /* the gateway sends no more; it is gone */
+    bool broken;         /* by the net: what was under way either way is lost */
+    unsigned port;       /* that was dialled */
+    uint64_t *delivered; /* counts the octets of the peer that the gateway's stream has taken, even behind a leave; may
+                            be NULL */
     unsigned number;
     void (*heard)(void *peer); /* news of the above; may let go of the wire */
     void *peer;
     struct net_end *end; /* private */
 };
-struct wire *wire_open(struct loop *, unsigned host, struct stream **); /* a client's; the stream is the gateway's to own */
+struct wire *wire_open(struct loop *, unsigned host,
+                       struct stream **); /* a client's; the stream is the gateway's to own */
 void wire_send(struct wire *, const void *, size_t);
 size_t wire_unsent(const struct wire *); /* octets the gateway has not taken yet */
-void wire_end(struct wire *);     /* FIN behind what was sent */
-void wire_reset(struct wire **);  /* and lets go */
-void wire_break(struct wire *);   /* the net does it: the peer has heard it all, the gateway hears of it now or when it writes */
-void wire_leave(struct wire **);  /* FIN, if none was sent, and lets go: what comes is dropped */
+void wire_end(struct wire *);            /* FIN behind what was sent */
+void wire_reset(struct wire **);         /* and lets go */
+void wire_break(
+    struct wire *); /* the net does it: the peer has heard it all, the gateway hears of it now or when it writes */
+void wire_leave(struct wire **); /* FIN, if none was sent, and lets go: what comes is dropped */
 
 /* A dial of the gateway has arrived. Says what becomes of it. */
 enum dialled { DIAL_ACCEPTED, DIAL_REFUSED, DIAL_UNANSWERED };

@@ -1,7 +1,7 @@
 /* plan.c - what a client is going to say: greetings, AUTH, claims, messages whole or given up, junk, QUIT.
  *
- * A plan is a row of lines and contents; each but the PROXY header is due one reply. Content is dotted here by a few lines of
- * its own, as RFC 5321 4.5.2 says it. */
+ * A plan is a row of lines and contents; each but the PROXY header is due one reply. Content is dotted here by a few
+ * lines of its own, as RFC 5321 4.5.2 says it. */
 #include "client.h"
 #include <stdarg.h>
 
@@ -38,7 +38,8 @@ void plan_give_up(struct client *c)
     add(c, RSET, true, "RSET\r\n");
 }
 
-/* ---- messages -------------------------------------------------------------------------------------------------------- */
+/* ---- messages
+ * -------------------------------------------------------------------------------------------------------- */
 
 static void put_dotted(struct octets *to, const struct octets *from)
 {
@@ -137,7 +138,8 @@ static void plan_message(struct client *c, bool behind)
     }
 }
 
-/* ---- the rest -------------------------------------------------------------------------------------------------------- */
+/* ---- the rest
+ * -------------------------------------------------------------------------------------------------------- */
 
 static void put_base64(const char *octets, size_t n, char *text) /* of three octets or more, a multiple of three */
 {

@@ -40,9 +40,26 @@ bool __real_identity_put_xforward(const struct session *, uint32_t, uint32_t *, 
 bool __wrap_identity_put_xforward(const struct session *, uint32_t, uint32_t *, struct pipe *);
 /* clang-format on */
 
-static const char *const names[] = {"none",  "early", "dot",     "swapped", "octet",  "stale",     "kept",     "accepted",
-                                    "mixed", "unbound", "asleep", "clockless", "unedited", "unnamed", "misled"};
-enum plant { NONE, EARLY, DOT, SWAPPED, OCTET, STALE, KEPT, ACCEPTED, MIXED, UNBOUND, ASLEEP, CLOCKLESS, UNEDITED, UNNAMED, MISLED };
+static const char *const names[] = {"none",   "early",     "dot",      "swapped", "octet",
+                                    "stale",  "kept",      "accepted", "mixed",   "unbound",
+                                    "asleep", "clockless", "unedited", "unnamed", "misled"};
+enum plant {
+    NONE,
+    EARLY,
+    DOT,
+    SWAPPED,
+    OCTET,
+    STALE,
+    KEPT,
+    ACCEPTED,
+    MIXED,
+    UNBOUND,
+    ASLEEP,
+    CLOCKLESS,
+    UNEDITED,
+    UNNAMED,
+    MISLED
+};
 static enum plant plant;
 
 bool plant_choose(const char *name)

@@ -1,8 +1,9 @@
 /* shrink.c - fewer clients, fewer letters, fewer features, as long as the world still breaks in the same way.
  *
- * Whatever is left out changes the course of the dice, so a smaller world is looked for under its own seed first, then under
- * a hundred seeds that follow. Each try is a process of its own: a world may break by must() or a sanitizer, and one that
- * fell leaves its pieces behind. Two worlds break alike when the violation is of the same sentence, or both crash. */
+ * Whatever is left out changes the course of the dice, so a smaller world is looked for under its own seed first, then
+ * under a hundred seeds that follow. Each try is a process of its own: a world may break by must() or a sanitizer, and
+ * one that fell leaves its pieces behind. Two worlds break alike when the violation is of the same sentence, or both
+ * crash. */
 #include "shrink.h"
 #include <inttypes.h>
 #include <sys/wait.h>

@@ -22,7 +22,7 @@ struct net_end {
 };
 
 static size_t streams;
-static unsigned numbers; /* of wires, in this world */
+static unsigned numbers;  /* of wires, in this world */
 static unsigned breaking; /* in thousandths of pieces */
 static enum dialled (*on_dial)(void *, struct wire *);
 static void *on_dial_data;

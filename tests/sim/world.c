@@ -1,4 +1,5 @@
-/* world.c - one seed: a configuration, a worker of the gateway, clients, backends, reloads, outages; and the end of it all.
+/* world.c - one seed: a configuration, a worker of the gateway, clients, backends, reloads, outages; and the end of it
+ * all.
  *
  * The worker is driven as proxy/worker.c does it: sessions are started, the loop runs, when the last session has ended
  * all is closed. Nothing may be left then: no stream, no block, no octet in an arena. */
@@ -40,7 +41,8 @@ static void strain(struct event *e)
 static void outage(struct event *e)
 {
     struct world *w = holder_of(e, struct world, outage);
-    unsigned place = (unsigned)min_u64(sim_random(PLACES), sim_random(PLACES)), server = (unsigned)sim_random(SERVERS_MOST);
+    unsigned place = (unsigned)min_u64(sim_random(PLACES), sim_random(PLACES)),
+             server = (unsigned)sim_random(SERVERS_MOST);
     bool *down = &w->places[place].down[server];
     *down = !*down;
     sim_trace("server %u of %u is %s", server, place, *down ? "down" : "back");
@@ -71,9 +73,9 @@ static void look(void *data)
 static void be_calm(struct world *w)
 {
     static const uint64_t hard =
-#define SOFT 0
-#define HARD 1
-#define FEATURE(name, word, what, is) (uint64_t)is << F_##name |
+#define SOFT                          0
+#define HARD                          1
+#define FEATURE(name, word, what, is) (uint64_t) is << F_##name |
 #include "features.def"
 #undef FEATURE
         0;

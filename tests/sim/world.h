@@ -1,16 +1,26 @@
 /* world.h - what clients, backends, filters and their world share: letters, who they are, how likely faults are.
  *
- * A letter is a message as a client means it, and what filters made of it. Clients fill it in, filters write down each edit that
- * the gateway took, backends compare with it what they are told; it lives as long as the world. One world is one seed. */
+ * A letter is a message as a client means it, and what filters made of it. Clients fill it in, filters write down each
+ * edit that the gateway took, backends compare with it what they are told; it lives as long as the world. One world is
+ * one seed. */
 #ifndef SIM_WORLD_H
 #define SIM_WORLD_H
 #include "net.h"
 #include "relay/worker.h"
 
 enum { RCPTS_MOST = 5, ADDED_MOST = 4, EDITS_MOST = 24, FILTERS_MOST = 4 };
-enum { PATIENCE = 900000, PATIENCE_CALM = 30000 }; /* milliseconds; the first is longer than all clocks of the gateway together */
-enum place { PLACE_MAIN, PLACE_OTHER, PLACE_JAIL, PLACES, PLACE_NONE = PLACES }; /* backends; routes lead to OTHER, quarantine to JAIL */
-enum { SERVERS_MOST = 2, PORT_MAIN = 2500 };                                      /* place p, server i: PORT_MAIN + 10 p + i */
+enum {
+    PATIENCE = 900000,
+    PATIENCE_CALM = 30000
+}; /* milliseconds; the first is longer than all clocks of the gateway together */
+enum place {
+    PLACE_MAIN,
+    PLACE_OTHER,
+    PLACE_JAIL,
+    PLACES,
+    PLACE_NONE = PLACES
+};                                           /* backends; routes lead to OTHER, quarantine to JAIL */
+enum { SERVERS_MOST = 2, PORT_MAIN = 2500 }; /* place p, server i: PORT_MAIN + 10 p + i */
 
 struct edit { /* of fields, in the order of time */
     enum { EDIT_TOP, EDIT_BOTTOM, EDIT_SET, EDIT_REMOVE } how;
@@ -24,21 +34,21 @@ struct body_edit { /* one filter's */
 struct letter {
     unsigned number;
     struct client *client;
-    struct octets content;       /* decoded: what a backend must take, octet by octet, if no filter edits it */
-    bool bare;                   /* it holds a bare CR or LF: nobody may take it, unless it is binary */
+    struct octets content; /* decoded: what a backend must take, octet by octet, if no filter edits it */
+    bool bare;             /* it holds a bare CR or LF: nobody may take it, unless it is binary */
     bool binary;
     unsigned nrcpts;
-    uint32_t told;               /* rcpts whose 2yz the client has read, a bit each */
-    uint64_t end_at;             /* octets of the client up to its end; 0: not said, or not whole */
-    char address[48];            /* whom the backend is to be told of */
-    bool forwarded;              /* by XFORWARD of the client, for this letter only */
-    bool authenticated;          /* its client has been told 235 before */
+    uint32_t told;      /* rcpts whose 2yz the client has read, a bit each */
+    uint64_t end_at;    /* octets of the client up to its end; 0: not said, or not whole */
+    char address[48];   /* whom the backend is to be told of */
+    bool forwarded;     /* by XFORWARD of the client, for this letter only */
+    bool authenticated; /* its client has been told 235 before */
     /* by filters */
-    bool discarded;              /* a 2yz needs no backend, and no backend may take it */
-    bool quarantined;            /* only the JAIL may take it */
-    bool routed_late;            /* for all rcpts, whatever was said of each */
-    uint32_t left_out, renamed;  /* rcpts: discarded or dropped; rewritten. A bit each */
-    unsigned sender;             /* 0: as the client said */
+    bool discarded;             /* a 2yz needs no backend, and no backend may take it */
+    bool quarantined;           /* only the JAIL may take it */
+    bool routed_late;           /* for all rcpts, whatever was said of each */
+    uint32_t left_out, renamed; /* rcpts: discarded or dropped; rewritten. A bit each */
+    unsigned sender;            /* 0: as the client said */
     unsigned nadded;
     uint32_t added_must, added_dropped;
     enum place route, routes[RCPTS_MOST]; /* of the transaction, of a rcpt; NONE: unsaid */
@@ -46,8 +56,8 @@ struct letter {
     unsigned nedits;
     struct body_edit bodies[FILTERS_MOST];
     /* at backends */
-    unsigned ends, taken;        /* ends of mail data that backends heard of it; those they said yes to */
-    uint32_t accepted, added;    /* of the transaction in which it was taken */
+    unsigned ends, taken;     /* ends of mail data that backends heard of it; those they said yes to */
+    uint32_t accepted, added; /* of the transaction in which it was taken */
 };
 
 struct place_is { /* what the servers of a place offer */
@@ -57,21 +67,21 @@ struct place_is { /* what the servers of a place offer */
 
 struct world {
     uint64_t seed;
-    bool calm;                   /* nothing goes wrong: every reply must be a yes, and soon */
+    bool calm; /* nothing goes wrong: every reply must be a yes, and soon */
     struct worker worker;
     struct conf *conf;
     struct client *clients;
-    unsigned nclients, left;     /* left: those that are still to end */
-    unsigned letters_each;       /* most of a client */
+    unsigned nclients, left; /* left: those that are still to end */
+    unsigned letters_each;   /* most of a client */
     struct letter **letters;
     unsigned nletters, letters_room;
-    unsigned faults;             /* of backends, in percent of replies */
-    unsigned leaving;            /* of clients, in thousandths of what they do */
-    unsigned breaking;           /* of wires, in thousandths of pieces */
+    unsigned faults;   /* of backends, in percent of replies */
+    unsigned leaving;  /* of clients, in thousandths of what they do */
+    unsigned breaking; /* of wires, in thousandths of pieces */
     struct place_is places[PLACES];
     struct backend_peer *backends;
     struct event reload, drain, watch, outage, strain;
-    unsigned long acknowledged;  /* ends of mail data whose 2yz a client has read */
+    unsigned long acknowledged; /* ends of mail data whose 2yz a client has read */
 };
 extern struct world *world_played;
 
@@ -87,12 +97,13 @@ bool world_run(const struct wishes *, unsigned long *sessions, unsigned long *ac
 struct letter *letter_new(struct world *, struct client *);
 struct letter *letter_numbered(struct world *, unsigned number); /* NULL: there is none */
 void letters_free(struct world *);
-void letter_write(struct letter *);                          /* content out of the dice */
+void letter_write(struct letter *); /* content out of the dice */
 void letter_edit(struct letter *, int how, const char *name, const char *value);
-void letter_body(const struct letter *, struct octets *to);  /* as it stands behind all filters that have seen it */
+void letter_body(const struct letter *, struct octets *to); /* as it stands behind all filters that have seen it */
 void letter_check(const struct letter *, const struct octets *heard); /* what a backend took at an end of mail data */
-enum place letter_place(const struct letter *, uint32_t accepted);    /* where it has to go; NONE: added ones only, they go with whom they went */
-bool letter_needs_nobody(const struct letter *);              /* all whom it was for were left out */
+enum place letter_place(const struct letter *,
+                        uint32_t accepted); /* where it has to go; NONE: added ones only, they go with whom they went */
+bool letter_needs_nobody(const struct letter *); /* all whom it was for were left out */
 
 /* conf.c */
 struct conf *conf_new(struct world *, unsigned generation);
