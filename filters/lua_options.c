@@ -154,6 +154,7 @@ static enum filter_type type_at(lua_State *L, int arg)
     const char *names[countof(type_names)];
     for (size_t i = 0; i < countof(type_names); i++) {
         names[i] = type_names[i].name;
+        /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): every type has a name */
         if (name && !strcmp(name, names[i]))
             return type_names[i].type;
     }

@@ -187,8 +187,9 @@ static const char *backward(struct match *m, const char *s, char digit)
 {
     int i = digit - '1';
     if (i < 0 || i >= m->level || m->capture[i].len == OPEN)
-        luaL_error(m->L, "invalid capture index %%%d", i + 1);
+        return luaL_error(m->L, "invalid capture index %%%d", i + 1), NULL;
     size_t len = (size_t)m->capture[i].len; /* of a position: more than any text has, so it never matches */
+    /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): captures below level are set */
     return (size_t)(m->end - s) >= len && memcmp(m->capture[i].at, s, len) == 0 ? s + len : NULL;
 }
 

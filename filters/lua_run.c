@@ -19,7 +19,7 @@ struct filter_call *run_call(lua_State *L, const char *what)
 {
     struct lua_run *run = run_of(L);
     if (!run || !run->call || run->main)
-        luaL_error(L, "%s can only be used inside a hook", what);
+        return luaL_error(L, "%s can only be used inside a hook", what), NULL;
     return run->call;
 }
 

@@ -413,6 +413,7 @@ static int global_read(lua_State *L)
         }
     const struct directive *d = directive_find(AT_TOP, str_of(name));
     if (d) {
+        /* NOLINTNEXTLINE(performance-no-int-to-ptr): casts const away */
         lua_pushlightuserdata(L, (void *)(uintptr_t)d);
         lua_pushcclosure(L, directive_call, 1);
         return 1;
@@ -508,6 +509,7 @@ bool conf_evaluate(struct loader *l, const char *path)
         return false;
     }
     lua_pushcfunction(L, sandbox_run);
+    /* NOLINTNEXTLINE(performance-no-int-to-ptr): casts const away */
     lua_pushlightuserdata(L, (void *)(uintptr_t)path);
     bool good = lua_pcall(L, 1, 0, 0) == LUA_OK;
     if (!good) {

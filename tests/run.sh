@@ -1,12 +1,18 @@
 #!/usr/bin/env bash
 # run.sh - installs what the tests need, builds with sanitizers, runs them all, ends with the counts.
-#   tests/run.sh [--fast]      --fast: no TSan build, no soak
+#   tests/run.sh [--fast] [--deep]   --fast: no TSan build, no soak; --deep: also the analyzer of clang-tidy, and the unit tests in valgrind
 #   SLUICE_NO_INSTALL=1        do not touch packages
 set -u
 cd "$(dirname "$0")/.." || exit 2
 root=$PWD
-fast=0
-[ "${1:-}" = --fast ] && fast=1
+fast=0 deep=0
+for word in "$@"; do
+    case $word in
+    --fast) fast=1 ;;
+    --deep) deep=1 ;;
+    *) sed -n '2,4s/^# //p' "$0"; exit 2 ;;
+    esac
+done
 build=${SLUICE_BUILD:-$root/build-tests}
 passed=0 failed=0 skipped=0
 jobs=$(nproc)
@@ -15,7 +21,7 @@ say() { printf '\n== %s\n' "$1"; }
 
 install_packages() {
     local want=(gcc make cmake ninja-build pkg-config libc6-dev libuv1-dev libssl-dev libpcre2-dev liblua5.4-dev libc-ares-dev libcmocka-dev
-        python3 python3-pytest python3-pytest-xdist openssl procps)
+        python3 python3-pytest python3-pytest-xdist openssl procps clang-tidy cppcheck strace valgrind binutils)
     local interop=(postfix swaks libnet-ssleay-perl dovecot-core dovecot-lmtpd haproxy msmtp curl testssl.sh systemd)
     local missing=()
     for p in "${want[@]}" "${interop[@]}"; do
@@ -99,6 +105,16 @@ if compgen -G 'tests/module/test_*.py' >/dev/null; then run_pytest 'a filter fro
 run_pytest 'faults (ASan)' -n "$jobs" tests/faults --ignore tests/faults/test_hostile.py
 run_pytest 'soak (ASan)' -n "$jobs" tests/soak --ignore tests/soak/test_memory.py --ignore tests/soak/test_crowd.py
 build_kind Release "$build-release" || { count 0 1 0; finish; }
+say 'clang-tidy, cppcheck'
+deeper=()
+[ $deep = 1 ] && deeper=(--deep)
+if tests/lint/tidy.sh ${deeper[@]+"${deeper[@]}"} "$build-release"; then count 1 0 0; else count 0 1 0; fi
+say 'hardening of the Release build'
+if tests/lint/hardening.sh "$build-release/sluice"; then count 1 0 0; else count 0 1 0; fi
+if [ $deep = 1 ]; then
+    say 'unit tests (valgrind)'
+    if SLUICE_VALGRIND_BUILD="$build-valgrind" tests/valgrind.sh; then count 1 0 0; else count 0 1 0; fi
+fi
 export SLUICE="$build-release/sluice" SLUICE_BUILD_DIR="$build-release"
 run_pytest 'memory (Release)' -n "$jobs" tests/soak/test_memory.py tests/soak/test_reload.py
 run_pytest 'a crowd, hostile clients (Release)' tests/soak/test_crowd.py tests/faults/test_hostile.py

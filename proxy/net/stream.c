@@ -353,6 +353,7 @@ struct stream *stream_open(struct loop *l, int fd, struct task *task)
     struct channel *c = channel_new(l, task);
     struct sockaddr_storage name;
     socklen_t len = sizeof name;
+    name.ss_family = AF_UNSPEC;
     int r = getsockname(fd, (struct sockaddr *)&name, &len) == 0 && !fault_strikes(FAULT_DIAL) ? 0 : UV_EBADF;
     c->local = name.ss_family == AF_UNIX;
     if (r == 0)

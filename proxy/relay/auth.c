@@ -101,6 +101,7 @@ static void begin(struct session *s, struct str mechanism, struct str initial)
         snprintf(a->user, sizeof a->user, "%.*s", STR_ARGS(user));
         pipe_put(&a->words, STR(" "));
         pipe_put(&a->words, initial);
+        /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): it has a length */
         explicit_bzero((char *)initial.at, initial.len);
     }
     pipe_put(&a->words, STR("\r\n"));

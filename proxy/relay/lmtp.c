@@ -122,6 +122,7 @@ static struct reply fold(struct session *s)
     }
     if (!!first[2] + !!first[4] + !!first[5] == 1)
         return *very_first;
+    must(first[4] || first[5]); /* relayed() lets no other class through, and somebody counts */
     struct reply folded = first[4] ? *first[4] : *first[5];
     folded.text = tell_each(s, alone);
     return folded;

@@ -15,6 +15,7 @@ struct pool *pool_of(struct generation *g, const struct backend_conf *conf)
 {
     struct pool **at = &g->pools[conf->index];
     if (*at)
+        /* cppcheck-suppress identicalInnerCondition ; what it holds, not where it is */
         return *at;
     struct pool *p = *at = must_alloc(sizeof *p);
     p->worker = g->worker;

