@@ -76,6 +76,8 @@ static void *be_peer(void *data)
     SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
     SSL_CTX_set_min_proto_version(ctx, p->version);
     SSL_CTX_set_max_proto_version(ctx, p->version);
+    /* so that it forgets a ticket of TLS 1.3 once it was used */
+    SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL_STORE);
     SSL *ssl = SSL_new(ctx);
     SSL_set_fd(ssl, p->fd);
     if (p->sni)
@@ -133,8 +135,10 @@ static void both_versions_speak_with_openssl_and_resume_by_ticket(void **state)
         struct peer p = {.version = version, .sni = "mx.example"};
         serve_peer(server, &p);
         assert_false(p.resumed);
-        serve_peer(server, &p);
-        assert_true(p.resumed);
+        for (int again = 0; again < 3; again++) { /* each resumption brings what the next one needs */
+            serve_peer(server, &p);
+            assert_true(p.resumed);
+        }
         SSL_SESSION_free(p.session);
     }
     tls_drop(server);
