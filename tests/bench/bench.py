@@ -1,195 +1,290 @@
 #!/usr/bin/env python3
-"""bench.py [--sluice PATH] [--rounds N] [--quick]: Sluice beside HAProxy's TCP mode (which parses nothing) in one run.
+"""bench.py: Sluice beside its peers in one run, and the report of it (REPORT.md, plots/*.svg).
 
-Load and sink share the machine with what is measured, so what counts is the CPU of the proxy's own process (all threads,
-nanoseconds of the kernel's process clock), per message or per GiB; subjects are interleaved, the median of the rounds is shown with
-its range. Needs gcc, smtp-sink (package postfix), haproxy. Prints a table in Markdown."""
+Load and sink share the machine with what is measured, so what counts is CPU: of the proxy (its whole tree of processes, nanoseconds of the
+kernel's process clocks) and in total (proxy, sink and load: on loopback the sender does part of the receiver's work). Subjects are
+interleaved, round by round; a ratio is taken within a round, and the median of the rounds' ratios is shown with its range. A peer that is
+not installed is skipped with a word. Needs gcc with OpenSSL's headers and smtp-sink (package postfix)."""
 import argparse
 import json
 import os
 import re
 import shutil
-import signal
 import socket
 import ssl
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.dirname(os.path.dirname(HERE))
-sys.path.insert(0, os.path.join(ROOT, "tests", "dialog"))
-os.environ.setdefault("SLUICE", os.path.join(ROOT, "build", "sluice"))
-from gateway import certificate, free_port  # noqa: E402
+sys.path.insert(0, HERE)
+import report  # noqa: E402
+import subjects  # noqa: E402
+from subjects import cpu, free_port, resident, wait_port  # noqa: E402
 
-WORKLOADS = [  # name, what, load's arguments, unit
-    ("w1", "4 KiB, 1 message a connection, 50 at once", "-c 50 -m 6000", "us"),
-    ("w2", "4 KiB, 100 messages a connection", "-c 50 -m 20000 -d 100", "us"),
-    ("w2p", "the same, pipelined", "-c 50 -m 20000 -d 100 -p", "us"),
-    ("lat", "one client, 1 message a connection: p50 in ms", "-c 1 -m 1500", "ms"),
-    ("w3", "1 MiB, 64 at once: s CPU per GiB", "-c 64 -m 768 -d 12 -l 1048576", "s"),
-    ("w4", "10 MiB, 4 at once: s CPU per GiB", "-c 4 -m 100 -d 25 -l 10485760", "s"),
-]
-FILTERS = """filter "access" { client = { ["192.0.2.66"] = "REJECT" }, sender = { ["spam@example.com"] = "REJECT" } },
-  filter "access" { recipient = { ["nobody@example.com"] = "REJECT" } },
-  filter "ratelimit" { by = "ip", count = "messages", limit = 100000000, window = "1h" },
-  filter "recipients.lua" { domains = { "example.net" }, allow = { "@example.net" } },
-  filter "clean_headers.lua" { remove = { "X-Originating-IP" } }"""
+sys.path.insert(0, os.path.join(subjects.ROOT, "tests", "dialog"))
+from gateway import certificate  # noqa: E402
 
-
-def cpu(pid):
-    """Seconds of CPU of the process and of its children that were waited for."""
-    total = time.clock_gettime(clock_of(pid))
-    with open("/proc/%d/stat" % pid) as f:
-        fields = f.read().rsplit(")", 1)[1].split()
-    return total + (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
+BIG = 10 * 2**20
+PLAIN = ["direct", "haproxy", "haproxy tuned", "nginx", "postfix", "haraka", "sluice", "sluice 5 filters"]
+LONG = PLAIN + ["sluice reader"]
+TLS = ["haproxy", "nginx", "postfix", "haraka", "sluice", "sluice 5 filters"]
+WORKLOADS = {  # name: who runs it, load's arguments
+    "w1": (PLAIN, "-c 50 -m 6000"),
+    "w2": (PLAIN, "-c 50 -m 20000 -d 100"),
+    "w2p": (PLAIN, "-c 50 -m 20000 -d 100 -p"),
+    "lat": (PLAIN, "-c 1 -m 1500"),
+    "w3": (LONG, "-c 64 -m 768 -d 12 -l 1048576"),
+    "w4": (LONG, "-c 4 -m 100 -d 25 -l %d" % BIG),
+    "w6": (TLS, "-c 20 -m 3000 TLS"),
+    "w6r": (TLS, "-c 20 -m 4000 -r TLS"),
+    "w6b": (TLS, "-c 4 -m 60 -d 15 -l %d TLS" % BIG),
+}
 
 
-def clock_of(pid):
-    return ((~pid) << 3) | 2  # CPUCLOCK_SCHED of a process (linux/posix-timers.h)
+def busy():
+    """Seconds the machine was not idle."""
+    with open("/proc/stat") as f:
+        n = [int(x) for x in f.readline().split()[1:]]
+    return (sum(n[:3]) + sum(n[5:8])) / os.sysconf("SC_CLK_TCK")
 
 
-def rss(pid):
-    with open("/proc/%d/status" % pid) as f:
-        return int(re.search(r"VmRSS:\s+(\d+)", f.read()).group(1))
+class Bench:
+    def __init__(self, place, quick, workers):
+        self.place, self.quick = place, quick
+        self.load = os.path.join(place, "load")
+        subprocess.run(["gcc", "-O2", "-o", self.load, os.path.join(HERE, "load.c"), "-lssl", "-lcrypto"], check=True)
+        self.cert = certificate()
+        with open(self.cert + "/both.pem", "w") as f:
+            f.write(open(self.cert + "/cert.pem").read() + open(self.cert + "/key.pem").read())
+        self.sink_port = free_port()
+        user = ["-u", "nobody"] if os.geteuid() == 0 else []
+        self.sink = subprocess.Popen(["smtp-sink", "-m", "12000"] + user + ["127.0.0.1:%d" % self.sink_port, "1000"], cwd="/",
+                                     stderr=subprocess.DEVNULL)
+        wait_port(self.sink_port)
+        self.up, self.results = {}, []
 
+    def subject(self, name):
+        if name not in self.up:
+            kind = next(k for k in subjects.ALL + [subjects.Mta] if k.name == name)
+            self.up[name] = kind(self.place, self.sink_port, self.cert)
+            self.up[name].start()
+            wait_port(self.up[name].port)
+        return self.up[name]
 
-def wait_port(port):
-    for _ in range(200):
+    def shorten(self, arguments, by):
+        def shorter(m):
+            each = re.search(r"-c (\d+)", arguments)
+            return "-m %d" % max(int(m.group(1)) // by, 20, 2 * int(each.group(1)))
+        return re.sub(r"-m (\d+)", shorter, arguments)
+
+    def run_load(self, subject, arguments):
+        port = subject.tls_port if subject.tls == "-i" and "TLS" in arguments else subject.port
+        words = arguments.replace("TLS", subject.tls or "").split() + [str(port)]
+        process = subprocess.Popen([self.load] + words, stdout=subprocess.PIPE, text=True)
+        out = process.stdout.read()
+        _, _, usage = os.wait4(process.pid, 0)
+        process.returncode = 0
+        said = json.loads(out)
+        said["client"] = usage.ru_utime + usage.ru_stime
+        return said
+
+    def measure(self, name, workload, arguments, settle=None):
+        """settle: called behind the load, inside what is measured. A row of results."""
+        s = self.subject(name)
+        if self.quick:
+            arguments = self.shorten(arguments, 10)
+        arguments = self.shorten(arguments, s.slow)
+        self.run_load(s, self.shorten(arguments, 8))  # caches, pools and compilers get warm
+        if settle:
+            settle()
+        before = [cpu(p) for p in s.roots()], cpu(self.sink.pid), busy()
+        said = self.run_load(s, arguments)
+        if settle:
+            settle()
+        proxy = sum(cpu(p) for p in s.roots()) - sum(before[0])
+        sink, all_of_it = cpu(self.sink.pid) - before[1], busy() - before[2]
+        size = int((re.search(r"-l (\d+)", arguments) or [0, 4096])[1])
+        n = max(said["messages"], 1)
+        each = 1e6 / n if size < 2**20 else 2**30 / (n * size)
+        total = proxy + sink + said["client"]
+        row = {"workload": workload, "subject": name, "proxy": proxy * each, "total": total * each, "p50": said["p50_ms"], "p99": said["p99_ms"],
+               "rate": said["rate"], "errors": said["errors"], "resumed": said["resumed"], "handshakes": said["handshakes"],
+               "others": max(0, 1 - total / all_of_it) if all_of_it else 0}
+        self.results.append(row)
+        print("%-4s %-17s proxy %8.3f total %8.3f p50 %7.2f ms%s" % (workload, name, row["proxy"], row["total"], row["p50"],
+              "  %d errors" % said["errors"] if said["errors"] else ""), file=sys.stderr, flush=True)
+        return row
+
+    def idle(self, name, tls, count):
+        """KiB that a connection past EHLO takes of the proxy, in a process of its own."""
+        kind = next(k for k in subjects.ALL if k.name == name)
+        s = kind(os.path.join(self.place, "idle"), self.sink_port, self.cert)
+        count = min(count, s.idle_most)
+        s.start()
+        held = []
         try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            time.sleep(0.05)
-    raise SystemExit("nothing listens on port %d" % port)
+            port = s.tls_port if tls and s.tls == "-i" else s.port
+            wait_port(s.port)
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            for i in range(count + 50):
+                if i == 50:  # what the first ones bring with them is not theirs
+                    time.sleep(0.3)
+                    before = sum(resident(p) for p in s.roots())
+                held.append(self.enter(port, s.tls if tls else None, context))
+            time.sleep(0.5)
+            each = (sum(resident(p) for p in s.roots()) - before) / count
+        finally:
+            for c in held:
+                c.close()
+            s.stop()
+        self.results.append({"workload": "idle TLS" if tls else "idle", "subject": name, "each": each, "count": count})
+        print("idle%s %-17s %.2f KiB" % (" TLS" if tls else "", name, each), file=sys.stderr, flush=True)
 
+    def enter(self, port, tls, context):
+        c = socket.create_connection(("127.0.0.1", port), 30)
+        if tls == "-i":
+            c = context.wrap_socket(c)
+        self.ask(c, None)
+        self.ask(c, b"EHLO idle.example.org\r\n")
+        if tls == "-s":
+            self.ask(c, b"STARTTLS\r\n")
+            c = context.wrap_socket(c)
+            self.ask(c, b"EHLO idle.example.org\r\n")
+        return c
 
-class Subject:
-    def __init__(self, name, folder, sink, cert):
-        self.name, self.port, self.tls_port = name, free_port(), free_port()
-        conf = os.path.join(folder, name.replace(" ", "_"))
-        if name == "haproxy":
-            with open(conf, "w") as f:
-                f.write("global\n maxconn 9000\n nbthread 1\ndefaults\n mode tcp\n timeout connect 5s\n timeout client 5m\n timeout server 5m\n"
-                        "frontend f\n bind 127.0.0.1:%d\n default_backend b\n"
-                        "frontend t\n bind 127.0.0.1:%d ssl crt %s/both.pem\n default_backend b\n"
-                        "backend b\n server s 127.0.0.1:%d\n" % (self.port, self.tls_port, cert, sink))
-            command = ["haproxy", "-db", "-f", conf]
-        else:
-            with open(conf, "w") as f:
-                f.write('hostname "mx.bench"\nworkers(1)\ntls "t" { certificate = "%s/cert.pem", key = "%s/key.pem" }\n'
-                        'backend "b" { "127.0.0.1:%d", pool = 64, pool_uses = 100000 }\nchain "c" { %s }\n'
-                        'limits { connections = 15000, connections_per_client = 0 }\n'
-                        'listen "l" { "127.0.0.1:%d", backend = "b", chain = "c", received = false }\n'
-                        'listen "t" { "127.0.0.1:%d", tls = "t", implicit = true, backend = "b", chain = "c", received = false }\n'
-                        % (cert, cert, sink, FILTERS if "5" in name else "", self.port, self.tls_port))
-            command = [os.environ["SLUICE"], "run", "-c", conf]
-        self.process = subprocess.Popen(command, stdout=open(conf + ".log", "w"), stderr=subprocess.STDOUT)
-        wait_port(self.port)
+    def ask(self, c, words):
+        if words:
+            c.sendall(words)
+        got = b""
+        while not re.search(rb"(^|\n)\d\d\d [^\n]*\n$", got):
+            more = c.recv(2000)
+            if not more:
+                raise SystemExit("a connection that should stay was closed")
+            got += more
+
+    def postfix_behind(self, rounds):
+        """The CPU of Postfix with Sluice before it, and of Postfix alone, for the same mail, one message a connection."""
+        mta = self.subject("mta")
+
+        def settle():
+            for _ in range(600):
+                if not mta.queued():
+                    return
+                time.sleep(0.1)
+            print("# Postfix has %d messages left" % mta.queued(), file=sys.stderr)
+        before = {}
+        for kind in subjects.Sluice, subjects.SluiceFilters:
+            front = kind(os.path.join(self.place, "front"), mta.port, self.cert)
+            front.start()
+            wait_port(front.port)
+            before[kind.name] = front
+        try:
+            for _ in range(rounds):
+                for name in ["mta"] + list(before):
+                    s = mta if name == "mta" else before[name]
+                    arguments = "-c 20 -m %d" % (200 if self.quick else 2000)
+                    self.run_load(s, self.shorten(arguments, 8))
+                    settle()
+                    at = cpu(mta.roots()[0]), sum(cpu(p) for p in s.roots())
+                    said = self.run_load(s, arguments)
+                    settle()
+                    queue, proxy = cpu(mta.roots()[0]) - at[0], sum(cpu(p) for p in s.roots()) - at[1]
+                    n = max(said["messages"], 1) / 1e6
+                    total = queue if s is mta else queue + proxy
+                    self.results.append({"workload": "mta", "subject": name, "proxy": 0 if s is mta else proxy / n, "total": total / n,
+                                         "p50": said["p50_ms"], "errors": said["errors"], "rate": said["rate"]})
+                    print("mta  %-17s Postfix and proxy %8.1f us, p50 %.2f ms" % (name, total / n, said["p50_ms"]), file=sys.stderr, flush=True)
+        finally:
+            for s in before.values():
+                s.stop()
 
     def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(5)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        for s in self.up.values():
+            if s.name != "direct":
+                s.stop()
+        self.sink.terminate()
+        self.sink.wait()
 
 
-def run_load(load, subject, arguments, unit):
-    before = cpu(subject.process.pid)
-    out = subprocess.run([load] + arguments.split() + [str(subject.port)], capture_output=True, text=True, timeout=300)
-    spent = cpu(subject.process.pid) - before
-    result = json.loads(out.stdout)
-    if result["errors"]:
-        print("# %s: %d errors" % (subject.name, result["errors"]), file=sys.stderr)
-    if unit == "ms":
-        return result["p50_ms"]
-    if unit == "us":
-        return spent / max(result["messages"], 1) * 1e6
-    size = int(re.search(r"-l (\d+)", arguments).group(1))
-    return spent / (result["messages"] * size / 2**30)
+def choose(given, all_of_them, what):
+    chosen = given.split(",") if given else list(all_of_them)
+    for name in chosen:
+        if name not in all_of_them:
+            raise SystemExit("bench.py: %s: no such %s; there are: %s" % (name, what, ", ".join(all_of_them)))
+    return chosen
 
 
-def idle(subject, count, tls):
-    before = rss(subject.process.pid)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    held = []
-    for _ in range(count):
-        s = socket.create_connection(("127.0.0.1", subject.tls_port if tls else subject.port), 20)
-        if tls:
-            s = context.wrap_socket(s)
-        s.recv(600)
-        s.sendall(b"EHLO idle.example.org\r\n")
-        s.recv(600)
-        held.append(s)
-    time.sleep(0.5)
-    each = (rss(subject.process.pid) - before) / count
-    for s in held:
-        s.close()
-    time.sleep(1)
-    return each
+def measure_all(a, place):
+    known = {k.name: k for k in subjects.ALL}
+    wanted = choose(a.subjects, known, "subject")
+    here, skipped = [], {}
+    for name in wanted:
+        why = known[name].missing()
+        if why:
+            skipped[name] = why
+            print("# %s skipped: %s" % (name, why), file=sys.stderr)
+        else:
+            here.append(name)
+    works = choose(a.workloads, list(WORKLOADS) + ["idle", "mta"], "workload")
+    bench = Bench(place, a.quick, 1)
+    rounds = 1 if a.quick else a.rounds
+    try:
+        for name in works:
+            if name == "mta":
+                why = subjects.Mta.missing() or subjects.Sluice.missing()
+                if why:
+                    skipped["real Postfix behind"] = why
+                else:
+                    bench.postfix_behind(rounds)
+            elif name == "idle":
+                for tls in False, True:
+                    for s in (n for n in here if n not in ("direct", "sluice reader") and (not tls or known[n].tls)):
+                        bench.idle(s, tls, 200 if a.quick else 2000)
+            else:
+                who, arguments = WORKLOADS[name]
+                for _ in range(rounds):
+                    for s in (n for n in here if n in who):
+                        bench.measure(s, name, arguments)
+    finally:
+        bench.stop()
+    return {"rows": bench.results, "skipped": skipped, "rounds": rounds, "machine": report.machine(),
+            "versions": {s: report.version(s, subjects.Sluice.binary) for s in here}}
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument("--sluice", help="the binary (a Release build)")
-    p.add_argument("--rounds", type=int, default=3)
+    p.add_argument("--sluice", help="the binary (a Release build); build/sluice")
+    p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--quick", action="store_true", help="one round, a tenth of the load")
+    p.add_argument("--subjects", help="some of them, with commas between")
+    p.add_argument("--workloads", help="some of: %s, idle, mta" % ", ".join(WORKLOADS))
+    p.add_argument("--haraka", help="folder where `npm install Haraka` was run")
+    p.add_argument("--into", default=HERE, help="where REPORT.md, results.json and plots/ go")
+    p.add_argument("--again", action="store_true", help="measure nothing: REPORT.md anew from results.json")
     a = p.parse_args()
     if a.sluice:
-        os.environ["SLUICE"] = os.path.abspath(a.sluice)
-    for need in ("gcc", "smtp-sink", "haproxy"):
-        if not shutil.which(need):
-            raise SystemExit("bench.py: %s is missing" % need)
-    folder = tempfile.mkdtemp(prefix="sluice-bench-")
-    load = os.path.join(folder, "load")
-    subprocess.run(["gcc", "-O2", "-o", load, os.path.join(HERE, "load.c")], check=True)
-    cert = certificate()
-    with open(cert + "/both.pem", "w") as f:
-        f.write(open(cert + "/cert.pem").read() + open(cert + "/key.pem").read())
-    sink_port = free_port()
-    sink = subprocess.Popen(["smtp-sink", "-m", "12000", "-u", "nobody", "127.0.0.1:%d" % sink_port, "1000"] if os.geteuid() == 0 else
-                            ["smtp-sink", "-m", "12000", "127.0.0.1:%d" % sink_port, "1000"], cwd="/", stderr=subprocess.DEVNULL)
-    wait_port(sink_port)
-    subjects = []
-    try:
-        subjects = [Subject(n, folder, sink_port, cert) for n in ("haproxy", "sluice", "sluice 5 filters")]
-        table = {}
-        for name, what, arguments, unit in WORKLOADS:
-            if a.quick:
-                arguments = re.sub(r"-m (\d+)", lambda m: "-m %d" % max(int(m.group(1)) // 10, 40), arguments)
-            for _ in range(1 if a.quick else a.rounds):
-                for s in subjects:
-                    table.setdefault((name, s.name), []).append(run_load(load, s, arguments, unit))
-        count = 200 if a.quick else 2000
-        for s in subjects:
-            table[("idle", s.name)] = [idle(s, count, False)]
-            table[("idle TLS", s.name)] = [idle(s, count, True)]
-        show(table, subjects, count)
-    finally:
-        for s in subjects:
-            s.stop()
-        sink.terminate()
-        sink.wait()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def show(table, subjects, count):
-    rows = [(n, w, u) for n, w, _, u in WORKLOADS]
-    rows += [("idle", "KiB resident per idle connection (%d)" % count, ""), ("idle TLS", "the same past a TLS handshake", "")]
-    print("| workload | " + " | ".join(s.name for s in subjects) + " | ratio | ratio, 5 filters |")
-    print("|---|" + "---|" * (len(subjects) + 2))
-    for name, what, unit in rows:
-        values = [table[(name, s.name)] for s in subjects]
-        middle = [statistics.median(v) for v in values]
-        digits = "%.0f" if unit == "us" else "%.2f"
-        cells = [digits % m + (" (" + digits % min(v) + "-" + digits % max(v) + ")" if len(v) > 1 else "") for m, v in zip(middle, values)]
-        print("| %s: %s%s | %s | %.2f | %.2f |" % (name, what, ", us CPU a message" if unit == "us" else "", " | ".join(cells),
-                                                  middle[1] / middle[0], middle[2] / middle[0]))
+        subjects.Sluice.binary = os.path.abspath(a.sluice)
+    if a.haraka:
+        os.environ["HARAKA"] = os.path.abspath(a.haraka)
+    results = os.path.join(a.into, "results.json")
+    if not a.again:
+        for need in ("gcc", "smtp-sink", "openssl"):
+            if not shutil.which(need):
+                raise SystemExit("bench.py: %s is missing" % need)
+        place = tempfile.mkdtemp(prefix="sluice-bench-")
+        os.chmod(place, 0o755)  # Postfix' processes have users of their own
+        try:
+            measured = measure_all(a, place)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+        with open(results, "w") as f:
+            json.dump(measured, f, indent=0)
+            f.write("\n")
+    with open(results) as f:
+        print(report.write(json.load(f), a.into))
 
 
 if __name__ == "__main__":

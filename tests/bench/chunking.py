@@ -17,7 +17,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
-from bench import cpu, free_port, wait_port  # noqa: E402
+from subjects import cpu, free_port, wait_port  # noqa: E402
 
 SIZES = [("4 KiB", "-c 50 -m 10000 -d 100 -l 4096"), ("60 KiB", "-c 50 -m 3000 -d 100 -l 61440"), ("200 KiB", "-c 20 -m 2000 -d 100 -l 204800"),
          ("4 KiB, one at a time", "-c 1 -m 2000 -d 100 -l 4096")]
@@ -71,7 +71,7 @@ def main():
     folder = tempfile.mkdtemp(prefix="sluice-bench-")
     try:
         for name in "load", "sink":
-            subprocess.run(["gcc", "-O2", "-o", os.path.join(folder, name), os.path.join(HERE, name + ".c")], check=True)
+            subprocess.run(["gcc", "-O2", "-o", os.path.join(folder, name), os.path.join(HERE, name + ".c"), "-lssl", "-lcrypto"], check=True)
         with open(os.path.join(folder, "hold.lua"), "w") as f:
             f.write(SCRIPT)
         load, sink = os.path.join(folder, "load"), os.path.join(folder, "sink")
