@@ -220,8 +220,13 @@ static bool begin_upgrade(struct house *h, char *error, size_t room)
         argv[4] = "--pid-file";
         argv[5] = h->arguments.pid_file;
     }
-    bool good = upgrade_begin(&h->upgrade, h->binary, (char *const *)argv, &h->ports, control_socket(h->control),
-                              control_path(h->control), error, room);
+    struct upgrade_order order = {.binary = h->binary,
+                                  .argv = (char *const *)argv,
+                                  .ports = &h->ports,
+                                  .conf = h->conf,
+                                  .control = control_socket(h->control),
+                                  .control_path = control_path(h->control)};
+    bool good = upgrade_begin(&h->upgrade, &order, error, room);
     if (good)
         log_say(LOG_INFO, "upgrade: process %ld starts from %s", (long)h->upgrade.pid, h->binary);
     else
@@ -484,6 +489,8 @@ static bool load(struct house *h)
     h->conf = conf_load(h->arguments.conf, &c);
     say_complaints(h, &c);
     arena_reset(&arena);
+    if (h->conf)
+        upgrade_take_stores(&h->inherited, h->conf);
     return h->conf != NULL;
 }
 

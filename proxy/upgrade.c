@@ -2,12 +2,14 @@
 #include "proxy/upgrade.h"
 #include "base/fault.h"
 #include "net/tls.h"
+#include "store/store.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdarg.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -31,29 +33,36 @@ const char *upgrade_binary(const char *argv0)
 
 static bool is_of_one_process(const char *variable)
 {
-    static const char *const names[] = {"SLUICE_PORTS=", "SLUICE_CONTROL=", "SLUICE_TICKETS=", "SLUICE_READY=",
-                                        "LISTEN_PID=",   "LISTEN_FDS=",     "LISTEN_FDNAMES=", "WATCHDOG_PID="};
+    static const char *const names[] = {"SLUICE_PORTS=", "SLUICE_CONTROL=", "SLUICE_TICKETS=",
+                                        "SLUICE_STORES=", "SLUICE_READY=",  "LISTEN_PID=",
+                                        "LISTEN_FDS=",   "LISTEN_FDNAMES=", "WATCHDOG_PID="};
     for (size_t i = 0; i < countof(names); i++)
         if (strncmp(variable, names[i], strlen(names[i])) == 0)
             return true;
     return false;
 }
 
-static char **environment(struct arena *arena, const char *ports, int control, const char *control_path, int tickets,
-                          int ready)
+struct passed { /* by number; -1: none */
+    int control, tickets, stores, ready;
+};
+
+static char **environment(struct arena *arena, const struct upgrade_order *o, const struct passed *p)
 {
-    char **list = arena_alloc(arena, (ENVIRONMENT_MOST + 5) * sizeof(char *));
+    char **list = arena_alloc(arena, (ENVIRONMENT_MOST + 6) * sizeof(char *)), *ports = ports_list(o->ports);
     size_t n = 0;
     for (char **at = environ; *at && n < ENVIRONMENT_MOST; at++)
         if (!is_of_one_process(*at))
             list[n++] = *at;
     list[n++] = (char *)arena_print(arena, "SLUICE_PORTS=%s", ports).at;
-    list[n++] = (char *)arena_print(arena, "SLUICE_READY=%d", ready).at;
-    if (control >= 0)
-        list[n++] = (char *)arena_print(arena, "SLUICE_CONTROL=%d %s", control, control_path).at;
-    if (tickets >= 0)
-        list[n++] = (char *)arena_print(arena, "SLUICE_TICKETS=%d", tickets).at;
+    list[n++] = (char *)arena_print(arena, "SLUICE_READY=%d", p->ready).at;
+    if (p->control >= 0)
+        list[n++] = (char *)arena_print(arena, "SLUICE_CONTROL=%d %s", p->control, o->control_path).at;
+    if (p->tickets >= 0)
+        list[n++] = (char *)arena_print(arena, "SLUICE_TICKETS=%d", p->tickets).at;
+    if (p->stores >= 0)
+        list[n++] = (char *)arena_print(arena, "SLUICE_STORES=%d", p->stores).at;
     list[n] = NULL;
+    free(ports);
     return list;
 }
 
@@ -63,37 +72,62 @@ static void pass(posix_spawn_file_actions_t *actions, int fd)
         must(posix_spawn_file_actions_adddup2(actions, fd, fd) == 0);
 }
 
-bool upgrade_begin(struct upgrade *u, const char *binary, char *const *argv, const struct ports *ports, int control,
-                   const char *control_path, char *error, size_t room)
+/* The length of a store's name, the name, what it holds; one behind the other. */
+static int stores_pass(const struct conf *conf)
+{
+    int fd = fault_strikes(FAULT_FILE) ? -1 : memfd_create("sluice-stores", MFD_CLOEXEC);
+    FILE *to = fd < 0 ? NULL : fdopen(dup(fd), "w");
+    for (size_t i = 0; to && i < conf->nstores; i++) {
+        const struct store_conf *s = &conf->stores[i];
+        uint32_t len = (uint32_t)s->name.len;
+        fwrite(&len, sizeof len, 1, to);
+        fwrite(s->name.at, 1, len, to);
+        store_memory_pass(s->store, to);
+    }
+    if (to && fclose(to) == 0)
+        return fd;
+    if (fd >= 0)
+        close(fd);
+    log_say(LOG_WARNING, "upgrade: what memory stores hold cannot be handed on: %s", strerror(errno));
+    return -1;
+}
+
+static int start(struct upgrade *u, const struct upgrade_order *o, const struct passed *p)
 {
     posix_spawn_file_actions_t actions;
     struct arena arena = {0};
-    int pair[2], tickets = tls_tickets_pass();
+    must(posix_spawn_file_actions_init(&actions) == 0);
+    for (const struct port *port = o->ports->first; port; port = port->next)
+        for (unsigned i = 0; i < port->nfds; i++)
+            pass(&actions, port->fds[i]);
+    pass(&actions, p->control);
+    pass(&actions, p->tickets);
+    pass(&actions, p->stores);
+    pass(&actions, p->ready);
+    /* Our signal mask goes with it: what comes while it starts waits for it. */
+    int code = posix_spawn(&u->pid, o->binary, &actions, NULL, o->argv, environment(&arena, o, p));
+    posix_spawn_file_actions_destroy(&actions);
+    arena_reset(&arena);
+    return code;
+}
+
+bool upgrade_begin(struct upgrade *u, const struct upgrade_order *o, char *error, size_t room)
+{
+    int pair[2];
     if (fault_strikes(FAULT_FILE) || pipe2(pair, O_CLOEXEC | O_NONBLOCK) != 0) {
         snprintf(error, room, "pipe: %s", strerror(errno));
-        if (tickets >= 0)
-            close(tickets);
         return false;
     }
-    char *list = ports_list(ports);
-    must(posix_spawn_file_actions_init(&actions) == 0);
-    for (const struct port *p = ports->first; p; p = p->next)
-        for (unsigned i = 0; i < p->nfds; i++)
-            pass(&actions, p->fds[i]);
-    pass(&actions, control);
-    pass(&actions, tickets);
-    pass(&actions, pair[1]);
-    /* Our signal mask goes with it: what comes while it starts waits for it. */
-    int code = posix_spawn(&u->pid, binary, &actions, NULL, argv,
-                           environment(&arena, list, control, control_path, tickets, pair[1]));
-    posix_spawn_file_actions_destroy(&actions);
-    free(list);
-    arena_reset(&arena);
+    struct passed p = {
+        .control = o->control, .tickets = tls_tickets_pass(), .stores = stores_pass(o->conf), .ready = pair[1]};
+    int code = start(u, o, &p);
     close(pair[1]);
-    if (tickets >= 0)
-        close(tickets);
+    if (p.tickets >= 0)
+        close(p.tickets);
+    if (p.stores >= 0)
+        close(p.stores);
     if (code) {
-        snprintf(error, room, "%s: %s", binary, strerror(code));
+        snprintf(error, room, "%s: %s", o->binary, strerror(code));
         close(pair[0]);
         u->pid = 0;
         return false;
@@ -176,10 +210,44 @@ struct inheritance upgrade_inherit(void)
 {
     struct inheritance i = {.ready = descriptor("SLUICE_READY", NULL, 0)};
     i.control = descriptor("SLUICE_CONTROL", i.control_path, sizeof i.control_path);
+    i.stores = descriptor("SLUICE_STORES", NULL, 0);
     int tickets = descriptor("SLUICE_TICKETS", NULL, 0);
     if (tickets >= 0)
         tls_tickets_take(tickets);
     return i;
+}
+
+/* A store that is no longer named is read all the same, for those behind it. */
+static bool take_store(FILE *from, uint32_t name_len, const struct conf *conf)
+{
+    char name[256];
+    struct store *store = NULL;
+    if (name_len >= sizeof name || fread(name, 1, name_len, from) != name_len)
+        return false;
+    for (size_t i = 0; i < conf->nstores && !store; i++)
+        if (str_equal(conf->stores[i].name, (struct str){name, name_len}))
+            store = store_hold(conf->stores[i].store);
+    if (!store)
+        store = store_memory_open(0);
+    bool good = store_memory_take(store, from);
+    store_drop(store);
+    return good;
+}
+
+void upgrade_take_stores(struct inheritance *inherited, const struct conf *conf)
+{
+    FILE *from = inherited->stores < 0 ? NULL : fdopen(inherited->stores, "r");
+    uint32_t len;
+    bool good = true;
+    if (!from)
+        return;
+    rewind(from); /* whoever wrote it stands at its end */
+    while (good && fread(&len, sizeof len, 1, from) == 1)
+        good = take_store(from, len, conf);
+    if (!good)
+        log_say(LOG_WARNING, "upgrade: what the process before us held in memory stores is not all understood: some begin empty");
+    fclose(from);
+    inherited->stores = -1;
 }
 
 void upgrade_say(struct inheritance *i, const char *text)

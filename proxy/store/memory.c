@@ -11,25 +11,9 @@
 #include "store/store.h"
 #include "store/memory.h"
 #include <math.h>
-#include <pthread.h>
 #include <sys/random.h>
 
-enum { SHARDS_MOST = 64, SHARD_LEAST = 1 << 20, KEY_MOST = 1024, TEXT_MOST = 65536, RECLAIM = 4 };
-
-struct shard {
-    pthread_mutex_t lock;
-    struct entry **slots;
-    size_t mask, count;
-    struct entry **heap; /* by expires: the nearest first */
-    size_t heap_room;
-    uint64_t octets, most;
-};
-struct store {
-    uint32_t refs;
-    size_t nshards;
-    uint64_t seed[2];
-    struct shard shards[];
-};
+enum { SHARDS_MOST = 64, SHARD_LEAST = 1 << 20, RECLAIM = 4 };
 
 static const char *const op_names[STORE_OPS] = {"get",     "set",      "add",    "incr",     "del",
                                                 "ttl",     "rate",     "bucket", "distinct", "set_add",
@@ -128,6 +112,12 @@ static void entry_remove(struct shard *d, struct entry *e)
     entry_free(e);
 }
 
+struct shard *shard_of(struct store *s, struct str key, uint64_t *hash)
+{
+    *hash = str_hash(key, s->seed[0]);
+    return &s->shards[(*hash >> 40) % s->nshards];
+}
+
 static void reclaim(struct shard *d, double now)
 {
     for (int i = 0; i < RECLAIM && d->count && d->heap[0]->expires <= now; i++)
@@ -146,7 +136,7 @@ static struct entry *entry_find(struct shard *d, uint64_t hash, struct str key, 
     return e;
 }
 
-static struct entry *entry_add(struct shard *d, uint64_t hash, struct str key, enum entry_kind kind, double expires)
+struct entry *entry_add(struct shard *d, uint64_t hash, struct str key, enum entry_kind kind, double expires)
 {
     struct entry *e = must_alloc(sizeof *e + key.len);
     e->kind = kind;
@@ -165,8 +155,7 @@ static struct entry *entry_add(struct shard *d, uint64_t hash, struct str key, e
     return e;
 }
 
-/* After a change of `e`: its size, its place in the heap, and room made at the cost of those nearest to their end. */
-static void entry_changed(struct shard *d, struct entry *e, double expires)
+void entry_changed(struct shard *d, struct entry *e, double expires)
 {
     uint64_t octets = entry_octets(e);
     d->octets = d->octets - e->octets + octets;
@@ -431,8 +420,7 @@ const char *store_now(struct store *s, const struct store_request *r, double now
     if (error)
         return error;
     struct asked q = {.store = s, .r = r, .now = now, .arena = arena, .answer = answer};
-    q.hash = str_hash(r->key, s->seed[0]);
-    q.shard = &s->shards[(q.hash >> 40) % s->nshards];
+    q.shard = shard_of(s, r->key, &q.hash);
     pthread_mutex_lock(&q.shard->lock);
     reclaim(q.shard, now);
     error = act(&q);

@@ -1,10 +1,14 @@
-/* memory.h - what a key of the memory store holds: a value, a sliding window, a bucket, or marks of what was seen.
+/* memory.h - inside the memory store: its shards, and what a key holds: a value, a sliding window, a bucket, or marks of what
+ * was seen.
  *
- * Used by memory.c alone, under the lock of a shard. Times are seconds, as store_now is given them. */
+ * For memory.c, entry.c and pass.c alone. Entries are touched under the lock of their shard. Times are seconds, as store_now
+ * is given them. */
 #ifndef STORE_MEMORY_H
 #define STORE_MEMORY_H
 #include "base/str.h"
+#include <pthread.h>
 
+enum { KEY_MOST = 1024, TEXT_MOST = 65536 };
 enum { RING = 9, MARKS_MOST = 4096 };
 
 /* A sliding window: 8 whole sub-windows, and one that is leaving it. */
@@ -54,4 +58,24 @@ struct entry {
 };
 uint64_t entry_octets(const struct entry *);
 void entry_free(struct entry *);
+
+struct shard {
+    pthread_mutex_t lock;
+    struct entry **slots;
+    size_t mask, count;
+    struct entry **heap; /* by expires: the nearest first */
+    size_t heap_room;
+    uint64_t octets, most;
+};
+struct store {
+    uint32_t refs;
+    size_t nshards;
+    uint64_t seed[2];
+    struct shard shards[];
+};
+struct shard *shard_of(struct store *, struct str key, uint64_t *hash);
+/* Puts it there, empty. The key is not there yet. */
+struct entry *entry_add(struct shard *, uint64_t hash, struct str key, enum entry_kind, double expires);
+/* After a change: its size, its place in the heap, and room made at the cost of those nearest to their end. */
+void entry_changed(struct shard *, struct entry *, double expires);
 #endif

@@ -9,6 +9,10 @@
 struct store;
 struct store *store_memory_open(uint64_t octets); /* bounded: over `octets` the nearest to expiry go first */
 void store_memory_bound(struct store *, uint64_t octets); /* another bound for what is there already: a reload carries it over */
+/* What it holds, for a store of the process that takes our place on this machine. Times go as they are: both processes have one
+ * clock. take: into a store that nobody has asked yet, as much as its bound allows; false: malformed, it keeps what came before. */
+void store_memory_pass(struct store *, FILE *to);
+bool store_memory_take(struct store *, FILE *from);
 struct store *store_hold(struct store *);
 void store_drop(struct store *);
 

@@ -105,6 +105,19 @@ def test_sessions_end_in_the_old_process_and_new_ones_begin_in_the_new(world):
     send(new)
 
 
+def test_memory_stores_go_on_counting_in_the_new_one(world):
+    w = world(chain='filter "ratelimit" { by = "ip", limit = 3, window = "1h" }')
+    heard = []
+    for _ in range(5):
+        c = Talker(w.port)
+        c.hello()
+        heard.append(c.say(b"MAIL FROM:<a@x.test>")[:1])
+        c.close()
+        w.upgrade()
+    assert heard == [b"2", b"2", b"2", b"4", b"4"], heard
+    assert "not all understood" not in w.gateway.log()
+
+
 def test_the_new_one_opens_what_was_drained(world):
     w = world()
     assert w.gateway.ask("drain", "l")[0] == 0

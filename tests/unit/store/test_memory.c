@@ -385,6 +385,103 @@ static void marks_survive_removal_in_any_order(void **state)
     free(m.slots);
 }
 
+/* ---- from one process to the next ---- */
+
+static char *passed;
+static size_t passed_len;
+
+static void fill_with_all_kinds(void)
+{
+    static char large[40000];
+    memset(large, 'x', sizeof large);
+    GOOD(STORE_SET, K("text"), V("a\0b"), .ttl = 60);
+    GOOD(STORE_SET, K("large"), .value = {large, sizeof large}, .ttl = 50);
+    GOOD(STORE_SET, K("number"), .value_is_integer = true, .integer = INT64_MIN, .ttl = 60);
+    GOOD(STORE_INCR, K("part"), .n = 0.5, .ttl = 60);
+    GOOD(STORE_RATE, K("rate"), .limit = 3, .window = 80);
+    now += 15;
+    GOOD(STORE_RATE, K("rate"), .n = 2, .limit = 3, .window = 80);
+    GOOD(STORE_BUCKET, K("bucket"), .n = 7, .limit = 10, .window = 100);
+    for (int i = 0; i < 300; i++) {
+        char member[16];
+        snprintf(member, sizeof member, "m%d", i);
+        GOOD(STORE_DISTINCT, K("distinct"), .value = str_of(member), .window = 100);
+        GOOD(STORE_SET_ADD, K("set"), .value = str_of(member), .ttl = 100);
+    }
+}
+
+static void hand_over(uint64_t octets)
+{
+    FILE *to = open_memstream(&passed, &passed_len);
+    store_memory_pass(store, to);
+    fclose(to);
+    store_drop(store);
+    store = store_memory_open(octets);
+}
+
+static void all_kinds_go_on_in_the_next_process(void **state)
+{
+    fill_with_all_kinds();
+    hand_over(1 << 20); /* of another number of shards */
+    FILE *from = fmemopen(passed, passed_len, "r");
+    assert_true(store_memory_take(store, from));
+    fclose(from);
+    free(passed);
+    GOOD(STORE_GET, K("text"));
+    assert_true(str_equal(answer.text, STR("a\0b")));
+    GOOD(STORE_GET, K("large"));
+    assert_int_equal(answer.text.len, 40000);
+    GOOD(STORE_GET, K("number"));
+    assert_true(answer.integer == INT64_MIN);
+    GOOD(STORE_INCR, K("part"), .ttl = 60);
+    IS(1.5);
+    GOOD(STORE_TTL, K("text"));
+    IS(45);
+    GOOD(STORE_RATE, K("rate"), .limit = 3, .window = 80);
+    assert_true(number("count") == 3);
+    GOOD(STORE_BUCKET, K("bucket"), .n = 4, .limit = 10, .window = 100);
+    assert_true(number("wait") == 10);
+    GOOD(STORE_DISTINCT, K("distinct"), V("m7"), .window = 100);
+    IS(300);
+    GOOD(STORE_SET_HAS, K("set"), V("m299"));
+    assert_true(answer.integer);
+    GOOD(STORE_SET_ADD, K("set"), V("m300"), .ttl = 100);
+    now += 36; /* what would have expired there expires here */
+    GOOD(STORE_GET, K("large"));
+    assert_int_equal(answer.type, VALUE_NONE);
+}
+
+static void what_is_cut_short_or_foreign_is_refused_and_the_store_serves(void **state)
+{
+    GOOD(STORE_SET, K("text"), V("abc"), .ttl = 60);
+    GOOD(STORE_RATE, K("rate"), .limit = 3, .window = 80);
+    GOOD(STORE_SET_ADD, K("set"), V("m"), .ttl = 100);
+    hand_over(1 << 20);
+    for (size_t len = 0; len < passed_len; len++) {
+        FILE *from = fmemopen(passed, len ? len : 1, "r");
+        if (!len)
+            fgetc(from);
+        assert_false(store_memory_take(store, from));
+        fclose(from);
+        GOOD(STORE_SET_SIZE, K("set"));
+        GOOD(STORE_RATE, K("rate"), .limit = 3, .window = 80);
+        GOOD(STORE_GET, K("text"));
+        store_drop(store);
+        store = store_memory_open(1 << 20);
+    }
+    for (size_t at = 0; at < passed_len; at++) { /* any octet may be wrong: it is taken or refused, nothing breaks */
+        passed[at] ^= 0xff;
+        FILE *from = fmemopen(passed, passed_len, "r");
+        bool good = store_memory_take(store, from);
+        assert_false(good && at < 16);
+        fclose(from);
+        passed[at] ^= 0xff;
+        store_drop(store);
+        store = store_memory_open(1 << 20);
+    }
+    free(passed);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -405,6 +502,8 @@ int main(void)
         CLAIM(expired_keys_are_reclaimed_by_whoever_comes_by),
         CLAIM(operations_are_atomic_among_threads),
         CLAIM(marks_survive_removal_in_any_order),
+        CLAIM(all_kinds_go_on_in_the_next_process),
+        CLAIM(what_is_cut_short_or_foreign_is_refused_and_the_store_serves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
