@@ -273,8 +273,8 @@ static void heard(void *data)
     if (!c->wire->ended)
         return;
     bool greeting = c->ndue && c->due[0].kind == GREET;
-    bool turned_away =
-        greeting && (c->world->worker.draining || c->delivered < c->preface); /* nobody had been greeted yet */
+    bool too_late = c->preface && sim_now() >= c->arrived + c->world->conf->timeouts.proxy;
+    bool turned_away = greeting && (c->world->worker.draining || c->delivered < c->preface || too_late);
     if (!c->bye && !c->quit && !c->half && !c->wire->broken && !turned_away)
         sim_violation("client %u was left without a word", c->number);
     if (c->wire->in.len && !c->wire->broken)
@@ -294,6 +294,7 @@ static void arrive(struct event *e)
     c->wire->heard = heard;
     c->wire->peer = c;
     c->wire->delivered = &c->delivered;
+    c->arrived = sim_now();
     c->due[c->ndue++] = (struct due){.kind = GREET};
     snprintf(c->address, sizeof c->address, "192.0.2.%u", c->number % 250 + 1);
     for (unsigned i = 0; i < PLACES; i++)

@@ -26,6 +26,7 @@ struct client {
     struct wire *wire;
     struct event act, dog;
     uint64_t delivered, sent, preface; /* octets */
+    uint64_t arrived;
     struct item *plan;
     unsigned at, planned;
     struct due due[64];

@@ -56,7 +56,8 @@ static void put_dotted(struct octets *to, const struct octets *from)
 /* False: it is given up between two chunks. */
 static bool plan_chunks(struct client *c, struct letter *l, bool together)
 {
-    bool gives_up = sim_may(F_ABANDON, 8);
+    bool costs = c->world->calm && c->authenticated; /* the connection that knows it: the next MAIL would hear 421 */
+    bool gives_up = sim_may(F_ABANDON, 8) && !costs;
     if (!l->bare && !l->binary && sim_chance(20))
         l->content.len -= 2; /* a chunk may end anywhere */
     size_t from = 0;
