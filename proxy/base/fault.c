@@ -5,17 +5,22 @@
 #include <errno.h>
 #include <stdatomic.h>
 
-static const char *const names[FAULT_KINDS] = {"op", "dial", "accept", "read", "write", "file", "dns", "tls", "memory"};
+enum { ANY = FAULT_KINDS };
+static const char *const names[FAULT_KINDS + 1] = {"op",   "dial", "accept", "read",   "write",
+                                                   "file", "dns",  "tls",    "memory", "any"};
 static atomic_int armed = -1;
 static atomic_uint_fast64_t met, nth;
 static atomic_bool struck_once;
 
 bool fault_strikes(enum fault_kind kind)
 {
-    if (LIKELY(atomic_load_explicit(&armed, memory_order_relaxed) != (int)kind))
+    int what = atomic_load_explicit(&armed, memory_order_relaxed);
+    if (LIKELY(what != (int)kind && what != ANY))
         return false;
     uint64_t n = atomic_load(&nth), now = atomic_fetch_add(&met, 1) + 1;
-    if (!n || now < n || now > n + (kind == FAULT_MEMORY))
+    if (what == ANY && n && (now * UINT64_C(0x9e3779b97f4a7c15) >> 32) % n) /* dice that a run repeats */
+        return false;
+    if (!n || (what != ANY && (now < n || now > n + (kind == FAULT_MEMORY))))
         return false;
     atomic_store(&struck_once, true);
     if (kind == FAULT_FILE)
@@ -25,7 +30,7 @@ bool fault_strikes(enum fault_kind kind)
 
 bool fault_arm(struct str text)
 {
-    for (int kind = 0; kind < FAULT_KINDS; kind++) {
+    for (int kind = 0; kind <= ANY; kind++) {
         size_t len = strlen(names[kind]);
         uint64_t n = 0;
         if (!str_starts(text, str_of(names[kind])) || text.len < len + 2 ||

@@ -23,7 +23,8 @@ enum fault_kind {
 
 #ifdef SLUICE_FAULTS
 bool fault_strikes(enum fault_kind);
-/* "KIND N" or "KIND:N": the n-th from now on; N 0: none. False: no such kind. */
+/* "KIND N" or "KIND:N": the n-th from now on; N 0: none. "any N": of all kinds one in N, by dice, again and again.
+ * False: no such kind. */
 bool fault_arm(struct str text);
 /* How often the armed kind was met since, and whether it struck. */
 uint64_t fault_met(bool *struck);

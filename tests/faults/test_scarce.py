@@ -109,8 +109,10 @@ def test_a_full_disk_under_the_spool_and_the_quarantine_costs_a_452_and_is_got_o
     world.gateway.start()
     ballast = small_disk + "/ballast"
     try:
-        with open(ballast, "wb") as f:
-            f.write(b"x" * (1020 * 1024))
+        with open(ballast, "wb", buffering=0) as f, pytest.raises(OSError):
+            while f.write(b"x" * 4096) == 4096:
+                pass
+            raise OSError
         assert send(world.ports["held"], b"a", 100000).startswith(b"452 4.3.1")
         assert send(world.ports["held"], b"jail", 1000).startswith(b"452") or send(world.ports["held"], b"jail", 60000).startswith(b"452")
         assert send(world.ports["held"], b"a", 1000).startswith(b"250")  # in memory

@@ -159,6 +159,8 @@ class Mixed(threading.Thread):
 
     def expect(self, reply, *codes):
         if not reply.startswith(codes):
+            if getattr(self.world, "storm", False) and reply[:1] == b"4":
+                raise ConnectionError(reply)  # put off, where nothing else would do: another connection
             raise Unlike("%r instead of %r" % (reply, codes))
         return reply
 
