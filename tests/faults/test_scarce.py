@@ -105,7 +105,7 @@ def test_a_full_disk_under_the_spool_and_the_quarantine_costs_a_452_and_is_got_o
     world = World(top='', env={"TMPDIR": small_disk})
     world.conf = world.conf.replace('backend "jail" { "127.0.0.1:%d" }' % world.sinks[0].port, 'backend "jail" { "maildir:%s/jail" }' % small_disk)
     with open(world.gateway.conf, "w") as f:
-        f.write(world.conf)
+        f.write(world.conf.replace('hold_memory = "4K"', 'hold_memory = "64K"'))
     world.gateway.start()
     ballast = small_disk + "/ballast"
     try:

@@ -116,7 +116,10 @@ class Books(Sink):
             return False
         end = lines.index(b"\r\n") if b"\r\n" in lines else len(lines)
         lines[:end] = [line for line in lines[:end] if not line.startswith(OURS)]
-        name = next(line for line in lines if line.startswith(b"X-Name: "))[8:-2]
+        name = next((line for line in lines if line.startswith(b"X-Name: ")), b"")[8:-2]
+        if not name:  # somebody else's, at a port that once was another's
+            sock.sendall(b"554 5.7.1 not for me\r\n")
+            return True
         octets = b"".join(lines)
         with self.lock:
             self.count += 1
