@@ -34,6 +34,12 @@ static void put(const char *at, size_t len)
     buffer.len += len;
 }
 
+static void put_octet(char c)
+{
+    if (buffer.len < LOG_BUFFER - 2)
+        buffer.at[buffer.len++] = c;
+}
+
 static void put_text(const char *text)
 {
     put(text, strlen(text));
@@ -61,9 +67,9 @@ static void key_put(const char *key)
         put_text(key);
         put_text("\":");
     } else {
-        put(" ", 1);
+        put_octet(' ');
         put_text(key);
-        put("=", 1);
+        put_octet('=');
     }
 }
 
@@ -92,30 +98,50 @@ static void put_escape(unsigned char c)
         put(escape, (size_t)snprintf(escape, sizeof escape, buffer.json ? "\\u%04x" : "\\x%02x", c));
 }
 
-/* JSON text, or logfmt's: quoted only when it holds SP, quotes, a backslash or control octets. */
-static void value_put_text(struct str v)
+/* What stands raw in the buffer from `from` on, written anew with its opening quote and its escapes. */
+static void write_anew(size_t from, unsigned all, bool quote)
 {
-    bool cut = v.len > VALUE_MOST;
-    unsigned all = 0;
-    v.len = min_size(v.len, VALUE_MOST);
-    for (size_t i = 0; i < v.len; i++)
-        all |= asks((unsigned char)v.at[i]);
-    bool quote = buffer.json || (all & QUOTE);
+    char raw[VALUE_MOST];
+    struct str v = {raw, buffer.len - from};
+    memcpy(raw, buffer.at + from, v.len);
     unsigned escaped = ESCAPE | ((all & HIGH) && !str_is_utf8(v) ? HIGH : 0);
+    buffer.len = from;
     if (quote)
-        put("\"", 1);
-    for (size_t i = 0; i < v.len;) {
-        size_t run = i;
-        while (run < v.len && !(asks((unsigned char)v.at[run]) & escaped))
-            run = all & escaped ? run + 1 : v.len;
-        put(v.at + i, run - i);
-        for (i = run; i < v.len && (asks((unsigned char)v.at[i]) & escaped); i++)
-            put_escape((unsigned char)v.at[i]);
+        put_octet('"');
+    for (size_t i = 0, run; i < v.len; i = run) {
+        for (run = i; run < v.len && !(asks((unsigned char)raw[run]) & escaped); run++)
+            ;
+        put(raw + i, run - i);
+        for (; run < v.len && (asks((unsigned char)raw[run]) & escaped); run++)
+            put_escape((unsigned char)raw[run]);
     }
+}
+
+/* JSON text, or logfmt's: quoted only when it holds SP, quotes, a backslash or control octets. Most values hold nothing of
+ * the kind: they are copied first and looked at then. */
+static void value_put(size_t n, const struct str *pieces)
+{
+    size_t left = VALUE_MOST;
+    bool cut = false;
+    if (buffer.json)
+        put_octet('"');
+    size_t from = buffer.len;
+    for (size_t i = 0; i < n; i++) {
+        size_t len = min_size(pieces[i].len, left);
+        cut |= len < pieces[i].len;
+        left -= len;
+        put(len ? pieces[i].at : "", len);
+    }
+    unsigned all = 0;
+    for (size_t i = from; i < buffer.len; i++)
+        all |= asks((unsigned char)buffer.at[i]);
+    bool quote = !buffer.json && (all & QUOTE);
+    if (quote || (all & (ESCAPE | HIGH)))
+        write_anew(from, all, quote);
     if (cut)
         put_text("...");
-    if (quote)
-        put("\"", 1);
+    if (quote || buffer.json)
+        put_octet('"');
 }
 
 /* The time of day is made anew once a second. */
@@ -153,7 +179,7 @@ void log_begin(const char *kind)
     } else {
         put_text("ts=");
         put_stamp();
-        put_text(" ");
+        put_octet(' ');
         put_text(kind);
     }
 }
@@ -161,20 +187,13 @@ void log_begin(const char *kind)
 void log_text(const char *key, struct str value)
 {
     key_put(key);
-    value_put_text(value);
+    value_put(1, &value);
 }
 
 void log_pieces(const char *key, size_t n, const struct str *pieces)
 {
-    char value[VALUE_MOST + 1]; /* one more than is shown: so it is known to be cut */
-    size_t len = 0;
-    for (size_t i = 0; i < n; i++) {
-        size_t part = min_size(pieces[i].len, sizeof value - len);
-        memcpy(value + len, part ? pieces[i].at : "", part);
-        len += part;
-    }
     key_put(key);
-    value_put_text((struct str){value, len});
+    value_put(n, pieces);
 }
 
 void log_angle(const char *key, struct str value)
@@ -191,7 +210,7 @@ void log_number(const char *key, int64_t value)
     struct str digits = str_decimal(room, value < 0 ? 0 - (uint64_t)value : (uint64_t)value);
     key_put(key);
     if (value < 0)
-        put("-", 1);
+        put_octet('-');
     put(digits.at, digits.len);
 }
 
@@ -208,7 +227,7 @@ void log_seconds(const char *key, uint64_t microseconds)
 void log_end(void)
 {
     if (buffer.json)
-        put("}", 1);
+        put_octet('}');
     buffer.at[buffer.len++] = '\n';
 }
 
