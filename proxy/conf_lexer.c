@@ -163,16 +163,45 @@ static void take_key(struct lexer *x, struct group *g, struct entry *e, unsigned
     e->key = arena_print(&x->loader->conf->arena, "%u", ++*unnamed);
 }
 
+static struct entry **bucket_of(const struct group *g, struct str key)
+{
+    return &g->buckets[str_hash(key, 0) & (g->nbuckets - 1)];
+}
+
+static void index_entry(struct group *g, struct entry *e)
+{
+    struct entry **at = bucket_of(g, e->key);
+    e->before = *at;
+    *at = e;
+}
+
+/* Tables of many thousand keys are written in place, too. */
+static void note_key(struct lexer *x, struct group *g, struct entry *e)
+{
+    if (!e->key.at)
+        return;
+    if (g->count++ < g->nbuckets) {
+        index_entry(g, e);
+        return;
+    }
+    g->nbuckets = g->nbuckets ? g->nbuckets * 4 : 8;
+    g->buckets = arena_alloc(&x->loader->conf->arena, g->nbuckets * sizeof(struct entry *));
+    for (struct entry *o = g->first; o; o = o->next)
+        if (o->key.at)
+            index_entry(g, o);
+}
+
 static void refuse_twice(struct lexer *x, const struct group *g, const struct entry *e)
 {
+    const struct entry *first = NULL;
     if (!e->named || !e->key.at)
         return;
-    for (const struct entry *o = g->first; o; o = o->next)
-        if (o != e && o->named && o->key.at && str_equal(o->key, e->key)) {
-            complain(x->loader->complaints, false, x->source->path, e->line,
-                     "\"%.*s\" is written twice in the same braces, first in line %u", STR_ARGS(e->key), o->line);
-            return;
-        }
+    for (const struct entry *o = e->before; o; o = o->before)
+        if (o->named && str_equal(o->key, e->key))
+            first = o;
+    if (first)
+        complain(x->loader->complaints, false, x->source->path, e->line,
+                 "\"%.*s\" is written twice in the same braces, first in line %u", STR_ARGS(e->key), first->line);
 }
 
 /* From behind '{' to behind its '}'. */
@@ -206,6 +235,7 @@ static struct group *walk_group(struct lexer *x)
             g->first = e;
         g->last = e;
         take_key(x, g, e, &unnamed);
+        note_key(x, g, e);
         refuse_twice(x, g, e);
         unsigned parens = 0;
         while (x->now.kind != END && (parens || (!is_mark(x, ',') && !is_mark(x, ';') && !is_mark(x, '}')))) {
@@ -249,11 +279,10 @@ void source_walk(struct loader *l, struct source *source)
 
 static const struct entry *entry_find(const struct group *g, struct str key)
 {
-    const struct entry *found = NULL;
-    for (const struct entry *e = g->first; e; e = e->next)
-        if (e->key.at && str_equal(e->key, key))
-            found = e;
-    return found;
+    const struct entry *e = g->nbuckets ? *bucket_of(g, key) : NULL;
+    while (e && !str_equal(e->key, key))
+        e = e->before;
+    return e;
 }
 
 static void place_values(struct filter_value *v, const struct group *g)

@@ -120,6 +120,29 @@ static size_t elements_count(lua_State *L, int index, bool *names)
     return n;
 }
 
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* The names of a table in the order in which a map holds them: put in so, none has to move for the next. NULL behind the last. */
+static const char **names_sorted(lua_State *L, int index, struct arena *a)
+{
+    size_t n = 0, len;
+    for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1))
+        n++;
+    const char **names = arena_alloc(a, (n + 1) * sizeof(const char *));
+    n = 0;
+    for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1))
+        if (lua_type(L, -2) == LUA_TSTRING) {
+            names[n] = lua_tolstring(L, -2, &len);
+            if (strlen(names[n++]) != len)
+                luaL_error(L, "a NUL in a key");
+        }
+    qsort(names, n, sizeof(const char *), by_text);
+    return names;
+}
+
 static struct filter_value table_value(lua_State *L, int index, const struct copy *c, unsigned depth, bool body)
 {
     struct arena *a = &c->run->loader->conf->arena;
@@ -142,15 +165,10 @@ static struct filter_value table_value(lua_State *L, int index, const struct cop
     }
     if (!names)
         return v;
-    lua_pushnil(L);
-    while (lua_next(L, index)) {
-        if (lua_type(L, -2) == LUA_TSTRING) {
-            size_t len;
-            const char *key = lua_tolstring(L, -2, &len);
-            if (strlen(key) != len)
-                luaL_error(L, "a NUL in a key");
-            value_put(a, &v, (struct str){key, len}, to_value(L, lua_gettop(L), c, depth + 1, false));
-        }
+    for (const char **key = names_sorted(L, index, a); *key; key++) {
+        lua_pushstring(L, *key);
+        lua_rawget(L, index);
+        value_put(a, &v, str_of(*key), to_value(L, lua_gettop(L), c, depth + 1, false));
         lua_pop(L, 1);
     }
     return v;

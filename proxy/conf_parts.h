@@ -46,10 +46,12 @@ struct group {
     uint32_t line;              /* of the head word, or of the brace */
     struct str word, name;      /* listen "mx" {: word listen, name mx; STR_NONE */
     struct entry *first, *last; /* keys in order; unnamed elements have "1", "2", ... */
+    struct entry **buckets;     /* the same by their keys, in each the last one first; a power of two of them */
+    uint32_t count, nbuckets;
     bool taken;                 /* an item is it already */
 };
 struct entry {
-    struct entry *next;
+    struct entry *next, *before; /* before: in its bucket */
     struct str key; /* STR_NONE: computed */
     uint32_t line;
     bool named;

@@ -28,9 +28,9 @@ void route_by_sender(struct session *s)
 bool route_take(struct transaction *tx, const struct backend_conf *route)
 {
     bool others = false;
-    for (uint32_t i = 0; i + 1 < tx->nrcpts; i++)
-        others |= tx->rcpts[i].fate != FATE_REFUSED && !tx->rcpts[i].discarded;
-    if (others && tx->route != route) {
+    for (uint32_t i = 0; tx->route != route && !others && i + 1 < tx->nrcpts; i++)
+        others = tx->rcpts[i].fate != FATE_REFUSED && !tx->rcpts[i].discarded;
+    if (others) {
         tx->rcpts[tx->nrcpts - 1].reply = reply_named(REPLY_SEPARATE);
         return false;
     }

@@ -641,6 +641,17 @@ static void order_is_explained(void **state)
     conf_drop(conf);
 }
 
+static void one_of_3000_keys_that_is_written_three_times_is_told_where_it_was_first(void **state)
+{
+    static char text[200000];
+    size_t at = (size_t)snprintf(text, sizeof text, "%s", BASE "chain \"c\" { filter \"probe\" { needed = \"x\", zones = {\n");
+    for (int i = 0; i < 3000; i++) /* the third line is the first of them */
+        at += (size_t)snprintf(text + at, sizeof text - at, "[\"zone%d\"] = 1,\n", i == 1500 || i == 2900 ? 700 : i);
+    snprintf(text + at, sizeof text - at, "} } }");
+    refused(text, 4 + 1500, "\"zone700\" is written twice in the same braces, first in line 704");
+    refused(text, 4 + 2900, "\"zone700\" is written twice in the same braces, first in line 704");
+}
+
 static int open_folder(void **state)
 {
     snprintf(folder, sizeof folder, "/tmp/test_conf.XXXXXX");
@@ -669,6 +680,7 @@ int main(void)
         cmocka_unit_test(tls_blocks_give_contexts),
         cmocka_unit_test(modules_bring_filters),
         cmocka_unit_test(each_mistake_is_told_at_its_line_with_what_was_expected),
+        cmocka_unit_test(one_of_3000_keys_that_is_written_three_times_is_told_where_it_was_first),
         cmocka_unit_test(all_mistakes_are_told_at_once),
         cmocka_unit_test(loose_ends_are_warned_of),
         cmocka_unit_test(missing_file_is_a_complaint),
