@@ -116,6 +116,7 @@ if [ $deep = 1 ]; then
     if SLUICE_VALGRIND_BUILD="$build-valgrind" tests/valgrind.sh; then count 1 0 0; else count 0 1 0; fi
 fi
 export SLUICE="$build-release/sluice" SLUICE_BUILD_DIR="$build-release"
+run_pytest 'what a message costs (Release)' tests/costs
 run_pytest 'memory (Release)' -n "$jobs" tests/soak/test_memory.py tests/soak/test_reload.py
 run_pytest 'a crowd, hostile clients (Release)' tests/soak/test_crowd.py tests/faults/test_hostile.py
 run_pytest 'interop (Release)' tests/interop
