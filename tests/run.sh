@@ -105,6 +105,8 @@ if compgen -G 'tests/module/test_*.py' >/dev/null; then run_pytest 'a filter fro
 run_pytest 'faults (ASan)' -n "$jobs" tests/faults --ignore tests/faults/test_hostile.py
 run_pytest 'soak (ASan)' -n "$jobs" tests/soak --ignore tests/soak/test_memory.py --ignore tests/soak/test_crowd.py
 build_kind Release "$build-release" || { count 0 1 0; finish; }
+say 'simulation: 16,000 sessions (Release), beside the 4,000 of the unit tests (ASan)'
+if "$build-release/sim" --seed 100001 --sessions 16000; then count 1 0 0; else count 0 1 0; fi
 say 'clang-tidy, cppcheck'
 deeper=()
 [ $deep = 1 ] && deeper=(--deep)
