@@ -61,7 +61,7 @@ static void build_segments(struct session *s)
         struct segment *seg = &f->segments[f->nsegments++];
         struct pipe *out = i + 1 == end ? &f->filtered : &f->between[f->nsegments - 1];
         out->mark = out == &f->filtered ? out->mark : PIPE_MARK;
-        *seg = (struct segment){.first = from, .end = (uint16_t)(i + 1), .in = in, .out = out};
+        *seg = (struct segment){.first = from, .end = (uint16_t)(i + 1), .in = in, .out = out, .rewrites = cut};
         in = out;
         from = (uint16_t)(i + 1);
     }
@@ -255,6 +255,21 @@ static void take_chunk(struct flow *f, struct segment *seg)
     f->chunk_replaced = false;
 }
 
+/* A chunk that no filter replaced. A CR at its end waits for what comes next, if that may be a filter's own words. */
+static void pass_chunk(struct session *s, struct segment *seg)
+{
+    struct flow *f = &s->tx->flow;
+    size_t n = f->chunk_octets.len;
+    if (seg->pending_cr && n && f->chunk_octets.at[0] == '\n')
+        pipe_put(seg->out, STR("\r"));
+    if (n) {
+        bool waits = f->chunk_octets.at[n - 1] == '\r' && !f->chunk_last;
+        seg->pending_cr = waits && seg->rewrites && s->tx->params.body != BODY_BINARYMIME;
+    }
+    pipe_move(&f->chunk, seg->out, n - (n && seg->pending_cr));
+    pipe_clear(&f->chunk);
+}
+
 static void finish_chunk(struct session *s)
 {
     struct flow *f = &s->tx->flow;
@@ -265,20 +280,14 @@ static void finish_chunk(struct session *s)
         pipe_clear(&f->chunk);
         return;
     }
-    if (f->chunk_replaced) {
+    if (f->chunk_replaced)
         pipe_clear(&f->chunk);
-    } else {
-        if (f->pending_cr && f->chunk_octets.len && f->chunk_octets.at[0] == '\n')
-            pipe_put(seg->out, STR("\r"));
-        if (f->chunk_octets.len)
-            f->pending_cr = false;
-        pipe_move(&f->chunk, seg->out, f->chunk.octets);
-    }
+    else
+        pass_chunk(s, seg);
     if (f->at_segment == 0)
         f->chunk_offset += f->chunk_octets.len;
     if (f->chunk_last) {
         seg->finished = seg->out->ended = true;
-        f->pending_cr = false;
         f->body_done = f->at_segment + 1 == f->nsegments;
     }
 }
@@ -330,6 +339,7 @@ bool flow_emit(struct session *s, struct str octets)
 {
     struct flow *f = &s->tx->flow;
     struct pipe *out;
+    bool *pending_cr = f->judging ? &f->pending_cr : &f->segments[f->at_segment].pending_cr;
     if (f->judging) {
         if (!f->next_spool)
             f->next_spool = spool_open(s->listen->limits.hold_memory, s->listen->limits.held);
@@ -348,12 +358,12 @@ bool flow_emit(struct session *s, struct str octets)
         while (run < octets.len && octets.at[run] != '\r' && octets.at[run] != '\n')
             run++;
         if (run > at) {
-            f->pending_cr = false;
+            *pending_cr = false;
             pipe_copy(out, octets.at + at, run - at);
         }
         if (run < octets.len && octets.at[run] == '\n')
             pipe_copy(out, "\r\n", 2);
-        f->pending_cr = run < octets.len && octets.at[run] == '\r';
+        *pending_cr = run < octets.len && octets.at[run] == '\r';
         at = run + 1;
     }
     if (!f->judging)

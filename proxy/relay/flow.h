@@ -23,6 +23,8 @@ struct segment {             /* filters [first, end) of the chain; the last of t
     uint16_t first, end;
     struct pipe *in, *out;
     bool finished;           /* its last chunk has been through */
+    bool rewrites;           /* its last filter may */
+    bool pending_cr;         /* a CR of it goes out with its LF or not at all, be they said in two pieces, or passed in two chunks */
 };
 
 struct flow {
@@ -45,7 +47,7 @@ struct flow {
     struct pipe packed;      /* encoded: the chunk that is said next */
     struct pipe outgoing;    /* rendered fields, or what is read back from the spool, on the way to the encoder */
     bool paused;             /* the worker's memory is short: nothing is read for now */
-    bool pending_cr;         /* a filter emitted a CR: it goes out with its LF or not at all */
+    bool pending_cr;         /* likewise, of the body that a message hook says */
     struct pipe chunk;       /* in hand of a body hook */
     bool chunk_last, chunk_replaced, chunk_busy;
     uint64_t chunk_offset;
