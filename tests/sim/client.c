@@ -211,6 +211,7 @@ static void obey(struct client *c, const struct due *d, unsigned code, const cha
     }
     bool failed = (d->kind == MAIL || d->kind == CHUNK || d->kind == XFORWARD) && !yes;
     failed |= d->kind == DATA && code != 354;
+    failed |= d->kind == HELLO && !yes; /* a transaction that was there still is */
     if (failed)
         plan_give_up(c);
 }

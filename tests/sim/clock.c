@@ -35,6 +35,12 @@ uint64_t sim_random(uint64_t below) /* splitmix64 */
     return below ? z % below : 0;
 }
 
+uint64_t sim_lesser(uint64_t below, uint64_t other)
+{
+    uint64_t one = sim_random(below), two = sim_random(other);
+    return one < two ? one : two;
+}
+
 bool sim_chance(unsigned percent)
 {
     return sim_random(100) < percent;

@@ -178,15 +178,16 @@ static bool edit_body(struct filter_call *call, struct letter *l)
         r->decided = true;
         r->rewrites = (flags_of(call) & FILTER_EDITS_BODY) && sim_may(F_BODIES, 70);
     }
-    bool done = true;
-    if (r->rewrites) {
+    struct waiting *mine = filter_keep(call, LIFE_CALL);
+    bool done = true, rewrites = r->rewrites && (mine->emitted || sim_chance(85)); /* a chunk may be left as it is */
+    if (rewrites) {
         rewrite(&chunk, &new);
         done = emit(call, &new);
     }
     if (!done) {
         filter_wait(call, filter_room(call));
     } else {
-        bool changed = counts(call, r->rewrites);
+        bool changed = counts(call, rewrites);
         b->used = true;
         octets_put(&b->saw, chunk.octets.at, chunk.octets.len);
         octets_put(&b->out, changed ? new.at : chunk.octets.at, changed ? new.len : chunk.octets.len);

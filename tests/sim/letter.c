@@ -64,16 +64,17 @@ void letter_write(struct letter *l)
     static const char *const fields[] = {"X-More: inside\r\n", "X-Long: inside\r\n\tQUIT\r\n .\r\n",
                                          "subject: inside again\r\n"};
     static const size_t sizes[] = {0, 20, 300, 5000, 40000};
-    size_t size = sim_random(sizes[min_size(sim_random(countof(sizes)), sim_random(countof(sizes)))] + 1);
+    size_t size = sim_random(sizes[sim_lesser(countof(sizes), countof(sizes))] + 1);
     char line[120];
     snprintf(line, sizeof line, "X-Sim: %u\r\nSubject: inside\r\n", l->number);
     put_text(&l->content, line);
     for (size_t n = sim_random(4); n; n--)
         put_text(&l->content, fields[sim_random(countof(fields))]);
     put_text(&l->content, "\r\n");
+    unsigned words = sim_chance(10) ? 2 : 60; /* nearly nothing but line ends: they are cut wherever anything is */
     while (l->content.len < size) {
-        if (sim_chance(40)) {
-            put_text(&l->content, lines[sim_random(countof(lines))]);
+        if (sim_chance(100 - words)) {
+            put_text(&l->content, words == 2 ? "" : lines[sim_random(countof(lines))]);
         } else {
             size_t n = sim_random(sizeof line);
             for (size_t i = 0; i < n; i++)

@@ -62,7 +62,7 @@ static struct net_end *end_new(struct loop *l, struct task *task)
     e->wire.s.task = task;
     e->wire.s.in.mark = e->wire.s.out.mark = PIPE_MARK;
     e->wire.number = ++numbers;
-    size_t window = sim_random(countof(windows)), lag = min_size(sim_random(8), sim_random(4)), cuts = sim_random(3);
+    size_t window = sim_random(countof(windows)), lag = sim_lesser(8, 4), cuts = sim_random(3);
     e->window = sim_may(F_WINDOWS, 100) ? windows[window] : 262144;
     e->lag = !sim_may(F_LAGS, 100) ? 0 : lags[lag == 3 && !sim_may(F_LONG_LAGS, 100) ? 2 : lag];
     e->cuts = sim_may(F_CUTS, 100) ? (enum cuts)cuts : CUT_NEVER;

@@ -41,7 +41,7 @@ static void strain(struct event *e)
 static void outage(struct event *e)
 {
     struct world *w = holder_of(e, struct world, outage);
-    unsigned place = (unsigned)min_u64(sim_random(PLACES), sim_random(PLACES)),
+    unsigned place = (unsigned)sim_lesser(PLACES, PLACES),
              server = (unsigned)sim_random(SERVERS_MOST);
     bool *down = &w->places[place].down[server];
     *down = !*down;
@@ -86,7 +86,9 @@ static void be_calm(struct world *w)
 
 static void place_choose(struct place_is *p)
 {
-    *p = (struct place_is){.pipeline = sim_chance(70), .chunk = sim_may(F_CHUNKS, 50), .binary = sim_may(F_BINARY, 40)};
+    p->pipeline = sim_chance(70);
+    p->chunk = sim_may(F_CHUNKS, 50);
+    p->binary = sim_may(F_BINARY, 40);
     p->auth = sim_may(F_AUTH, 60);
     p->xforward = sim_chance(85);
     p->xclient = sim_chance(85);
