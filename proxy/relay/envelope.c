@@ -617,6 +617,10 @@ static void lost(struct session *s)
 {
     struct transaction *tx = s->tx;
     struct backend *b = s->backend;
+    if (tx && b->conf != tx->route) { /* of the transaction before, or of the way this one no longer goes */
+        backend_abort(&s->backend);
+        return;
+    }
     if (pool_again(s)) /* it has heard nothing: another server may */
         return;
     struct reply why = b->failure;
