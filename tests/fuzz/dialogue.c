@@ -69,17 +69,26 @@ static void read_replies(struct dialogue *d)
 /* ---- commands and content
  * -------------------------------------------------------------------------------------------- */
 
+/* What the last MAIL said that was not refused. */
+static bool is_binary(const struct dialogue *d)
+{
+    for (size_t i = d->nunits; i-- > 0;)
+        if (d->units[i].kind == UNIT_COMMAND && !strncasecmp(d->units[i].line, "MAIL", 4) &&
+            d->units[i].code / 100 == 2)
+            return strstr(d->units[i].line, "BINARYMIME") != NULL;
+    return false;
+}
+
 static void take_letter(struct dialogue *d, const char *at, size_t n)
 {
     struct letter_heard *l = must_alloc(sizeof *l);
-    *l = (struct letter_heard){.first = d->nunits, .replies = d->lmtp ? d->accepted : 1, .binary = d->binary};
+    *l = (struct letter_heard){.first = d->nunits, .replies = d->lmtp ? d->accepted : 1, .binary = is_binary(d)};
     octets_put(&l->content, at, n);
     d->letters = must_grow(d->letters, (d->nletters + 1) * sizeof(struct letter_heard *));
     d->letters[d->nletters++] = l;
     for (size_t i = 0; i < l->replies; i++)
         add(d, UNIT_END, "")->letter = l;
     d->accepted = 0;
-    d->binary = false;
 }
 
 /* Up to CRLF.CRLF, dots undone; false: not there yet. */
@@ -136,6 +145,10 @@ static void begin_chunk(struct dialogue *d, const char *line)
         d->lost = true;
         return;
     }
+    for (size_t i = d->nunits;
+         i-- > 0 && d->units[i].kind == UNIT_COMMAND;) /* a greeting that was accepted ends what had begun */
+        if (d->units[i].code / 100 == 2 && (is_verb(d->units[i].line, "EHLO") || is_verb(d->units[i].line, "HELO")))
+            octets_drop(&d->chunks, d->chunks.len);
     sscanf(line + 5, "%zu %7s", &d->chunk, last);
     d->last = last[0] != 0;
     d->in_chunk = true;
@@ -147,12 +160,8 @@ static void read_command(struct dialogue *d, const char *line)
         begin_chunk(d, line);
         return;
     }
-    bool resets = is_verb(line, "RSET") || is_verb(line, "EHLO") || is_verb(line, "HELO") || is_verb(line, "LHLO");
-    if (resets || is_verb(line, "MAIL")) {
+    if (is_verb(line, "RSET"))
         octets_drop(&d->chunks, d->chunks.len);
-        d->accepted = 0;
-        d->binary = strstr(line, "BINARYMIME") != NULL;
-    }
     d->lmtp |= is_verb(line, "LHLO");
     add(d,
         is_verb(line, "RCPT")   ? UNIT_RCPT

@@ -11,7 +11,7 @@ struct unit { /* what is owed one reply */
     enum unit_kind { UNIT_BANNER, UNIT_COMMAND, UNIT_RCPT, UNIT_DATA, UNIT_AUTH, UNIT_CHUNK, UNIT_END } kind;
     unsigned code;               /* 0: none yet */
     struct letter_heard *letter; /* END: whose */
-    char line[48];               /* of a command, its beginning */
+    char line[160];              /* of a command, its beginning */
 };
 struct letter_heard {
     struct octets content;
@@ -27,7 +27,7 @@ struct dialogue {
     unsigned *codes; /* replies ahead of their commands */
     size_t codes_room;
     unsigned accepted; /* rcpts of the transaction at hand */
-    bool lmtp, binary;
+    bool lmtp;
     bool content, response; /* amid mail data; the next line is a response of AUTH */
     size_t chunk;           /* octets of it that are still to come */
     bool in_chunk, last;

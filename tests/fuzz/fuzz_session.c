@@ -52,7 +52,8 @@ static bool is_same(const struct octets *client, const struct octets *backend)
     size_t n = backend->len, own = client->len;
     for (; n >= strlen(field) && memcmp(at, field, strlen(field)) == 0; n -= strlen(field))
         at += strlen(field);
-    if (at != backend->at && n >= own + 2 && memcmp(at, "\r\n", 2) == 0 && (!own || memcmp(client->at, "\r\n", min_size(own, 2)) != 0)) {
+    if (at != backend->at && n >= own + 2 && memcmp(at, "\r\n", 2) == 0 &&
+        (!own || memcmp(client->at, "\r\n", min_size(own, 2)) != 0)) {
         at += 2; /* it had no header section: the field brings the empty line that parts it */
         n -= 2;
     }
@@ -93,8 +94,8 @@ static bool is_alike(const struct octets *a, const struct octets *b)
     return a->len == b->len && (!a->len || memcmp(a->at, b->at, a->len) == 0);
 }
 
-/* Some client has ended the very same, as often as backends heard its end. Asked at the end of all: what a client has said is
- * content when it has heard the 354. */
+/* Some client has ended the very same, as often as backends heard its end. Asked at the end of all: what a client has
+ * said is content when it has heard the 354. */
 static void taken(const struct octets *content)
 {
     unsigned ended = 0, ends = 0;
@@ -109,7 +110,8 @@ static void taken(const struct octets *content)
         for (size_t k = 0; k < h->talk.nletters; k++)
             ends += is_alike(&h->talk.letters[k]->content, content);
     if (ends > ended)
-        sim_violation("%u ends of mail data were said of %zu octets that clients have ended %u times", ends, content->len, ended);
+        sim_violation("%u ends of mail data were said of %zu octets that clients have ended %u times", ends,
+                      content->len, ended);
 }
 
 static bool may_be_said(const char *line)

@@ -11,7 +11,8 @@
 /* ---- the dice, the clock, the trace */
 void sim_begin(uint64_t seed, bool trace);
 uint64_t sim_random(uint64_t below); /* 0 to below - 1 */
-uint64_t sim_lesser(uint64_t below, uint64_t other); /* of two casts. Never two in one expression: compilers order them as they like */
+uint64_t sim_lesser(uint64_t below,
+                    uint64_t other); /* of two casts. Never two in one expression: compilers order them as they like */
 bool sim_chance(unsigned percent);
 /* What the dice may use (features.def). The dice are cast even for what may not be, so that less of it changes less. */
 enum feature { /* F_CUTS ... */

@@ -41,8 +41,7 @@ static void strain(struct event *e)
 static void outage(struct event *e)
 {
     struct world *w = holder_of(e, struct world, outage);
-    unsigned place = (unsigned)sim_lesser(PLACES, PLACES),
-             server = (unsigned)sim_random(SERVERS_MOST);
+    unsigned place = (unsigned)sim_lesser(PLACES, PLACES), server = (unsigned)sim_random(SERVERS_MOST);
     bool *down = &w->places[place].down[server];
     *down = !*down;
     sim_trace("server %u of %u is %s", server, place, *down ? "down" : "back");
