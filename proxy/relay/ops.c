@@ -46,6 +46,8 @@ struct filter_stream {
     uint64_t idle_since;
 };
 
+enum { IDLE_STREAMS = 16, IDLE_MS = 60000 }; /* kept of one instance by one worker, and for how long at most */
+
 static _Thread_local uint64_t last_id;
 
 /* ---- starting -------------------------------------------------------------------------------------------------------- */
@@ -251,13 +253,27 @@ static bool is_alive(const struct stream *stream)
     return !stream->dead && !stream->ended && pipe_is_empty(&stream->in);
 }
 
+/* Those of the list that are of no use any more go; how many of this instance's are left. */
+static size_t sort_out_idle(struct generation *g, const struct filter *filter)
+{
+    uint64_t now = loop_now(g->worker->loop);
+    size_t left = 0;
+    for (struct filter_stream *fs = g->streams, *next; fs; fs = next) {
+        next = fs->next;
+        if (!is_alive(fs->stream) || now >= fs->idle_since + IDLE_MS)
+            close_stream(fs);
+        else
+            left += fs->filter == filter;
+    }
+    return left;
+}
+
 static struct filter_stream *idle_stream(struct filter_call *call, const char *address)
 {
+    sort_out_idle(call->generation, call->filter);
     for (struct filter_stream *fs = call->generation->streams, *next; fs; fs = next) {
         next = fs->next;
-        if (!is_alive(fs->stream))
-            close_stream(fs);
-        else if (fs->filter == call->filter && !strcmp(fs->address, address)) {
+        if (fs->filter == call->filter && !strcmp(fs->address, address)) {
             unlink_stream(fs);
             return fs;
         }
@@ -332,12 +348,14 @@ void filter_stream_keep(struct filter_stream **stream)
     *stream = NULL;
     if (!fs)
         return;
-    if (!fs->pooled || !is_alive(fs->stream) || !pipe_is_empty(&fs->stream->out) || fs->generation->worker->draining) {
+    if (!fs->pooled || !is_alive(fs->stream) || !pipe_is_empty(&fs->stream->out) || fs->generation->worker->draining ||
+        sort_out_idle(fs->generation, fs->filter) >= IDLE_STREAMS) {
         close_stream(fs);
         return;
     }
     unlink_stream(fs);
     fs->slot = NULL;
+    fs->idle_since = loop_now(fs->generation->worker->loop);
     fs->stream->task = NULL;
     fs->next = fs->generation->streams;
     fs->generation->streams = fs;

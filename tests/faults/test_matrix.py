@@ -1,13 +1,15 @@
 """The backend, the DNS and a service that a filter dials: each killed, hung, slowed, and made to talk nonsense at every stage. One table
 each: what the client may hear, and within which time; the session after it always works. Connections are pooled where they can be: what
 a bad session leaves behind must not reach the next one. (tests/dialog/test_backend_faults.py has more kinds of nonsense, without a pool.)"""
+import os
 import socket
+import ssl
 import struct
 import threading
 import time
 
 import pytest
-from gateway import SLOW, Gateway, free_port
+from gateway import SLOW, Gateway, certificate, free_port
 from service import Service, module
 from sink import Talker
 
@@ -15,18 +17,23 @@ WAIT = 0.4  # every patience of the gateway, in seconds
 TIMEOUTS = ", ".join('%s = "400ms"' % t for t in ("banner", "helo", "mail", "rcpt", "data_reply", "block", "end_reply")) + ', end_by = "300ms"'
 
 
-def configuration(port, backend, chain="", top="", identity=""):
+def configuration(port, backend, chain="", top="", options=""):
     return ('hostname "mx.test"\nworkers(1)\n%s\ntimeouts { connect = "400ms", %s }\n'
-            'backend "b" { "127.0.0.1:%d", pool = 4, health = 0, fall = 100 }\nchain "c" { %s }\n'
+            'backend "b" { "127.0.0.1:%d", pool = 4, health = 0, fall = 100, wait = "400ms", %s }\nchain "c" { %s }\n'
             'listen "l" { "127.0.0.1:%d", backend = "b", chain = "c", received = false, timeouts = { %s } }\n'
-            % (top, TIMEOUTS, backend, chain, port, TIMEOUTS))
+            % (top, TIMEOUTS, backend, options, chain, port, TIMEOUTS))
 
 
 class Backend:
-    """A backend that fails at `stage` in `way`, both None: well. Stages: connect banner ehlo mail rcpt data content end quit idle."""
+    """A backend that fails at `stage` in `way`, both None: well. Stages: connect banner ehlo starttls handshake secure xclient mail rcpt
+    data content end quit idle (secure: EHLO within TLS)."""
 
-    def __init__(self):
+    def __init__(self, tls=False):
         self.stage = self.way = None
+        self.context = None
+        if tls:
+            self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.context.load_cert_chain(certificate() + "/cert.pem", certificate() + "/key.pem")
         self.taken, self.socks, self.port = 0, [], None
         self.up()
 
@@ -93,7 +100,7 @@ class Backend:
     def serve(self, sock):
         try:
             self.talk(sock, sock.makefile("rb"))
-        except (OSError, EOFError):
+        except (OSError, EOFError, ValueError):
             pass
         finally:
             sock.close()
@@ -105,7 +112,7 @@ class Backend:
         if self.way == "slow":
             for i in range(len(words)):
                 sock.sendall(words[i:i + 1])
-                time.sleep(0.01)
+                time.sleep(0.002)
             return None
         if self.way == "too slow":  # in the middle of it
             sock.sendall(words[:4])
@@ -126,12 +133,23 @@ class Backend:
 
     def talk(self, sock, file):
         self.answer(sock, "banner", b"220 b.test\r\n")
+        secure = False
         while True:
             verb = file.readline()[:4].upper()
             if not verb:
                 return
             if verb == b"EHLO":
-                self.answer(sock, "ehlo", b"250-b.test\r\n250 PIPELINING\r\n")
+                self.answer(sock, "secure" if secure else "ehlo", b"250-b.test\r\n250-XCLIENT ADDR NAME PROTO HELO\r\n%s250 PIPELINING\r\n"
+                            % (b"250-STARTTLS\r\n" if self.context and not secure else b""))
+            elif verb == b"XCLI":
+                self.answer(sock, "xclient", b"220 b.test\r\n")
+            elif verb == b"STAR":
+                self.answer(sock, "starttls", b"220 go\r\n")
+                if self.stage == "handshake" and self.way != "slow":
+                    self.answer(sock, "handshake", b"")
+                sock, secure = self.context.wrap_socket(sock, server_side=True), True
+                self.socks.append(sock)
+                file = sock.makefile("rb")
             elif verb == b"DATA":
                 self.answer(sock, "data", b"354 go\r\n")
                 file.readline()
@@ -199,6 +217,7 @@ AT = {
     "banner": WAYS, "ehlo": WAYS, "mail": WAYS, "rcpt": WAYS, "data": WAYS,
     "content": dict(WAYS, **{"slow": "24", "too slow": "24"}),  # it may be too slow for end_by
     "end": WAYS,
+    "starttls": WAYS, "handshake": dict(WAYS, **{"too slow": "2"}), "secure": WAYS, "xclient": WAYS,
     "quit": dict.fromkeys(WAYS, "2"),
     "idle": {"killed": "2", "nonsense": "2", "421": "2"},
 }
@@ -206,12 +225,14 @@ AT = {
 
 @pytest.mark.parametrize("stage", AT)
 def test_a_backend_that_fails_is_a_4yz_in_time_and_the_next_session_works(stage):
-    backend, port, wrong = Backend(), free_port(), []
-    gateway = Gateway(configuration(port, backend.port)).start()
+    backend, port, wrong = Backend(stage in ("starttls", "handshake", "secure")), free_port(), []
+    options = 'tls = "opportunistic"' if backend.context else 'identity = "xclient"' if stage == "xclient" else ""
+    gateway = Gateway(configuration(port, backend.port, options=options)).start()
     try:
+        judge("first", session(port), "2", 3, wrong)  # the first look at it is over by then
         for way, expected in AT[stage].items():
             cell = "%s, %s" % (stage, way)
-            if stage in ("banner", "ehlo"):  # a connection that waits in the pool has passed them
+            if stage in ("banner", "ehlo", "starttls", "handshake", "secure", "xclient"):  # a connection that waits in the pool has passed them
                 backend.down(), backend.up()
                 time.sleep(0.05)
             elif stage != "connect":
@@ -363,4 +384,65 @@ def test_a_dns_that_fails_is_told_to_the_script_in_time_and_the_next_question_is
         dns.down()
         ended = gateway.stop()
     assert not wrong, "\n".join(wrong)
+    assert not ended, ended
+
+
+# ---- a crowd before a peer that hangs
+
+CROWD = 120
+
+
+def crowd(port):
+    """What so many sessions at once have heard."""
+    heard = []
+    threads = [threading.Thread(target=lambda: heard.append(session(port)), daemon=True) for _ in range(CROWD)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join(30 * SLOW)
+    return heard
+
+
+@pytest.mark.parametrize("who", ["backend", "dns", "service"])
+def test_a_crowd_before_a_peer_that_hangs_is_told_in_time_and_served_when_it_is_back(who):
+    backend, dns, service, port, wrong = Backend(), Resolver(), Service(), free_port(), []
+    script = ('function on.rcpt(s, m, to)\n  for i = 1, 3 do\n    local list, why = dns.txt("x" .. i .. "." .. s.id .. ".test", { timeout = "300ms" })\n'
+              '    if not list then return defer("451 4.4.3 dns: %s", why) end\n  end\nend\n')
+    chain = 'filter "s.lua" {}' if who == "dns" else \
+            'filter "service" { "inet:127.0.0.1:%d", wait = "300ms" }' % service.port if who == "service" else ""
+    gateway = Gateway(configuration(port, backend.port, chain=chain, options="connections = 5",
+                                    top='limits { connections_per_client = 0 }\nmodule "%s"\ndns { servers = { "127.0.0.1:%d" } }' % (module(), dns.port)),
+                      files={"s.lua": script}).start()
+    try:
+        judge("before", session(port), "2", 3, wrong)
+        descriptors = len(os.listdir("/proc/%d/fd" % gateway.process.pid))
+        for _ in range(1 if who == "service" else 2):
+            if who == "backend":
+                backend.fail("rcpt", "hangs")
+            elif who == "dns":
+                dns.way = "hangs"
+            else:
+                service.fail("RCPT", "hangs")
+            heard = crowd(port)
+            assert len(heard) == CROWD
+            for h in heard:
+                judge("meanwhile", h, "4", 5, wrong)
+            backend.heal()
+            dns.way = None
+            service.fail(None)
+            if who == "service":
+                time.sleep(10.5)  # its circuit breaker
+            judge("after", session(port), "2", 3, wrong)
+        good = [h for h in crowd(port) if h[0].startswith(b"2")]
+        assert len(good) >= (CROWD if who != "backend" else 5), len(good)
+        deadline = time.monotonic() + 5 * SLOW
+        while len(os.listdir("/proc/%d/fd" % gateway.process.pid)) > descriptors + 20 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert len(os.listdir("/proc/%d/fd" % gateway.process.pid)) <= descriptors + 20
+    finally:
+        backend.down()
+        dns.down()
+        service.close()
+        ended = gateway.stop()
+    assert not wrong, "\n".join(wrong[:10])
     assert not ended, ended
