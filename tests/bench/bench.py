@@ -51,7 +51,7 @@ def busy():
 
 
 class Bench:
-    def __init__(self, place, quick, workers):
+    def __init__(self, place, quick):
         self.place, self.quick = place, quick
         self.load = os.path.join(place, "load")
         subprocess.run(["gcc", "-O2", "-o", self.load, os.path.join(HERE, "load.c"), "-lssl", "-lcrypto"], check=True)
@@ -229,7 +229,7 @@ def measure_all(a, place):
         else:
             here.append(name)
     works = choose(a.workloads, list(WORKLOADS) + ["idle", "mta"], "workload")
-    bench = Bench(place, a.quick, 1)
+    bench = Bench(place, a.quick)
     rounds = 1 if a.quick else a.rounds
     try:
         for name in works:
