@@ -27,7 +27,9 @@ void dialogue_close(struct dialogue *d)
 {
     octets_free(&d->said);
     octets_free(&d->answered);
-    octets_free(&d->chunks);
+    octets_free(&d->chunk_octets);
+    for (size_t i = 0; i < d->nunits; i++)
+        octets_free(&d->units[i].piece);
     for (size_t i = 0; i < d->nletters; i++) {
         octets_free(&d->letters[i]->content);
         free(d->letters[i]);
@@ -69,20 +71,10 @@ static void read_replies(struct dialogue *d)
 /* ---- commands and content
  * -------------------------------------------------------------------------------------------- */
 
-/* What the last MAIL said that was not refused. */
-static bool is_binary(const struct dialogue *d)
-{
-    for (size_t i = d->nunits; i-- > 0;)
-        if (d->units[i].kind == UNIT_COMMAND && !strncasecmp(d->units[i].line, "MAIL", 4) &&
-            d->units[i].code / 100 == 2)
-            return strstr(d->units[i].line, "BINARYMIME") != NULL;
-    return false;
-}
-
-static void take_letter(struct dialogue *d, const char *at, size_t n)
+static void take_letter(struct dialogue *d, const char *at, size_t n, bool by_chunks)
 {
     struct letter_heard *l = must_alloc(sizeof *l);
-    *l = (struct letter_heard){.first = d->nunits, .replies = d->lmtp ? d->accepted : 1, .binary = is_binary(d)};
+    *l = (struct letter_heard){.first = d->nunits, .replies = d->lmtp ? d->accepted : 1, .by_chunks = by_chunks};
     octets_put(&l->content, at, n);
     d->letters = must_grow(d->letters, (d->nletters + 1) * sizeof(struct letter_heard *));
     d->letters[d->nletters++] = l;
@@ -98,7 +90,7 @@ static bool read_content(struct dialogue *d)
     for (size_t from = 0, end; (end = octets_line(in, from)) != 0; from = end) {
         bool dot = in->at[from] == '.';
         if (dot && end - from == 3) {
-            take_letter(d, content.at, content.len);
+            take_letter(d, content.at, content.len, false);
             octets_drop(in, end);
             octets_free(&content);
             d->content = false;
@@ -113,18 +105,19 @@ static bool read_content(struct dialogue *d)
 static bool read_chunk(struct dialogue *d)
 {
     size_t n = d->said.len < d->chunk ? d->said.len : d->chunk;
-    octets_put(&d->chunks, d->said.at, n);
+    octets_put(&d->chunk_octets, d->said.at, n);
     octets_drop(&d->said, n);
     d->chunk -= n;
     if (d->chunk)
         return false;
     d->in_chunk = false;
     if (!d->last) {
-        add(d, UNIT_CHUNK, "BDAT");
+        add(d, UNIT_CHUNK, "BDAT")->piece = d->chunk_octets;
+        d->chunk_octets = (struct octets){0};
         return true;
     }
-    take_letter(d, d->chunks.at, d->chunks.len);
-    octets_drop(&d->chunks, d->chunks.len);
+    take_letter(d, d->chunk_octets.at, d->chunk_octets.len, true);
+    octets_drop(&d->chunk_octets, d->chunk_octets.len);
     return true;
 }
 
@@ -145,10 +138,6 @@ static void begin_chunk(struct dialogue *d, const char *line)
         d->lost = true;
         return;
     }
-    for (size_t i = d->nunits;
-         i-- > 0 && d->units[i].kind == UNIT_COMMAND;) /* a greeting that was accepted ends what had begun */
-        if (d->units[i].code / 100 == 2 && (is_verb(d->units[i].line, "EHLO") || is_verb(d->units[i].line, "HELO")))
-            octets_drop(&d->chunks, d->chunks.len);
     sscanf(line + 5, "%zu %7s", &d->chunk, last);
     d->last = last[0] != 0;
     d->in_chunk = true;
@@ -160,8 +149,6 @@ static void read_command(struct dialogue *d, const char *line)
         begin_chunk(d, line);
         return;
     }
-    if (is_verb(line, "RSET"))
-        octets_drop(&d->chunks, d->chunks.len);
     d->lmtp |= is_verb(line, "LHLO");
     add(d,
         is_verb(line, "RCPT")   ? UNIT_RCPT
@@ -237,6 +224,36 @@ size_t dialogue_read(struct dialogue *d)
         d->accepted = count_accepted(d);
     while (read_one(d));
     return before;
+}
+
+const struct octets *dialogue_content(const struct dialogue *d, struct letter_heard *l)
+{
+    struct octets all = {0};
+    size_t from = l->first;
+    if (l->whole)
+        return &l->content;
+    while (from > 0 && d->units[from - 1].kind != UNIT_END)
+        from--;
+    for (size_t i = from; i < l->first; i++) {
+        const struct unit *u = &d->units[i];
+        bool yes = u->code / 100 == 2, begins = is_verb(u->line, "MAIL");
+        bool resets = is_verb(u->line, "RSET") || is_verb(u->line, "EHLO") || is_verb(u->line, "HELO");
+        if (yes && u->kind == UNIT_COMMAND && (begins || resets))
+            octets_drop(&all, all.len);
+        if (yes && u->kind == UNIT_COMMAND && begins)
+            l->binary = strstr(u->line, "BINARYMIME") != NULL;
+        if (u->kind == UNIT_CHUNK && (yes || !u->code))
+            octets_put(&all, u->piece.at, u->piece.len);
+    }
+    if (l->by_chunks) {
+        octets_put(&all, l->content.at, l->content.len);
+        octets_free(&l->content);
+        l->content = all;
+    } else {
+        octets_free(&all);
+    }
+    l->whole = true;
+    return &l->content;
 }
 
 bool dialogue_has(const struct dialogue *d, const struct letter_heard *l)

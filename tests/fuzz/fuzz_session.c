@@ -72,12 +72,14 @@ static bool has_bare(const struct octets *o)
     return false;
 }
 
-static void acknowledged(const struct letter_heard *l)
+static void acknowledged(const struct dialogue *d, struct letter_heard *l)
 {
+    const struct octets *content = dialogue_content(d, l);
     for (struct host *h = fuzz.hosts; h; h = h->next)
         for (size_t i = 0; i < h->talk.nletters; i++) {
             struct letter_heard *taken = h->talk.letters[i];
-            if (!taken->matched && dialogue_has(&h->talk, taken) && is_same(&l->content, &taken->content)) {
+            if (!taken->matched && dialogue_has(&h->talk, taken) &&
+                is_same(content, dialogue_content(&h->talk, taken))) {
                 taken->matched = true;
                 return;
             }
@@ -85,8 +87,7 @@ static void acknowledged(const struct letter_heard *l)
     if (fuzz.discards)
         fuzz.discards--;
     else
-        sim_violation("a client is told 250 for %zu octets of content that no backend has said 250 for",
-                      l->content.len);
+        sim_violation("a client is told 250 for %zu octets of content that no backend has said 250 for", content->len);
 }
 
 static bool is_alike(const struct octets *a, const struct octets *b)
@@ -96,19 +97,22 @@ static bool is_alike(const struct octets *a, const struct octets *b)
 
 /* Some client has ended the very same, as often as backends heard its end. Asked at the end of all: what a client has
  * said is content when it has heard the 354. */
-static void taken(const struct octets *content)
+static void taken(const struct dialogue *of, struct letter_heard *l)
 {
     unsigned ended = 0, ends = 0;
+    const struct octets *content = dialogue_content(of, l);
+    if (has_bare(content) && !l->binary)
+        sim_violation("a backend is given %zu octets with a bare CR or LF", content->len);
     for (unsigned i = 0; i < fuzz.nguests; i++) {
         const struct dialogue *d = &fuzz.guests[i].talk;
         for (size_t k = 0; k < d->nletters; k++)
-            ended += is_same(&d->letters[k]->content, content);
+            ended += is_same(dialogue_content(d, d->letters[k]), content);
         if (d->lost || d->said.len) /* what else it may have ended nobody knows */
             return;
     }
     for (const struct host *h = fuzz.hosts; h; h = h->next)
         for (size_t k = 0; k < h->talk.nletters; k++)
-            ends += is_alike(&h->talk.letters[k]->content, content);
+            ends += is_alike(dialogue_content(&h->talk, h->talk.letters[k]), content);
     if (ends > ended)
         sim_violation("%u ends of mail data were said of %zu octets that clients have ended %u times", ends,
                       content->len, ended);
@@ -207,11 +211,8 @@ static void host_hears(void *data)
     for (size_t at; (at = dialogue_read(&h->talk)) < h->talk.nunits && !h->over;)
         for (; at < h->talk.nunits && !h->over; at++) {
             struct unit *u = &h->talk.units[at];
-            if (u->kind == UNIT_END && has_bare(&u->letter->content) && !u->letter->binary)
-                sim_violation("a backend is given %zu octets with a bare CR or LF", u->letter->content.len);
-            else if (u->kind == UNIT_END)
-                ;
-            else if (u->kind != UNIT_AUTH && u->kind != UNIT_CHUNK && u->kind != UNIT_BANNER && !may_be_said(u->line))
+            if (u->kind != UNIT_END && u->kind != UNIT_AUTH && u->kind != UNIT_CHUNK && u->kind != UNIT_BANNER &&
+                !may_be_said(u->line))
                 sim_violation("a backend hears \"%s\"", u->line);
             host_answers(h, u);
         }
@@ -274,7 +275,7 @@ static void guest_reads(struct guest *g)
     look_at_replies(g);
     for (size_t i = told; i < g->talk.nreplies && i < g->talk.nunits; i++)
         if (g->talk.units[i].kind == UNIT_END && g->talk.units[i].code / 100 == 2)
-            acknowledged(g->talk.units[i].letter);
+            acknowledged(&g->talk, g->talk.units[i].letter);
 }
 
 static void guest_hears(void *data)
@@ -570,7 +571,7 @@ static void end(void)
     struct world *w = &fuzz.world;
     for (const struct host *h = fuzz.hosts; h; h = h->next)
         for (size_t i = 0; i < h->talk.nletters; i++)
-            taken(&h->talk.letters[i]->content);
+            taken(&h->talk, h->talk.letters[i]);
     event_stop(&fuzz.watch);
     event_stop(&fuzz.step);
     worker_close(&w->worker);
