@@ -96,7 +96,9 @@ void transaction_reset(struct session *s, enum transaction_end end)
     journal_transaction(s);
     if (s->backend) {
         bool answered = tx->end_reply.code && tx->flow.data == DATA_ENDED;
-        envelope_leave(s, answered ? LEAVE_CLEAN : flow_way_out(s));
+        /* RFC 3030 2: behind a BDAT that was refused its state is indeterminate, RSET must be sent before another transaction. */
+        bool unsure = tx->flow.chunked && reply_class(&tx->end_reply) != 2;
+        envelope_leave(s, !answered ? flow_way_out(s) : unsure ? LEAVE_ENVELOPE : LEAVE_CLEAN);
     }
     claim_restore(s);
     flow_free(&tx->flow);
