@@ -93,6 +93,8 @@ static void say_mail(struct session *s, enum debt_what what)
     params_put_mail(&tx->params, b->can, tx->params.size ? tx->params.size + SIZE_HEADROOM : 0, words);
     pipe_put(words, STR("\r\n"));
     backend_say(b, what, tx->serial, 0);
+    for (struct added *a = tx->added; a; a = a->next) /* whatever another one has heard of them */
+        a->said = a->accepted = false;
     tx->asked = true;
     tx->answered = false;
 }
@@ -132,8 +134,6 @@ static void say_again(struct session *s)
         say_mail(s, DEBT_MAIL_AGAIN);
         tx->again_owed = 1;
         tx->again_next = 0;
-        for (struct added *a = tx->added; a; a = a->next)
-            a->said = a->accepted = false;
     }
     for (; tx->again_next < tx->nrcpts; tx->again_next++) {
         struct rcpt *r = &tx->rcpts[tx->again_next];
