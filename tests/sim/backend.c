@@ -44,6 +44,10 @@ static void talk(struct event *e)
 static void gone_idle(struct event *e)
 {
     struct backend_peer *b = holder_of(e, struct backend_peer, idle);
+    if (b->mode == CONTENT && sim_chance(50)) {
+        say(b, "452 4.3.1 full, says nobody asked\r\n", 35);
+        return;
+    }
     if (b->reply[0] || b->mode != COMMANDS)
         return;
     sim_trace("b%u has enough", b->wire->number);
@@ -72,6 +76,11 @@ static uint64_t be_faulty(struct backend_peer *b, const char *mark)
         return sim_random(100000); /* late, perhaps too late */
     } else if (what == 6) {
         snprintf(b->reply, sizeof b->reply, "nonsense\r\n");
+    } else {
+        static const char *const odd[] = {"254 what", "220 what", "352 what", "503 what",
+                                          "530 what", "552 full", "99 what"};
+        snprintf(b->reply, sizeof b->reply, "%s %s\r\n", odd[sim_random(countof(odd))], mark);
+        b->odd = true;
     }
     return sim_random(1500);
 }
@@ -83,10 +92,11 @@ bool peer_answer(struct backend_peer *b, bool may_refuse, const char *mark, cons
     vsnprintf(b->reply, sizeof b->reply, format, args);
     va_end(args);
     b->fate = FATE_SAYS;
+    b->odd = false;
     uint64_t in = sim_chance(85) ? sim_random(3) : sim_random(1500);
     if (sim_random(100) < b->faults)
         in = be_faulty(b, mark);
-    bool yes = b->reply[0] == '2' || b->reply[0] == '3';
+    bool yes = (b->reply[0] == '2' || b->reply[0] == '3') && !b->odd;
     if (may_refuse && yes && b->fate == FATE_SAYS && sim_may(F_REFUSALS, 8)) {
         refuse(b, mark);
         yes = false;

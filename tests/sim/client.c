@@ -17,6 +17,11 @@ uint64_t client_delivered(const struct client *c)
     return c->delivered;
 }
 
+enum routing client_routing(const struct client *c)
+{
+    return c->routing;
+}
+
 enum identity client_identity(const struct client *c, enum place place)
 {
     return c->identities[place];
@@ -60,6 +65,11 @@ static void over(struct client *c)
 
 static void leave(struct client *c)
 {
+    if (sim_may(F_VANISHING, 15)) {
+        wire_vanish(&c->wire);
+        over(c);
+        return;
+    }
     sim_trace("c%u leaves", c->wire->number);
     if (sim_chance(30)) { /* it says no more, but listens */
         wire_end(c->wire);
@@ -300,6 +310,8 @@ static void arrive(struct event *e)
     snprintf(c->address, sizeof c->address, "192.0.2.%u", c->number % 250 + 1);
     for (unsigned i = 0; i < PLACES; i++)
         c->identities[i] = conf->backends[i].identity;
+    const struct route *route = conf->listens[0].route;
+    c->routing = !route ? ROUTING_NONE : route->by_sender ? ROUTING_BY_SENDER : ROUTING_BY_RCPT;
     be_patient(c);
     session_start(&c->world->worker, &conf->listens[0], 1, s);
     if (conf->listens[0].proxy) {

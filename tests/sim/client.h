@@ -34,6 +34,7 @@ struct client {
     unsigned messages;            /* still to be sent */
     char address[48], claims[48]; /* whom the gateway has to take it for; who it says it is, if that is granted */
     enum identity identities[PLACES];
+    enum routing routing;
     bool esmtp, pipelining, chunking, binary, may_auth, may_xclient, may_xforward; /* as EHLO said */
     bool hello, bye, silent, half, over, quit, authenticated;
 };

@@ -65,7 +65,7 @@ static void fill_limits(struct limits *l)
     if (sim_may(F_LIMITS, 10))
         l->stress = 80;
     if (sim_may(F_MEMORY, 10))
-        l->memory = 100000 + sim_random(400000);
+        l->memory = 20000 + sim_random(200000);
     if (sim_may(F_MEMORY, 10))
         l->hold_memory = 4096;
     if (sim_may(F_MEMORY, 10))
@@ -125,6 +125,31 @@ static struct table *everybody(struct conf *c, enum feature f, unsigned percent)
     return t;
 }
 
+static void fill_route(struct conf *c, struct listen_conf *l)
+{
+    static const char *const odd[] = {"c1.test", "c3.test", "c5.test", "c7.test", "c9.test", "z.test", "*"};
+    struct str keys[countof(odd)], values[countof(odd)];
+    char why[200];
+    if (!sim_may(F_ROUTES, 25))
+        return;
+    struct route *r = c->routes = arena_alloc(&c->arena, sizeof *r);
+    c->nroutes = 1;
+    r->name = STR("dice");
+    r->by_sender = sim_chance(50);
+    for (size_t i = 0; i < countof(odd); i++) {
+        keys[i] = str_of(odd[i]);
+        values[i] = i + 1 < countof(odd) ? STR("1") : STR("0");
+    }
+    r->table = table_of(keys, values, countof(odd), why, sizeof why);
+    must(r->table != NULL);
+    conf_keep_table(c, r->table);
+    r->backends = arena_alloc(&c->arena, PLACES * sizeof(struct backend_conf *));
+    for (; r->nbackends < PLACE_JAIL; r->nbackends++)
+        r->backends[r->nbackends] = &c->backends[r->nbackends];
+    l->route = r;
+    l->route_falls_back = true;
+}
+
 static void fill_listen(struct conf *c)
 {
     struct listen_conf *l = c->listens;
@@ -137,6 +162,7 @@ static void fill_listen(struct conf *c)
                               .limits = c->limits,
                               .timeouts = c->timeouts};
     l->received = sim_chance(30);
+    fill_route(c, l);
     if (sim_may(F_AUTH, 30)) {
         l->auth = sim_may(F_REFUSALS, 30) ? AUTH_REQUIRE : AUTH_OFFER;
         l->auth_without_tls = true;

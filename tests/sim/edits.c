@@ -59,6 +59,7 @@ static void set_sender(struct filter_call *call, struct letter *l)
     snprintf(text, sizeof text, "m%u.s%u@filter.test", l->number, l->sender + 1);
     if (counts(call, filter_set_reverse_path(call, text, NULL)))
         sim_trace("filter %u: sender %u of letter %u", filter_of(call)->index, ++l->sender, l->number);
+    l->sender_first |= l->sender && filter_stage(call) == FILTER_MAIL;
 }
 
 static void add_rcpt(struct filter_call *call, struct letter *l)
@@ -79,6 +80,9 @@ static void set_rcpt(struct filter_call *call, struct letter *l)
 {
     char text[80];
     unsigned k = filter_letter_rcpt(call);
+    if (world_played->calm &&
+        client_routing(l->client) == ROUTING_BY_RCPT) /* it would go another way than the others */
+        return;
     snprintf(text, sizeof text, "w%u-%u@filter.test", l->number, k);
     if (counts(call, filter_set_rcpt(call, filter_rcpt_now(call), text)))
         l->renamed |= 1u << k;

@@ -339,6 +339,7 @@ static void hear_hello(struct backend_peer *b, char verb)
     const struct place_is *can = &b->can;
     forget_transaction(b);
     b->lmtp = verb == 'L';
+    b->helo_only |= verb == 'H';
     b->forwarded[0] = 0;
     if (verb == 'H')
         peer_answer(b, false, "", "250 b.test\r\n");

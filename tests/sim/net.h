@@ -78,7 +78,8 @@ void wire_end(struct wire *);            /* FIN behind what was sent */
 void wire_reset(struct wire **);         /* and lets go */
 void wire_break(
     struct wire *); /* the net does it: the peer has heard it all, the gateway hears of it now or when it writes */
-void wire_leave(struct wire **); /* FIN, if none was sent, and lets go: what comes is dropped */
+void wire_vanish(struct wire **); /* takes no octet any more; lets go */
+void wire_leave(struct wire **);  /* FIN, if none was sent, and lets go: what comes is dropped */
 
 /* A dial of the gateway has arrived. Says what becomes of it. */
 enum dialled { DIAL_ACCEPTED, DIAL_REFUSED, DIAL_UNANSWERED };

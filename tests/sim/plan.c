@@ -113,8 +113,12 @@ static void plan_message(struct client *c, bool behind)
     add(c, MAIL, !behind, "MAIL FROM:<m%u@c%u.test>%s%s\r\n", l->number, c->number, l->binary ? " BODY=BINARYMIME" : "",
         c->esmtp && sim_chance(30) ? " SIZE=100" : "")
         ->letter = l;
+    bool away = sim_may(F_ROUTES, 30),
+         mixed = sim_may(F_ROUTES, 10) && !c->world->calm; /* two ways: some are refused */
     for (unsigned k = 0; k < l->nrcpts; k++) {
-        struct item *i = add(c, RCPT, !together, "RCPT TO:<r%u-%u@y.test>\r\n", l->number, k);
+        bool there = mixed ? sim_chance(50) : away;
+        l->elsewhere |= there ? 1u << k : 0;
+        struct item *i = add(c, RCPT, !together, "RCPT TO:<r%u-%u@%c.test>\r\n", l->number, k, there ? 'z' : 'y');
         i->letter = l;
         i->rcpt = k;
     }

@@ -16,7 +16,7 @@ struct net_end {
     uint64_t lag;           /* most of a piece, milliseconds */
     enum cuts cuts;
     struct event arrive, reach, dial;
-    bool broken, peer_fin, peer_gone, gateway_fin, gateway_gone, starved, choked, stuck;
+    bool broken, vanished, peer_fin, peer_gone, gateway_fin, gateway_gone, starved, choked, stuck;
     unsigned pins;
     unsigned host; /* of a client; 0: dialled by the gateway */
 };
@@ -178,6 +178,10 @@ static void run_down(struct event *event)
     e->pins++;
     if (e->broken)
         octets_drop(&e->down, e->down.len);
+    if (e->vanished && !e->gateway_fin) {
+        e->pins--;
+        return; /* what is under way fills the window */
+    }
     if (e->down.len && !e->peer_gone) {
         size_t n = cut(e, e->down.len);
         show(e, "<", e->down.at, n);
@@ -303,6 +307,18 @@ void wire_end(struct wire *w)
         event_set(&w->end->reach, delay(w->end), run_up);
 }
 
+void wire_vanish(struct wire **at)
+{
+    struct net_end *e = (*at)->end;
+    sim_trace("%s%u vanishes", e->host ? "c" : "b", e->wire.number);
+    e->vanished = true;
+    e->wire.heard = NULL;
+    octets_drop(&e->up, e->up.len);
+    *at = NULL;
+    if (e->gateway_fin)
+        wire_leave(&(struct wire *){&e->wire});
+}
+
 void wire_leave(struct wire **at)
 {
     struct wire *w = *at;
@@ -388,6 +404,7 @@ void stream_close(struct stream **owner, enum stream_close how)
         return;
     struct net_end *e = end_of(s);
     s->task = NULL;
+    e->peer_gone |= e->vanished;
     bool unread = !pipe_is_empty(&s->in) || e->up.len;
     pipe_clear(&s->in);
     octets_drop(&e->up, e->up.len);

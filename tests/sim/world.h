@@ -13,6 +13,8 @@ enum {
     PATIENCE = 900000,
     PATIENCE_CALM = 30000
 }; /* milliseconds; the first is longer than all clocks of the gateway together */
+/* The listener's route: senders of cN.test with N odd, or rcpts of z.test, go to OTHER. */
+enum routing { ROUTING_NONE, ROUTING_BY_SENDER, ROUTING_BY_RCPT };
 enum place {
     PLACE_MAIN,
     PLACE_OTHER,
@@ -49,6 +51,8 @@ struct letter {
     bool routed_late;           /* for all rcpts, whatever was said of each */
     uint32_t left_out, renamed; /* rcpts: discarded or dropped; rewritten. A bit each */
     unsigned sender;            /* 0: as the client said */
+    bool sender_first;          /* changed before the route was asked for it */
+    uint32_t elsewhere;         /* rcpts of z.test */
     unsigned nadded;
     uint32_t added_must, added_dropped;
     enum place route, routes[RCPTS_MOST]; /* of the transaction, of a rcpt; NONE: unsaid */
@@ -114,6 +118,7 @@ struct client *clients_new(struct world *, unsigned n);
 void clients_free(struct world *);
 uint64_t client_delivered(const struct client *);
 unsigned client_number(const struct client *);
+enum routing client_routing(const struct client *);
 enum identity client_identity(const struct client *, enum place); /* of the configuration its session has */
 
 /* filters.c */
