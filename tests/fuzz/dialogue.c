@@ -39,8 +39,7 @@ void dialogue_close(struct dialogue *d)
     free(d->codes);
 }
 
-/* ---- replies
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- replies */
 
 static void take_reply(struct dialogue *d, unsigned code)
 {
@@ -68,8 +67,7 @@ static void read_replies(struct dialogue *d)
     octets_drop(in, from);
 }
 
-/* ---- commands and content
- * -------------------------------------------------------------------------------------------- */
+/* ---- commands and content */
 
 static void take_letter(struct dialogue *d, const char *at, size_t n, bool by_chunks)
 {

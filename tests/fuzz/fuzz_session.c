@@ -41,8 +41,7 @@ static struct {
 } fuzz;
 struct world *world_played;
 
-/* ---- what must hold
- * -------------------------------------------------------------------------------------------------- */
+/* ---- what must hold */
 
 /* The same but for a field that the filter puts on top, and a line end that a last chunk lacked. */
 static bool is_same(const struct octets *client, const struct octets *backend)
@@ -128,8 +127,7 @@ static bool may_be_said(const char *line)
     return false;
 }
 
-/* ---- backends
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- backends */
 
 static struct str auto_reply(const struct host *h, const struct unit *u)
 {
@@ -241,8 +239,7 @@ static struct host *host_at(unsigned i) /* the newest first, of those that are t
     return h;
 }
 
-/* ---- clients
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- clients */
 
 static void guest_goes(struct guest *g, bool reset)
 {
@@ -314,8 +311,7 @@ static void guest_arrives(void)
         wire_send(g->wire, "PROXY TCP4 198.51.100.1 192.0.2.250 1 25\r\n", 42);
 }
 
-/* ---- filters
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- filters */
 
 static enum filter_verdict hook(struct filter_call *call, enum filter_stage stage)
 {
@@ -379,8 +375,7 @@ void filters_fill(struct world *w, struct conf *conf)
     }
 }
 
-/* ---- the input
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- the input */
 
 static const struct str lines[] = {STR("EHLO c.test\r\n"),
                                    STR("HELO c.test\r\n"),
@@ -534,8 +529,7 @@ static void look(void *data)
         event_set(&fuzz.watch, PATIENCE, too_long);
 }
 
-/* ---- one world
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- one world */
 
 static void begin(const uint8_t *octets, size_t n)
 {

@@ -15,8 +15,7 @@ static unsigned flags_of(const struct filter_call *call)
     return filter_of(call)->flags;
 }
 
-/* ---- fields
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- fields */
 
 static void add_field(struct filter_call *call, struct letter *l)
 {
@@ -50,8 +49,7 @@ static void edit_fields(struct filter_call *call, struct letter *l)
         letter_edit(l, EDIT_REMOVE, name, "");
 }
 
-/* ---- envelope
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- envelope */
 
 static void set_sender(struct filter_call *call, struct letter *l)
 {
@@ -140,8 +138,7 @@ static void edit_envelope(struct filter_call *call, enum filter_stage stage, str
         route(call, l);
 }
 
-/* ---- bodies
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- bodies */
 
 /* Each small letter becomes the next one, 'q' brings a line that looks like an end. */
 static void rewrite(const struct filter_chunk *chunk, struct octets *to)
@@ -222,8 +219,7 @@ static void replace_body(struct filter_call *call, struct letter *l)
     octets_free(&new);
 }
 
-/* ---- all of them
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- all of them */
 
 static bool edit_message(struct filter_call *call, struct letter *l)
 {

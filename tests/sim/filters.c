@@ -26,8 +26,7 @@ unsigned filter_letter_rcpt(struct filter_call *call)
     return k;
 }
 
-/* ---- verdicts
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- verdicts */
 
 static enum filter_verdict discard(struct filter_call *call, struct letter *l)
 {
@@ -73,8 +72,7 @@ static enum filter_verdict judge(struct filter_call *call)
     }
 }
 
-/* ---- waits
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- waits */
 
 static void work(void *data)
 {
@@ -101,8 +99,7 @@ static enum filter_verdict wait_for_something(struct filter_call *call)
     }
 }
 
-/* ---- hooks
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- hooks */
 
 static bool may_judge(enum filter_stage stage)
 {
@@ -141,8 +138,7 @@ static enum filter_verdict resume(struct filter_call *call, const struct filter_
     return finish(call, filter_stage(call));
 }
 
-/* ---- the chain
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- the chain */
 
 static const struct filter_def def = {.size = sizeof def,
                                       .abi = FILTER_ABI,

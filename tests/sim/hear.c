@@ -5,8 +5,7 @@
  * is seen. */
 #include "backend.h"
 
-/* ---- mail data
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- mail data */
 
 /* LMTP: one reply for each rcpt that was accepted. Taken when all for whom the client is told said yes. */
 static bool answer_each(struct backend_peer *b, const struct letter *l)
@@ -122,8 +121,7 @@ static bool hear_chunk(struct backend_peer *b)
     return true;
 }
 
-/* ---- who the client is
- * ----------------------------------------------------------------------------------------------- */
+/* ---- who the client is */
 
 static void hear_address(char to[48], const char *line)
 {
@@ -184,8 +182,7 @@ static bool hear_proxy_v2(struct backend_peer *b)
     return false;
 }
 
-/* ---- AUTH
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- AUTH */
 
 static int value_of(char c)
 {
@@ -249,8 +246,7 @@ static void hear_auth(struct backend_peer *b, const char *line)
         sim_violation("a backend hears an AUTH that no client said: %s", line);
 }
 
-/* ---- commands
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- commands */
 
 static void forget_transaction(struct backend_peer *b)
 {

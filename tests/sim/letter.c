@@ -40,8 +40,7 @@ void letters_free(struct world *w)
     free(w->letters);
 }
 
-/* ---- content
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- content */
 
 static void put_text(struct octets *o, const char *text)
 {
@@ -89,8 +88,7 @@ void letter_write(struct letter *l)
         write_bare(l);
 }
 
-/* ---- the reference
- * --------------------------------------------------------------------------------------------------- */
+/* ---- the reference */
 
 void letter_edit(struct letter *l, int how, const char *name, const char *value)
 {

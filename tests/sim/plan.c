@@ -38,8 +38,7 @@ void plan_give_up(struct client *c)
     add(c, RSET, true, "RSET\r\n");
 }
 
-/* ---- messages
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- messages */
 
 static void put_dotted(struct octets *to, const struct octets *from)
 {
@@ -143,8 +142,7 @@ static void plan_message(struct client *c, bool behind)
     }
 }
 
-/* ---- the rest
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- the rest */
 
 static void put_base64(const char *octets, size_t n, char *text) /* of three octets or more, a multiple of three */
 {
