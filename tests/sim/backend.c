@@ -130,6 +130,8 @@ void backends_cut_off(struct world *w, unsigned port)
 enum dialled backend_dialled(void *data, struct wire *wire)
 {
     struct world *w = data;
+    if (wire->port == PORT_SERVICE)
+        return service_dialled(w, wire);
     enum place place = (enum place)((wire->port - PORT_MAIN) / 10);
     struct place_is *is = &w->places[place];
     unsigned luck = (unsigned)sim_random(100);

@@ -99,6 +99,49 @@ static enum filter_verdict wait_for_something(struct filter_call *call)
     }
 }
 
+/* ---- a service */
+
+static enum filter_verdict ask(struct filter_call *call)
+{
+    struct waiting *mine = filter_keep(call, LIFE_CALL);
+    struct filter_dial dial = {
+        .size = sizeof dial, .address = "inet:192.0.2.1:2600", .ms = 2000, .pooled = sim_chance(70)};
+    enum filter_life life = filter_stage(call) >= FILTER_MAIL && sim_chance(50) ? LIFE_TRANSACTION : LIFE_CALL;
+    mine->asks = true;
+    mine->question = 0;
+    return filter_wait(call, filter_dial(call, sim_chance(30) ? LIFE_SESSION : life, &dial));
+}
+
+/* The connection is there: it is asked. The answer is there: it must be that to our question. True: that is all. */
+static bool hear(struct filter_call *call, const struct filter_event *event)
+{
+    struct waiting *mine = filter_keep(call, LIFE_CALL);
+    struct filter_stream *stream = event->stream;
+    unsigned number = 0;
+    char text[SERVICE_ANSWER + 1];
+    if (event->error || event->ended || !stream) {
+        filter_stream_close(&stream);
+        return true;
+    }
+    if (!mine->question) {
+        mine->question = ++world_played->questions;
+        snprintf(text, sizeof text, "ask %08u\r\n", mine->question);
+        filter_put(stream, text, SERVICE_ANSWER);
+        filter_wait(call, filter_read(call, stream, SERVICE_ANSWER, 2000));
+        return false;
+    }
+    if (event->octets.len != SERVICE_ANSWER || sscanf(event->octets.at, "ans %u", &number) != 1 ||
+        number != mine->question)
+        sim_violation("a filter asked %u, and is given %zu octets that answer %u", mine->question, event->octets.len,
+                      number);
+    filter_consume(stream, SERVICE_ANSWER);
+    if (sim_chance(80))
+        filter_stream_keep(&stream);
+    else
+        filter_stream_close(&stream);
+    return true;
+}
+
 /* ---- hooks */
 
 static bool may_judge(enum filter_stage stage)
@@ -121,7 +164,7 @@ static enum filter_verdict hook(struct filter_call *call, enum filter_stage stag
     if (stage == FILTER_RESET || stage == FILTER_DISCONNECT)
         return VERDICT_CONTINUE;
     if (sim_may(F_WAITS, stage == FILTER_BODY ? 2 : 6))
-        return wait_for_something(call);
+        return sim_may(F_SERVICES, 30) ? ask(call) : wait_for_something(call);
     return finish(call, stage);
 }
 
@@ -131,6 +174,9 @@ static enum filter_verdict resume(struct filter_call *call, const struct filter_
     if (!mine->op || event->op != mine->op)
         sim_violation("a filter's call is told the end of an op that is not its own");
     mine->op = 0;
+    if (mine->asks && !hear(call, event))
+        return VERDICT_SUSPEND;
+    mine->asks = false;
     if (mine->edits)
         return edit_resume(call, event) ? VERDICT_CONTINUE : VERDICT_SUSPEND;
     if (sim_may(F_WAITS, 20))

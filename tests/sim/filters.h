@@ -6,6 +6,8 @@
 
 struct waiting { /* memory of a call: the one op it waits for, so that an end that is not its own is seen */
     uint64_t op;
+    bool asks; /* it waits for a service: for the connection, then for the answer */
+    unsigned question;
     bool edits;     /* it waits amid an edit: for room, or for content that it reads back */
     size_t emitted; /* octets of what replaces the chunk that have been said */
 };

@@ -144,7 +144,7 @@ static void world_close(struct world *w)
     clients_free(w);
     letters_free(w);
     log_flush();
-    if (stream_count() || w->backends || arena_total() || block_total())
+    if (stream_count() || w->backends || w->services || arena_total() || block_total())
         sim_violation("left behind: %zu streams, %zu octets in arenas, %zu in blocks", stream_count(), arena_total(),
                       block_total());
 }

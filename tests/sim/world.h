@@ -21,7 +21,11 @@ enum place {
     PLACE_JAIL,
     PLACES,
     PLACE_NONE = PLACES
-};                                           /* backends; routes lead to OTHER, quarantine to JAIL */
+}; /* backends; routes lead to OTHER, quarantine to JAIL */
+enum {
+    PORT_SERVICE = 2600,
+    SERVICE_ANSWER = 14
+};                                           /* what filters dial, and how many octets a question or an answer has */
 enum { SERVERS_MOST = 2, PORT_MAIN = 2500 }; /* place p, server i: PORT_MAIN + 10 p + i */
 
 struct edit { /* of fields, in the order of time */
@@ -84,6 +88,8 @@ struct world {
     unsigned breaking; /* of wires, in thousandths of pieces */
     struct place_is places[PLACES];
     struct backend_peer *backends;
+    struct service_peer *services;
+    unsigned questions; /* that filters have asked them */
     struct event reload, drain, watch, outage, strain;
     unsigned long acknowledged; /* ends of mail data whose 2yz a client has read */
 };
@@ -123,6 +129,9 @@ enum identity client_identity(const struct client *, enum place); /* of the conf
 
 /* filters.c */
 void filters_fill(struct world *, struct conf *);
+
+/* service.c */
+enum dialled service_dialled(struct world *, struct wire *);
 
 /* backend.c */
 enum dialled backend_dialled(void *world, struct wire *);
