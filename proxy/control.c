@@ -10,7 +10,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { LINE_MOST = 512, SAY_MS = 5000, ASK_SECONDS = 180, CALLS_MOST = 3, BACKLOG = 16 };
+enum { LINE_MOST = 512, SAY_MS = 5000, ASK_SECONDS = 180, CALLS_MOST = 3, BACKLOG = 16, STARVED_MS = 100 };
 
 struct caller {
     int fd; /* -1: nobody */
@@ -26,6 +26,7 @@ struct control {
     int fd;
     dev_t device;
     ino_t file;
+    uint64_t starved_by; /* there was no descriptor: not asked before then */
     struct caller callers[CONTROL_CALLERS];
 };
 
@@ -169,7 +170,9 @@ size_t control_polls(struct control *c, struct pollfd fds[CONTROL_FDS], int *wai
         *wait = *wait < 0 || (uint64_t)*wait > left ? (int)left : *wait;
         fds[n++] = (struct pollfd){.fd = one->fd, .events = one->answered ? POLLOUT : POLLIN};
     }
-    if (c && room)
+    if (c && room && now < c->starved_by)
+        *wait = *wait < 0 || *wait > STARVED_MS ? STARVED_MS : *wait;
+    else if (c && room)
         fds[n++] = (struct pollfd){.fd = c->fd, .events = POLLIN};
     return n;
 }
@@ -180,6 +183,8 @@ static void welcome(struct control *c)
         if (c->callers[i].fd >= 0)
             continue;
         int fd = accept4(c->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd < 0 && errno != EAGAIN)
+            c->starved_by = clock_ms() + STARVED_MS;
         if (fd < 0)
             return;
         c->callers[i] = (struct caller){.fd = fd, .by = clock_ms() + SAY_MS};

@@ -1,9 +1,9 @@
 /* listener.c - sockets that are bound once and hand out streams.
  *
- * A paused listener does not call uv_accept: libuv then holds one accepted descriptor and asks the kernel for no more,
- * so the rest waits in the kernel's queue. That matters because at EMFILE libuv accepts and closes in silence: the
- * owner has to say that there is no room before, by stream_count. Paused or not, a listener never drops a connection
- * while it lives. */
+ * A paused listener holds the one connection that it has accepted and asks the kernel for no more, so the rest waits in
+ * the kernel's queue. Without a descriptor it looks again a little later. It accepts by itself: at EMFILE libuv's
+ * uv_listen accepts and closes in silence, and where it has lost the descriptor that it keeps for that, it never comes
+ * back from the accept that fails. Paused or not, a listener never drops a connection while it lives. */
 #include "net/inside.h"
 #include "base/fault.h"
 #include <errno.h>
@@ -14,21 +14,17 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { BACKLOG = 4096 };
+enum { BACKLOG = 4096, STARVED_MS = 100, ACCEPTS = 64 };
 
 struct listener {
-    union {
-        uv_handle_t handle;
-        uv_stream_t uv;
-        uv_tcp_t tcp;
-        uv_pipe_t pipe;
-    } u;
+    uv_poll_t poll;
     struct loop *loop;
     const struct listener_owner *owner;
     void *data;
-    struct task turn; /* takes the held connection when the pause is over */
-    int fd;
-    bool local, paused, held, closing;
+    struct task turn;   /* takes the held connection when the pause is over, and goes on accepting */
+    struct alarm alarm; /* set while there was no descriptor */
+    int fd, held;       /* held: accepted, and waits for room; -1: none */
+    bool local, paused;
 };
 
 static int complain(int fd, const struct address *a, const char *what, int number, char *error, size_t room)
@@ -81,7 +77,7 @@ int listener_bind(const struct address *a, bool share, char *error, size_t room)
     return fd;
 }
 
-static void take(struct listener *l)
+static void take(struct listener *l, int fd)
 {
     struct channel *c = channel_new(l->loop, NULL);
     c->local = l->local;
@@ -89,10 +85,8 @@ static void take(struct listener *l)
     must(r == 0);
     c->handle_open = true;
     c->u.handle.data = c;
-    if (uv_accept(&l->u.uv, &c->u.uv) < 0 || fault_strikes(FAULT_ACCEPT)) {
-        channel_gone(c);
-        return;
-    }
+    r = l->local ? uv_pipe_open(&c->u.pipe, fd) : uv_tcp_open(&c->u.tcp, fd);
+    must(r == 0); /* what accept gave is fresh, and a socket */
     channel_ready(c);
     l->owner->accepted(l->data, &c->s);
 }
@@ -104,24 +98,54 @@ static bool has_room(struct listener *l)
     return !l->paused;
 }
 
-static void knock(uv_stream_t *uv, int status)
+static int accept_one(struct listener *l)
 {
-    struct listener *l = uv->data;
-    if (status < 0 || l->closing)
-        return;
-    if (has_room(l))
-        take(l);
-    else
-        l->held = true;
+    if (!fault_strikes(FAULT_ACCEPT))
+        return accept4(l->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    errno = EMFILE;
+    return -1;
+}
+
+/* False: there is no room, or no descriptor: nothing more for now. */
+static bool accept_all(struct listener *l)
+{
+    for (unsigned n = 0; n < ACCEPTS; n++) {
+        int fd = accept_one(l);
+        if (fd < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+            return true;
+        if (fd < 0 && (errno == ECONNABORTED || errno == EINTR))
+            continue;
+        if (fd < 0) {
+            alarm_set(&l->alarm, &l->turn, loop_now(l->loop) + STARVED_MS);
+            return false;
+        }
+        if (!has_room(l)) {
+            l->held = fd;
+            return false;
+        }
+        take(l, fd);
+    }
+    return true;
+}
+
+static void knock(uv_poll_t *poll, int status, int events)
+{
+    struct listener *l = poll->data;
+    if (!accept_all(l)) /* what is wrong with the socket, accept says */
+        uv_poll_stop(poll);
 }
 
 static void turn(struct task *t)
 {
     struct listener *l = holder_of(t, struct listener, turn);
-    if (!l->held || !has_room(l))
+    int fd = l->held;
+    if ((fd >= 0 && !has_room(l)) || (l->alarm.at && loop_now(l->loop) < l->alarm.at))
         return;
-    l->held = false;
-    take(l);
+    l->held = -1;
+    alarm_set(&l->alarm, &l->turn, 0);
+    if (fd >= 0)
+        take(l, fd);
+    uv_poll_start(&l->poll, UV_READABLE, knock);
 }
 
 struct listener *listener_open(struct loop *loop, int fd, const struct listener_owner *owner, void *data)
@@ -130,26 +154,23 @@ struct listener *listener_open(struct loop *loop, int fd, const struct listener_
     socklen_t len = sizeof name;
     getsockname(fd, (struct sockaddr *)&name, &len);
     struct listener *l = must_alloc(sizeof *l);
-    *l = (struct listener){.loop = loop, .owner = owner, .data = data, .fd = fd, .local = name.ss_family == AF_UNIX};
+    *l = (struct listener){
+        .loop = loop, .owner = owner, .data = data, .fd = fd, .held = -1, .local = name.ss_family == AF_UNIX};
     if (!l->local) { /* who is accepted inherits it */
         int one = 1;
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     }
     task_start(&l->turn, loop, turn);
-    int r = l->local ? uv_pipe_init(loop_uv(loop), &l->u.pipe, 0) : uv_tcp_init(loop_uv(loop), &l->u.tcp);
-    must(r == 0);
-    l->u.handle.data = l;
-    r = l->local ? uv_pipe_open(&l->u.pipe, fd) : uv_tcp_open(&l->u.tcp, fd);
-    must(r == 0);
-    r = uv_listen(&l->u.uv, BACKLOG, knock);
-    must(r == 0);
+    must(uv_poll_init(loop_uv(loop), &l->poll, fd) == 0);
+    l->poll.data = l;
+    uv_poll_start(&l->poll, UV_READABLE, knock);
     return l;
 }
 
 void listener_pause(struct listener *l, bool paused)
 {
     l->paused = paused;
-    if (!paused && l->held)
+    if (!paused && l->held >= 0)
         task_wake(&l->turn);
 }
 
@@ -165,9 +186,7 @@ static void take_rest(struct listener *l)
         int fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd < 0)
             return;
-        struct stream *s = stream_open(l->loop, fd, NULL);
-        if (s)
-            l->owner->accepted(l->data, s);
+        take(l, fd);
     }
 }
 
@@ -177,13 +196,17 @@ void listener_close(struct listener **at, enum listener_end end)
     *at = NULL;
     if (!l)
         return;
-    if (end != LISTENER_GONE && l->held) {
-        l->held = false;
-        take(l);
-    }
+    int held = l->held;
+    l->held = -1;
+    if (held >= 0 && end == LISTENER_GONE)
+        close(held);
+    else if (held >= 0)
+        take(l, held);
     if (end == LISTENER_REST)
         take_rest(l);
-    l->closing = true;
+    alarm_stop(&l->alarm);
     task_forget(&l->turn);
-    uv_close(&l->u.handle, closed);
+    uv_poll_stop(&l->poll);
+    close(l->fd);
+    uv_close((uv_handle_t *)&l->poll, closed);
 }
