@@ -12,7 +12,7 @@ import time
 
 import pytest
 from gateway import SLOW, SLUICE, Gateway, certificate, free_port
-from mixed import SCRIPTS, Books, Mixed, chains, leftovers, listeners
+from mixed import IDENTITIES, SCRIPTS, WORDS, Books, Mixed, chains, identities, leftovers, listeners
 from sink import Sink, Talker, configuration
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -26,12 +26,12 @@ class World:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         folder = certificate()
         context.load_cert_chain(folder + "/cert.pem", folder + "/key.pem")
-        self.sinks = [Books(slow=0.02, can=("PIPELINING", "8BITMIME", "CHUNKING")), Books(slow=0, context=context, can=("PIPELINING",))]
-        self.ports = {name: free_port() for name in ("plain", "held", "empty", "smtps")}
+        self.sinks = [Books(slow=0.02, can=("PIPELINING", "8BITMIME", "CHUNKING", *WORDS)), Books(slow=0, context=context, can=("PIPELINING",))]
+        self.ports = {name: free_port() for name in ("plain", "held", "empty", "smtps", *IDENTITIES)}
         self.conf = ('hostname "mx.test"\nworkers(2)\ncontrol "control"\nlimits { connections_per_client = 0, errors = 1000, stress = 0, hold_memory = "4K" }\n'
                      'tls "t" { certificate = "%s/cert.pem", key = "%s/key.pem" }\nbackend "b" { "127.0.0.1:%d", pool = 4, fall = 100 }\n'
                      'backend "t" { "127.0.0.1:%d", tls = "opportunistic", pool = 2, fall = 100 }\nbackend "jail" { "127.0.0.1:%d" }\n%s%s%s' % (
-                         folder, folder, self.sinks[0].port, self.sinks[1].port, self.sinks[0].port, top, chains(), listeners(self.ports)))
+                         folder, folder, self.sinks[0].port, self.sinks[1].port, self.sinks[0].port, top + identities(self.sinks[0].port), chains(), listeners(self.ports)))
         self.gateway = Gateway(self.conf, files={n: t % 0 if "%d" in t else t for n, t in SCRIPTS.items()}, **kw)
 
     def load(self, n, seconds, meanwhile=None):

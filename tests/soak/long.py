@@ -21,14 +21,14 @@ class Soak:
 
     def __init__(self, arguments):
         import gateway
-        from mixed import Books
+        from mixed import IDENTITIES, WORDS, Books
         self.a, self.over, self.pause, self.patience = arguments, False, arguments.pause, 120
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         folder = gateway.certificate()
         context.load_cert_chain(folder + "/cert.pem", folder + "/key.pem")
-        self.sinks = [Books(drop=0.002, can=("PIPELINING", "8BITMIME", "SIZE 50000000", "CHUNKING")),
+        self.sinks = [Books(drop=0.002, can=("PIPELINING", "8BITMIME", "SIZE 50000000", "CHUNKING", *WORDS)),
                       Books(drop=0.002, context=context, seed=2, can=("PIPELINING", "8BITMIME"))]
-        self.ports = {name: gateway.free_port() for name in ("plain", "held", "empty", "smtps")}
+        self.ports = {name: gateway.free_port() for name in ("plain", "held", "empty", "smtps", *IDENTITIES)}
         self.extra = gateway.free_port()
         self.gateway = gateway.Gateway(self.text(0), files=self.files(0))
         self.control, self.reloads, self.refused, self.rss, self.seen = self.gateway.folder + "/control", 0, 0, [], 0
@@ -41,14 +41,14 @@ class Soak:
 
     def text(self, n):
         from gateway import certificate
-        from mixed import chains, listeners
+        from mixed import chains, identities, listeners
         extra = 'listen "extra" { "127.0.0.1:%d", backend = "b" }\n' % self.extra if n % 3 == 1 else ""
         return ('hostname "mx.test"\nworkers(%d)\ncontrol "control"\ntimeouts { drain = "30s" }\n'
                 'limits { connections_per_client = 0, errors = 1000 }\ntls "t" { certificate = "%s", key = "%s" }\n'
                 'backend "b" { "127.0.0.1:%d", pool = %d }\nbackend "t" { "127.0.0.1:%d", tls = "opportunistic", pool = %d }\n'
                 'backend "jail" { "127.0.0.1:%d" }\n%s%s%s' % (
                     self.a.workers, certificate() + "/cert.pem", certificate() + "/key.pem", self.sinks[0].port, (8, 2, 0, 8)[n % 4],
-                    self.sinks[1].port, (4, 0)[n % 2], self.sinks[0].port, chains(), listeners(self.ports), extra))
+                    self.sinks[1].port, (4, 0)[n % 2], self.sinks[0].port, identities(self.sinks[0].port) + chains(), listeners(self.ports), extra))
 
     def ask(self, command):
         import socket

@@ -3,7 +3,6 @@ asks the sink at once when it has heard 250. Sizes, TLS, BDAT, pipelining, refus
 a backend that refuses, dawdles and dies."""
 import hashlib
 import random
-import socket
 import ssl
 import threading
 import time
@@ -66,13 +65,16 @@ class Books(Sink):
             verb = line[:4].upper()
             if verb in (b"MAIL", b"DATA") and self.unlucky():
                 return self.die(sock)
-            if verb == b"EHLO":
+            if verb in (b"EHLO", b"LHLO"):
                 words = ["books"] + [c for c in self.can if c != "STARTTLS" or not isinstance(sock, ssl.SSLSocket)]
                 sock.sendall("".join("250%s%s\r\n" % ("-" if i + 1 < len(words) else " ", w) for i, w in enumerate(words)).encode())
             elif verb == b"STAR":
                 sock.sendall(b"220 go\r\n")
                 sock = self.context.wrap_socket(sock, server_side=True)
                 file = sock.makefile("rb")
+            elif verb == b"XCLI":
+                pieces, envelope = [], False
+                sock.sendall(b"220 books\r\n")
             elif verb == b"RCPT" and b"<full@" in line:
                 sock.sendall(b"452 4.2.2 full\r\n")
             elif verb == b"DATA" and envelope:
@@ -168,7 +170,7 @@ class Mixed(threading.Thread):
         return reply
 
     def visit(self):
-        where = self.random.choice(("plain", "plain", "held", "empty", "smtps"))
+        where = self.random.choice(("plain", "plain", *self.world.ports))
         c = Talker(self.world.ports[where])
         try:
             c.sock.settimeout(self.world.patience)
@@ -323,7 +325,7 @@ def leftovers(world, clients):
     return wrong
 
 
-def chains(folder=""):
+def chains():
     """The chains of the listeners "plain" and "held"."""
     return ('chain "plain" { filter "access" { sender = { ["refused@"] = "REJECT" } }, filter "mixed.lua" {} }\n'
             'chain "held" { quarantine = "jail", filter "mixed.lua" { name = "mixed-2" }, filter "late.lua" {} }\n'
@@ -333,10 +335,18 @@ def chains(folder=""):
 def listeners(ports, more=""):
     lines = []
     for name, port in ports.items():
-        chain = {"plain": 'chain = "plain", ', "smtps": 'chain = "plain", ', "held": 'chain = "held", '}.get(name, "")
-        lines.append('listen "%s" { "127.0.0.1:%d", backend = "b", route = "r", %stls = "t", received = false, %s%s }\n'
-                     % (name, port, chain, "implicit = true, " if name == "smtps" else "", more))
+        chain = {"held": 'chain = "held", ', "empty": ""}.get(name, 'chain = "plain", ')
+        to = 'backend = "%s", ' % name if name in IDENTITIES else 'backend = "b", route = "r", '
+        lines.append('listen "%s" { "127.0.0.1:%d", %s%stls = "t", received = false, %s%s }\n'
+                     % (name, port, to, chain, "implicit = true, " if name == "smtps" else "", more))
     return "".join(lines)
 
 
-__all__ = ["Books", "Mixed", "SCRIPTS", "chains", "leftovers", "listeners", "socket"]
+IDENTITIES = {"xclient": 'identity = "xclient"', "xforward": 'identity = "xforward"', "lmtp": 'protocol = "lmtp"'}
+WORDS = ("XCLIENT NAME ADDR PROTO HELO", "XFORWARD NAME ADDR PROTO HELO SOURCE")  # what a sink behind them can
+
+
+def identities(port):
+    """A backend for each of them, all at the same sink."""
+    return "".join('backend "%s" { "127.0.0.1:%d", %s, pool = 4, health = 0, fall = 100 }\n' % (name, port, how)
+                   for name, how in IDENTITIES.items())
