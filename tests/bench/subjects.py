@@ -217,7 +217,7 @@ mail { server_name mx.bench; auth_http 127.0.0.1:%d/; proxy_pass_error_message o
 
 class Postfix(Subject):
     """smtpd with smtpd_proxy_filter: a private instance (contrib/postfix/private.sh)."""
-    name, tls, slow, idle_most = "postfix", "-s", 4, 150
+    name, tls, slow, idle_most = "postfix", "-s", 5, 150
     transport = "discard"
 
     @classmethod
@@ -263,7 +263,7 @@ class Mta(Postfix):
 
 class Haraka(Subject):
     """queue/smtp_proxy to the sink. HARAKA: a folder where `npm install Haraka` was run."""
-    name, tls, slow = "haraka", "-s", 10
+    name, tls, slow = "haraka", "-s", 20
 
     @staticmethod
     def home():
