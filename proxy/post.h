@@ -40,7 +40,7 @@ struct post {
     uint64_t drain_at;      /* retired: when its sessions are asked to leave; 0: not */
     uint64_t end_by;        /* 0: not draining */
     uint32_t places;        /* of all->places: its sessions, and connections about to become one */
-    uint32_t crowd;         /* the most of all->places at a tick since memory was given back */
+    uint32_t crowd;         /* the most of all->places when it took one of them, since memory was given back */
     bool leaving;           /* no new clients: it ends with its last session */
     bool paused, refreshing, stopped, cut_off, started;
     bool give_back;         /* of memory: while refreshing, the pool thread's */

@@ -57,6 +57,7 @@ static bool has_room(void *data)
     uint32_t taken = __atomic_fetch_add(&p->all->places, 1, __ATOMIC_RELAXED);
     if (has_places(p, taken) && has_descriptors(p)) {
         p->places++;
+        p->crowd = taken >= p->crowd ? taken + 1 : p->crowd;
         return true;
     }
     __atomic_sub_fetch(&p->all->places, 1, __ATOMIC_RELAXED);
@@ -168,7 +169,6 @@ static void refresh_run(void *data)
 static void watch_crowd(struct post *p)
 {
     uint32_t places = __atomic_load_n(&p->all->places, __ATOMIC_RELAXED);
-    p->crowd = places > p->crowd ? places : p->crowd;
     p->give_back = p->crowd >= CROWD && places <= p->crowd / 4;
     if (p->give_back)
         p->crowd = places;
