@@ -46,6 +46,7 @@ static void gone_idle(struct event *e)
     struct backend_peer *b = holder_of(e, struct backend_peer, idle);
     if (b->mode == CONTENT && sim_chance(50)) {
         say(b, "452 4.3.1 full, says nobody asked\r\n", 35);
+        b->unasked = true; /* whoever says so and a second word at the end is past helping: SECURITY.md, known limits */
         return;
     }
     if (b->reply[0] || b->mode != COMMANDS)

@@ -16,6 +16,7 @@ struct backend_peer {
     enum fate fate;
     struct event talk, idle;
     bool helo_only, may_proxy, leaves, lmtp;
+    bool unasked;               /* it has refused amid content */
     bool odd; /* what it says is neither yes nor no */
     struct place_is can;
     unsigned faults;

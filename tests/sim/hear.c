@@ -65,6 +65,11 @@ static void take(struct backend_peer *b, const struct octets *heard)
                       l->added_dropped);
     b->has_mail = false;
     b->forwarded[0] = 0;
+    if (b->unasked) {
+        b->leaves = true;
+        peer_answer(b, false, "", "421 4.3.2 closing\r\n");
+        return;
+    }
     uint32_t accepted = b->accepted;
     if (b->lmtp ? answer_each(b, l)
                 : peer_answer(b, true, mark, "250 2.0.0 yes%u-%u\r\n", l->number, b->wire->number)) {
