@@ -172,7 +172,7 @@ def main():
     p.add_argument("--workers", type=int, default=2)
     p.add_argument("--reload", type=float, default=10, help="seconds between two reloads")
     p.add_argument("--pause", type=float, default=0.05, help="most seconds a client waits between two messages")
-    p.add_argument("--warm", type=float, default=0.2, help="share of the time that is warm-up")
+    p.add_argument("--warm", type=float, default=0.33, help="share of the time that is warm-up: free lists and arenas find their size")
     p.add_argument("--margin", type=float, default=2, help="percent that memory may grow by")
     p.add_argument("--verbose", action="store_true")
     a = p.parse_args()
