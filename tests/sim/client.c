@@ -38,9 +38,16 @@ static void soon(struct client *c)
         event_set(&c->act, in, act);
 }
 
+static void be_patient(struct client *);
+
 static void bite(struct event *e)
 {
     struct client *c = holder_of(e, struct client, dog);
+    if (c->delivered != c->looked) { /* what it says is still being taken, however slowly */
+        c->looked = c->delivered;
+        be_patient(c);
+        return;
+    }
     sim_violation("client %u has heard nothing for %u s (%s is due)", c->number,
                   (c->world->calm ? PATIENCE_CALM : PATIENCE) / 1000, c->ndue ? kinds[c->due[0].kind] : "nothing");
 }

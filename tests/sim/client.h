@@ -26,7 +26,7 @@ struct client {
     struct wire *wire;
     struct event act, dog;
     uint64_t delivered, sent, preface; /* octets */
-    uint64_t arrived;
+    uint64_t arrived, looked; /* looked: delivered, when its patience was last at an end */
     struct item *plan;
     unsigned at, planned;
     struct due due[64];
