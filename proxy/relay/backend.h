@@ -57,6 +57,7 @@ struct berth {
     const struct server_conf *conf;
     struct backend *idle;        /* the one that was used last stands first */
     struct backend *look;        /* under way */
+    bool first_look;             /* it began before anything was known of this backend */
     int64_t turn;                /* of server_choose */
 };
 

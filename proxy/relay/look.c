@@ -26,8 +26,10 @@ static uint64_t longest(const struct pool *p)
 
 static void look_at(struct pool *p, struct berth *at)
 {
-    if (!at->look && server_claim_look(at->server, now_of(p), now_of(p) + longest(p)))
-        at->look = backend_dial(p, at, NULL);
+    if (at->look || !server_claim_look(at->server, now_of(p), now_of(p) + longest(p)))
+        return;
+    at->first_look = !p->looked;
+    at->look = backend_dial(p, at, NULL);
 }
 
 void look_give_up(struct berth *at)
@@ -36,7 +38,7 @@ void look_give_up(struct berth *at)
     backend_abort(&at->look);
 }
 
-/* The connection of the first look is kept for the first mail. */
+/* The connection of the first look is kept for the first mail, also when a session has noticed its end before us. */
 static void turn_look(struct pool *p, struct berth *at)
 {
     struct backend *b = at->look;
@@ -45,7 +47,7 @@ static void turn_look(struct pool *p, struct berth *at)
     if (!is_looking(p)) {
         look_give_up(at);
     } else if (b->step == BACKEND_READY) {
-        bool keep = !p->looked && (p->conf->identity == IDENTITY_NONE || p->conf->identity == IDENTITY_XFORWARD);
+        bool keep = at->first_look && (p->conf->identity == IDENTITY_NONE || p->conf->identity == IDENTITY_XFORWARD);
         at->look = NULL;
         alarm_stop(&b->alarm);
         if (keep)
