@@ -108,4 +108,11 @@ void envelope_anew(struct session *);
 bool envelope_is_pending(struct session *);
 bool envelope_is_empty(const struct transaction *); /* no rcpt is left that the backend should have */
 void envelope_leave(struct session *, enum leave); /* the backend goes to the pool, is washed, or closed */
+
+/* debt.c: replies of the backend. */
+struct debt;
+void debt_apply(struct session *, const struct debt *, const struct reply *);
+/* A reply although nothing is owed. Amid content a refusal is told at the end as said, anything else is nonsense (engine.md
+ * A21 h): either way this content goes nowhere any more. */
+void debt_unasked(struct session *, const struct reply *);
 #endif
