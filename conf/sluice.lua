@@ -36,7 +36,7 @@ limits {
     recipients = 1000,                  -- accepted per transaction
     rcpt_commands = 10000,              -- said per transaction, refused ones too, then 421
     messages = 0,                       -- per session; 0: any
-    errors = 20,                        -- commands refused, then 421
+    errors = 20,                        -- commands refused for good (5yz), then 421
     junk = 100,                         -- NOOP, RSET, VRFY between two messages; 0: any
     line = 4096,                        -- octets of a command line
     hops = 100,                         -- Received fields: more is a loop

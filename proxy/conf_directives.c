@@ -177,7 +177,7 @@ static const struct directive directives[] = {
      .doc = "said per transaction, then 421"},
     {IN_LIMITS, "messages", VALUE, TYPE_NUMBER, .preset = "0", .most = 1e9, .doc = "per session; 0: any"},
     {IN_LIMITS, "errors", VALUE, TYPE_NUMBER, .preset = "20", .least = 1, .most = 1e6,
-     .doc = "commands refused, then 421"},
+     .doc = "commands refused for good (5yz), then 421"},
     {IN_LIMITS, "junk", VALUE, TYPE_NUMBER, .preset = "100", .most = 1e6,
      .doc = "NOOP, RSET, VRFY between two messages; 0: any"},
     {IN_LIMITS, "line", VALUE, TYPE_SIZE, .preset = "4096", .least = 1024, .most = 65536,

@@ -30,7 +30,7 @@ struct limits {
     uint32_t recipients;        /* accepted per transaction: 1000 */
     uint32_t rcpt_commands;     /* said per transaction, refused ones too: 10000; 421 beyond */
     uint32_t messages;          /* per session: 0 = no limit */
-    uint32_t errors;            /* 20: 4yz/5yz for commands, then 421 */
+    uint32_t errors;            /* 20: 5yz for commands, then 421 */
     uint32_t junk;              /* 100: NOOP RSET VRFY ... between two messages; 0: no limit */
     uint32_t line;              /* octets of a command line: 4096 */
     uint32_t hops;              /* Received fields: 100 */

@@ -294,7 +294,7 @@ static enum next step_line(struct session *s)
             return verb_bye(s, WHY_HTTP, REPLY_NOT_SMTP);
     } else {
         /* Told in its turn, behind the replies that are owed: CHECK waits at the barrier like any other line. */
-        s->command.word = took == LINE_TOO_LONG ? STR("\001long") : STR("\001bad");
+        s->command.took = took;
     }
     s->first_line = false;
     s->step = STEP_CHECK;
@@ -424,7 +424,8 @@ static void set_clock(struct session *s)
             s->write_by = now + s->listen->timeouts.write;
             s->written_mark = s->client->written_octets;
         }
-        earlier(&at, s->write_by);
+        if (!our_end_is_said(s)) /* then nobody gives up before the reply has come */
+            earlier(&at, s->write_by);
     } else {
         s->write_by = 0;
     }
@@ -444,7 +445,8 @@ static void set_clock(struct session *s)
         earlier(&at, s->backend->deadline);
     if (s->tx && s->tx->end_by && !our_end_is_said(s))
         earlier(&at, s->tx->end_by);
-    earlier(&at, s->leave_by);
+    if (!our_end_is_said(s))
+        earlier(&at, s->leave_by);
     alarm_set(&s->alarm, &s->task, at && at <= now ? now + 10 : at);
 }
 

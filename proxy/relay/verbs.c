@@ -43,8 +43,7 @@ enum next verb_answer(struct session *s, const struct reply *r)
     bool last = verb_is_last(s->command.verb) || !s->esmtp;
     if (last && !stream_in_is_empty(s->client))
         return verb_bye(s, WHY_PIPELINING, REPLY_SYNCHRONIZATION);
-    unsigned class = reply_class(r);
-    if (class == 4 || class == 5)
+    if (reply_class(r) == 5) /* a 4yz is no fault of the client: 452 to many rcpts must not cost those that were accepted */
         s->errors++;
     session_reply(s, r);
     s->step = STEP_LINE;
@@ -309,9 +308,9 @@ static bool is_shut_out(const struct session *s)
 
 static enum next check_unknown(struct session *s)
 {
-    if (s->command.word.len && s->command.word.at[0] == '\001') {
+    if (s->command.took == LINE_TOO_LONG || s->command.took == LINE_BAD) {
         /* A line that cannot be read is no place to look for pipelining: what is behind it is a line of its own. */
-        struct reply r = reply_named(s->command.word.at[1] == 'l' ? REPLY_LINE_TOO_LONG : REPLY_LINE_BAD);
+        struct reply r = reply_named(s->command.took == LINE_BAD ? REPLY_LINE_BAD : REPLY_LINE_TOO_LONG);
         return session_refuse(s, &r);
     }
     return answer_named(s, REPLY_UNKNOWN);

@@ -12,7 +12,9 @@ enum verb {
 };
 const char *verb_name(enum verb);
 
+enum line_took { LINE_MORE, LINE_TAKEN, LINE_TOO_LONG, LINE_BAD };
 struct command {
+    enum line_took took; /* TOO_LONG, BAD: there is no word in it that could be read */
     enum verb verb;
     struct str word; /* the verb as typed; "MAIL FROM:" and "RCPT TO:" end at the verb */
     struct str rest; /* behind the verb, without the SP before it and without trailing SP */
@@ -22,7 +24,6 @@ struct command {
  * TOO_LONG: more than `most` octets before CRLF; what came is dropped, the rest up to its CRLF will be dropped as it
  * comes, and the answer is given once, at its end. BAD: a complete line with bare CR, bare LF or NUL in it.
  * The line (TAKEN) is without its end, a copy in the arena with a NUL behind it. */
-enum line_took { LINE_MORE, LINE_TAKEN, LINE_TOO_LONG, LINE_BAD };
 struct line_reader {
     size_t scanned;   /* octets at the pipe's head that are known to hold no line end */
     bool skipping;    /* within a line that is too long */

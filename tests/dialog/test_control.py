@@ -165,6 +165,52 @@ def test_stop_said_twice_is_at_once(gateway):
     assert gateway.process.wait(20 * SLOW) == 0
 
 
+def switches(pid):
+    total = 0
+    for task in os.listdir("/proc/%d/task" % pid):
+        with open("/proc/%d/task/%s/status" % (pid, task)) as f:
+            total += int(re.search(r"\nvoluntary_ctxt_switches:\s+(\d+)", f.read()).group(1))
+    return total
+
+
+def test_a_session_that_is_to_leave_sleeps_until_the_backend_has_answered_its_end():
+    backend = socket.create_server(("127.0.0.1", 0))
+    port = free_port()
+    g = Gateway('timeouts { drain = "200ms" }\n' + configuration(port, backend.getsockname()[1], backend="pool = 4, health = 0"))
+    g.start()
+    client = Talker(port)
+    assert client.reply().startswith(b"220")
+    client.sock.sendall(b"EHLO c\r\n")
+    peer = backend.accept()[0]
+    peer.sendall(b"220 b\r\n")
+    assert peer.recv(1000).startswith(b"EHLO")
+    peer.sendall(b"250 b\r\n")
+    assert client.reply().startswith(b"250")
+    client.sock.sendall(b"MAIL FROM:<a@x.test>\r\nRCPT TO:<b@y.test>\r\n")
+    for answer in (b"250 ok\r\n", b"250 ok\r\n"):
+        peer.recv(1000)
+        peer.sendall(answer)
+    assert client.reply().startswith(b"250") and client.reply().startswith(b"250")
+    client.sock.sendall(b"DATA\r\n")
+    assert peer.recv(1000) == b"DATA\r\n"
+    peer.sendall(b"354 go\r\n")
+    assert client.reply().startswith(b"354")
+    client.sock.sendall(b"x\r\n.\r\n")
+    heard = b""
+    while not heard.endswith(b"\r\n.\r\n"):
+        heard += peer.recv(1000)
+    g.process.send_signal(signal.SIGTERM)
+    time.sleep(0.5 * SLOW)
+    before = switches(g.process.pid)
+    time.sleep(1)
+    assert switches(g.process.pid) - before < 25
+    peer.sendall(b"250 2.0.0 queued\r\n")
+    assert client.reply().startswith(b"250 2.0.0 queued")
+    peer.close()
+    assert g.stop() == ""
+    backend.close()
+
+
 def test_the_socket_is_the_owners_alone_and_takes_short_lines_only(gateway):
     mode = os.stat(gateway.folder + "/control").st_mode
     assert stat.S_ISSOCK(mode) and stat.S_IMODE(mode) == 0o600
