@@ -183,6 +183,34 @@ static void stores_build(struct loader *l)
 
 /* ---- listeners ---- */
 
+/* What no listener can have for itself: said there it would do nothing. `keys` ends with NULL. */
+static void refuse_shared(struct loader *l, const struct item *item, const struct filter_value *own,
+                          const char *const *keys)
+{
+    for (const struct filter_value *at; *keys; keys++)
+        if ((at = value_get(own, str_of(*keys))))
+            item_complain(l, item, at, "%s: \"%s\" holds for all listeners: say it at the top", item_title(l, item),
+                          *keys);
+}
+
+static void listen_limits(struct loader *l, const struct item *item, struct listen_conf *listen)
+{
+    static const char *const shared_limits[] = {"stress", NULL}, *const shared_timeouts[] = {"pool_idle", "pool_age",
+                                                                                             "drain", NULL};
+    const struct filter_value *own;
+    listen->limits = l->conf->limits;
+    listen->timeouts = l->conf->timeouts;
+    if ((own = value_get(item->checked, STR("limits")))) {
+        limits_fill(&listen->limits, block_check(l, item, own, IN_LIMITS, item_title(l, item), false), own);
+        refuse_shared(l, item, own, shared_limits);
+    }
+    if ((own = value_get(item->checked, STR("timeouts")))) {
+        timeouts_fill(&listen->timeouts, block_check(l, item, own, IN_TIMEOUTS, item_title(l, item), false), own);
+        refuse_shared(l, item, own, shared_timeouts);
+    }
+    limits_judge(l, item, &listen->limits, &listen->timeouts);
+}
+
 static void listen_addresses(struct loader *l, struct item *item, struct listen_conf *listen)
 {
     struct arena *a = &l->conf->arena;
@@ -283,7 +311,6 @@ static bool backend_says_received(const struct backend_conf *b)
 static void listen_build(struct loader *l, struct item *item)
 {
     struct listen_conf *listen = &l->conf->listens[l->conf->nlistens];
-    const struct filter_value *own;
     item->checked = block_check(l, item, &item->body, IN_LISTEN, item_title(l, item), false);
     listen->name = item->name;
     listen->file = item->file;
@@ -302,13 +329,7 @@ static void listen_build(struct loader *l, struct item *item)
                            : !(listen->backend && backend_says_received(listen->backend));
     struct str hostname = block_text(item->checked, "hostname");
     listen->hostname = hostname.len ? hostname : l->conf->hostname;
-    listen->limits = l->conf->limits;
-    listen->timeouts = l->conf->timeouts;
-    if ((own = value_get(item->checked, STR("limits"))))
-        limits_fill(&listen->limits, block_check(l, item, own, IN_LIMITS, item_title(l, item), false), own);
-    if ((own = value_get(item->checked, STR("timeouts"))))
-        timeouts_fill(&listen->timeouts, block_check(l, item, own, IN_TIMEOUTS, item_title(l, item), false), own);
-    limits_judge(l, item, &listen->limits, &listen->timeouts);
+    listen_limits(l, item, listen);
 }
 
 static void listens_build(struct loader *l)

@@ -37,7 +37,7 @@ enum say chain_say(const struct chain *chain)
             say = SAY_AT_VERDICT; /* also under observe: it reads what is held */
         if (f->observe)
             continue;
-        if ((f->flags & late) || (may(f, FILTER_MESSAGE) && (f->flags & FILTER_LATE_BODY)))
+        if (f->flags & late)
             say = SAY_AT_VERDICT;
         else if (say < SAY_AT_BOUND && (may(f, FILTER_BODY) || may(f, FILTER_MESSAGE) || may(f, FILTER_PART)))
             say = SAY_AT_BOUND;

@@ -135,8 +135,7 @@ static enum next finish(struct session *s, enum transaction_end end, const struc
 
 static enum next tell_discarded(struct session *s)
 {
-    struct reply r = reply_print(&s->line, REPLY_DISCARDED, "queued as discarded");
-    r.text = STR("Ok");
+    struct reply r = reply_named(REPLY_OK);
     return finish(s, END_DISCARDED, &r);
 }
 

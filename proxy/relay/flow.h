@@ -18,7 +18,6 @@ enum say { SAY_AT_DATA, SAY_AFTER_HEADERS, SAY_AT_BOUND, SAY_AT_VERDICT };
 enum flow_data { DATA_UNSAID, DATA_ASKED, DATA_OPEN, DATA_ENDED }; /* ENDED: our end of mail data has been said */
 enum flow_head { HEAD_TAKE, HEAD_HOOK, HEAD_DONE };
 
-enum { FLOW_SEGMENTS = 16 }; /* most rewriting filters in one chain + 1 */
 struct segment {             /* filters [first, end) of the chain; the last of them may rewrite */
     uint16_t first, end;
     struct pipe *in, *out;
@@ -57,7 +56,6 @@ struct flow {
     struct pipe *between;    /* pipes behind the rewriters, nsegments - 1 */
     struct spool *spool;     /* SAY_AT_VERDICT: the body as it stands */
     struct spool *next_spool; /* the body as the pass at hand, or a message hook, leaves it */
-    uint64_t octets;         /* of the body given to the first filter */
     struct str message_id;
 };
 

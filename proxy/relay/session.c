@@ -36,12 +36,6 @@ void session_reply(struct session *s, const struct reply *r)
     reply_put(r, &s->client->out, true);
 }
 
-void session_say(struct session *s, enum reply_name name)
-{
-    struct reply r = reply_named(name);
-    session_reply(s, &r);
-}
-
 enum next session_end(struct session *s, enum close_why why, const struct reply *r)
 {
     if (s->state == STATE_CLOSING)

@@ -97,7 +97,6 @@ bool session_enter(struct session *);  /* counts the client. False: over a limit
 bool session_is_secure(const struct session *); /* TLS, to us or to the proxy before us */
 /* The reply of the line in hand, or of a verdict: appended now. LAST verbs: nothing may have followed (RFC 2920 3.1). */
 void session_reply(struct session *, const struct reply *);
-void session_say(struct session *, enum reply_name);
 /* Says the reply (NULL: none) and ends the session: CLOSING, GRACEFUL. */
 enum next session_end(struct session *, enum close_why, const struct reply *);
 bool session_settled(const struct session *); /* the barrier: every rcpt has been told */

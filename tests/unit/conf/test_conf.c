@@ -666,6 +666,14 @@ static int close_folder(void **state)
     return system(command);
 }
 
+static void what_holds_for_all_is_not_said_in_a_listener(void **state)
+{
+    refused("backend \"b\" { \"127.0.0.1:10025\" }\nlisten \"mx\" { \":2525\",\n timeouts = { rcpt = \"1m\", drain = \"3s\" } }\n", 3,
+            "listen \"mx\": \"drain\" holds for all listeners");
+    refused("backend \"b\" { \"127.0.0.1:10025\" }\nlisten \"mx\" { \":2525\", limits = { stress = 50 } }\n", 2,
+            "listen \"mx\": \"stress\" holds for all listeners");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -687,6 +695,7 @@ int main(void)
         cmocka_unit_test(loading_often_leaks_nothing),
         cmocka_unit_test(shipped_files_load_and_are_complete),
         cmocka_unit_test(order_is_explained),
+        cmocka_unit_test(what_holds_for_all_is_not_said_in_a_listener),
     };
     return cmocka_run_group_tests(tests, open_folder, close_folder);
 }
