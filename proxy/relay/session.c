@@ -63,7 +63,7 @@ static void wake(struct task *task)
     session_turn(holder_of(task, struct session, task));
 }
 
-/* Ten letters: when, which worker, which one. Stable for the life of the session, unique on this machine. */
+/* Twelve letters: when, which worker, which one. Stable for the life of the session, unique on this machine. */
 static void make_id(struct session *s)
 {
     static const char letters[] = "0123456789ABCDEFGHJKLMNPQRSTVWXYZabcdefghjkmnpqrstvwxyz";

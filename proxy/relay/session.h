@@ -95,13 +95,13 @@ void session_turn(struct session *);
 void session_begin(struct session *);  /* whom the connection is from is known: the connect hooks run */
 bool session_enter(struct session *);  /* counts the client. False: over a limit, the session ends with 421 */
 bool session_is_secure(const struct session *); /* TLS, to us or to the proxy before us */
-/* The reply of the line in hand, or of a verdict: appended now. LAST verbs: nothing may have followed (RFC 2920 3.1). */
+/* Appended now; who answers the line in hand does it by verb_answer. */
 void session_reply(struct session *, const struct reply *);
-/* Says the reply (NULL: none) and ends the session: CLOSING, GRACEFUL. */
+/* Says the reply (NULL: none) and ends the session: STATE_CLOSING. */
 enum next session_end(struct session *, enum close_why, const struct reply *);
 bool session_settled(const struct session *); /* the barrier: every rcpt has been told */
 bool session_client_left(const struct session *);
-/* Answer to an error of the client: counts it, ends the session over the budget. */
+/* Answer to an error of the client: counts it; the next line finds the budget spent. */
 enum next session_refuse(struct session *, const struct reply *);
 
 /* verbs.c: CHECK, and what follows the filters, per verb. */
