@@ -3,9 +3,10 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 
 from gateway import SLUICE, free_port
-from peers import BackendServer, Wrong
+from peers import PATIENCE, BackendServer, Wrong
 
 
 class Judge(BackendServer):
@@ -14,6 +15,13 @@ class Judge(BackendServer):
     def __init__(self, can, rcpt):
         self.heard, self.answer, self.judging = [], rcpt, threading.Lock()
         super().__init__(can)
+
+    def has_heard(self, lines):
+        """All of it, and no more: the last word is read when whoever said it may be gone."""
+        deadline = time.monotonic() + PATIENCE
+        while self.heard != lines and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return self.heard == lines
 
     def serve(self, backend):
         backend.send(b"220 judge.test ESMTP\r\n")
@@ -53,7 +61,7 @@ def test_one_that_relays_for_our_address_is_warned_of():
     code, said = probe('backend "b" { "127.0.0.1:%d" }' % judge.port)
     assert code == 0 and "reached" in said and "offers    PIPELINING, SIZE 1000, 8BITMIME\n" in said
     assert "WARNING   it takes mail for probe@example.invalid" in said and "1 warning\n" in said
-    assert judge.heard == ["EHLO mx.test"] + ENVELOPE
+    assert judge.has_heard(["EHLO mx.test"] + ENVELOPE), judge.heard
 
 
 def test_one_that_does_not_is_said_to_refuse_in_its_words():
@@ -61,14 +69,14 @@ def test_one_that_does_not_is_said_to_refuse_in_its_words():
     code, said = probe('backend "b" { "127.0.0.1:%d", identity = "xforward" }' % judge.port)
     assert code == 0 and "relaying  refused for our address: 554 Relay access denied" in said
     assert "xforward, which it does NOT offer to us" in said and "WARNING" not in said
-    assert judge.heard == ["EHLO mx.test"] + ENVELOPE
+    assert judge.has_heard(["EHLO mx.test"] + ENVELOPE), judge.heard
 
 
 def test_one_that_is_told_the_client_is_not_asked_to_relay():
     judge = Judge(["XCLIENT NAME ADDR"], "250 ok")
     code, said = probe('backend "b" { "127.0.0.1:%d", identity = "xclient" }' % judge.port)
     assert code == 0 and "XCLIENT NAME ADDR" in said and "WARNING" not in said
-    assert judge.heard == ["EHLO mx.test", "QUIT"]
+    assert judge.has_heard(["EHLO mx.test", "QUIT"]), judge.heard
 
 
 def test_xclient_that_is_not_offered_is_as_if_it_was_told_nothing():
@@ -81,7 +89,7 @@ def test_lmtp_is_greeted_and_left():
     judge = Judge(["PIPELINING"], "250 ok")
     code, said = probe('backend "b" { "127.0.0.1:%d", protocol = "lmtp" }' % judge.port)
     assert code == 0 and "reached, by LMTP" in said
-    assert judge.heard == ["LHLO mx.test", "QUIT"]
+    assert judge.has_heard(["LHLO mx.test", "QUIT"]), judge.heard
 
 
 def test_whoever_cannot_be_reached_makes_it_fail_and_the_others_are_visited_all_the_same():
