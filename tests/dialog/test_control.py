@@ -176,7 +176,8 @@ def switches(pid):
 def test_a_session_that_is_to_leave_sleeps_until_the_backend_has_answered_its_end():
     backend = socket.create_server(("127.0.0.1", 0))
     port = free_port()
-    g = Gateway('timeouts { drain = "200ms" }\n' + configuration(port, backend.getsockname()[1], backend="pool = 4, health = 0"))
+    text = configuration(port, backend.getsockname()[1], backend="pool = 4, health = 0")
+    g = Gateway('timeouts { drain = "200ms" }\n' + re.sub(r"workers\(\d+\)", "workers(1)", text))  # who looked has the connection
     g.start()
     client = Talker(port)
     assert client.reply().startswith(b"220")
