@@ -286,10 +286,8 @@ static enum next step_line(struct session *s)
         command_parse(line, &s->command);
         if (s->first_line && command_is_http(line))
             return verb_bye(s, WHY_HTTP, REPLY_NOT_SMTP);
-    } else {
-        /* Told in its turn, behind the replies that are owed: CHECK waits at the barrier like any other line. */
-        s->command.took = took;
     }
+    s->command.took = took; /* told in its turn, behind the replies that are owed: CHECK waits at the barrier like any other line */
     s->first_line = false;
     s->step = STEP_CHECK;
     return NEXT_MORE;
@@ -418,8 +416,6 @@ static void set_clock(struct session *s)
             s->write_by = now + s->listen->timeouts.write;
             s->written_mark = s->client->written_octets;
         }
-        if (!our_end_is_said(s)) /* then nobody gives up before the reply has come */
-            earlier(&at, s->write_by);
     } else {
         s->write_by = 0;
     }
@@ -437,10 +433,11 @@ static void set_clock(struct session *s)
         earlier(&at, chain_clock(s));
     if (s->backend)
         earlier(&at, s->backend->deadline);
-    if (s->tx && s->tx->end_by && !our_end_is_said(s))
-        earlier(&at, s->tx->end_by);
-    if (!our_end_is_said(s))
+    if (!our_end_is_said(s)) { /* then nobody gives up before the reply has come */
+        earlier(&at, s->write_by);
         earlier(&at, s->leave_by);
+        earlier(&at, s->tx ? s->tx->end_by : 0);
+    }
     alarm_set(&s->alarm, &s->task, at && at <= now ? now + 10 : at);
 }
 

@@ -308,7 +308,7 @@ static bool is_shut_out(const struct session *s)
 
 static enum next check_unknown(struct session *s)
 {
-    if (s->command.took == LINE_TOO_LONG || s->command.took == LINE_BAD) {
+    if (s->command.took != LINE_TAKEN) {
         /* A line that cannot be read is no place to look for pipelining: what is behind it is a line of its own. */
         struct reply r = reply_named(s->command.took == LINE_BAD ? REPLY_LINE_BAD : REPLY_LINE_TOO_LONG);
         return session_refuse(s, &r);

@@ -14,7 +14,7 @@ const char *verb_name(enum verb);
 
 enum line_took { LINE_MORE, LINE_TAKEN, LINE_TOO_LONG, LINE_BAD };
 struct command {
-    enum line_took took; /* TOO_LONG, BAD: there is no word in it that could be read */
+    enum line_took took; /* not TAKEN: there is no word in it that could be read. Not command_parse's */
     enum verb verb;
     struct str word; /* the verb as typed; "MAIL FROM:" and "RCPT TO:" end at the verb */
     struct str rest; /* behind the verb, without the SP before it and without trailing SP */

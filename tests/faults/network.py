@@ -6,6 +6,8 @@ import struct
 import threading
 import time
 
+from sink import stop_listening
+
 
 class Network:
     def __init__(self, to, seed=1, delay=(0.0, 0.0), chop=0, stall=0.0, stall_for=0.2, reset=0.0):
@@ -18,11 +20,7 @@ class Network:
         threading.Thread(target=self.run, daemon=True).start()
 
     def close(self):
-        try:
-            self.listener.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-        self.listener.close()
+        stop_listening(self.listener)
 
     def run(self):
         while True:

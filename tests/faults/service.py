@@ -8,6 +8,7 @@ import time
 
 import probe
 from gateway import SLUICE
+from sink import reset, stop_listening
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 _built = {}
@@ -49,20 +50,11 @@ class Service:
         if for_good:
             self.close()
         for sock in self.socks:
-            try:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-            sock.close()
+            reset(sock)
         self.socks = []
 
     def close(self):
-        try:
-            self.listener.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-        self.listener.close()
+        stop_listening(self.listener)
 
     def run(self, listener):
         while True:

@@ -10,7 +10,7 @@ import time
 
 import pytest
 from gateway import SLOW, SLUICE, Gateway, certificate, free_port, wait_port
-from sink import Talker
+from sink import latencies
 
 ALL = os.environ.get("SLUICE_FAULTS") == "all"
 MANY = min(10000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] // 2 - 200) if ALL else 1000
@@ -54,21 +54,8 @@ class World:
     def descriptors(self):
         return len(os.listdir("/proc/%d/fd" % self.gateway.process.pid))
 
-    def messages(self, n=10 ** 6, seconds=3600.0):
-        """Latency of each message, from connect to the last 250."""
-        taken, end = [], time.monotonic() + seconds
-        while len(taken) < n and time.monotonic() < end:
-            began = time.perf_counter()
-            t = Talker(self.ports["plain"])
-            t.hello()
-            assert t.begin().startswith(b"354")
-            t.sock.sendall(b"Subject: x\r\n\r\nhello\r\n.\r\n")
-            assert t.reply().startswith(b"250")
-            taken.append(time.perf_counter() - began)
-            t.sock.sendall(b"QUIT\r\n")
-            t.file.close()
-            t.close()
-        return taken
+    def messages(self, *much, **long):
+        return latencies(self.ports["plain"], *much, **long)
 
     def memory(self, before):
         """Resident, once what a crowd has left has been given back: once a second that is looked at."""

@@ -11,7 +11,7 @@ import time
 import pytest
 from gateway import SLOW, Gateway, certificate, free_port
 from service import Service, module
-from sink import Talker
+from sink import Talker, reset, stop_listening
 
 WAIT = 0.4  # every patience of the gateway, in seconds
 TIMEOUTS = ", ".join('%s = "400ms"' % t for t in ("banner", "helo", "mail", "rcpt", "data_reply", "block", "end_reply")) + ', end_by = "300ms"'
@@ -47,11 +47,7 @@ class Backend:
 
     def down(self):
         """As if its process had been killed."""
-        try:
-            self.listener.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-        self.listener.close()
+        stop_listening(self.listener)
         for s in self.socks:
             reset(s)
         self.socks = []
@@ -169,15 +165,6 @@ class Backend:
                 self.answer(sock, verb.decode().lower(), b"221 bye\r\n" if verb == b"QUIT" else b"250 ok\r\n")
             else:
                 sock.sendall(b"250 ok\r\n")
-
-
-def reset(sock):
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        sock.shutdown(socket.SHUT_RDWR)  # wakes who reads it
-    except OSError:
-        pass
-    sock.close()
 
 
 def session(port, octets=3000):

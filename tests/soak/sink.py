@@ -7,6 +7,41 @@ import threading
 import time
 
 
+def reset(sock):
+    """The peer hears a reset, and whoever reads it here is woken."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
+    sock.close()
+
+
+def stop_listening(listener):
+    """Whoever accepts here is woken."""
+    try:
+        listener.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
+    listener.close()
+
+
+def latencies(port, n=10 ** 6, seconds=3600.0):
+    """Seconds from connect to the last 250, of n messages one after the other, or as many as go into that time."""
+    taken, end = [], time.monotonic() + seconds
+    while len(taken) < n and time.monotonic() < end:
+        began = time.perf_counter()
+        t = Talker(port)
+        t.hello()
+        assert t.begin().startswith(b"354")
+        t.sock.sendall(b"Subject: x\r\n\r\nhello\r\n.\r\n")
+        assert t.reply().startswith(b"250")
+        taken.append(time.perf_counter() - began)
+        t.sock.sendall(b"QUIT\r\n")
+        t.close()
+    return taken
+
+
 class Sink:
     def __init__(self, rate=None, drop=0.0, seed=1, can=("PIPELINING", "8BITMIME")):
         self.rate, self.drop, self.can = rate, drop, can
@@ -139,6 +174,7 @@ class Talker:
         return self.say(b"DATA")
 
     def close(self):
+        self.file.close()
         self.sock.close()
 
 

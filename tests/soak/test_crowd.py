@@ -8,27 +8,11 @@ import time
 
 import pytest
 from gateway import Gateway, free_port
-from sink import Sink, Talker, configuration
+from sink import Sink, Talker, configuration, latencies
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 LIMIT = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 IDLE, SLOW = (9000, 2000) if LIMIT >= 20000 else (LIMIT * 9 // 20, LIMIT // 10)
-
-
-def messages(port, n):
-    """Seconds from connect to the last 250, each."""
-    taken = []
-    for _ in range(n):
-        began = time.perf_counter()
-        t = Talker(port)
-        t.hello()
-        assert t.begin().startswith(b"354")
-        t.sock.sendall(b"Subject: x\r\n\r\nhello\r\n.\r\n")
-        assert t.reply().startswith(b"250")
-        taken.append(time.perf_counter() - began)
-        t.sock.sendall(b"QUIT\r\n")
-        t.close()
-    return taken
 
 
 def test_a_crowd_does_not_keep_mail_waiting():
@@ -37,18 +21,18 @@ def test_a_crowd_does_not_keep_mail_waiting():
                                     listen='timeouts = { line = "5s" }')).start()
     crowd = None
     try:
-        messages(port, 50)
+        latencies(port, 50)
         before = gateway.rss()
-        usual = messages(port, 300)
+        usual = latencies(port, 300)
         crowd = subprocess.Popen([sys.executable, os.path.join(HERE, "crowd.py"), str(port), str(IDLE), str(SLOW)], stdin=subprocess.PIPE,
                                  stdout=subprocess.PIPE, text=True)
         assert crowd.stdout.readline().strip() == "ready"
         resident = (gateway.rss() - before) / (IDLE + SLOW)
         time.sleep(1)
         began = time.monotonic()
-        under = messages(port, 300)
+        under = latencies(port, 300)
         while time.monotonic() - began < 8:  # the first slow ones have been cut by then, and have come again
-            under += messages(port, 50)
+            under += latencies(port, 50)
         crowd.stdin.write("wake\n")
         crowd.stdin.flush()
         answered, cuts = (int(w) for w in crowd.stdout.readline().split())
