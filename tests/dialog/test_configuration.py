@@ -1,6 +1,7 @@
 """SIGHUP: the whole new configuration or none of it; nobody who is there loses anything."""
 import os
 import re
+import select
 import signal
 import socket
 import sys
@@ -132,6 +133,25 @@ def test_an_address_that_stays_is_never_closed_not_even_for_another_listener_of_
     assert c.say(b"NOOP").startswith(b"250")
     Talker(w.port).hello()
     assert "no longer at" not in w.gateway.log()
+
+
+def test_who_waits_for_room_is_served_when_a_reload_makes_some_and_told_when_the_address_goes(world):
+    w = world().start(top="limits { connections = 1 }")
+    there = Talker(w.port)
+    there.hello()
+    waits = [Talker(w.port) for _ in range(2)]
+    reload(w.gateway, w.conf(top="limits { connections = 2 }"))
+    ready = select.select([c.sock for c in waits], [], [], 20 * SLOW)[0]
+    first = next(c for c in waits if c.sock in ready)
+    first.hello()
+    second = next(c for c in waits if c is not first)
+    assert not select.select([second.sock], [], [], 0.3)[0]
+    reload(w.gateway, w.conf(top="limits { connections = 2 }").replace("127.0.0.1:%d" % w.port, "127.0.0.1:%d" % free_port()))
+    replies = [second.reply()]
+    if replies[0].startswith(b"220"):
+        replies.append(second.reply())
+    assert replies[-1].startswith(b"421 4.3.2"), replies
+    assert first.reply().startswith(b"421 4.3.2")
 
 
 def test_what_stores_hold_is_not_lost_and_a_store_of_another_size_keeps_it_too(world):

@@ -118,6 +118,24 @@ def test_memory_stores_go_on_counting_in_the_new_one(world):
     assert "not all understood" not in w.gateway.log()
 
 
+def test_a_store_is_known_by_its_name_and_one_that_is_gone_harms_no_other(world):
+    chain = 'filter "ratelimit" { by = "ip", limit = 2, window = "1h", store = "%s" }'
+    w = world(top='store "gone" { "memory", size = "2M" }\nstore "kept" { "memory" }', chain=chain % "kept")
+
+    def mail():
+        c = Talker(w.port)
+        c.hello()
+        return c.say(b"MAIL FROM:<a@x.test>")[:1]
+    assert [mail(), mail(), mail()] == [b"2", b"2", b"4"]
+    rewrite(w.gateway, w.conf(top='store "kept" { "memory", size = "1M" }'))
+    w.upgrade()
+    assert mail() == b"4"
+    rewrite(w.gateway, w.conf(top='store "other" { "memory" }', chain=chain % "other"))
+    w.upgrade()
+    assert [mail(), mail(), mail()] == [b"2", b"2", b"4"]
+    assert "not all understood" not in w.gateway.log()
+
+
 def test_the_new_one_opens_what_was_drained(world):
     w = world()
     assert w.gateway.ask("drain", "l")[0] == 0
