@@ -187,9 +187,7 @@ static enum next judge(struct session *s)
         a->reply = r;
         a->at = AT_JUDGED;
         a->done = a->by_backend = true; /* so that the hooks see it; taken back if they refuse */
-        chain_start(s, FILTER_AUTH, 0, (uint16_t)s->listen->chain->nfilters);
-        s->step = STEP_FILTER;
-        return NEXT_MORE;
+        return session_hook(s, FILTER_AUTH);
     }
     bool refusal = (class == 4 || class == 5) && r.code != 421 && r.code != 503;
     if (!refusal && s->backend)

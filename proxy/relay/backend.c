@@ -34,7 +34,7 @@ void backend_break(struct backend *b, enum reply_name why, const char *log)
         pool_unqueue(b);
     if (!b->was_ready && !b->blameless && b->berth)
         server_failed(b->berth->server, b->conf, log, loop_now(b->worker->loop));
-    b->failure = reply_named(why);
+    b->failure = why;
     b->broke = arena_str(&b->arena, str_of(log));
     b->step = BACKEND_BROKEN;
     b->deadline = 0;

@@ -46,7 +46,7 @@ struct backend {
     bool was_ready;              /* it has been READY once */
     bool blameless;              /* it broke before READY for what it thinks of the client, or for want of room */
     bool closing;                /* it said 421 */
-    struct reply failure;        /* BROKEN: what a client hears of it */
+    enum reply_name failure;     /* BROKEN: what a client hears of it */
     struct str broke;            /* and what the log says */
     struct arena arena;          /* of the handshake */
 };

@@ -262,12 +262,18 @@ static void observed(struct session *s, const struct filter *f, enum filter_stag
     log_end();
 }
 
-static void pass_transaction(struct transaction *tx, const struct filter *f, enum filter_stage stage, struct str why)
+static void note(struct transaction *tx, const struct filter *by, enum filter_stage stage, struct str why)
 {
-    tx->passed = true;
-    tx->verdict_by = f->name; /* for the log: who let it pass, and why */
+    tx->verdict_by = by->name;
     tx->verdict_stage = str_of(stage_names[stage]);
     tx->verdict_why = arena_str(&tx->arena, why);
+}
+
+void chain_note(struct session *s)
+{
+    const struct verdict *v = &s->run.verdict;
+    if (s->tx && v->by)
+        note(s->tx, v->by, s->run.stage, v->why);
 }
 
 /* What a final verdict of the filter at hand means for the stage. True: the stage is over. */
@@ -306,10 +312,12 @@ static bool take_verdict(struct session *s, struct filter_call *call, enum filte
         return false;
     case VERDICT_ACCEPT: return true;
     case VERDICT_PASS:
-        if (s->tx)
-            pass_transaction(s->tx, f, run->stage, call->verdict.why);
-        else
+        if (s->tx) {
+            s->tx->passed = true;
+            note(s->tx, f, run->stage, call->verdict.why);
+        } else {
             s->passed = true;
+        }
         return true;
     default: decide(s, v, &call->verdict.reply, f, call->verdict.why); return true;
     }

@@ -44,6 +44,7 @@ uint16_t chain_pass_end(const struct chain *, uint16_t pass); /* index behind th
 /* Starts a stage over filters [first, end); then chain_turn until it says true: s->run.verdict is the outcome. */
 void chain_start(struct session *, enum filter_stage, uint16_t first, uint16_t end);
 bool chain_turn(struct session *);
+void chain_note(struct session *); /* in the transaction, for the log: who decided, where and why */
 void chain_stop(struct session *, enum filter_cancel); /* cancels the call at hand */
 uint64_t chain_clock(const struct session *);          /* deadline of the call at hand; 0: none */
 /* Stages that cannot wait. REPLY may reword *reply: a 2yz stays one, a refusal a refusal. */

@@ -5,14 +5,15 @@
  * Between two chunks the front is at LINE and the flow goes on behind it. A refusal is told at the end of its chunk,
  * then 503 to each further one until RSET or LAST (engine.md A20). */
 #include "relay/backend.h"
+#include "relay/content.h"
+#include "relay/envelope.h"
 #include "relay/session.h"
 
 /* ---- chunks that nobody takes ------------------------------------------------------------------------------------ */
 
 static enum next skip(struct session *s, const struct reply *r)
 {
-    uint64_t most = s->listen->limits.size;
-    if (most && s->chunk_octets > 2 * most + 65536) {
+    if (content_is_far_over(s, s->chunk_octets)) {
         struct reply over = reply_named(REPLY_FAR_TOO_BIG);
         return session_end(s, WHY_OVERSIZE, &over);
     }
@@ -119,11 +120,9 @@ enum next chunk_check(struct session *s)
         return skip_sequence(s, "need MAIL command");
     if (!tx->nrcpts)
         return begin_refused(s, reply_print(&tx->arena, REPLY_SEQUENCE, "need RCPT"));
-    if ((tx->mail_reply.code && reply_class(&tx->mail_reply) != 2) || (!tx->accepted && !tx->discarded))
+    if (envelope_is_refused(tx))
         return begin_refused(s, reply_named(REPLY_NO_RCPTS));
-    chain_start(s, FILTER_DATA, 0, (uint16_t)s->listen->chain->nfilters);
-    s->step = STEP_FILTER;
-    return NEXT_MORE;
+    return session_hook(s, FILTER_DATA);
 }
 
 enum next chunk_filtered(struct session *s, const struct verdict *v)
@@ -154,20 +153,4 @@ enum next chunk_end(struct session *s)
     s->client_by = 0;
     s->step = STEP_LINE;
     return NEXT_MORE;
-}
-
-void chunk_between(struct session *s)
-{
-    for (int i = 0; s->state == STATE_CHUNKS; i++) {
-        bool moved = flow_turn(s);
-        if (s->state != STATE_CHUNKS)
-            return;
-        flow_open(s);
-        if (!moved)
-            return;
-        if (i == 16) { /* others want to run too */
-            task_wake(&s->task);
-            return;
-        }
-    }
 }

@@ -2,10 +2,9 @@
  *
  * Promise 1 lives here: the client hears 250 only after the backend's 250, a client that has left gets no end of mail data
  * said in its name, and after tx->end_by none is said at all (engine.md A7). */
+#include "relay/content.h"
 #include "relay/backend.h"
 #include "relay/session.h"
-
-enum { RATE_WINDOW = 30000 };
 
 void content_begin(struct session *s, enum state state)
 {
@@ -34,6 +33,12 @@ static void cut_off(struct session *s, enum close_why why, const struct reply *r
     s->tx->end_reply = reply_keep(&s->tx->arena, r);
     session_end(s, why, r);
     transaction_reset(s, END_DEFERRED);
+}
+
+bool content_is_far_over(const struct session *s, uint64_t octets)
+{
+    uint64_t most = s->listen->limits.size;
+    return most && octets > 2 * most + 65536;
 }
 
 bool content_is_fast(struct session *s, uint64_t octets)
@@ -76,21 +81,12 @@ enum next content_turn(struct session *s)
     struct transaction *tx = s->tx;
     struct flow *f = &tx->flow;
     uint64_t wire = f->decoder.wire;
-    for (int i = 0;; i++) {
-        bool moved = flow_turn(s);
-        if (s->state == STATE_CLOSING)
-            return NEXT_MORE;
-        flow_open(s);
-        if (f->taken) {
-            s->step = STEP_VERDICT;
-            return NEXT_MORE;
-        }
-        if (!moved)
-            break;
-        if (i == 16) { /* others want to run too */
-            task_wake(&s->task);
-            break;
-        }
+    flow_run(s);
+    if (s->state == STATE_CLOSING)
+        return NEXT_MORE;
+    if (f->taken) {
+        s->step = STEP_VERDICT;
+        return NEXT_MORE;
     }
     if (chunk_is_whole(f))
         return chunk_end(s);
@@ -98,8 +94,7 @@ enum next content_turn(struct session *s)
         s->client_by = loop_now(s->worker->loop) + s->listen->timeouts.data;
     if (s->client->dead || (s->client->ended && pipe_is_empty(&s->client->in)))
         return leave(s);
-    uint64_t most = s->listen->limits.size;
-    if (most && tx->sink && f->decoder.wire > 2 * most + 65536) {
+    if (tx->sink && content_is_far_over(s, f->decoder.wire)) {
         struct reply r = reply_named(REPLY_FAR_TOO_BIG);
         cut_off(s, WHY_OVERSIZE, &r);
         return NEXT_MORE;

@@ -4,6 +4,7 @@
  * are the backend's own words, or ours where its words would mislead; a reply that shows that we and the backend have lost each
  * other ends the connection. */
 #include "relay/backend.h"
+#include "relay/envelope.h"
 #include "relay/lmtp.h"
 #include "relay/session.h"
 
@@ -11,6 +12,14 @@
 static bool is_yes(const struct reply *r, unsigned wanted)
 {
     return reply_class(r) == wanted && (wanted != 2 || (r->code >= 250 && r->code <= 252));
+}
+
+/* Whether such an answer to what we said shows that we and the peer do not speak of the same thing any more; we keep the order,
+ * so 503 does. */
+static bool is_desync(const struct reply *r, unsigned wanted)
+{
+    unsigned class = reply_class(r);
+    return r->code == 503 || (!is_yes(r, wanted) && class != 4 && class != 5);
 }
 
 /* What the client is not told in the backend's words is told to the postmaster. */
@@ -24,25 +33,15 @@ static struct reply replaced(struct session *s, const struct reply *r, enum repl
 
 static struct reply relayed(struct session *s, const struct reply *r, unsigned wanted)
 {
-    unsigned class = reply_class(r);
     if (r->code == 421)
         return replaced(s, r, REPLY_BACKEND_CLOSING);
-    if (r->code == 503) /* we kept the order: we and the peer have lost each other */
+    if (is_desync(r, wanted))
         return replaced(s, r, REPLY_BACKEND_NONSENSE);
     if (r->code == 530 || r->code == 538 || r->code == 535)
         return replaced(s, r, REPLY_BACKEND_MISCONFIGURED);
-    if (!is_yes(r, wanted) && class != 4 && class != 5)
-        return replaced(s, r, REPLY_BACKEND_NONSENSE);
     struct reply said = reply_keep(&s->tx->arena, r);
     reply_complete(&said);
     return said;
-}
-
-/* Whether such an answer to what we said shows that we and the peer do not speak of the same thing any more. */
-static bool is_desync(const struct reply *r, unsigned wanted)
-{
-    unsigned class = reply_class(r);
-    return r->code == 503 || (!is_yes(r, wanted) && class != 4 && class != 5);
 }
 
 /* ---- by debt ----------------------------------------------------------------------------------------------------- */
@@ -72,7 +71,7 @@ static void apply_rcpt(struct session *s, uint32_t i, const struct reply *r)
     struct transaction *tx = s->tx;
     must(i < tx->nrcpts && tx->rcpts[i].fate == FATE_ASKED);
     struct rcpt *rcpt = &tx->rcpts[i];
-    bool mail_refused = tx->mail_reply.code && reply_class(&tx->mail_reply) != 2;
+    bool mail_refused = envelope_mail_is_refused(tx);
     rcpt->reply = mail_refused ? tx->mail_reply : relayed(s, r, 2);
     rcpt->fate = reply_class(&rcpt->reply) == 2 ? FATE_ACCEPTED : FATE_REFUSED;
     if (rcpt->fate == FATE_ACCEPTED) {

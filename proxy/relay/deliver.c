@@ -6,6 +6,7 @@
  * not at all, so that the conversation may go on with RSET whatever becomes of the content. Our end of mail data is said in
  * flow_release and nowhere else. */
 #include "relay/backend.h"
+#include "relay/envelope.h"
 #include "relay/flow.h"
 #include "relay/session.h"
 
@@ -115,7 +116,7 @@ void flow_open(struct session *s)
 {
     struct transaction *tx = s->tx;
     struct flow *f = &tx->flow;
-    if (f->data != DATA_UNSAID || tx->sink || tx->want_data || f->head != HEAD_DONE)
+    if (f->data != DATA_UNSAID || tx->sink || f->head != HEAD_DONE)
         return;
     bool time = f->judged || tx->say <= SAY_AFTER_HEADERS || (tx->say == SAY_AT_BOUND && pipe_is_full(&f->filtered));
     if (!time)

@@ -2,6 +2,7 @@
  *
  * The rcpts are the queue: replies are applied to them in the order they are owed (debt.c), and leave while they are final. Words are
  * made only for a backend that is READY, so that they fit what it can do; until then rcpts wait as PASSED. */
+#include "relay/envelope.h"
 #include "relay/backend.h"
 #include "relay/identity.h"
 #include "relay/lmtp.h"
@@ -18,6 +19,21 @@ bool envelope_is_empty(const struct transaction *tx)
         if (!a->dropped)
             return false;
     return true;
+}
+
+bool envelope_is_said_anew(const struct transaction *tx)
+{
+    return tx->saying_again || tx->again_owed;
+}
+
+bool envelope_mail_is_refused(const struct transaction *tx)
+{
+    return tx->mail_reply.code && reply_class(&tx->mail_reply) != 2;
+}
+
+bool envelope_is_refused(const struct transaction *tx)
+{
+    return envelope_mail_is_refused(tx) || (!tx->accepted && !tx->discarded);
 }
 
 /* ---- words ---------------------------------------------------------------------------------------------------------- */
@@ -139,8 +155,7 @@ static void pump(struct session *s)
         say_rcpt(s, DEBT_RCPT, &r->path, &r->params, i);
         r->fate = FATE_ASKED;
     }
-    if (tx->want_data && tx->flow.data == DATA_UNSAID && !tx->again_owed && !tx->failed.code) {
-        tx->want_data = false;
+    if (tx->flow.data == DATA_WANTED && !tx->again_owed && !tx->failed.code) {
         pipe_put(backend_words(b), STR("DATA\r\n"));
         backend_say(b, DEBT_DATA, tx->serial, 0);
         tx->flow.data = DATA_ASKED;
@@ -231,7 +246,7 @@ void envelope_ask(struct session *s, uint32_t i)
         tx->discarded++;
         return;
     }
-    if (tx->mail_reply.code && reply_class(&tx->mail_reply) != 2)
+    if (envelope_mail_is_refused(tx))
         refuse_rcpt(s, r, &tx->mail_reply);
     else if (tx->failed.code)
         refuse_rcpt(s, r, &tx->failed);
@@ -250,7 +265,7 @@ void envelope_ask(struct session *s, uint32_t i)
         refuse_rcpt(s, r, &why);
         return;
     }
-    if (tx->need_anew && !tx->saying_again && !tx->again_owed)
+    if (tx->need_anew && !envelope_is_said_anew(tx))
         envelope_anew(s);
     if (tx->failed.code) {
         refuse_rcpt(s, r, &tx->failed);
@@ -260,14 +275,21 @@ void envelope_ask(struct session *s, uint32_t i)
     pump(s);
 }
 
+/* What the one that is left would have answered is asked again of the next. */
+static void forget_asked(struct transaction *tx)
+{
+    for (uint32_t i = tx->told; i < tx->nrcpts; i++)
+        if (tx->rcpts[i].fate == FATE_ASKED)
+            tx->rcpts[i].fate = FATE_PASSED;
+    tx->asked = false;
+}
+
 void envelope_anew(struct session *s)
 {
     struct transaction *tx = s->tx;
     envelope_leave(s, LEAVE_ENVELOPE);
-    for (uint32_t i = tx->told; i < tx->nrcpts; i++) /* what the one that was left would have answered is asked again */
-        if (tx->rcpts[i].fate == FATE_ASKED)
-            tx->rcpts[i].fate = FATE_PASSED;
-    tx->asked = tx->need_anew = false;
+    forget_asked(tx);
+    tx->need_anew = false;
     if (is_forgotten(s)) { /* the one that was left could not be kept, or it was lost before */
         tx->failed = reply_named(REPLY_BACKEND_LOST);
         refuse_waiting(s, &tx->failed);
@@ -287,7 +309,7 @@ bool envelope_is_pending(struct session *s)
         envelope_anew(s);
         return !tx->failed.code;
     }
-    if (tx->saying_again || tx->again_owed)
+    if (envelope_is_said_anew(tx))
         return true;
     bool additions = false;
     for (const struct added *a = tx->added; a; a = a->next)
@@ -298,12 +320,12 @@ bool envelope_is_pending(struct session *s)
         envelope_anew(s);
     else if (s->backend->step == BACKEND_READY)
         say_added(s);
-    return !tx->failed.code && (tx->again_owed || tx->saying_again);
+    return !tx->failed.code && envelope_is_said_anew(tx);
 }
 
 void envelope_data(struct session *s)
 {
-    s->tx->want_data = true;
+    s->tx->flow.data = DATA_WANTED;
     pump(s);
 }
 
@@ -343,14 +365,9 @@ static void repeat(struct session *s)
 {
     struct transaction *tx = s->tx;
     tx->anew_spent = true;
-    for (uint32_t i = tx->told; i < tx->nrcpts; i++)
-        if (tx->rcpts[i].fate == FATE_ASKED)
-            tx->rcpts[i].fate = FATE_PASSED;
-    tx->asked = false;
-    if (tx->flow.data == DATA_ASKED) {
-        tx->flow.data = DATA_UNSAID;
-        tx->want_data = true;
-    }
+    forget_asked(tx);
+    if (tx->flow.data == DATA_ASKED)
+        tx->flow.data = DATA_WANTED;
     s->backend = pool_take(pool_of(s->generation, tx->route), s, true);
 }
 
@@ -358,16 +375,16 @@ static void lost_before_data(struct session *s, struct reply why, bool was_ready
 {
     struct transaction *tx = s->tx;
     refuse_waiting(s, &why);
-    if (tx->saying_again || tx->again_owed || !was_ready)
+    bool said_anew = envelope_is_said_anew(tx);
+    if (said_anew || !was_ready)
         tx->backend_failed = why;
-    if (tx->saying_again || tx->again_owed)
+    if (said_anew)
         tx->failed = why;
     tx->saying_again = false;
     tx->again_owed = 0;
     tx->asked = false;
-    bool waiting_for_data = tx->flow.data == DATA_ASKED || tx->want_data;
+    bool waiting_for_data = tx->flow.data == DATA_ASKED || tx->flow.data == DATA_WANTED;
     tx->flow.data = DATA_UNSAID;
-    tx->want_data = false;
     if (was_ready && tx->losses > 1)
         tx->backend_failed = why;
     if (tx->accepted && !tx->failed.code) {
@@ -390,7 +407,8 @@ static void lost(struct session *s)
     }
     if (pool_again(s)) /* it has heard nothing: another server may */
         return;
-    struct reply why = b->failure;
+    enum reply_name failure = b->failure;
+    struct reply why = reply_named(failure);
     bool was_ready = b->was_ready, silent = b->pooled && tx && !tx->answered && !b->slow;
     backend_abort(&s->backend);
     if (!tx)
@@ -398,8 +416,7 @@ static void lost(struct session *s)
     tx->losses++;
     if (tx->flow.data == DATA_ENDED) {
         if (!tx->end_reply.code) {
-            tx->end_reply = reply_named(why.code && reply_class(&why) == 4 && why.enhanced[1] == 3 ? REPLY_BACKEND_NONSENSE
-                                                                                                  : REPLY_BACKEND_LOST);
+            tx->end_reply = reply_named(failure == REPLY_BACKEND_NONSENSE ? failure : REPLY_BACKEND_LOST);
             tx->end = END_UNCERTAIN;
         }
         return;
@@ -429,7 +446,7 @@ static void lost(struct session *s)
         tx->backend_failed = why;
         silent = false;
     }
-    if (silent && !tx->anew_spent && !tx->saying_again && !tx->again_owed && !tx->accepted)
+    if (silent && !tx->anew_spent && !envelope_is_said_anew(tx) && !tx->accepted)
         repeat(s);
     else
         lost_before_data(s, why, was_ready);

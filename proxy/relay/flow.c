@@ -5,9 +5,10 @@
  * spool holds. */
 #include "relay/flow.h"
 #include "relay/backend.h"
+#include "relay/envelope.h"
 #include "relay/session.h"
 
-enum { CHUNK_LEAST = 4096, CHUNK_GATHER = 16384, TURN_BLOCKS = 16 };
+enum { CHUNK_LEAST = 4096, CHUNK_GATHER = 16384, TURNS = 17 };
 
 static const struct chain *chain_of(const struct session *s)
 {
@@ -122,10 +123,7 @@ static bool memory_is_short(const struct session *s)
     uint64_t most = s->listen->limits.memory;
     if (block_total() + arena_total() <= most + most / 4)
         return false;
-    for (const struct session *other = s->worker->sessions; other; other = other->next)
-        if (other->tx && other->step == STEP_CONTENT && other->tx->started < s->tx->started)
-            return true;
-    return false;
+    return worker_oldest_content(s->worker) < s->tx->started;
 }
 
 static bool decode(struct session *s)
@@ -193,17 +191,11 @@ static bool take_head(struct session *s)
 
 static void judge_content(struct session *s)
 {
-    static const char *const stages[] = {"connect", "tls", "helo", "auth", "mail", "rcpt", "data", "headers", "body", "part",
-                                         "message"};
     struct transaction *tx = s->tx;
     struct verdict *v = &s->run.verdict;
     if (v->kind == VERDICT_CONTINUE)
         return;
-    if (v->by) {
-        tx->verdict_by = v->by->name;
-        tx->verdict_stage = str_of(stages[s->run.stage]);
-        tx->verdict_why = v->why;
-    }
+    chain_note(s);
     switch (v->kind) {
     case VERDICT_REJECT:
     case VERDICT_DEFER: transaction_refuse(s, &v->reply); break;
@@ -213,7 +205,7 @@ static void judge_content(struct session *s)
         tx->flow.data = DATA_UNSAID;
         break;
     case VERDICT_QUARANTINE:
-        if (tx->flow.data != DATA_UNSAID) { /* half of it is elsewhere: undeclared and late (engine.md A16) */
+        if (tx->flow.data >= DATA_ASKED) { /* half of it is elsewhere: undeclared and late (engine.md A16) */
             flow_refuse(s, REPLY_FILTER_FAILED);
             break;
         }
@@ -447,6 +439,21 @@ bool flow_turn(struct session *s)
     return moved;
 }
 
+bool flow_run(struct session *s)
+{
+    for (int i = 0; i < TURNS; i++) {
+        bool moved = flow_turn(s);
+        if (s->state == STATE_CLOSING)
+            return true;
+        if (!s->tx->flow.taken) /* else it is judged first: what is held whole may go by BDAT */
+            flow_open(s);
+        if (!moved)
+            return true;
+    }
+    task_wake(&s->task); /* others want to run too */
+    return false;
+}
+
 /* ---- after the client's end ------------------------------------------------------------------------------------------ */
 
 static void begin_pass(struct session *s)
@@ -479,12 +486,7 @@ bool flow_judge(struct session *s)
     struct flow *f = &tx->flow;
     while (!f->judged && !tx->sink && s->state != STATE_CLOSING) {
         if (!f->judging) {
-            for (int i = 0; flow_turn(s) && !tx->sink && s->state != STATE_CLOSING; i++)
-                if (i == TURN_BLOCKS) { /* a pass over much held content: others want to run too */
-                    task_wake(&s->task);
-                    return false;
-                }
-            if (!f->body_done || tx->sink)
+            if (!flow_run(s) || !f->body_done || tx->sink || s->state == STATE_CLOSING)
                 return false;
             if (tx->say == SAY_AT_VERDICT) {
                 must(pipe_is_empty(&f->filtered));

@@ -15,7 +15,8 @@ enum leave { LEAVE_CLEAN, LEAVE_ENVELOPE, LEAVE_CONTENT }; /* a backend: to the 
 
 /* When DATA is said to the backend, computed per chain at load. */
 enum say { SAY_AT_DATA, SAY_AFTER_HEADERS, SAY_AT_BOUND, SAY_AT_VERDICT };
-enum flow_data { DATA_UNSAID, DATA_ASKED, DATA_OPEN, DATA_ENDED }; /* ENDED: our end of mail data has been said */
+/* WANTED: to be said as soon as the envelope has been. ENDED: our end of mail data has been said. */
+enum flow_data { DATA_UNSAID, DATA_WANTED, DATA_ASKED, DATA_OPEN, DATA_ENDED };
 enum flow_head { HEAD_TAKE, HEAD_HOOK, HEAD_DONE };
 
 struct segment {             /* filters [first, end) of the chain; the last of them may rewrite */
@@ -64,8 +65,10 @@ void flow_start(struct session *);
 void flow_refuse(struct session *, enum reply_name); /* by a limit of ours */
 void flow_refuse_held(struct session *, const struct spool *); /* that holds no more */
 void flow_refuse_size(struct session *); /* more content than the limit */
-/* Moves content; at most 16 blocks a call. True: call again. */
+/* Moves content, at most 16 blocks a call, tail to head. True: call again. */
 bool flow_turn(struct session *);
+/* Turns until nothing moves any more, DATA said meanwhile when it is time. False: its share of the turn is spent, it goes on in another. */
+bool flow_run(struct session *);
 /* deliver.c. Encodes what is there for the backend, if it may have it. */
 bool flow_deliver(struct session *);
 enum leave flow_way_out(const struct session *); /* how the backend is left by content that goes nowhere any more */

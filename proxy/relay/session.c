@@ -5,6 +5,8 @@
 #include "relay/session.h"
 #include "relay/backend.h"
 #include "relay/claim.h"
+#include "relay/content.h"
+#include "relay/envelope.h"
 #include "relay/host.h"
 #include "relay/journal.h"
 #include "wire/sasl.h"
@@ -53,6 +55,13 @@ enum next session_refuse(struct session *s, const struct reply *r)
     s->errors++;
     session_reply(s, r);
     s->step = STEP_LINE;
+    return NEXT_MORE;
+}
+
+enum next session_hook(struct session *s, enum filter_stage stage)
+{
+    chain_start(s, stage, 0, (uint16_t)s->listen->chain->nfilters);
+    s->step = STEP_FILTER;
     return NEXT_MORE;
 }
 
@@ -157,8 +166,7 @@ void session_begin(struct session *s)
     if (!session_enter(s))
         return;
     s->client_by = loop_now(s->worker->loop) + s->listen->timeouts.handshake;
-    chain_start(s, FILTER_CONNECT, 0, (uint16_t)s->listen->chain->nfilters);
-    s->step = STEP_FILTER;
+    session_hook(s, FILTER_CONNECT);
 }
 
 bool session_is_secure(const struct session *s)
@@ -166,7 +174,7 @@ bool session_is_secure(const struct session *s)
     return s->client->tls == STREAM_TLS || s->tls_vouched;
 }
 
-void session_hello(struct session *s)
+static void greet(struct session *s)
 {
     struct reply r = reply_print(&s->line, REPLY_BANNER, s->listen->hostname.at);
     if (s->refusal.code && reply_class(&s->refusal) == 5) {
@@ -201,7 +209,7 @@ static enum next step_greet(struct session *s)
         s->client_by = until;
         return NEXT_WAIT;
     }
-    session_hello(s);
+    greet(s);
     return NEXT_MORE;
 }
 
@@ -211,9 +219,7 @@ static enum next step_tls(struct session *s)
         return NEXT_WAIT;
     stream_tls_facts(s->client, &s->tls);
     s->client_by = 0;
-    chain_start(s, FILTER_TLS, 0, (uint16_t)s->listen->chain->nfilters);
-    s->step = STEP_FILTER;
-    return NEXT_MORE;
+    return session_hook(s, FILTER_TLS);
 }
 
 /* ---- lines ------------------------------------------------------------------------------------------------------- */
@@ -260,7 +266,7 @@ static enum next step_line(struct session *s)
 {
     bool settled = session_settled(s);
     if (s->state == STATE_CHUNKS)
-        chunk_between(s);
+        flow_run(s);
     if (s->state == STATE_CLOSING)
         return NEXT_MORE;
     if (s->drop_when_told && settled)
@@ -426,7 +432,7 @@ static void set_clock(struct session *s)
     if (s->step == STEP_CONTENT && s->tx->flow.paused)
         earlier(&at, now + 100);
     if (content_is_due(s))
-        earlier(&at, s->rate_from + 30000);
+        earlier(&at, s->rate_from + RATE_WINDOW);
     if (s->told_by > now) /* past it, what is left waits for the client to read */
         earlier(&at, s->told_by);
     if (s->run.active)

@@ -104,13 +104,15 @@ bool session_client_left(const struct session *);
 /* Answer to an error of the client: counts it; the next line finds the budget spent. */
 enum next session_refuse(struct session *, const struct reply *);
 
+/* All filters of the chain at a stage that is the front's: STEP_FILTER, then verb_filtered. */
+enum next session_hook(struct session *, enum filter_stage);
+
 /* verbs.c: CHECK, and what follows the filters, per verb. */
 enum next verb_check(struct session *);
 enum next verb_filtered(struct session *);
 enum next verb_backend(struct session *);
 bool verb_is_last(enum verb);
 enum next verb_bye(struct session *, enum close_why, enum reply_name);
-void session_hello(struct session *); /* the banner, or what a refusing hook says instead */
 enum next verb_answer(struct session *, const struct reply *); /* to the line in hand; back to LINE */
 /* auth.c: the command, STEP_AUTH, and what the hooks said. */
 enum next auth_check(struct session *);
@@ -122,18 +124,4 @@ struct str session_offer_text(struct session *);
 /* received.c: the trace field. */
 void received_add(struct session *);     /* ours, on top, hidden from filters */
 bool received_is_loop(struct session *); /* more of them than limits.hops, or of ours than limits.loops */
-/* content.c: CONTENT and VERDICT. */
-enum next content_turn(struct session *);
-enum next verdict_turn(struct session *);
-void content_begin(struct session *, enum state); /* DATA or CHUNKS */
-bool content_is_slow(struct session *); /* true: the client is, and has been told */
-/* The window of the minimum rate over `octets` taken so far; false when too few came in the last one. */
-bool content_is_fast(struct session *, uint64_t octets);
-/* chunk.c: BDAT. */
-enum next chunk_check(struct session *); /* behind the barrier */
-enum next chunk_filtered(struct session *, const struct verdict *); /* the data hook's; DROP is none of its business */
-enum next chunk_skip_turn(struct session *);
-bool chunk_is_whole(const struct flow *);  /* a chunk, not the last one, has been taken */
-enum next chunk_end(struct session *);     /* says so */
-void chunk_between(struct session *);      /* while the next command is waited for, content goes on to filters and backend */
 #endif

@@ -3,6 +3,7 @@
 #include "relay/transaction.h"
 #include "relay/backend.h"
 #include "relay/claim.h"
+#include "relay/envelope.h"
 #include "relay/journal.h"
 #include "relay/session.h"
 
@@ -66,7 +67,6 @@ void transaction_refuse(struct session *s, const struct reply *r)
     tx->sink = true;
     envelope_leave(s, flow_way_out(s));
     tx->flow.data = DATA_UNSAID;
-    tx->want_data = false;
 }
 
 enum transaction_end transaction_end_of(const struct reply *r)

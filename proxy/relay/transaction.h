@@ -65,7 +65,6 @@ struct transaction {
     bool need_anew;         /* the envelope at the backend is not (any more) the one we have: say it anew before DATA */
     bool anew_spent;        /* once per transaction after a loss */
     bool saying_again;      /* the next words are the envelope anew */
-    bool want_data;         /* DATA is to be said as soon as the envelope has been */
     uint32_t discarded;     /* rcpts left out by filters: they count as accepted for the client */
     uint32_t losses;
     bool left;              /* client left amid content */
@@ -96,23 +95,4 @@ void transaction_refuse(struct session *, const struct reply *);
 void transaction_told(struct transaction *); /* of its refusal, before the end of content */
 enum transaction_end transaction_end_of(const struct reply *);
 struct reply reply_keep(struct arena *, const struct reply *);
-
-/* envelope.c: the back. */
-void envelope_settle(struct session *);     /* takes backend replies, applies each, tells rcpts */
-void envelope_tell(struct session *);       /* the replies of rcpts that are final leave, in order */
-void envelope_ask(struct session *, uint32_t rcpt); /* a rcpt has passed its filters */
-void envelope_data(struct session *);       /* DATA is to be said */
-/* Says MAIL and every accepted rcpt again, in one write, on a clean connection to tx->route. */
-void envelope_anew(struct session *);
-/* Before DATA: true while the envelope has to be said anew, or additions are still owed an answer. Starts what is needed. */
-bool envelope_is_pending(struct session *);
-bool envelope_is_empty(const struct transaction *); /* no rcpt is left that the backend should have */
-void envelope_leave(struct session *, enum leave); /* the backend goes to the pool, is washed, or closed */
-
-/* debt.c: replies of the backend. */
-struct debt;
-void debt_apply(struct session *, const struct debt *, const struct reply *);
-/* A reply although nothing is owed. Amid content a refusal is told at the end as said, anything else is nonsense (engine.md
- * A21 h): either way this content goes nowhere any more. */
-void debt_unasked(struct session *, const struct reply *);
 #endif

@@ -5,29 +5,29 @@
  * may join, waits here until all rcpts have been told (engine.md A1: the barrier). */
 #include "relay/backend.h"
 #include "relay/claim.h"
+#include "relay/content.h"
+#include "relay/envelope.h"
 #include "relay/route.h"
 #include "relay/session.h"
 #include "wire/extension.h"
 
-enum place { ALONE = 1, GROUP = 2, JOIN = 4, LAST = 8, JUNK = 16 };
+enum trait { PLAIN = 0, GROUP = 1, LAST = 2, JUNK = 4 };
 #define IN(state) (1u << STATE_##state)
 #define ANYWHERE  (IN(HELLO) | IN(READY) | IN(MAIL) | IN(RCPT))
 #define NOWHERE   0u
-enum { NO_HOOK = -1 };
 
 static const struct verb_row {
     unsigned legal;
-    unsigned place;
-    int hook;
+    unsigned traits;
 } rows[VERB_COUNT] = {
-#define VERB(name, legal, place, hook, class) [VERB_##name] = {legal, place, hook},
+#define VERB(name, legal, traits) [VERB_##name] = {legal, traits},
 #include "wire/verbs.def"
 #undef VERB
 };
 
 bool verb_is_last(enum verb verb)
 {
-    return rows[verb].place & LAST;
+    return rows[verb].traits & LAST;
 }
 
 enum next verb_bye(struct session *s, enum close_why why, enum reply_name name)
@@ -64,13 +64,6 @@ static enum next answer_word(struct session *s, enum reply_name name, const char
 
 /* ---- CHECK ------------------------------------------------------------------------------------------------------- */
 
-static enum next hook(struct session *s, enum filter_stage stage)
-{
-    chain_start(s, stage, 0, (uint16_t)s->listen->chain->nfilters);
-    s->step = STEP_FILTER;
-    return NEXT_MORE;
-}
-
 static enum next check_hello(struct session *s)
 {
     if (!helo_is_valid(s->command.rest)) {
@@ -78,7 +71,7 @@ static enum next check_hello(struct session *s)
             return answer_word(s, REPLY_SYNTAX, s->command.verb == VERB_EHLO ? "EHLO hostname" : "HELO hostname");
         return answer_named(s, REPLY_HELO_BAD);
     }
-    return hook(s, FILTER_HELO);
+    return session_hook(s, FILTER_HELO);
 }
 
 /* What stands behind "FROM:" or "TO:". RFC 5321 3.3 allows no space there; clients of all kinds put one, and everybody
@@ -124,7 +117,7 @@ static enum next check_mail(struct session *s)
     rest = behind_colon(rest, 5);
     path_parse(&rest, PATH_REVERSE, &tx->arena, &tx->reverse_path);
     params_parse_mail(rest, can, &tx->arena, &tx->params, &word);
-    return hook(s, FILTER_MAIL);
+    return session_hook(s, FILTER_MAIL);
 }
 
 static enum next refuse_rcpt(struct session *s, enum reply_name name, struct str word)
@@ -164,7 +157,7 @@ static enum next check_rcpt(struct session *s)
     tx->commands++;
     struct rcpt *r = transaction_rcpt(tx);
     *r = (struct rcpt){.path = path, .params = params, .fate = FATE_HELD};
-    return hook(s, FILTER_RCPT);
+    return session_hook(s, FILTER_RCPT);
 }
 
 /* DATA may be said together with the RCPTs it follows, if nothing of ours can come between (engine.md B). */
@@ -173,8 +166,8 @@ static bool data_may_join(const struct session *s)
     const struct transaction *tx = s->tx;
     if (!tx || session_settled(s) || tx->say != SAY_AT_DATA || chain_has(s->listen->chain, FILTER_DATA))
         return false;
-    if (tx->discard || tx->discarded || tx->added || tx->need_anew || tx->saying_again || tx->failed.code ||
-        !s->backend)
+    if (tx->discard || tx->discarded || tx->added || tx->need_anew || envelope_is_said_anew(tx) ||
+        tx->failed.code || !s->backend)
         return false;
     return s->backend->step < BACKEND_READY || (s->backend->can.has & EXT_PIPELINING);
 }
@@ -222,11 +215,9 @@ static enum next check_data(struct session *s)
         return NEXT_WAIT;
     if (!tx->nrcpts)
         return answer_word(s, REPLY_SEQUENCE, "need RCPT");
-    if (tx->mail_reply.code && reply_class(&tx->mail_reply) != 2)
+    if (envelope_is_refused(tx))
         return answer_named(s, REPLY_NO_RCPTS);
-    if (!tx->accepted && !tx->discarded)
-        return answer_named(s, REPLY_NO_RCPTS);
-    return hook(s, FILTER_DATA);
+    return session_hook(s, FILTER_DATA);
 }
 
 static enum next check_starttls(struct session *s)
@@ -263,7 +254,7 @@ static enum next check_xclient(struct session *s)
         return verb_bye(s, WHY_PIPELINING, REPLY_SYNCHRONIZATION);
     if (!claim_xclient(s, &r))
         return verb_answer(s, &r);
-    return s->state == STATE_CLOSING ? NEXT_MORE : hook(s, FILTER_CONNECT);
+    return s->state == STATE_CLOSING ? NEXT_MORE : session_hook(s, FILTER_CONNECT);
 }
 
 static enum next check_xforward(struct session *s)
@@ -359,15 +350,13 @@ enum next verb_check(struct session *s)
         return NEXT_MORE;
     }
     bool legal = row->legal & (1u << s->state);
-    if (v == VERB_RCPT && legal)
-        return check_rcpt(s);
-    if (v == VERB_DATA && legal)
-        return check_data(s);
+    if (legal && row->traits & GROUP)
+        return v == VERB_RCPT ? check_rcpt(s) : check_data(s);
     if (!session_settled(s))
         return NEXT_WAIT;
     if (v == VERB_NONE)
         return check_unknown(s);
-    if (row->place & JUNK)
+    if (row->traits & JUNK)
         s->junk++;
     if (!legal && row->legal)
         return answer_word(s, REPLY_SEQUENCE, what_is_missing(s));
@@ -379,17 +368,6 @@ enum next verb_check(struct session *s)
 static void keep_refusal(struct session *s, const struct verdict *v)
 {
     s->refusal = reply_keep(&s->arena, &v->reply);
-}
-
-static void note_verdict(struct session *s, const char *stage)
-{
-    struct transaction *tx = s->tx;
-    const struct verdict *v = &s->run.verdict;
-    if (!tx || !v->by)
-        return;
-    tx->verdict_by = v->by->name;
-    tx->verdict_stage = str_of(stage);
-    tx->verdict_why = arena_str(&tx->arena, v->why);
 }
 
 static enum next connected(struct session *s, const struct verdict *v)
@@ -435,7 +413,7 @@ static enum next helo_passed(struct session *s, const struct verdict *v)
 
 static enum next mail_passed(struct session *s, const struct verdict *v)
 {
-    note_verdict(s, "mail");
+    chain_note(s);
     switch (v->kind) {
     case VERDICT_DROP: return session_end(s, WHY_FILTER, &v->reply);
     case VERDICT_REJECT:
@@ -463,7 +441,7 @@ static enum next rcpt_passed(struct session *s, const struct verdict *v)
     case VERDICT_DROP: s->drop_when_told = true; /* fall through */
     case VERDICT_REJECT:
     case VERDICT_DEFER:
-        note_verdict(s, "rcpt");
+        chain_note(s);
         r->fate = FATE_REFUSED;
         r->reply = reply_keep(&tx->arena, &v->reply);
         if (s->state == STATE_MAIL)
@@ -484,7 +462,7 @@ static enum next rcpt_passed(struct session *s, const struct verdict *v)
 static enum next data_passed(struct session *s, const struct verdict *v)
 {
     if (v->kind != VERDICT_CONTINUE)
-        note_verdict(s, "data");
+        chain_note(s);
     switch (v->kind) {
     case VERDICT_DROP: return session_end(s, WHY_FILTER, &v->reply);
     case VERDICT_REJECT:
@@ -518,7 +496,8 @@ enum next verb_filtered(struct session *s)
 static enum next data_refused(struct session *s, struct reply r)
 {
     s->tx->data_reply = (struct reply){0};
-    s->tx->want_data = false;
+    if (s->tx->flow.data == DATA_WANTED)
+        s->tx->flow.data = DATA_UNSAID;
     return verb_answer(s, &r);
 }
 
@@ -528,9 +507,8 @@ static enum next wait_for_data(struct session *s)
     struct flow *f = &tx->flow;
     if (!session_settled(s))
         return NEXT_WAIT;
-    bool waiting = f->data == DATA_ASKED || tx->want_data;
-    if (!tx->accepted &&
-        !tx->discarded) { /* it had joined a group of which no RCPT was accepted: never a dot (engine.md A8) */
+    bool waiting = f->data == DATA_ASKED || f->data == DATA_WANTED;
+    if (envelope_is_refused(tx)) { /* it had joined a group of which no RCPT was accepted: never a dot (engine.md A8) */
         if (waiting && s->backend)
             return NEXT_WAIT;
         if (f->data == DATA_OPEN) {
@@ -560,7 +538,7 @@ static enum next wait_for_data(struct session *s)
     if (!s->backend)
         return data_refused(s, reply_named(REPLY_BACKEND_LOST));
     envelope_data(s);
-    return f->data == DATA_UNSAID && !tx->want_data ? NEXT_MORE : NEXT_WAIT;
+    return f->data == DATA_UNSAID ? NEXT_MORE : NEXT_WAIT;
 }
 
 enum next verb_backend(struct session *s)

@@ -107,6 +107,19 @@ void worker_strain(struct worker *w, unsigned percent)
         task_wake(&s->task); /* whoever has waited long enough by the shorter clocks is told so */
 }
 
+uint64_t worker_oldest_content(struct worker *w)
+{
+    uint64_t now = loop_now(w->loop);
+    if (w->oldest_at == now)
+        return w->oldest;
+    w->oldest_at = now;
+    w->oldest = UINT64_MAX;
+    for (const struct session *s = w->sessions; s; s = s->next)
+        if (s->tx && s->step == STEP_CONTENT)
+            w->oldest = min_u64(w->oldest, s->tx->started);
+    return w->oldest;
+}
+
 bool worker_owes_a_reply(const struct worker *w)
 {
     for (const struct session *s = w->sessions; s; s = s->next)

@@ -48,6 +48,7 @@ struct worker {
     struct session *sessions;        /* all, newest first */
     uint32_t nsessions;
     size_t descriptors;              /* streams it may have open: who would dial beyond waits in line; 0: any number */
+    uint64_t oldest, oldest_at;      /* worker_oldest_content as it was at that loop_now */
     bool draining;                   /* all of it: no new sessions, nothing is kept for later */
     uint64_t drain_by;
     bool stressed;                   /* limits are near: clients are given less time and fewer mistakes */
@@ -63,6 +64,8 @@ void worker_drain(struct worker *, uint32_t door, uint64_t by);
 /* How much of what is allowed is in use, the scarcest of it, in percent: from limits.stress on the worker is stressed, and until it
  * has fallen an eighth below. */
 void worker_strain(struct worker *, unsigned percent);
+/* When the oldest of the transactions began whose content is being read (loop_micros); UINT64_MAX: none is. As of this millisecond. */
+uint64_t worker_oldest_content(struct worker *);
 /* True while a session has said its end of mail data and waits for the reply: no drain may end it there (its own clock does,
  * timeouts.end). */
 bool worker_owes_a_reply(const struct worker *);

@@ -1,0 +1,21 @@
+/* content.h - the front while mail data comes: by DATA, or by BDAT in chunks (engine.md A7, A20). */
+#ifndef RELAY_CONTENT_H
+#define RELAY_CONTENT_H
+#include "relay/session.h"
+
+enum { RATE_WINDOW = 30000 }; /* milliseconds: that of the minimum rate */
+enum next content_turn(struct session *);
+enum next verdict_turn(struct session *);
+void content_begin(struct session *, enum state); /* DATA or CHUNKS */
+bool content_is_slow(struct session *); /* true: the client is, and has been told */
+/* The window of the minimum rate over `octets` taken so far; false when too few came in the last one. */
+bool content_is_fast(struct session *, uint64_t octets);
+bool content_is_far_over(const struct session *, uint64_t octets); /* the size limit: the rest would cost more than the connection */
+
+/* ---- chunk.c: BDAT (RFC 3030) ---- */
+enum next chunk_check(struct session *); /* behind the barrier */
+enum next chunk_filtered(struct session *, const struct verdict *); /* the data hook's; DROP is none of its business */
+enum next chunk_skip_turn(struct session *);
+bool chunk_is_whole(const struct flow *);  /* a chunk, not the last one, has been taken */
+enum next chunk_end(struct session *);     /* says so */
+#endif
