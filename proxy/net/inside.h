@@ -54,11 +54,12 @@ struct channel {
     struct stream s; /* first: the owner's pointer is ours */
     unsigned magic;
     uint8_t leave; /* enum leave */
-    bool handle_open, local, reading, starved, wire_ended, broken, stuck,
-        choked;       /* out: not all could go; it was full */
+    bool handle_open, local, reading, starved, wire_ended, broken,
+        choked;       /* out was full */
     uint8_t pins;     /* pending look-ups: they hold the memory */
     size_t in_flight; /* octets of the one uv_write under way */
     struct loop *loop;
+    struct task flush; /* of stream_flush_soon */
     struct dial *dial;
     struct tls_end *end;
     struct leaving *leaving;

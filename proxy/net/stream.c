@@ -48,6 +48,8 @@ const char *channel_why(int status)
     }
 }
 
+static void flush_now(struct task *);
+
 struct channel *channel_new(struct loop *l, struct task *task)
 {
     struct channel *c = must_alloc(sizeof *c);
@@ -55,6 +57,7 @@ struct channel *channel_new(struct loop *l, struct task *task)
     c->loop = l;
     c->s.task = task;
     c->s.in.mark = c->s.out.mark = PIPE_MARK;
+    task_start(&c->flush, l, flush_now);
     streams++;
     return c;
 }
@@ -88,6 +91,7 @@ void channel_gone(struct channel *c)
         return;
     c->leave = GONE;
     c->s.task = NULL;
+    task_forget(&c->flush);
     leave_stop(c);
     if (!c->handle_open)
         channel_free(c);
@@ -318,10 +322,10 @@ void channel_progress(struct channel *c)
         leave_progress(c);
         return;
     }
-    if ((c->choked && !pipe_is_full(&c->s.out)) || (c->stuck && pipe_is_empty(&c->s.out)))
+    if ((c->choked && !pipe_is_full(&c->s.out)) || (c->s.stuck && pipe_is_empty(&c->s.out)))
         channel_wake(c);
     c->choked = pipe_is_full(&c->s.out);
-    c->stuck = !pipe_is_empty(&c->s.out);
+    c->s.stuck = !pipe_is_empty(&c->s.out);
     if (c->end)
         resume(c);
 }
@@ -336,6 +340,20 @@ void stream_flush(struct stream *s)
     if (s->out.octets || c->end)
         channel_progress(c);
     resume(c);
+}
+
+static void flush_now(struct task *t)
+{
+    struct channel *c = holder_of(t, struct channel, flush);
+    bool stuck = c->s.stuck;
+    stream_flush(&c->s);
+    if (c->s.stuck && !stuck)
+        channel_wake(c);
+}
+
+void stream_flush_soon(struct stream *s)
+{
+    task_wake(&channel_of(s)->flush);
 }
 
 /* ---- being born */

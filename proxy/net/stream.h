@@ -1,6 +1,6 @@
 /* stream.h - a connected socket as two pipes of plain octets, TLS or not; listeners that hand out streams.
  *
- * The owner reads `in`, appends to `out`, calls stream_flush once at the end of its turn, and is woken (task) whenever there
+ * The owner reads `in`, appends to `out`, flushes once at the end of its turn, and is woken (task) whenever there
  * is news: octets, the end, death, room, a finished handshake or connect. It never sees a descriptor, a libuv handle or an
  * OpenSSL object; closing is the net's affair. uv_try_write first, uv_write only for the rest; reads stay armed and stop only
  * when `in` is over its mark. TCP_NODELAY always. */
@@ -16,6 +16,7 @@ struct stream {
     struct pipe in, out;   /* plain octets; marks PIPE_MARK at first. out: also what was handed to the kernel's queue */
     bool connected;        /* dialled streams: not yet; accepted ones: always */
     bool ended;            /* the peer sends no more: nothing follows what is in `in`. TLS EOF without close_notify too */
+    bool stuck;            /* the peer did not take all of `out` when it was flushed last */
     bool dead;             /* reset, refused, write error, TLS failure: nothing will come or go any more */
     enum stream_tls tls;
     const char *why;       /* dead: "refused", "reset", "unreachable", "timeout", "tls", "nxdomain", "closed", "limit" */
@@ -29,6 +30,9 @@ struct stream *stream_dial(struct loop *, const struct address *, struct task *)
 struct stream *stream_open(struct loop *, int fd, struct task *); /* a connected socket; owns fd */
 /* Sends what out holds (as far as the peer takes it), and arms reading again when `in` has room. */
 void stream_flush(struct stream *);
+/* The same when all tasks that are ready have had their turn: what many say in one round leaves together, and a peer that sleeps is
+ * woken once for it. The owner is woken when that leaves the stream stuck. */
+void stream_flush_soon(struct stream *);
 /* Nulls the pointer. GRACEFUL: out is sent, then (TLS) close_notify, FIN, and up to 4 MiB or 2 s of input is read and
  * dropped, so that no reset eats the last reply; with plain TCP, nothing unread and the whole rest taken by one write: TCP_CORK,
  * write, close at once (one segment for 221 and FIN). ABORT: closed at once, unsent octets dropped. NULL inside is fine.

@@ -203,7 +203,7 @@ void backend_owe(struct backend *b, enum debt_what what, uint64_t serial)
 /* Content is owed no reply, but it has to be taken: some octet of it in each `block`. */
 static void clock_content(struct backend *b)
 {
-    if (pipe_is_empty(&b->stream->out)) {
+    if (!b->stream->stuck) {
         b->deadline = 0;
     } else if (!b->deadline || b->stream->written_octets != b->written_mark) {
         b->deadline = loop_now(b->worker->loop) + timeouts_of(b)->block;
@@ -224,7 +224,7 @@ void backend_flush(struct backend *b)
         }
     }
     if (b->stream)
-        stream_flush(b->stream);
+        stream_flush_soon(b->stream);
     if (b->stream && b->step == BACKEND_READY && b->sent == 0)
         clock_content(b);
 }

@@ -417,13 +417,11 @@ static void earlier(uint64_t *at, uint64_t by)
 static void set_clock(struct session *s)
 {
     uint64_t at = 0, now = loop_now(s->worker->loop);
-    if (!pipe_is_empty(&s->client->out)) {
-        if (!s->write_by) {
-            s->write_by = now + s->listen->timeouts.write;
-            s->written_mark = s->client->written_octets;
-        }
-    } else {
+    if (!s->client->stuck) {
         s->write_by = 0;
+    } else if (!s->write_by) {
+        s->write_by = now + s->listen->timeouts.write;
+        s->written_mark = s->client->written_octets;
     }
     if (s->worker->stressed && s->client_by && waits_for_client(s))
         s->client_by = min_u64(s->client_by, now + s->listen->timeouts.stress);
@@ -476,7 +474,7 @@ void session_turn(struct session *s)
     if (next == NEXT_END)
         return;
     if (!replies_may_wait(s))
-        stream_flush(s->client);
+        stream_flush_soon(s->client);
     if (s->backend)
         backend_flush(s->backend);
     set_clock(s);

@@ -16,7 +16,8 @@ struct net_end {
     uint64_t lag;           /* most of a piece, milliseconds */
     enum cuts cuts;
     struct event arrive, reach, dial;
-    bool broken, vanished, peer_fin, peer_gone, gateway_fin, gateway_gone, starved, choked, stuck;
+    struct task flush; /* of stream_flush_soon */
+    bool broken, vanished, peer_fin, peer_gone, gateway_fin, gateway_gone, starved, choked;
     unsigned pins;
     unsigned host; /* of a client; 0: dialled by the gateway */
 };
@@ -51,6 +52,7 @@ static struct net_end *end_of(const struct stream *s)
 
 static void run_down(struct event *);
 static void run_up(struct event *);
+static void flush_now(struct task *);
 
 static struct net_end *end_new(struct loop *l, struct task *task)
 {
@@ -62,6 +64,7 @@ static struct net_end *end_new(struct loop *l, struct task *task)
     e->wire.s.task = task;
     e->wire.s.in.mark = e->wire.s.out.mark = PIPE_MARK;
     e->wire.number = ++numbers;
+    task_start(&e->flush, l, flush_now);
     size_t window = sim_random(countof(windows)), lag = sim_lesser(8, 4), cuts = sim_random(3);
     e->window = sim_may(F_WINDOWS, 100) ? windows[window] : 262144;
     e->lag = !sim_may(F_LAGS, 100) ? 0 : lags[lag == 3 && !sim_may(F_LONG_LAGS, 100) ? 2 : lag];
@@ -77,6 +80,7 @@ static bool end_try_free(struct net_end *e)
     event_stop(&e->arrive);
     event_stop(&e->reach);
     event_stop(&e->dial);
+    task_forget(&e->flush);
     pipe_clear(&e->wire.s.in);
     pipe_clear(&e->wire.s.out);
     octets_free(&e->down);
@@ -166,10 +170,10 @@ static void progress(struct net_end *e)
     send_on(e);
     if (!s->task)
         return;
-    if ((e->choked && !pipe_is_full(&s->out)) || (e->stuck && pipe_is_empty(&s->out)))
+    if ((e->choked && !pipe_is_full(&s->out)) || (s->stuck && pipe_is_empty(&s->out)))
         wake(e);
     e->choked = pipe_is_full(&s->out);
-    e->stuck = !pipe_is_empty(&s->out);
+    s->stuck = !pipe_is_empty(&s->out);
 }
 
 static void run_down(struct event *event)
@@ -394,6 +398,20 @@ void stream_flush(struct stream *s)
         if (!event_is_set(&e->reach))
             event_set(&e->reach, 0, run_up);
     }
+}
+
+static void flush_now(struct task *t)
+{
+    struct net_end *e = holder_of(t, struct net_end, flush);
+    bool stuck = e->wire.s.stuck;
+    stream_flush(&e->wire.s);
+    if (e->wire.s.stuck && !stuck)
+        wake(e);
+}
+
+void stream_flush_soon(struct stream *s)
+{
+    task_wake(&end_of(s)->flush);
 }
 
 void stream_close(struct stream **owner, enum stream_close how)
