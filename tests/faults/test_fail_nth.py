@@ -9,20 +9,18 @@ In CI the n are thinned out where there are thousands; SLUICE_FAULTS=all walks t
 import glob
 import hashlib
 import os
-import socket
 import ssl
-import time
 
 import probe
 import pytest
 from gateway import SLOW, SLUICE, Gateway, certificate, free_port, rewrite
 from house import Dns
 from mixed import Books
+from nth import ALL, Deferred, ask, descriptors, good, has_faults, settles, walk
 from service import Service, module
 from sink import Talker
 
 KINDS = ["op", "dial", "accept", "read", "write", "file", "dns", "tls", "memory"]
-ALL = os.environ.get("SLUICE_FAULTS") == "all"
 THIN = {"op": 5, "memory": 150, "write": 9, "read": 7, "file": 3}  # in CI each so-manieth
 SCRIPT = """-- waits, counts, asks, adds
 local st = store()
@@ -53,7 +51,7 @@ end
 
 @pytest.fixture(scope="module", autouse=True)
 def only_where_faults_are():
-    if not any(w in SLUICE for w in ("asan", "tsan", "debug")) and "fault_arm" not in os.popen("nm %s" % SLUICE).read():
+    if not has_faults():
         pytest.skip("this binary has no faults")
 
 
@@ -85,11 +83,7 @@ class World:
         self.gateway.arguments += arguments
 
     def ask(self, command):
-        with socket.socket(socket.AF_UNIX) as s:
-            s.settimeout(30 * SLOW)
-            s.connect(self.gateway.folder + "/control")
-            s.sendall(command + b"\n")
-            return b"".join(iter(lambda: s.recv(65536), b"")).decode()
+        return ask(self.gateway, command)
 
     def end(self):
         self.service.close()
@@ -109,22 +103,16 @@ class World:
     def connect(self, secure):
         c = Talker(self.port)
         c.sock.settimeout(20 * SLOW)
-        self.good(c.reply())
-        self.good(c.say(b"EHLO client.test"))
+        good(c.reply())
+        good(c.say(b"EHLO client.test"))
         if secure:
-            self.good(c.say(b"STARTTLS"))
+            good(c.say(b"STARTTLS"))
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             c.sock = context.wrap_socket(c.sock)
             c.file = c.sock.makefile("rb")
-            self.good(c.say(b"EHLO client.test"))
+            good(c.say(b"EHLO client.test"))
         return c
-
-    def good(self, reply):
-        if reply[:1] not in (b"2", b"3"):
-            assert reply[:1] == b"4", reply
-            raise Deferred(reply)
-        return reply
 
     def message(self, c, sender=b"a", rcpt=b"b@y.test", size=100, bdat=False):
         """"250", "4yz" or "lost"; what the client heard holds."""
@@ -132,14 +120,14 @@ class World:
         name = b"n%d" % self.serial
         octets = b"X-Name: %s\r\nSubject: nth\r\n\r\n" % name + b"0123456789 abcdef\r\n" * (size // 18 + 1)
         try:
-            self.good(c.say(b"MAIL FROM:<%s@x.test>" % sender))
-            self.good(c.say(b"RCPT TO:<%s>" % rcpt))
+            good(c.say(b"MAIL FROM:<%s@x.test>" % sender))
+            good(c.say(b"RCPT TO:<%s>" % rcpt))
             if bdat:
                 c.sock.sendall(b"BDAT %d LAST\r\n" % len(octets) + octets)
             else:
-                self.good(c.say(b"DATA"))
+                good(c.say(b"DATA"))
                 c.sock.sendall(octets + b".\r\n")
-            self.good(c.reply())
+            good(c.reply())
             outcome = "250"
         except Deferred as e:
             outcome = "4yz"
@@ -199,31 +187,15 @@ class World:
         return outcomes
 
 
-class Deferred(Exception):
-    pass
-
-
-def descriptors(world):
-    return len(os.listdir("/proc/%d/fd" % world.gateway.process.pid))
-
-
-def walk(world, kind, step):
-    n, struck, worst = 1, 0, 0.0
-    while True:
-        assert world.ask(b"fail %s %d" % (kind.encode(), n)).startswith("ok"), "n=%d" % n
-        began = time.monotonic()
-        outcomes = world.run()
-        worst = max(worst, time.monotonic() - began)
-        answer = world.ask(b"fail")
-        assert world.gateway.process.poll() is None, "n=%d" % n
-        if "did not strike" in answer:
+def check(kind):
+    def look(n, struck, outcomes):
+        if not struck:
             assert outcomes == ["250"] * 7, (n, outcomes)
-            return n, struck, worst
-        struck += 1
+            return
         assert outcomes.count("250") >= (2 if kind in ("read", "accept", "write", "tls") else 4), (n, outcomes)
         if kind not in ("read", "write", "accept", "tls", "dial"):
             assert "lost" not in outcomes, (n, outcomes)
-        n += step
+    return look
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -232,15 +204,12 @@ def test_the_nth_step_fails_and_nothing_is_lost_or_invented(kind):
     world.gateway.start()
     try:
         assert world.run() == ["250"] * 7
-        before = descriptors(world)
-        n, struck, worst = walk(world, kind, 1 if ALL else THIN.get(kind, 1))
+        before = descriptors(world.gateway)
+        n, struck, worst = walk(world.gateway, kind, 1 if ALL else THIN.get(kind, 1), world.run, check(kind))
         world.ask(b"fail op 0")
         assert struck > 0, "this kind is never met"
         assert world.run() == ["250"] * 7
-        deadline = time.monotonic() + 5 * SLOW
-        while descriptors(world) > before + 2 and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert descriptors(world) <= before + 2, "descriptors: %d, then %d" % (before, descriptors(world))
+        settles(world.gateway, before)
         print("\n%s: struck %d times up to n=%d, the longest run took %.1f s" % (kind, struck, n, worst))
     except Exception:
         print(world.gateway.log()[-3000:])
@@ -285,7 +254,7 @@ def test_a_reload_that_meets_the_nth_fault_is_whole_or_refused(kind, growth):
     world.gateway.start()
     try:
         world.run()
-        before = descriptors(world)
+        before = descriptors(world.gateway)
         while True:
             port = free_port()
             rewrite(world.gateway, world.conf + 'listen "more" { "127.0.0.1:%d", backend = "b" }\n' % port)
@@ -309,7 +278,7 @@ def test_a_reload_that_meets_the_nth_fault_is_whole_or_refused(kind, growth):
                 break
             n = max(n + 1, int(n * growth))
         assert world.run() == ["250"] * 7
-        assert refused > 0 and descriptors(world) <= before + 8, (before, descriptors(world))
+        assert refused > 0 and descriptors(world.gateway) <= before + 8, (before, descriptors(world.gateway))
         print("\n%s: %d reloads refused, up to n=%d" % (kind, refused, n))
     finally:
         world.end()
