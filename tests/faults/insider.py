@@ -32,10 +32,10 @@ def preface(version, ip, port, tls=False):
 
 
 class Who:
-    """A client as a backend should see it."""
+    """A client as a backend should see it. at: the backend that is asked when it says AUTH."""
 
-    def __init__(self, serial, ip, port, helo, user=None):
-        self.serial, self.ip, self.port, self.helo, self.user = serial, ip, port, helo, user
+    def __init__(self, serial, ip, port, helo, user=None, at=None):
+        self.serial, self.ip, self.port, self.helo, self.user, self.at = serial, ip, port, helo, user, at
 
     def __repr__(self):
         return "%s:%s %s %s" % (self.ip, self.port, self.helo, self.user)
@@ -138,9 +138,10 @@ class Visit:
 
     def is_of(self, serial):
         who, seen = self.sink.clients[serial], self.seen()
+        user = who.user if self.sink.how in (who.at, "xclient") else None
         if self.sink.how == "none":
-            return seen.user == who.user
-        return repr(seen) == repr(who)
+            return seen.user == user
+        return repr(seen) == repr(Who(serial, who.ip, who.port, who.helo, user))
 
     # ---- commands
 
@@ -160,7 +161,7 @@ class Visit:
         elif verb == b"MAIL":
             self.mail = int(line.split(b"@")[0].split(b"<s")[1])
             if not self.is_of(self.mail):
-                self.accuse("MAIL of s%d, who is %r, is told of %r" % (self.mail, self.sink.clients[self.mail], self.seen()))
+                self.accuse("MAIL of s%d, who is %r, is told as of %r" % (self.mail, self.sink.clients[self.mail], self.seen()))
             self.say(b"250 ok")
         elif verb == b"DATA":
             self.say(b"354 go")
@@ -208,7 +209,7 @@ class Visit:
         _, user, secret = parts[0].split(b"\0") if words[1] == b"PLAIN" else (b"", *parts)
         serial = int(user.lstrip(b"abcdefghijklmnopqrstuvwxyz"))
         if self.sink.how not in ("none", "xforward") and repr(self.sink.clients[serial]) != repr(Who(0, self.ip, self.port, self.helo)):
-            self.accuse("AUTH of %s, who is %r, is told of %r" % (user, self.sink.clients[serial], self.seen()))
+            self.accuse("AUTH of %s, who is %r, is told as of %r" % (user, self.sink.clients[serial], self.seen()))
         if user.startswith(b"bad") or secret != b"secret-" + user:
             self.say(b"535 5.7.8 no " + user)
             return True

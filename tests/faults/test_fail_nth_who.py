@@ -6,13 +6,14 @@ Each time: at most one session suffers, and hears a 4yz or loses its connection;
 say to this user; a backend never sees a MAIL under another client's address, port, name or login (insider.py judges each); what follows an
 AUTH that failed is nobody's."""
 import hashlib
+import re
 import socket
 import ssl
 import time
 
 import pytest
 from gateway import SLOW, Gateway, certificate, free_port
-from house import Dns
+from house import Dns, eventually
 from insider import Insider, Who, b64, name_of, plain, preface
 from nth import ALL, Deferred, ask, descriptors, good, has_faults, settles, walk
 from sink import Talker
@@ -61,11 +62,13 @@ class World:
                 context.load_cert_chain(folder + "/cert.pem", folder + "/key.pem")
             self.sinks[how] = Insider(how, self.clients, self.sent, context, how == "proxy_v1")
         lines = ['hostname "mx.test"\nworkers(1)\ncontrol "control"\n%s\nlimits { errors = 1000, connections_per_client = 2 }\n'
-                 'tls "t" { certificate = "%s/cert.pem", key = "%s/key.pem" }\nchain "c" { filter "who.lua" {} }' % (self.dns.conf(), folder, folder)]
+                 'tls "t" { certificate = "%s/cert.pem", key = "%s/key.pem" }\nchain "c" { filter "who.lua" {} }\n'
+                 'route "r" { ["none.test"] = "none", ["xclient.test"] = "xclient", ["proxy.test"] = "proxy" }' % (self.dns.conf(), folder, folder)]
         for how, more in self.BACKENDS.items():  # a place or a client that is never given back would be missed
             lines.append('backend "%s" { "127.0.0.1:%d", %s, health = 0, fall = 100, connections = 5, wait = "1s" }'
                          % (how, self.sinks[how].port, more))
-            for name, trust in ((how, 'proxy = { "127.0.0.1" }'), (how + "-named", 'xclient = { "127.0.0.1" }, xforward = { "127.0.0.1" }')):
+            for name, trust in ((how, 'proxy = { "127.0.0.1" }'), (how + "-named", 'xclient = { "127.0.0.1" }, xforward = { "127.0.0.1" }'),
+                                (how + "-route", 'route = "r", proxy = { "127.0.0.1" }')):
                 self.ports[name] = free_port()
                 lines.append('listen "%s" { "127.0.0.1:%d", backend = "%s", chain = "c", tls = "t", received = false, auth = "offer", %s, '
                              'auth_without_tls = %s, '
@@ -80,9 +83,9 @@ class World:
 
     def client(self, at, **more):
         self.serial += 1
-        n = self.serial
-        ip = "2001:db8::%x" % n if n % 5 == 0 else "198.18.%d.%d" % (n >> 8 & 255, n & 255)
-        who = Who(n, ip, 1024 + n % 60000, "h%d.test" % n)
+        n, nth = self.serial, self.serial % len(EXPECTED) + 1  # from the same addresses each time: who is counted twice is over the limit
+        ip = "2001:db8::%x" % nth if nth % 5 == 0 else "198.18.0.%d" % nth
+        who = Who(n, ip, 1024 + n % 60000, "h%d.test" % n, at=at.split("-")[0])
         self.clients[n] = who
         self.zone[who.helo, 16] = ["yes"]
         if ":" not in ip:
@@ -149,7 +152,7 @@ class Session:
     def hello(self):
         self.peer = Talker(self.world.ports[self.at])
         self.peer.sock.settimeout(20 * SLOW)
-        if self.at in self.world.sinks:
+        if not self.at.endswith("-named"):
             header = preface(self.version, self.who.ip, self.who.port, self.vouched)
             for piece in (header[:9], header[9:]) if self.pieces else (header,):
                 self.peer.sock.sendall(piece)
@@ -204,7 +207,7 @@ class Session:
         self.heard(reply, user, own)
         yield
 
-    def message(self, size=200):
+    def message(self, size=200, to=None):
         self.messages += 1
         name = b"n%d-%d" % (self.who.serial, self.messages)
         octets = b"X-Name: %s\r\nSubject: whose\r\n\r\n" % name + b"0123456789 abcdef\r\n" * (size // 18 + 1)
@@ -212,7 +215,7 @@ class Session:
         try:
             good(self.say(b"MAIL FROM:<s%d@x.test>" % self.who.serial))
             yield
-            good(self.say(b"RCPT TO:<b@y.test>"))
+            good(self.say(b"RCPT TO:<b@%s.test>" % (to or "y").encode()))
             yield
             good(self.say(b"DATA"))
             self.peer.sock.sendall(octets + b".\r\n")
@@ -222,8 +225,9 @@ class Session:
             if e.args[0].startswith(b"421") or not self.say(b"RSET").startswith(b"250"):
                 raise
             outcome = "4yz"
-        with self.sink.lock:
-            there = self.sink.taken.pop(name, 0)
+        sink = self.world.sinks[to] if to else self.sink
+        with sink.lock:
+            there = sink.taken.pop(name, 0)
         assert there == 1 if outcome == "250" else there <= 1, "%s heard %s and is there %d times" % (name, outcome, there)
         self.outcomes.append(outcome)
         yield
@@ -275,6 +279,14 @@ def barred(s):
     yield from s.message()
 
 
+def elsewhere(s):
+    """The connection that knows the user waits, while mail goes where nobody knows it, and where XCLIENT says it."""
+    s.hello()
+    yield from s.auth_plain()
+    for to in (s.who.at, "none", "xclient", "proxy", s.who.at):
+        yield from s.message(to=to)
+
+
 def dropped(s):
     """The backend leaves at once: by LOGIN the next connection is told who it is."""
     s.hello()
@@ -316,10 +328,12 @@ GROUPS = [
     {"v2-plain": (authenticated, "proxy", {}), "v2-again": (refused_then_good, "proxy", {"version": 2, "secure": True}),
      "v1-login": (step_by_step, "proxy_v1", {"pieces": True}), "v1-nobody": (nobody, "proxy_v1", {})},
     {"f-plain": (authenticated, "xforward", {}), "f-nobody": (nobody, "xforward", {"version": 2}), "f-named": (forwarded, "xforward-named", {}),
-     "x-named": (named, "xclient-named", {}), "barred": (barred, "none", {})}]
+     "x-named": (named, "xclient-named", {}), "barred": (barred, "none", {})},
+    {"r-none": (elsewhere, "none-route", {}), "r-xclient": (elsewhere, "xclient-route", {"version": 2, "vouched": True}),
+     "r-xforward": (elsewhere, "xforward-route", {"version": 2}), "r-proxy": (elsewhere, "proxy-route", {})}]
 HEARD = {authenticated: ["235", "250", "250"], step_by_step: ["235", "250", "250", "250"], nobody: ["250", "250"],
          refused_then_nobody: ["535", "501", "250"], refused_then_good: ["250", "535", "235", "250"], barred: ["535", "250"],
-         dropped: ["235", "250"], named: ["250", "250"], forwarded: ["250", "250"]}
+         elsewhere: ["235"] + ["250"] * 5, dropped: ["235", "250"], named: ["250", "250"], forwarded: ["250", "250"]}
 EXPECTED = {name: HEARD[play] for group in GROUPS for name, (play, _, _) in group.items()}
 
 
@@ -330,6 +344,11 @@ def check(kind):
         if kind in ("op", "dns", "memory"):
             assert not any("lost" in heard for heard in hurt.values()), (n, hurt)
     return look
+
+
+def is_at_rest(status):
+    busy = re.findall(r"backend +\S+ +(\d+) connections? in use", status)
+    return len(busy) == len(World.BACKENDS) and set(busy) == {"0"} and ", 0 sessions of" in status
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -343,6 +362,7 @@ def test_the_nth_step_fails_and_nobodys_mail_is_anothers(kind):
         assert struck > 0, "this kind is never met"
         assert world.run() == EXPECTED
         settles(world.gateway, before)
+        eventually(lambda: is_at_rest(ask(world.gateway, b"status")))
         print("\n%s: struck %d times up to n=%d, the longest run took %.1f s" % (kind, struck, n, worst))
     except Exception:
         print(world.gateway.log()[-3000:])
