@@ -20,6 +20,7 @@ from sink import Talker
 
 KINDS = ["op", "dial", "accept", "read", "write", "dns", "tls", "memory"]
 THIN = {"op": 13, "memory": 90, "write": 23, "read": 29, "dial": 2, "dns": 3}  # in CI each so-manieth
+PROXIED = 'proxy = { "127.0.0.1" }, limits = { connections_per_client = 1 }'
 SCRIPT = """local st = store()
 function on.connect(s) st:incr("connections", 1, "1m") end
 function on.auth(s, user, method)
@@ -61,14 +62,14 @@ class World:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
                 context.load_cert_chain(folder + "/cert.pem", folder + "/key.pem")
             self.sinks[how] = Insider(how, self.clients, self.sent, context, how == "proxy_v1")
-        lines = ['hostname "mx.test"\nworkers(1)\ncontrol "control"\n%s\nlimits { errors = 1000, connections_per_client = 2 }\n'
+        lines = ['hostname "mx.test"\nworkers(1)\ncontrol "control"\n%s\nlimits { errors = 1000 }\n'
                  'tls "t" { certificate = "%s/cert.pem", key = "%s/key.pem" }\nchain "c" { filter "who.lua" {} }\n'
                  'route "r" { ["none.test"] = "none", ["xclient.test"] = "xclient", ["proxy.test"] = "proxy" }' % (self.dns.conf(), folder, folder)]
         for how, more in self.BACKENDS.items():  # a place or a client that is never given back would be missed
             lines.append('backend "%s" { "127.0.0.1:%d", %s, health = 0, fall = 100, connections = 5, wait = "1s" }'
                          % (how, self.sinks[how].port, more))
-            for name, trust in ((how, 'proxy = { "127.0.0.1" }'), (how + "-named", 'xclient = { "127.0.0.1" }, xforward = { "127.0.0.1" }'),
-                                (how + "-route", 'route = "r", proxy = { "127.0.0.1" }')):
+            for name, trust in ((how, PROXIED), (how + "-named", 'xclient = { "127.0.0.1" }, xforward = { "127.0.0.1" }'),
+                                (how + "-route", 'route = "r", ' + PROXIED)):
                 self.ports[name] = free_port()
                 lines.append('listen "%s" { "127.0.0.1:%d", backend = "%s", chain = "c", tls = "t", received = false, auth = "offer", %s, '
                              'auth_without_tls = %s, '
@@ -354,8 +355,8 @@ def is_at_rest(status):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_nth_step_fails_and_nobodys_mail_is_anothers(kind):
     world = World()
-    world.begin()
     try:
+        world.begin()
         before = descriptors(world.gateway)
         n, struck, worst = walk(world.gateway, kind, 1 if ALL else THIN.get(kind, 1), world.run, check(kind))
         ask(world.gateway, b"fail op 0")
