@@ -370,3 +370,27 @@ def test_the_nth_step_fails_and_nobodys_mail_is_anothers(kind):
         raise
     finally:
         world.end()
+
+
+def test_all_kinds_at_once_by_dice():
+    """Faults behind faults: whatever becomes of a session, nobody's mail is another's."""
+    world, heard = World(), {}
+    try:
+        world.begin()
+        before = descriptors(world.gateway)
+        for one_in in (1000, 200, 50):
+            assert ask(world.gateway, b"fail any %d" % one_in).startswith("ok")
+            over = time.monotonic() + (60 if ALL else 3)
+            while time.monotonic() < over:
+                for outcome in sum(world.run().values(), []):
+                    heard[outcome] = heard.get(outcome, 0) + 1
+            ask(world.gateway, b"fail op 0")
+            assert world.run() == EXPECTED
+        settles(world.gateway, before)
+        eventually(lambda: is_at_rest(ask(world.gateway, b"status")))
+        print("\nby dice:", heard)
+    except Exception:
+        print(world.gateway.log()[-3000:])
+        raise
+    finally:
+        world.end()
