@@ -51,7 +51,7 @@ class Insider(Sink):
     def __init__(self, how, clients, sent, context=None, implicit=False):
         self.how, self.clients, self.sent, self.context, self.implicit = how, clients, sent, context, implicit
         self.wrong, self.taken, self.welcomed, self.visits = [], {}, set(), {}
-        super().__init__(can=["PIPELINING", "8BITMIME", "AUTH PLAIN LOGIN"] + {
+        super().__init__(can=["8BITMIME", "AUTH PLAIN LOGIN"] + (["PIPELINING"] if how != "proxy_v1" else []) + {
             "xclient": ["XCLIENT NAME ADDR PORT PROTO HELO LOGIN"], "xforward": ["XFORWARD NAME ADDR PORT PROTO HELO"]}.get(how, []))
 
     def serve(self, sock):
