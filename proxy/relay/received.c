@@ -32,14 +32,24 @@ static const struct path *only_rcpt(const struct transaction *tx)
     return only;
 }
 
+/* Made anew once a second: libc takes a lock of the whole process for it. */
+static const char *date_of(time_t now)
+{
+    static _Thread_local char text[64];
+    static _Thread_local time_t of;
+    struct tm tm;
+    if (now != of || !*text) {
+        gmtime_r(&now, &tm);
+        strftime(text, sizeof text, "%a, %d %b %Y %H:%M:%S +0000", &tm);
+        of = now;
+    }
+    return text;
+}
+
 void received_add(struct session *s)
 {
     struct transaction *tx = s->tx;
-    char date[64];
-    time_t now = (time_t)(loop_wall(s->worker->loop) / 1000000);
-    struct tm tm;
-    gmtime_r(&now, &tm);
-    strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S +0000", &tm);
+    const char *date = date_of((time_t)(loop_wall(s->worker->loop) / 1000000));
     bool v6 = s->ip.len && memchr(s->ip.at, ':', s->ip.len);
     struct str tls = STR(""), whom = STR(""), ip = STR("unknown");
     if (s->ip.len)
