@@ -29,7 +29,7 @@ struct order { /* to all workers, done by each in a turn of its loop; main waits
     unsigned left, holders; /* under the lock */
 };
 struct post {
-    struct worker worker;
+    alignas(CACHE_LINE) struct worker worker; /* a post ends where no other begins: each writes its own without end */
     struct workers *all;
     pthread_t thread;
     struct ear *ears;
@@ -52,7 +52,6 @@ struct workers {
     struct post *posts;
     unsigned n;
     size_t descriptors; /* of one worker */
-    uint32_t places;    /* atomic: taken, of limits.connections */
     unsigned ticks;     /* asked for; main's */
     void (*on_end)(void *);
     void *on_end_data;
@@ -60,6 +59,8 @@ struct workers {
     pthread_mutex_t lock;
     pthread_cond_t ready; /* a thread has started, an order is done */
     unsigned nready;
+    /* Written as sessions come and go, the rest hardly ever. */
+    alignas(CACHE_LINE) uint32_t places; /* atomic: taken, of limits.connections */
 };
 
 void *post_work(void *); /* the thread */

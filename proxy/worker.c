@@ -322,7 +322,7 @@ static void tell_servers(struct status *s, const struct pool *pool)
         struct status_server one = {.up = atomic_load(&at->server->up),
                                     .looked = atomic_load(&at->server->looked),
                                     .connections = atomic_load(&at->server->connections),
-                                    .in_use = atomic_load(&at->server->in_use)};
+                                    .in_use = server_in_use(at->server)};
         snprintf(one.backend, sizeof one.backend, "%.*s", STR_ARGS(pool->conf->name));
         snprintf(one.address, sizeof one.address, "%.*s", STR_ARGS(at->conf->address.text));
         s->servers[s->nservers++] = one;

@@ -210,10 +210,10 @@ static size_t descriptors_of(const struct plan *plan, unsigned n)
 
 struct workers *workers_start(struct conf *conf, const struct plan *plan, void (*on_end)(void *), void *data)
 {
-    struct workers *all = must_alloc(sizeof *all);
+    struct workers *all = must_alloc_lines(sizeof *all);
     unsigned started = 0;
     all->n = conf->workers;
-    all->posts = must_alloc(all->n * sizeof *all->posts);
+    all->posts = must_alloc_lines(all->n * sizeof *all->posts);
     all->census = census_open();
     all->on_end = on_end;
     all->on_end_data = data;

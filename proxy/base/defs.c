@@ -21,6 +21,14 @@ void *must_alloc(size_t octets)
     return p;
 }
 
+void *must_alloc_lines(size_t octets)
+{
+    octets = (octets + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
+    void *p = aligned_alloc(CACHE_LINE, max_size(octets, CACHE_LINE));
+    must(p != NULL);
+    return memset(p, 0, octets);
+}
+
 void *must_grow(void *old, size_t octets)
 {
     void *p = realloc(old, octets ? octets : 1);

@@ -3,6 +3,7 @@
  * must() is always on: a bug aborts with its place, it never corrupts mail. Peers, policy and limits are never must(). */
 #ifndef BASE_DEFS_H
 #define BASE_DEFS_H
+#include <stdalign.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -33,6 +34,9 @@ extern void (*must_transcript)(void);
 /* Allocation that aborts when memory is gone: whatever can grow is bounded at the door. */
 void *must_alloc(size_t octets); /* zeroed */
 void *must_grow(void *, size_t octets);
+/* Zeroed, and no octet of its cache lines is anybody else's: for what one thread writes while others read what lies beside it. */
+enum { CACHE_LINE = 64 };
+void *must_alloc_lines(size_t octets);
 /* What has been freed goes back to the system, pages between what is still used too, where the allocator can do that. Takes
  * milliseconds for a hundred MiB, and holds up whoever allocates meanwhile: after a crowd has left, not often. */
 void alloc_give_back(void);

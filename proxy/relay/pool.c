@@ -23,7 +23,7 @@ struct pool *pool_of(struct generation *g, const struct backend_conf *conf)
     p->conf = conf;
     p->berths = must_alloc(conf->nservers * sizeof *p->berths);
     for (size_t i = 0; i < conf->nservers; i++)
-        p->berths[i] = (struct berth){.server = server_hold(conf, &conf->servers[i]), .conf = &conf->servers[i]};
+        p->berths[i] = (struct berth){.server = server_hold(conf, &conf->servers[i], g->conf->workers), .conf = &conf->servers[i]};
     p->version = servers_version() - 1;
     task_start(&p->task, g->worker->loop, pool_turn);
     return p;
@@ -78,13 +78,13 @@ static void take_out(struct pool *p, struct backend *b)
 static void use(struct backend *b)
 {
     b->in_use = true;
-    atomic_fetch_add(&b->berth->server->in_use, 1);
+    server_use(b->berth->server, b->worker->number);
 }
 
 void pool_unuse(struct backend *b)
 {
     if (b->in_use)
-        atomic_fetch_sub(&b->berth->server->in_use, 1);
+        server_unuse(b->berth->server, b->worker->number);
     b->in_use = false;
 }
 
@@ -219,7 +219,7 @@ static struct berth *choose(struct pool *p, const struct session *s, bool *full)
 {
     struct candidate candidates[BACKEND_SERVERS];
     size_t n = p->conf->nservers;
-    bool any = false;
+    bool any = false, compares = n > 1 && p->conf->balance == BALANCE_LEAST_CONNECTIONS;
     for (size_t i = 0; i < n; i++) {
         struct berth *at = &p->berths[i];
         bool room = !p->conf->connections || at->idle || atomic_load(&at->server->connections) < p->conf->connections;
@@ -227,7 +227,7 @@ static struct berth *choose(struct pool *p, const struct session *s, bool *full)
                                            .up = atomic_load(&at->server->up) && !was_tried(p, s, i),
                                            .backup = at->conf->backup,
                                            .weight = at->conf->weight,
-                                           .in_use = atomic_load(&at->server->in_use),
+                                           .in_use = compares ? server_in_use(at->server) : 0,
                                            .turn = &at->turn};
         any |= candidates[i].up;
     }

@@ -55,7 +55,7 @@ static void forget_unheld(unsigned most)
     }
 }
 
-struct server *server_hold(const struct backend_conf *b, const struct server_conf *conf)
+struct server *server_hold(const struct backend_conf *b, const struct server_conf *conf, unsigned workers)
 {
     struct arena arena = {0};
     struct str key = key_of(b, conf, &arena);
@@ -64,7 +64,8 @@ struct server *server_hold(const struct backend_conf *b, const struct server_con
     while (s && strcmp(s->key, key.at) != 0)
         s = s->next;
     if (!s) {
-        s = must_alloc(sizeof *s);
+        s = must_alloc_lines(sizeof *s + workers * sizeof s->tallies[0]);
+        s->workers = workers;
         s->key = must_alloc(key.len + 1);
         memcpy(s->key, key.at, key.len);
         pthread_mutex_init(&s->lock, NULL);
@@ -74,6 +75,7 @@ struct server *server_hold(const struct backend_conf *b, const struct server_con
         s->holders = 1;
         forget_unheld(UNHELD_MOST);
     } else {
+        must(s->workers == workers);
         s->holders++;
     }
     pthread_mutex_unlock(&all.lock);
@@ -189,6 +191,34 @@ bool server_enter(struct server *s, uint32_t most)
 void server_leave(struct server *s)
 {
     must(atomic_fetch_sub(&s->connections, 1) > 0);
+}
+
+/* Nobody else writes there: no locked instruction, and the line stays where it is. */
+static void count(struct server *s, unsigned worker, int by)
+{
+    must(worker < s->workers);
+    atomic_uint *at = &s->tallies[worker].in_use;
+    unsigned n = atomic_load_explicit(at, memory_order_relaxed);
+    must(by > 0 || n > 0);
+    atomic_store_explicit(at, n + (unsigned)by, memory_order_relaxed);
+}
+
+void server_use(struct server *s, unsigned worker)
+{
+    count(s, worker, 1);
+}
+
+void server_unuse(struct server *s, unsigned worker)
+{
+    count(s, worker, -1);
+}
+
+unsigned server_in_use(const struct server *s)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < s->workers; i++)
+        n += atomic_load_explicit(&s->tallies[i].in_use, memory_order_relaxed);
+    return n;
 }
 
 /* ---- the choice ----------------------------------------------------------------------------------------------------- */

@@ -2,7 +2,10 @@
  *
  * One for the whole process, shared by all workers and all generations of the configuration: it is found by its address and by
  * how we speak to it, so a reload forgets nothing. Counters are atomic; what an EHLO said and the streaks of looks stand behind
- * one lock that is taken when a connection becomes ready or fails, never by a command or an octet. Knows no conversation. */
+ * one lock that is taken when a connection becomes ready or fails, never by a command or an octet. Knows no conversation.
+ *
+ * Cache lines are kept apart by who writes them: what every message reads is written only when something changes, what dials
+ * write stands elsewhere, and what every message writes is the worker's own. */
 #ifndef RELAY_SERVER_H
 #define RELAY_SERVER_H
 #include "relay/conf.h"
@@ -14,20 +17,21 @@ struct server {
     struct server *next;           /* in the register */
     char *key;
     uint32_t holders;              /* under the register's lock */
-    atomic_uint connections;       /* open, of all workers, idle ones too; not those whose QUIT is under way */
-    atomic_uint in_use;            /* of these: held by a session */
+    unsigned workers;              /* how many: never changes */
     atomic_uint wanted;            /* sessions of all workers that wait for a connection */
     atomic_bool up;                /* true until it has failed `fall` times in a row */
     atomic_bool looked;            /* it has answered or failed once */
+    alignas(CACHE_LINE) atomic_uint connections; /* open, of all workers, idle ones too; not those whose QUIT is under way */
     _Atomic uint64_t next_look;    /* loop_now */
     pthread_mutex_t lock;          /* of what follows */
     uint32_t good, bad;            /* in a row */
     bool known;
     struct capabilities can;       /* of the last EHLO; copied as it is */
+    struct tally { alignas(CACHE_LINE) atomic_uint in_use; } tallies[]; /* of the connections, by worker: held by a session */
 };
 
-/* The server of this place, made when it is not known yet. Each hold needs its drop. */
-struct server *server_hold(const struct backend_conf *, const struct server_conf *);
+/* The server of this place, made when it is not known yet. Each hold needs its drop. workers: how many run; the same each time. */
+struct server *server_hold(const struct backend_conf *, const struct server_conf *, unsigned workers);
 void server_drop(struct server **);
 void servers_forget(void); /* at the end of the process: nobody holds any */
 /* A number that is another one whenever some server has gone up or down, was first looked at, or can other things than before. */
@@ -46,6 +50,10 @@ bool server_is_known(struct server *, struct capabilities *can);
 /* Before a dial: false when `most` (0: any number) connections are there already. Each true needs its leave. */
 bool server_enter(struct server *, uint32_t most);
 void server_leave(struct server *);
+/* A session of that worker, whose thread this is, holds one of them; no longer does. How many do, of all workers. */
+void server_use(struct server *, unsigned worker);
+void server_unuse(struct server *, unsigned worker);
+unsigned server_in_use(const struct server *);
 
 /* Which of several is next. */
 struct candidate {

@@ -18,7 +18,7 @@ static void it_falls_after_so_many_failures_in_a_row_and_rises_after_so_many_loo
 {
     struct backend_conf b = backend();
     struct server_conf at = place("inet:192.0.2.1:25");
-    struct server *s = server_hold(&b, &at);
+    struct server *s = server_hold(&b, &at, 4);
     assert_true(s->up);
     server_failed(s, &b, "refused", 1000);
     server_failed(s, &b, "refused", 1000);
@@ -46,7 +46,7 @@ static void without_looks_it_never_falls(void **state)
     struct backend_conf b = backend();
     struct server_conf at = place("inet:192.0.2.1:25");
     b.health = 0;
-    struct server *s = server_hold(&b, &at);
+    struct server *s = server_hold(&b, &at, 4);
     for (int i = 0; i < 10; i++)
         server_failed(s, &b, "refused", 1000);
     assert_true(s->up);
@@ -58,7 +58,7 @@ static void a_look_is_claimed_by_one_and_the_faster_the_worse_it_is(void **state
 {
     struct backend_conf b = backend();
     struct server_conf at = place("inet:192.0.2.1:25");
-    struct server *s = server_hold(&b, &at);
+    struct server *s = server_hold(&b, &at, 4);
     assert_true(server_claim_look(s, 1000, 61000));
     assert_false(server_claim_look(s, 1000, 61000));
     server_look_soon(s, 1000); /* one is under way */
@@ -83,7 +83,7 @@ static void what_it_can_is_kept_over_a_reload_and_news_are_told(void **state)
     struct backend_conf b = backend(), other = backend();
     struct server_conf at = place("inet:192.0.2.1:25");
     struct capabilities can = {.has = EXT_PIPELINING | EXT_SIZE, .size = 1000}, got;
-    struct server *s = server_hold(&b, &at);
+    struct server *s = server_hold(&b, &at, 4);
     assert_false(server_is_known(s, &got));
     unsigned before = servers_version();
     server_succeeded(s, &b, &can, 1000);
@@ -93,10 +93,10 @@ static void what_it_can_is_kept_over_a_reload_and_news_are_told(void **state)
     server_succeeded(s, &b, NULL, 1000);
     assert_int_equal(servers_version(), before);
     server_drop(&s);
-    s = server_hold(&b, &at);
+    s = server_hold(&b, &at, 4);
     assert_true(server_is_known(s, &got) && got.has == can.has && got.size == 1000);
     other.identity = IDENTITY_PROXY; /* another conversation: another server */
-    struct server *t = server_hold(&other, &at);
+    struct server *t = server_hold(&other, &at, 4);
     assert_ptr_not_equal(s, t);
     assert_false(server_is_known(t, &got));
     server_drop(&t);
@@ -112,12 +112,12 @@ static void servers_that_nobody_holds_are_forgotten_when_there_are_many(void **s
         char text[64];
         snprintf(text, sizeof text, "inet:10.0.%d.%d:25", i / 250, i % 250);
         struct server_conf at = place(text);
-        struct server *s = server_hold(&b, &at);
+        struct server *s = server_hold(&b, &at, 4);
         server_succeeded(s, &b, &can, 1000);
         server_drop(&s);
     }
     struct server_conf first = place("inet:10.0.0.0:25"), last = place("inet:10.0.3.249:25");
-    struct server *s = server_hold(&b, &last), *t = server_hold(&b, &first);
+    struct server *s = server_hold(&b, &last, 4), *t = server_hold(&b, &first, 4);
     assert_true(server_is_known(s, &got));
     assert_false(server_is_known(t, &got));
     server_drop(&s);
@@ -140,7 +140,7 @@ static void its_connections_are_counted_over_all_threads(void **state)
 {
     struct backend_conf b = backend();
     struct server_conf at = place("inet:192.0.2.1:25");
-    struct server *s = server_hold(&b, &at);
+    struct server *s = server_hold(&b, &at, 4);
     pthread_t threads[4];
     for (size_t i = 0; i < countof(threads); i++)
         assert_int_equal(pthread_create(&threads[i], NULL, come_and_go, s), 0);
@@ -153,6 +153,45 @@ static void its_connections_are_counted_over_all_threads(void **state)
     for (int i = 0; i < 100; i++)
         server_leave(s);
     server_drop(&s);
+    servers_forget();
+}
+
+static struct server *busy;
+
+static void *hold_and_let_go(void *data)
+{
+    unsigned worker = *(unsigned *)data;
+    for (int i = 0; i < 50000; i++) {
+        server_use(busy, worker);
+        server_use(busy, worker);
+        server_unuse(busy, worker);
+        if (i % 2)
+            server_unuse(busy, worker);
+    }
+    return NULL;
+}
+
+static void who_holds_them_is_counted_by_each_worker_for_itself_on_lines_of_its_own(void **state)
+{
+    struct backend_conf b = backend();
+    struct server_conf at = place("inet:192.0.2.1:25");
+    pthread_t threads[4];
+    unsigned numbers[4];
+    busy = server_hold(&b, &at, 4);
+    for (unsigned i = 0; i < countof(threads); i++) {
+        numbers[i] = i;
+        assert_int_equal((uintptr_t)&busy->tallies[i] % CACHE_LINE, 0);
+        assert_int_equal(pthread_create(&threads[i], NULL, hold_and_let_go, &numbers[i]), 0);
+    }
+    for (size_t i = 0; i < countof(threads); i++)
+        pthread_join(threads[i], NULL);
+    assert_int_equal(server_in_use(busy), 4 * 25000);
+    struct server *again = server_hold(&b, &at, 4); /* after a reload: the same numbers */
+    for (unsigned i = 0; i < 25000; i++)
+        server_unuse(again, 2);
+    assert_int_equal(server_in_use(busy), 3 * 25000);
+    server_drop(&again);
+    server_drop(&busy);
     servers_forget();
 }
 
@@ -239,6 +278,7 @@ int main(void)
         cmocka_unit_test(what_it_can_is_kept_over_a_reload_and_news_are_told),
         cmocka_unit_test(servers_that_nobody_holds_are_forgotten_when_there_are_many),
         cmocka_unit_test(its_connections_are_counted_over_all_threads),
+        cmocka_unit_test(who_holds_them_is_counted_by_each_worker_for_itself_on_lines_of_its_own),
         cmocka_unit_test(round_robin_goes_by_weight_and_spreads_evenly),
         cmocka_unit_test(least_connections_goes_by_weight_and_ties_by_turns),
         cmocka_unit_test(who_is_down_or_full_is_passed_over),
