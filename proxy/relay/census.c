@@ -12,17 +12,18 @@ struct guest {
     uint8_t len;
     char ip[46];
 };
-struct census {
+struct census { /* what each session writes is one cache line */
     pthread_mutex_t lock;
     uint32_t total;
-    size_t guests, mask;
+    size_t guests;
+    alignas(CACHE_LINE) size_t mask;
     struct guest **slots;
     uint64_t seed;
 };
 
 struct census *census_open(void)
 {
-    struct census *c = must_alloc(sizeof *c);
+    struct census *c = must_alloc_lines(sizeof *c);
     pthread_mutex_init(&c->lock, NULL);
     c->mask = SLOTS_FIRST - 1;
     c->slots = must_alloc(SLOTS_FIRST * sizeof(struct guest *));
