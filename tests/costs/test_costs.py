@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import smtplib
 import socket
 import subprocess
 import sys
@@ -45,7 +46,7 @@ def tools(tmp_path_factory):
 
 
 class Gateway:
-    def __init__(self, tools, folder, chain="", workers=1, limits="", tracer=None):
+    def __init__(self, tools, folder, chain="", workers=1, limits="", tracer=None, received="false"):
         self.folder, self.load, self.port = folder, tools[0] / "load", free_port()
         conf = folder / "sluice.lua"
         conf.write_text("""hostname "mx.bench"
@@ -53,8 +54,8 @@ workers(%d)
 backend "b" { "127.0.0.1:%d", pool = 64, pool_uses = 1000000 }
 chain "c" { %s }
 limits { connections = 15000, connections_per_client = 0 %s }
-listen "l" { "127.0.0.1:%d", backend = "b", chain = "c", received = false }
-""" % (workers, tools[1], chain, limits, self.port))
+listen "l" { "127.0.0.1:%d", backend = "b", chain = "c", received = %s }
+""" % (workers, tools[1], chain, limits, self.port, received))
         command = tracer or ["valgrind", "-q", "--tool=callgrind", "--compress-strings=no", "--callgrind-out-file=%s/out" % folder, "--vgdb-prefix=%s/vgdb" % folder]
         self.log = open(folder / "log", "w")
         self.process = subprocess.Popen(command + [os.environ["SLUICE"], "run", "-c", str(conf)], stdout=self.log, stderr=self.log)
@@ -214,3 +215,82 @@ def test_workers_share_no_lock_on_the_way_of_a_message(gateway):
         taken.append(calls_of(lines, r"(__)?pthread_(mutex|rwlock|spin)\w*lock"))
     print("locks of 100 messages: %s; of 500: %s" % tuple(dict(t) for t in taken))
     assert sum(taken[1].values()) - sum(taken[0].values()) < 40
+
+
+LETTERS = "0123456789ABCDEFGHJKLMNPQRSTVWXYZabcdefghjkmnpqrstvwxyz"
+
+
+def worker_of(session_id):
+    """Its number, as session.c put it there."""
+    n = 0
+    for letter in session_id:
+        n = n * len(LETTERS) + LETTERS.index(letter)
+    return n // 4096 % 64
+
+
+class Lines:
+    """A gateway of two workers under lackey: which cache lines are read and written meanwhile, libraries' too (the kernel's are not seen)."""
+
+    def __init__(self, gateway, tmp_path):
+        self.trace = tmp_path / "trace"
+        tracer = ["valgrind", "-q", "--tool=lackey", "--trace-mem=yes", "--basic-counts=no", "--log-file=%s" % self.trace]
+        self.gateway = gateway(workers=2, tracer=tracer, received="true")
+        self.clients = {}
+        for _ in range(40):
+            if len(self.clients) < 2:
+                self.connect()
+        assert len(self.clients) == 2
+
+    def said(self):
+        return (self.gateway.folder / "log").read_text()
+
+    def connect(self):
+        """One client for each worker; the kernel chooses which it comes to."""
+        before = len(self.said())
+        client = smtplib.SMTP("127.0.0.1", self.gateway.port, timeout=60)
+        self.message(client)
+        self.quiet()
+        number = worker_of(re.search(r"\bmsg id=(\w+)", self.said()[before:]).group(1))
+        self.clients.setdefault(number, client)
+
+    @staticmethod
+    def message(client):
+        client.sendmail("a@example.org", ["b@example.net"], "Subject: lines\r\n\r\n" + "An octet is written where nobody else is.\r\n" * 100)
+
+    def quiet(self):
+        """Nothing runs any more, for a moment: so many octets are told."""
+        size = -1
+        while size != self.trace.stat().st_size:
+            size = self.trace.stat().st_size
+            time.sleep(0.2)
+        return size
+
+    def of_a_message(self, client):
+        """Lines read, lines written, from one reply to the next; what is done in each second's first message is behind us then."""
+        self.quiet()
+        self.message(client)
+        begin = self.trace.stat().st_size
+        self.message(client)
+        end = self.trace.stat().st_size
+        read, written = set(), set()
+        with open(self.trace, "rb") as f:
+            f.seek(begin)
+            for kind, at, size in re.findall(rb"^ ([LSM]) ([0-9a-f]+),(\d+)$", f.read(end - begin), re.M):
+                lines = range(int(at, 16) >> 6, (int(at, 16) + int(size) - 1 >> 6) + 1)
+                read.update(lines if kind != b"S" else ())
+                written.update(lines if kind != b"L" else ())
+        return read, written
+
+
+def test_a_message_writes_no_cache_line_that_one_of_another_worker_reads_or_writes(gateway, tmp_path):
+    lines, read, written = Lines(gateway, tmp_path), {}, {}
+    for _ in range(30):  # the ticks of a second come in between, but not each time
+        for number, client in lines.clients.items():
+            r, w = lines.of_a_message(client)
+            read[number], written[number] = r & read.get(number, r), w & written.get(number, w)
+        shared = written[0] & written[1] | written[0] & read[1] | written[1] & read[0]
+        if not shared:
+            break
+    print("lines read, written: %s" % ", ".join("%d, %d" % (len(read[n]), len(written[n])) for n in (0, 1)))
+    assert all(len(written[n]) > 100 for n in (0, 1))
+    assert not shared, "shared: " + ", ".join(hex(line << 6) for line in sorted(shared))
