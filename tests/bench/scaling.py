@@ -3,7 +3,8 @@
 
 CPU of Sluice's own process in microseconds a message (4 KiB, 20 messages a connection, empty chain), interleaved, median and range. Two workers
 cannot show twice the rate where load and sink need the same cores: what they can show is that a message costs them no more CPU than it costs
-two processes that share nothing, which is what a lock or a shared cache line would change. Needs what bench.py needs."""
+two processes that share nothing, which is what a lock or a shared cache line would change. Twice the rate is to be seen where the gateway has
+nearly all of the work: a filter that thinks long about each message. Needs what bench.py needs."""
 import argparse
 import concurrent.futures
 import os
@@ -19,6 +20,8 @@ import report  # noqa: E402
 import subjects  # noqa: E402
 from bench import Bench  # noqa: E402
 from subjects import cpu, resident, wait_port  # noqa: E402
+
+WORK = "function on.headers(s, m)\n  local n = 0\n  for i = 1, %d do n = (n * 31 + i) %% 65521 end\n  m.headers:add('X-Work', tostring(n))\nend\n"
 
 
 def start(bench, kind, folder):
@@ -53,7 +56,7 @@ def active(bench, rounds):
 def idle(bench, rounds):
     rows, s, held = [], start(bench, subjects.Sluice, "idle"), []
     first = resident(s.roots()[0])
-    for count in 0, 1000, 5000, 9000:
+    for count in 0, 1000, 5000, 10000:
         while len(held) < count:
             c = socket.create_connection(("127.0.0.1", s.port), 30)
             c.recv(600)
@@ -98,6 +101,33 @@ def workers(bench, rounds):
                         "messages a second (load and sink on the same cores)"], table))
 
 
+def rates(bench, rounds):
+    """One worker and two, where load and sink have next to nothing to do."""
+    table = []
+    for ms, messages in (1, 6000), (5, 1200):
+        up, rows = {}, {1: [], 2: []}
+        for n in rows:
+            s = type("Worker", (subjects.Sluice,), {"chain": 'filter "./work.lua" { }', "workers": n})(
+                os.path.join(bench.place, "rates%d.%d" % (n, ms)), bench.sink_port, bench.cert)
+            s.write("work.lua", WORK % (60000 * ms))
+            s.start()
+            wait_port(s.port)
+            bench.run_load(s, "-c 40 -m 400")
+            up[n] = s
+        for _ in range(rounds):
+            for n, s in up.items():
+                before = cpu(s.roots()[0])
+                said = bench.run_load(s, "-c 40 -m %d -d 20" % messages)
+                if said["errors"]:
+                    print("# %d errors with a filter of %d ms" % (said["errors"], ms), file=sys.stderr)
+                rows[n].append((said["rate"], (cpu(s.roots()[0]) - before) * said["rate"] / max(said["messages"], 1)))
+        for s in up.values():
+            s.stop()
+        table.append(["a filter of about %d ms" % ms] + ["%.0f" % statistics.median(r[0] for r in rows[n]) for n in rows] +
+                     [report.ratio_text([two[0] / one[0] for one, two in zip(rows[1], rows[2])]), "%.2f" % statistics.median(r[1] for r in rows[2])])
+    print(report.table(["messages a second", "1 worker", "2 workers", "2 to 1", "cores that 2 workers had"], table))
+
+
 def sizes(bench, rounds):
     s, rows = start(bench, subjects.Sluice, "sizes"), {}
     for _ in range(rounds):
@@ -118,7 +148,7 @@ def main():
     os.chmod(place, 0o755)
     bench = Bench(place, False)
     try:
-        for part in active, idle, workers, sizes:
+        for part in active, idle, workers, rates, sizes:
             part(bench, a.rounds)
     finally:
         bench.stop()

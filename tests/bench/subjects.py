@@ -15,7 +15,7 @@ FILTERS = """filter "access" { client = { ["192.0.2.66"] = "REJECT" }, sender = 
   filter "ratelimit" { by = "ip", count = "messages", limit = 100000000, window = "1h" },
   filter "recipients.lua" { domains = { "example.net" }, allow = { "@example.net" } },
   filter "clean_headers.lua" { remove = { "X-Originating-IP" } }"""
-READER = 'function on.body(s, m, chunk)\n  if chunk:find("an octet string that no message has") then m:note("found", "1") end\nend\n'
+READER = 'function on.body(s, m, chunk)\n  if chunk:find("an octet string that no message has") then return reject "554 5.7.1 found" end\nend\n'
 
 
 _given = set()
