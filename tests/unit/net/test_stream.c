@@ -154,6 +154,58 @@ static void two_hundred_megabytes_out_cost_one_mark_and_each_stall_wakes(void **
     close(peer);
 }
 
+static void what_is_flushed_soon_leaves_behind_the_turns_of_all_in_one_write(void **state)
+{
+    int peer;
+    char text[64] = {0};
+    struct stream *s = open_pair(false, &peer);
+    fcntl(peer, F_SETFL, O_NONBLOCK);
+    pipe_put(&s->out, STR("250 a\r\n"));
+    stream_flush_soon(s);
+    assert_int_equal(s->written_octets, 0);
+    pipe_put(&s->out, STR("250 b\r\n"));
+    stream_flush_soon(s);
+    UNTIL(pipe_is_empty(&s->out));
+    assert_false(s->stuck);
+    FOR_MS(20);
+    assert_int_equal(read(peer, text, sizeof text), 14);
+    assert_string_equal(text, "250 a\r\n250 b\r\n");
+    stream_flush_soon(s); /* and one that is closed before it comes to that says its last word once */
+    pipe_put(&s->out, STR("221 c\r\n"));
+    stream_flush_soon(s);
+    stream_close(&s, CLOSE_GRACEFUL);
+    memset(text, 0, sizeof text);
+    FOR_MS(20);
+    assert_int_equal(read(peer, text, sizeof text), 7);
+    assert_string_equal(text, "221 c\r\n");
+    assert_int_equal(read(peer, text, sizeof text), 0);
+    close(peer);
+}
+
+static void who_flushed_soon_hears_when_the_peer_takes_no_more_and_when_it_has_taken_all(void **state)
+{
+    int peer;
+    struct stream *s = open_pair(false, &peer);
+    static char block[65536];
+    size_t given = 0;
+    s->out.mark = 0; /* never full: what wakes is that it is stuck */
+    fcntl(peer, F_SETFL, O_NONBLOCK);
+    while (!s->stuck) {
+        pipe_copy(&s->out, block, sizeof block);
+        given += sizeof block;
+        W.news = 0;
+        stream_flush_soon(s);
+        UNTIL(s->stuck || pipe_is_empty(&s->out));
+        assert_true(given < 64 << 20);
+    }
+    UNTIL(W.news == 1);
+    size_t had = 0;
+    UNTIL_MS(20000, (had += (size_t)max_size((size_t)(read(peer, block, sizeof block) + 1), 1) - 1) == given);
+    UNTIL(W.news == 2 && !s->stuck);
+    stream_close(&s, CLOSE_ABORT);
+    close(peer);
+}
+
 static void what_is_appended_while_a_write_is_under_way_follows_in_order(void **state)
 {
     int peer;
@@ -653,6 +705,8 @@ int main(void)
         CLAIM(a_short_read_pins_little_and_a_long_one_is_handed_over),
         CLAIM(two_hundred_megabytes_in_cost_one_mark),
         CLAIM(two_hundred_megabytes_out_cost_one_mark_and_each_stall_wakes),
+        CLAIM(what_is_flushed_soon_leaves_behind_the_turns_of_all_in_one_write),
+        CLAIM(who_flushed_soon_hears_when_the_peer_takes_no_more_and_when_it_has_taken_all),
         CLAIM(what_is_appended_while_a_write_is_under_way_follows_in_order),
         CLAIM(the_end_comes_behind_the_octets_and_is_no_death),
         CLAIM(a_reset_is_death),
