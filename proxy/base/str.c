@@ -113,7 +113,6 @@ bool str_is_ascii(struct str s)
     return true;
 }
 
-/* RFC 3629 section 4: no overlong forms, no surrogates, nothing above U+10FFFF. */
 /* Eight octets in one go: every reply and many facts come by. */
 bool str_has_control(struct str s)
 {
@@ -131,6 +130,7 @@ bool str_has_control(struct str s)
     return false;
 }
 
+/* RFC 3629 section 4: no overlong forms, no surrogates, nothing above U+10FFFF. */
 bool str_is_utf8(struct str s)
 {
     for (size_t i = 0; i < s.len;) {

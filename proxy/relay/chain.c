@@ -521,7 +521,8 @@ void chain_again(struct session *s)
             memset(memory, 0, chain->filters[i]->def->session_memory);
         s->slots[i] = (struct slot){.session_memory = memory};
     }
-    s->notes = NULL;
+    for (struct note *n = s->notes; n; n = n->next) /* their slots are used again: the session's memory is taken once (engine.md A4) */
+        n->value = STR_NONE;
 }
 
 /* ---- calls without a session ----------------------------------------------------------------------------------------- */

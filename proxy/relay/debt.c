@@ -96,15 +96,18 @@ static void apply_again(struct session *s, const struct debt *d, const struct re
         for (uint32_t i = 0; i < d->rcpt; i++)
             a = a->next;
         a->accepted = good;
-        if (!good && !a->must) {
+        a->dropped = !good && !a->must;
+        if (a->dropped && !envelope_is_empty(tx)) {
             log_say(LOG_WARNING, "%s.%u: added recipient <%.*s> refused by the backend: %u %.*s", s->id, tx->number,
                     STR_ARGS(a->path.address), r->code, STR_ARGS(r->text));
-            a->dropped = true;
             return;
         }
+        a->dropped = false; /* nobody else is left: the mail is his, and cannot go without him */
     }
     if (good || tx->failed.code)
         return;
+    if (is_desync(r, 2))
+        backend_break(s->backend, REPLY_BACKEND_NONSENSE, "unexpected reply to an envelope said anew");
     /* An accepted rcpt cannot be dropped in silence: the whole message gets this. A 5yz stays one only where it was said for
      * what the client named (engine.md A12). */
     bool for_client = tx->losses == 0 && d->what != DEBT_RCPT_ADDED && reply_class(r) == 5;

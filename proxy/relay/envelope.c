@@ -403,6 +403,7 @@ static void lost(struct session *s)
     struct backend *b = s->backend;
     if (tx && b->conf != tx->route) { /* of the transaction before, or of the way this one no longer goes */
         backend_abort(&s->backend);
+        tx->asked = false;
         return;
     }
     if (pool_again(s)) /* it has heard nothing: another server may */

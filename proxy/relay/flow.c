@@ -9,6 +9,7 @@
 #include "relay/session.h"
 
 enum { CHUNK_LEAST = 4096, CHUNK_GATHER = 16384, TURNS = 17 };
+enum { PAUSE_MOST = 120000 }; /* milliseconds: a client gives up after three minutes (RFC 5321 4.5.3.2.5) */
 
 static const struct chain *chain_of(const struct session *s)
 {
@@ -116,14 +117,23 @@ void flow_refuse_size(struct session *s)
 
 /* ---- decoder and head ------------------------------------------------------------------------------------------------ */
 
-/* Over 1.25 times the worker's memory nobody's content is read on but the oldest transaction's, so that somebody finishes and
- * gives back what it holds (engine.md A19). */
-static bool memory_is_short(const struct session *s)
+/* Over 1.25 times the worker's memory nobody's content is read on but the oldest transaction's that has some to be read, so that
+ * somebody finishes and gives back what it holds (engine.md A19). Who has waited long for that gives back what it holds itself. */
+static bool must_pause(struct session *s)
 {
-    uint64_t most = s->listen->limits.memory;
-    if (block_total() + arena_total() <= most + most / 4)
-        return false;
-    return worker_oldest_content(s->worker) < s->tx->started;
+    struct flow *f = &s->tx->flow;
+    uint64_t most = s->listen->limits.memory, now = loop_now(s->worker->loop);
+    bool pause = !s->tx->sink && block_total() + arena_total() > most + most / 4 && !pipe_is_empty(&s->client->in) &&
+                 worker_oldest_content(s->worker) < s->tx->started;
+    if (!pause) {
+        f->paused_at = 0;
+    } else if (!f->paused_at) {
+        f->paused_at = now;
+    } else if (now - f->paused_at >= PAUSE_MOST) {
+        flow_refuse(s, REPLY_MEMORY);
+        pause = false;
+    }
+    return pause;
 }
 
 static bool decode(struct session *s)
@@ -132,7 +142,7 @@ static bool decode(struct session *s)
     struct flow *f = &tx->flow;
     if (f->taken || f->pass)
         return false;
-    f->paused = memory_is_short(s);
+    f->paused = must_pause(s);
     if (f->paused)
         return false;
     bool moved = decoder_step(&f->decoder, &s->client->in, tx->sink ? NULL : &f->content, FLOW_OCTETS);

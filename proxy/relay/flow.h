@@ -47,6 +47,7 @@ struct flow {
     struct pipe packed;      /* encoded: the chunk that is said next */
     struct pipe outgoing;    /* rendered fields, or what is read back from the spool, on the way to the encoder */
     bool paused;             /* the worker's memory is short: nothing is read for now */
+    uint64_t paused_at;      /* since when; 0: it is not */
     bool pending_cr;         /* likewise, of the body that a message hook says */
     struct pipe chunk;       /* in hand of a body hook */
     bool chunk_last, chunk_replaced, chunk_busy;

@@ -288,6 +288,7 @@ static enum next step_line(struct session *s)
         return no_line(s);
     s->client_by = s->line_by = 0;
     s->command = (struct command){.verb = VERB_NONE};
+    s->refused = (struct reply){0};
     if (took == LINE_TAKEN) {
         command_parse(line, &s->command);
         if (s->first_line && command_is_http(line))

@@ -50,6 +50,7 @@ struct session {
     enum close_why why;
     struct line_reader reader;
     struct command command;
+    struct reply refused;        /* the RCPT in hand has been looked at, and is told this in its turn; code 0: not */
     struct run run;              /* the chain at work for the front */
     struct slot *slots;          /* per filter of the chain; made at the first hook */
     struct reply refusal;        /* connect or tls hook refused: told to everything but QUIT (DEFER: and EHLO, HELO) */

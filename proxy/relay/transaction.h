@@ -17,8 +17,6 @@ struct rcpt {
     enum rcpt_fate fate;
     bool discarded;         /* 250, and left out of the envelope */
     bool dropped;           /* by a filter, after it was accepted */
-    bool rewritten;         /* set_rcpt after it was asked: the envelope must be said anew */
-    bool hooked;            /* the reply hook has run */
     bool routed;            /* a filter said where it goes */
 };
 /* Recipients that filters added: no reply of the client's is owed for them. */

@@ -120,12 +120,19 @@ static enum next check_mail(struct session *s)
     return session_hook(s, FILTER_MAIL);
 }
 
-static enum next refuse_rcpt(struct session *s, enum reply_name name, struct str word)
+/* Told behind the replies to those before it. It is looked at once: each look takes memory. */
+static enum next tell_refused(struct session *s)
 {
     if (!session_settled(s))
         return NEXT_WAIT;
     s->tx->commands++; /* its words are in the transaction's memory: refused ones count too */
-    return answer_word(s, name, word.at ? word.at : "");
+    return verb_answer(s, &s->refused);
+}
+
+static enum next refuse_rcpt(struct session *s, enum reply_name name, struct str word)
+{
+    s->refused = reply_print(&s->line, name, word.at ? word.at : "");
+    return tell_refused(s);
 }
 
 static enum next check_rcpt(struct session *s)
@@ -133,6 +140,8 @@ static enum next check_rcpt(struct session *s)
     struct transaction *tx = s->tx;
     struct str rest = s->command.rest, word = STR("");
     const struct limits *l = &s->listen->limits;
+    if (s->refused.code)
+        return tell_refused(s);
     if (!str_starts_nocase(rest, STR("TO:")))
         return refuse_rcpt(s, REPLY_SYNTAX, STR("RCPT TO:<address>"));
     if (tx->commands >= l->rcpt_commands) {

@@ -64,7 +64,7 @@ void worker_drain(struct worker *, uint32_t door, uint64_t by);
 /* How much of what is allowed is in use, the scarcest of it, in percent: from limits.stress on the worker is stressed, and until it
  * has fallen an eighth below. */
 void worker_strain(struct worker *, unsigned percent);
-/* When the oldest of the transactions began whose content is being read (loop_micros); UINT64_MAX: none is. As of this millisecond. */
+/* When the oldest of the transactions began that have content to be read (loop_micros); UINT64_MAX: none has. As of this millisecond. */
 uint64_t worker_oldest_content(struct worker *);
 /* True while a session has said its end of mail data and waits for the reply: no drain may end it there (its own clock does,
  * timeouts.end). */

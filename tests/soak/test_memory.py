@@ -96,6 +96,57 @@ def test_a_million_cheap_commands_on_one_connection_leave_memory_flat(world):
     assert gateway.rss() - before < (8 if ASAN else 1) * MIB
 
 
+class Mute(Sink):
+    """Answers all but RCPT."""
+    def talk(self, sock, file):
+        sock.sendall(b"220 sink\r\n")
+        for line in file:
+            if line[:4] == b"EHLO":
+                sock.sendall(b"250-sink\r\n250-PIPELINING\r\n250 DSN\r\n")
+            elif line[:4] != b"RCPT":
+                sock.sendall(b"250 ok\r\n")
+
+
+def test_octets_behind_a_refused_rcpt_that_waits_for_its_turn_leave_memory_flat():
+    sink, port = Mute(), free_port()
+    gateway = Gateway(configuration(port, sink.port)).start()
+    c = Talker(port)
+    c.hello()
+    assert c.say(b"MAIL FROM:<a@x.test>").startswith(b"250")
+    c.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    c.sock.sendall(b"RCPT TO:<1@y.test>\r\nRCPT TO:<" + b"a" * 60 + b"@y.test> ORCPT=rfc822;" + b"x" * 200 + b" FOO=1\r\n")
+    time.sleep(0.5)
+    before = gateway.rss()
+    for _ in range(8000):
+        c.sock.sendall(b"N")
+        time.sleep(0.0003)
+    assert gateway.rss() - before < (4 if ASAN else 1) * MIB
+    c.sock.close()
+    gateway.process.kill()  # it would wait for the backend's word
+    gateway.process.wait()
+    sink.close()
+
+
+def test_a_note_made_anew_by_each_xclient_leaves_memory_flat():
+    sink, port = Sink(), free_port()
+    text = configuration(port, sink.port, chain='filter "n.lua" { }', listen='xclient = { "127.0.0.1" }, limits = { junk = 0 }')
+    gateway = Gateway(text, files={"n.lua": "function on.connect(s) return act { action = 'tag', text = tostring(s.ip) } end\n"}).start()
+    c = Talker(port)
+    c.hello()
+
+    def go(n):
+        for i in range(n):
+            assert c.say(b"XCLIENT ADDR=192.0.2.%d" % (i % 250)).startswith(b"220")
+    go(1000)
+    before = gateway.rss()
+    go(4000)
+    growth = gateway.rss() - before
+    c.sock.close()
+    assert gateway.stop() == ""
+    sink.close()
+    assert growth < (4 if ASAN else 1) * MIB
+
+
 def test_many_messages_on_one_connection_leave_memory_flat(world):
     gateway, sink, port = world()
     c = Talker(port)
