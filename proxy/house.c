@@ -77,11 +77,13 @@ static bool open_control(struct house *h, const struct conf *conf, struct contro
     return *to != NULL;
 }
 
+/* Who asked for it over the socket of before is still to be answered. */
 static void set_control(struct house *h, struct control *control)
 {
-    if (h->control != control)
-        control_close(&h->control, false);
-    h->control = control;
+    if (!h->control)
+        h->control = control;
+    else if (h->control != control)
+        control_move(h->control, control);
 }
 
 /* ---- reload ---- */

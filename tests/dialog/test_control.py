@@ -243,6 +243,28 @@ def test_a_reload_moves_the_socket(gateway):
     assert talk(gateway, b"reload\n", "elsewhere") == b"ok\nreloaded: generation 3\n"
 
 
+def test_who_asks_for_a_reload_that_moves_the_socket_or_removes_it_hears_the_answer(gateway):
+    there = gateway.text()
+    for generation, old, new in ((2, "control", "second"), (3, "second", "control"), (4, "control", "")):
+        rewrite(gateway, there.replace('control "control"', 'control "%s"' % new if new else ""))
+        waiting = socket.socket(socket.AF_UNIX)
+        waiting.settimeout(20 * SLOW)
+        waiting.connect(gateway.folder + "/" + old)  # has come in before it moves, and asks afterwards
+        assert talk(gateway, b"reload\n", old) == b"ok\nreloaded: generation %d\n" % generation
+        assert not os.path.exists(gateway.folder + "/" + old)
+        waiting.sendall(b"status\n")
+        assert waiting.recv(65536).startswith(b"ok\n")
+        waiting.close()
+        assert not new or talk(gateway, b"status\n", new).startswith(b"ok\n")
+    rewrite(gateway, there)
+    gateway.process.send_signal(signal.SIGHUP)
+    deadline = time.monotonic() + 10 * SLOW
+    while not os.path.exists(gateway.folder + "/control"):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert talk(gateway, b"reload\n") == b"ok\nreloaded: generation 6\n"
+
+
 def test_two_processes_do_not_share_a_socket(gateway):
     second = gateway.conf + "2"
     with open(second, "w") as f:
