@@ -318,7 +318,8 @@ static int call(const char *path)
     struct timeval wait = {.tv_sec = ASK_SECONDS};
     int fd = name_it(path, &name) ? socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0) : -1;
     if (fd < 0 || connect(fd, (struct sockaddr *)&name, sizeof name) != 0) {
-        fprintf(stderr, "sluice: nobody answers at %s: %s\n", path, fd < 0 ? "the path is too long" : strerror(errno));
+        fprintf(stderr, "sluice: nobody answers at %s: %s; --socket PATH asks elsewhere\n", path,
+                fd < 0 ? "the path is too long" : strerror(errno));
         if (fd >= 0)
             close(fd);
         return -1;

@@ -274,6 +274,31 @@ def test_two_processes_do_not_share_a_socket(gateway):
     assert gateway.ask("status")[0] == 0
 
 
+def test_by_its_socket_the_process_is_reached_whatever_the_configuration_says_now(gateway):
+    def ask(*words):
+        done = subprocess.run([gateway.binary, *words], capture_output=True, text=True, timeout=60 * SLOW, env=gateway.env)
+        return done.returncode, done.stdout, done.stderr
+    path = gateway.folder + "/control"
+    rewrite(gateway, "listen {")
+    code, out, err = gateway.ask("status")
+    assert code == 2 and "sluice.lua:1: error: " in err and "--socket PATH" in err
+    code, out, err = ask("status", "--socket", path)
+    assert code == 0 and "generation 1" in out, err
+    code, out, err = ask("reload", "--socket", path)
+    assert code == 2 and "sluice.lua:1: error: " in err
+    rewrite(gateway, gateway.text().replace('control "control"', 'control "second"'))
+    code, out, err = gateway.ask("reload")
+    assert code == 1 and "nobody answers at" in err and "--socket PATH" in err
+    assert ask("reload", "--socket", path) == (0, "reloaded: generation 3\n", "")
+    assert gateway.ask("status")[0] == 0
+    assert ask("drain", "--socket", gateway.folder + "/second", "other")[0] == 0 and refused(gateway.other)
+    code, out, err = ask("status", "--socket")
+    assert code == 2 and err == "sluice status: --socket needs a path\n"
+    code, out, err = ask("run", "--socket", path)
+    assert code == 2 and "unknown option" in err
+    assert "--socket PATH" in ask("status", "--help")[1]
+
+
 def test_without_a_socket_the_commands_say_what_to_do():
     sink, port = Sink(), free_port()
     gateway = Gateway(configuration(port, sink.port)).start()
