@@ -18,7 +18,8 @@ struct control *control_open(const char *path, int inherited, unsigned user, cha
 int control_socket(const struct control *); /* to be passed on; -1 for NULL and nowhere */
 const char *control_path(const struct control *); /* "" likewise */
 void control_close(struct control **, bool keep_path); /* who has not been answered hears nothing */
-/* Listens where `to` does, whose life ends here (NULL: nowhere); the path of before is gone. Its callers stay, and are answered. */
+/* Listens where `to` does, whose life ends here (NULL: nowhere); the path of before is gone. Its callers stay, and are
+ * answered. */
 void control_move(struct control *, struct control *to);
 /* What poll is to look at; the number of them. *wait (milliseconds) becomes less when somebody's time is up earlier. */
 size_t control_polls(struct control *, struct pollfd fds[CONTROL_FDS], int *wait);

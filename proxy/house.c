@@ -513,7 +513,8 @@ static bool bind_all(struct house *h)
     return true;
 }
 
-/* Nothing can fail any more: what the process before us left is ours, and what the configuration no longer names of it goes. */
+/* Nothing can fail any more: what the process before us left is ours, and what the configuration no longer names of it
+ * goes. */
 static void take_over(struct house *h)
 {
     h->ports.lent = false;

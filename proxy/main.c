@@ -32,9 +32,10 @@ static const struct command {
      "The running process takes its configuration anew: exit 0, or 2 with every mistake.", ask_reload},
     {"drain", "sluice drain [-c FILE | --socket PATH] [LISTENER]",
      "It takes no new clients (at one listener until the next reload), and ends.", ask_drain},
-    {"status", "sluice status [-c FILE | --socket PATH]", "Print its generations, listeners, sessions and backends.", ask_status},
-    {"upgrade", "sluice upgrade [-c FILE | --socket PATH]",
-     "The binary on disk takes its place; nobody is refused.", ask_upgrade},
+    {"status", "sluice status [-c FILE | --socket PATH]", "Print its generations, listeners, sessions and backends.",
+     ask_status},
+    {"upgrade", "sluice upgrade [-c FILE | --socket PATH]", "The binary on disk takes its place; nobody is refused.",
+     ask_upgrade},
     {"version", "sluice version", "Print the version.", version},
     {"help", "sluice help [COMMAND]", "Print this, or what a command takes.", help},
 };
@@ -110,8 +111,7 @@ struct arguments {
 static bool is_option(const struct command *c, int option)
 {
     return option == 'h' || (option == 'c' && takes_conf(c)) || ((option == 'p' || option == 'F') && c->run == run) ||
-           (option == 's' && asks(c)) ||
-           ((option == 'd' || option == 'e' || option == 'P') && c->run == check);
+           (option == 's' && asks(c)) || ((option == 'd' || option == 'e' || option == 'P') && c->run == check);
 }
 
 static void hint_option(const struct command *c, const char *word)
