@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # quickstart.sh - from a fresh clone to a running gateway on 127.0.0.1:2525.
-#   contrib/quickstart.sh              in front of a Maildir of its own (demo/mail)
+#   contrib/quickstart.sh              in front of a Maildir of its own (demo/maildir)
 #   contrib/quickstart.sh --postfix    in front of a private Postfix instance in demo/postfix (as root)
 #   options: --port N (2525)  --folder DIR (demo)  --build-only  --help
 # Installs what is missing (Debian packages; says which, uses sudo where you are not root), builds a Release, makes a

@@ -22,7 +22,7 @@ struct caller {
     uint64_t by;
 };
 struct control {
-    char *path;
+    char *path; /* NULL: it listens nowhere */
     int fd;
     dev_t device;
     ino_t file;
@@ -127,7 +127,7 @@ int control_socket(const struct control *c)
 
 const char *control_path(const struct control *c)
 {
-    return c ? c->path : "";
+    return c && c->path ? c->path : "";
 }
 
 static void forget(struct caller *one)
@@ -137,20 +137,28 @@ static void forget(struct caller *one)
     *one = (struct caller){.fd = -1};
 }
 
+static void stop_listening(struct control *c, bool keep_path)
+{
+    struct stat st;
+    if (c->path && !keep_path && lstat(c->path, &st) == 0 && st.st_dev == c->device && st.st_ino == c->file)
+        unlink(c->path);
+    if (c->fd >= 0)
+        close(c->fd);
+    free(c->path);
+    c->path = NULL;
+    c->fd = -1;
+}
+
 void control_close(struct control **at, bool keep_path)
 {
     struct control *c = *at;
-    struct stat st;
     *at = NULL;
     if (!c)
         return;
     for (size_t i = 0; i < CONTROL_CALLERS; i++)
         if (c->callers[i].fd >= 0)
             forget(&c->callers[i]);
-    if (!keep_path && lstat(c->path, &st) == 0 && st.st_dev == c->device && st.st_ino == c->file)
-        unlink(c->path);
-    close(c->fd);
-    free(c->path);
+    stop_listening(c, keep_path);
     free(c);
 }
 
@@ -163,7 +171,7 @@ size_t control_polls(struct control *c, struct pollfd fds[CONTROL_FDS], int *wai
     bool room = false;
     for (size_t i = 0; c && i < CONTROL_CALLERS; i++) {
         struct caller *one = &c->callers[i];
-        room |= one->fd < 0;
+        room |= one->fd < 0 && c->fd >= 0;
         if (one->fd < 0 || (one->obeyed && !one->answered))
             continue;
         uint64_t left = one->by > now ? one->by - now : 0;
@@ -189,6 +197,21 @@ static void welcome(struct control *c)
             return;
         c->callers[i] = (struct caller){.fd = fd, .by = clock_ms() + SAY_MS};
     }
+}
+
+void control_move(struct control *c, struct control *to)
+{
+    if (c->fd >= 0) /* who has come is taken */
+        welcome(c);
+    stop_listening(c, false);
+    if (!to)
+        return;
+    c->path = to->path;
+    c->fd = to->fd;
+    c->device = to->device;
+    c->file = to->file;
+    c->starved_by = 0;
+    free(to);
 }
 
 static void send_answer(struct caller *one)
@@ -295,7 +318,8 @@ static int call(const char *path)
     struct timeval wait = {.tv_sec = ASK_SECONDS};
     int fd = name_it(path, &name) ? socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0) : -1;
     if (fd < 0 || connect(fd, (struct sockaddr *)&name, sizeof name) != 0) {
-        fprintf(stderr, "sluice: nobody answers at %s: %s\n", path, fd < 0 ? "the path is too long" : strerror(errno));
+        fprintf(stderr, "sluice: nobody answers at %s: %s; --socket PATH asks elsewhere\n", path,
+                fd < 0 ? "the path is too long" : strerror(errno));
         if (fd >= 0)
             close(fd);
         return -1;

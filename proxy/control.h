@@ -15,9 +15,12 @@ struct caller; /* who asked: until it has been answered */
 /* Listens at the path; inherited: a socket that listens there already, or -1. NULL: error says why. user: whose the socket is to
  * be (uid_t -1: ours). */
 struct control *control_open(const char *path, int inherited, unsigned user, char *error, size_t room);
-int control_socket(const struct control *); /* to be passed on; -1 for NULL */
-const char *control_path(const struct control *);
+int control_socket(const struct control *); /* to be passed on; -1 for NULL and nowhere */
+const char *control_path(const struct control *); /* "" likewise */
 void control_close(struct control **, bool keep_path); /* who has not been answered hears nothing */
+/* Listens where `to` does, whose life ends here (NULL: nowhere); the path of before is gone. Its callers stay, and are
+ * answered. */
+void control_move(struct control *, struct control *to);
 /* What poll is to look at; the number of them. *wait (milliseconds) becomes less when somebody's time is up earlier. */
 size_t control_polls(struct control *, struct pollfd fds[CONTROL_FDS], int *wait);
 /* Behind poll. obey answers, now or later, each caller once. */

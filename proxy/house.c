@@ -77,11 +77,13 @@ static bool open_control(struct house *h, const struct conf *conf, struct contro
     return *to != NULL;
 }
 
+/* Who asked for it over the socket of before is still to be answered. */
 static void set_control(struct house *h, struct control *control)
 {
-    if (h->control != control)
-        control_close(&h->control, false);
-    h->control = control;
+    if (!h->control)
+        h->control = control;
+    else if (h->control != control)
+        control_move(h->control, control);
 }
 
 /* ---- reload ---- */
@@ -499,6 +501,7 @@ static bool bind_all(struct house *h)
     struct arena arena = {0};
     struct complaints c = {.arena = &arena};
     h->ports.user = privileges_user(h->conf->user);
+    h->ports.lent = h->inherited.ready >= 0;
     ports_inherit(&h->ports);
     bool good =
         open_control(h, h->conf, &h->control, &c) && ports_plan(&h->ports, h->conf, h->conf->workers, &h->plan, &c);
@@ -507,12 +510,20 @@ static bool bind_all(struct house *h)
     arena_reset(&arena);
     if (!good)
         return false;
+    return true;
+}
+
+/* Nothing can fail any more: what the process before us left is ours, and what the configuration no longer names of it
+ * goes. */
+static void take_over(struct house *h)
+{
+    h->ports.lent = false;
     ports_keep(&h->ports, &h->plan);
-    if (h->inherited.control >= 0) { /* the configuration names another one now */
+    if (h->inherited.control >= 0) {
         unlink(h->inherited.control_path);
         close(h->inherited.control);
+        h->inherited.control = -1;
     }
-    return true;
 }
 
 /* Opened while it may be; written when we run. It is the user's, who is to write it at an upgrade. */
@@ -581,6 +592,7 @@ static bool start(struct house *h)
     if (!h->workers)
         return false;
     ports_opened(&h->ports, &h->plan);
+    take_over(h);
     h->started = (int64_t)(clock_ms() / 1000);
     h->sign_at = notify_watchdog() ? clock_ms() : 0;
     log_say(LOG_INFO, "Sluice " SLUICE_VERSION " runs with %u workers, configuration %s", h->conf->workers,
@@ -593,7 +605,8 @@ static bool start(struct house *h)
 
 static void leave(struct house *h)
 {
-    control_close(&h->control, h->retired);
+    bool lent = h->ports.lent && strcmp(control_path(h->control), h->inherited.control_path) == 0;
+    control_close(&h->control, h->retired || lent);
     ports_close(&h->ports, NULL, &h->plan);
     ports_release(&h->ports);
     plan_clear(&h->plan);

@@ -28,12 +28,14 @@ static const struct command {
     {"run", "sluice run [-c FILE] [--pid-file FILE]", "Filter mail, in the foreground, until SIGTERM or SIGINT.", run},
     {"check", "sluice check [-c FILE] [--explain] [--probe] | --defaults",
      "Check a configuration: exit 0, or 2 with every mistake.", check},
-    {"reload", "sluice reload [-c FILE]",
+    {"reload", "sluice reload [-c FILE | --socket PATH]",
      "The running process takes its configuration anew: exit 0, or 2 with every mistake.", ask_reload},
-    {"drain", "sluice drain [-c FILE] [LISTENER]",
+    {"drain", "sluice drain [-c FILE | --socket PATH] [LISTENER]",
      "It takes no new clients (at one listener until the next reload), and ends.", ask_drain},
-    {"status", "sluice status [-c FILE]", "Print its generations, listeners, sessions and backends.", ask_status},
-    {"upgrade", "sluice upgrade [-c FILE]", "The binary on disk takes its place; nobody is refused.", ask_upgrade},
+    {"status", "sluice status [-c FILE | --socket PATH]", "Print its generations, listeners, sessions and backends.",
+     ask_status},
+    {"upgrade", "sluice upgrade [-c FILE | --socket PATH]", "The binary on disk takes its place; nobody is refused.",
+     ask_upgrade},
     {"version", "sluice version", "Print the version.", version},
     {"help", "sluice help [COMMAND]", "Print this, or what a command takes.", help},
 };
@@ -45,6 +47,7 @@ static const struct option long_options[] = {
     {"explain", no_argument, NULL, 'e'},
     {"probe", no_argument, NULL, 'P'},
     {"pid-file", required_argument, NULL, 'p'},
+    {"socket", required_argument, NULL, 's'},
     {"version", no_argument, NULL, 'v'},
 #ifdef SLUICE_FAULTS
     {"fail-nth", required_argument, NULL, 'F'}, /* of run, for tests: base/fault.h */
@@ -84,8 +87,8 @@ static void say_command(FILE *to, const struct command *c)
     if (takes_conf(c))
         fprintf(to, "\n  -c, --config FILE   the configuration (%s)\n", default_path);
     if (asks(c))
-        fprintf(to, "\nThe running process is asked at the socket that the configuration names: control "
-                    "\"/run/sluice/control\".\n");
+        fprintf(to, "      --socket PATH   where the running process is asked, whatever the configuration says now\n"
+                    "\nIt is asked at the socket that the configuration names: control \"/run/sluice/control\".\n");
     if (c->run == check)
         fprintf(to, "      --explain       per listener: backend, chain, filters by stage, when DATA is said\n"
                     "      --probe         each server of each backend is visited: what it offers, its TLS, whom it trusts; exit 1 when one\n"
@@ -101,14 +104,14 @@ static void say_command(FILE *to, const struct command *c)
 /* ---- arguments ---- */
 
 struct arguments {
-    const char *path, *pid_file, *word;
+    const char *path, *pid_file, *socket, *word;
     bool help, defaults, explain, probe, bad;
 };
 
 static bool is_option(const struct command *c, int option)
 {
     return option == 'h' || (option == 'c' && takes_conf(c)) || ((option == 'p' || option == 'F') && c->run == run) ||
-           ((option == 'd' || option == 'e' || option == 'P') && c->run == check);
+           (option == 's' && asks(c)) || ((option == 'd' || option == 'e' || option == 'P') && c->run == check);
 }
 
 static void hint_option(const struct command *c, const char *word)
@@ -133,9 +136,12 @@ static struct arguments arguments_take(const char *name, int argc, char **argv)
     opterr = 0;
     optind = 1;
     while ((option = getopt_long(argc, argv, "c:h", long_options, NULL)) != -1) {
-        if (option == '?' && (optopt == 'c' || optopt == 'p')) {
-            fprintf(stderr, "sluice %s: %s\n", name,
-                    optopt == 'c' ? "-c needs the path of a configuration" : "--pid-file needs a path");
+        if (option == '?' && (optopt == 'c' || optopt == 'p' || optopt == 's')) {
+            fprintf(stderr, "sluice %s: %s needs %s\n", name,
+                    optopt == 'c'   ? "-c"
+                    : optopt == 'p' ? "--pid-file"
+                                    : "--socket",
+                    optopt == 'c' ? "the path of a configuration" : "a path");
             a.bad = true;
         } else if (option == '?' || !is_option(c, option)) {
             hint_option(c, argv[optind - 1]);
@@ -143,6 +149,7 @@ static struct arguments arguments_take(const char *name, int argc, char **argv)
         }
         a.path = option == 'c' ? optarg : a.path;
         a.pid_file = option == 'p' ? optarg : a.pid_file;
+        a.socket = option == 's' ? optarg : a.socket;
 #ifdef SLUICE_FAULTS
         a.bad |= option == 'F' && !fault_arm(str_of(optarg));
 #endif
@@ -216,19 +223,21 @@ static int run(int argc, char **argv)
     return a.bad ? 2 : a.help ? 0 : house_run(&house);
 }
 
+/* By --socket the configuration is not read: it may be broken, or name another socket than the one that is open. */
 static int ask(const char *name, int argc, char **argv, const char *otherwise)
 {
     struct arguments a = arguments_take(name, argc, argv);
     struct arena arena = {0};
     struct complaints c = {.arena = &arena};
-    struct str control;
+    struct str control = str_of(a.socket ? a.socket : "");
     char command[300];
     int code = 2;
     if (a.bad || a.help)
         return a.bad ? 2 : 0;
-    if (!conf_control(a.path, &control, &arena, &c)) {
+    if (!a.socket && !conf_control(a.path, &control, &arena, &c)) {
         complaints_say(stderr, &c);
-    } else if (!control.len) {
+        fprintf(stderr, "sluice %s: where it listens cannot be read there; --socket PATH names it\n", name);
+    } else if (!a.socket && !control.len) {
         fprintf(stderr, "sluice %s: %s names no control socket: add control \"/run/sluice/control\" and restart%s\n",
                 name, a.path, otherwise);
     } else {

@@ -55,10 +55,12 @@ static void port_take(struct port *p, int fd)
     }
 }
 
-static void port_unlink(const struct port *p)
+static void port_unlink(const struct ports *ports, const struct port *p)
 {
     const char *path = strchr(p->key, '/');
     struct stat st;
+    if (ports->lent && p->was)
+        return;
     if (p->local && p->ours && path && lstat(path, &st) == 0 && S_ISSOCK(st.st_mode) && st.st_dev == p->device &&
         st.st_ino == p->file)
         unlink(path);
@@ -71,7 +73,7 @@ static void port_close(struct ports *ports, struct port *p, bool keep_path)
         at = &(*at)->next;
     *at = p->next;
     if (!keep_path) /* before the workers close theirs: nobody comes any more, and who has come is taken */
-        port_unlink(p);
+        port_unlink(ports, p);
     for (unsigned i = 0; i < p->nfds; i++)
         close(p->fds[i]);
     free(p->fds);

@@ -22,6 +22,7 @@ struct ports {
     struct port *first;
     unsigned user; /* who we are to become, (unsigned)-1: nobody else */
     uint32_t last_door;
+    bool lent; /* the process before us may go on: paths of what it left us are still its own */
 };
 struct place { /* an address of a configuration, and where it is bound */
     const struct listen_conf *listen;

@@ -14,16 +14,19 @@
 #include <unistd.h>
 
 /* Permitted, effective, inheritable and ambient: only the last survives the exec of an upgrade. A kernel or container
- * that refuses costs us low ports at a reload, nothing else. */
-static void keep_one_capability(void)
+ * that refuses costs us low ports at a reload, nothing else: then none at all is kept. False: we would keep others. */
+static bool keep_one_capability(void)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct data[2] = {{0}};
+    struct __user_cap_data_struct data[2] = {{0}}, none[2] = {{0}};
     const uint32_t bind = 1u << CAP_NET_BIND_SERVICE;
     data[0].permitted = data[0].effective = data[0].inheritable = bind;
-    if (syscall(SYS_capset, &header, data) != 0 ||
-        prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_NET_BIND_SERVICE, 0, 0) != 0)
+    bool kept = syscall(SYS_capset, &header, data) == 0;
+    if (!kept && syscall(SYS_capset, &header, none) != 0)
+        return false;
+    if (!kept || prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_NET_BIND_SERVICE, 0, 0) != 0)
         log_say(LOG_WARNING, "CAP_NET_BIND_SERVICE cannot be kept: a reload will not bind new ports below 1024");
+    return prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) == 0;
 }
 
 unsigned privileges_user(struct str user)
@@ -60,13 +63,10 @@ bool privileges_drop(struct str user)
             log_say(LOG_WARNING, "not started as root: user \"%s\" is not taken on", user.at);
         return true;
     }
-    prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0);
+    prctl(PR_SET_KEEPCAPS, pw->pw_uid != 0, 0, 0, 0);
     if (initgroups(pw->pw_name, pw->pw_gid) == 0 && setgid(pw->pw_gid) == 0 && setuid(pw->pw_uid) == 0 &&
-        (pw->pw_uid == 0 || setuid(0) != 0)) {
-        if (pw->pw_uid != 0)
-            keep_one_capability();
+        (pw->pw_uid == 0 || (setuid(0) != 0 && keep_one_capability())))
         return true;
-    }
     log_say(LOG_ERROR, "cannot become user \"%s\": %s", user.at, strerror(errno));
     return false;
 }

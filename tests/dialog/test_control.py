@@ -243,6 +243,28 @@ def test_a_reload_moves_the_socket(gateway):
     assert talk(gateway, b"reload\n", "elsewhere") == b"ok\nreloaded: generation 3\n"
 
 
+def test_who_asks_for_a_reload_that_moves_the_socket_or_removes_it_hears_the_answer(gateway):
+    there = gateway.text()
+    for generation, old, new in ((2, "control", "second"), (3, "second", "control"), (4, "control", "")):
+        rewrite(gateway, there.replace('control "control"', 'control "%s"' % new if new else ""))
+        waiting = socket.socket(socket.AF_UNIX)
+        waiting.settimeout(20 * SLOW)
+        waiting.connect(gateway.folder + "/" + old)  # has come in before it moves, and asks afterwards
+        assert talk(gateway, b"reload\n", old) == b"ok\nreloaded: generation %d\n" % generation
+        assert not os.path.exists(gateway.folder + "/" + old)
+        waiting.sendall(b"status\n")
+        assert waiting.recv(65536).startswith(b"ok\n")
+        waiting.close()
+        assert not new or talk(gateway, b"status\n", new).startswith(b"ok\n")
+    rewrite(gateway, there)
+    gateway.process.send_signal(signal.SIGHUP)
+    deadline = time.monotonic() + 10 * SLOW
+    while not os.path.exists(gateway.folder + "/control"):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert talk(gateway, b"reload\n") == b"ok\nreloaded: generation 6\n"
+
+
 def test_two_processes_do_not_share_a_socket(gateway):
     second = gateway.conf + "2"
     with open(second, "w") as f:
@@ -250,6 +272,31 @@ def test_two_processes_do_not_share_a_socket(gateway):
     done = subprocess.run([gateway.binary, "run", "-c", second], capture_output=True, text=True, timeout=20 * SLOW)
     assert done.returncode == 1 and "another process answers there" in done.stderr
     assert gateway.ask("status")[0] == 0
+
+
+def test_by_its_socket_the_process_is_reached_whatever_the_configuration_says_now(gateway):
+    def ask(*words):
+        done = subprocess.run([gateway.binary, *words], capture_output=True, text=True, timeout=60 * SLOW, env=gateway.env)
+        return done.returncode, done.stdout, done.stderr
+    path = gateway.folder + "/control"
+    rewrite(gateway, "listen {")
+    code, out, err = gateway.ask("status")
+    assert code == 2 and "sluice.lua:1: error: " in err and "--socket PATH" in err
+    code, out, err = ask("status", "--socket", path)
+    assert code == 0 and "generation 1" in out, err
+    code, out, err = ask("reload", "--socket", path)
+    assert code == 2 and "sluice.lua:1: error: " in err
+    rewrite(gateway, gateway.text().replace('control "control"', 'control "second"'))
+    code, out, err = gateway.ask("reload")
+    assert code == 1 and "nobody answers at" in err and "--socket PATH" in err
+    assert ask("reload", "--socket", path) == (0, "reloaded: generation 3\n", "")
+    assert gateway.ask("status")[0] == 0
+    assert ask("drain", "--socket", gateway.folder + "/second", "other")[0] == 0 and refused(gateway.other)
+    code, out, err = ask("status", "--socket")
+    assert code == 2 and err == "sluice status: --socket needs a path\n"
+    code, out, err = ask("run", "--socket", path)
+    assert code == 2 and "unknown option" in err
+    assert "--socket PATH" in ask("status", "--help")[1]
 
 
 def test_without_a_socket_the_commands_say_what_to_do():

@@ -67,6 +67,15 @@ def has_only_low_ports(pid):
             assert re.search(r"CapEff:\s*0*400$", f.read(), re.M)
 
 
+def capabilities(pid):
+    """Of all threads: what may be used, handed on or taken up again."""
+    found = set()
+    for tid in os.listdir("/proc/%d/task" % pid):
+        with open("/proc/%d/task/%s/status" % (pid, tid)) as f:
+            found.update(int(bits, 16) for bits in re.findall(r"^Cap(?:Inh|Prm|Eff|Amb):\s*(\w+)$", f.read(), re.M))
+    return found
+
+
 def serves(*ports):
     for port in ports:
         Talker(port).hello()
@@ -87,6 +96,20 @@ def test_low_ports_can_be_bound_by_a_reload_and_after_an_upgrade(gateway):
     rewrite(gateway, gateway.text(first, second))
     assert gateway.ask("reload") == (0, "reloaded: generation 2\n", "")
     serves(gateway.port, first, second)
+
+
+def test_where_low_ports_may_not_be_kept_nothing_is(gateway):
+    """As in a container that was started without that capability."""
+    gateway.launcher = ["setpriv", "--bounding-set", "-net_bind_service"]
+    gateway.start()
+    assert "CAP_NET_BIND_SERVICE cannot be kept" in gateway.log()
+    assert capabilities(gateway.process.pid) == {0}
+    serves(gateway.port)
+    code, out, err = gateway.ask("upgrade")
+    assert code == 0, err
+    gateway.left.append(gateway.follow())
+    assert capabilities(gateway.process.pid) == {0}
+    serves(gateway.port)
 
 
 def test_a_key_that_the_user_cannot_read_again_is_told_at_the_start(gateway):

@@ -221,6 +221,63 @@ def test_a_broken_configuration_stops_the_upgrade_and_is_told_at_its_line(world)
     w.upgrade()
 
 
+def all_is_as_before(w, path):
+    """The process that goes on is reached at all its paths, and takes them with it."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(path)
+        assert s.recv(100).startswith(b"220")
+    c = Talker(w.port)
+    c.hello()
+    send(c)
+    code, out, err = w.gateway.ask("status")
+    assert code == 0 and "process %d" % w.gateway.process.pid in out, err
+
+
+@pytest.mark.parametrize("by_signal", [False, True])
+def test_an_upgrade_that_cannot_bind_leaves_all_paths_to_the_one_that_goes_on(world, by_signal):
+    w = world(start=False)
+    path, taken = w.gateway.folder + "/in", socket.create_server(("127.0.0.1", 0))
+    before = w.conf(listen='"unix:%s"' % path)
+    rewrite(w.gateway, before)
+    w.gateway.start()
+    rewrite(w.gateway, before + 'listen "late" { "127.0.0.1:%d", "unix:%s2", backend = "b" }\n' % (taken.getsockname()[1], path))
+    if by_signal:
+        w.gateway.process.send_signal(signal.SIGUSR2)
+        until(lambda: "this one goes on" in w.gateway.log(), w.gateway)
+    else:
+        code, out, err = w.gateway.ask("upgrade")
+        assert code == 1 and "in use" in err, err
+    rewrite(w.gateway, before)
+    all_is_as_before(w, path)
+    assert not os.path.exists(path + "2")
+    taken.close()
+    w.upgrade()
+    all_is_as_before(w, path)
+    w.gateway.process.send_signal(signal.SIGTERM)
+    assert w.gateway.process.wait(20 * SLOW) == 0
+    assert not os.path.exists(path) and not os.path.exists(w.gateway.folder + "/control")
+
+
+def test_an_upgrade_that_fails_late_has_not_yet_taken_away_what_its_configuration_no_longer_names(world):
+    w = world(start=False)
+    path, pid = w.gateway.folder + "/in", w.gateway.folder + "/pid"
+    w.gateway.arguments = ["--pid-file", pid]
+    before = w.conf(listen='"unix:%s"' % path)
+    rewrite(w.gateway, before)
+    w.gateway.start()
+    os.rename(pid, pid + "2")
+    os.symlink(pid + "2", pid)  # not followed: the new one fails behind its sockets
+    rewrite(w.gateway, w.conf(listen='"unix:%s2"' % path).replace('control "control"', 'control "second"'))
+    w.gateway.process.send_signal(signal.SIGUSR2)
+    until(lambda: "this one goes on" in w.gateway.log(), w.gateway)
+    rewrite(w.gateway, before)
+    all_is_as_before(w, path)
+    assert not os.path.exists(path + "2") and not os.path.exists(w.gateway.folder + "/second")
+    os.rename(pid + "2", pid)
+    w.upgrade()
+    all_is_as_before(w, path)
+
+
 def test_sigusr2_will_do_and_other_addresses_and_another_control_socket_too(world):
     w = world()
     other, path = free_port(), w.gateway.folder + "/in"
