@@ -218,12 +218,6 @@ static enum identity identity_of(struct str text)
     return IDENTITY_NONE;
 }
 
-static struct str text_or_empty(const struct filter_value *block, const char *key)
-{
-    struct str text = block_text(block, key);
-    return text.at ? text : STR("");
-}
-
 static void backend_build(struct loader *l, struct item *item)
 {
     struct backend_conf *b = &l->conf->backends[l->conf->nbackends];
@@ -236,9 +230,9 @@ static void backend_build(struct loader *l, struct item *item)
     b->separate = block_true(block, "separate");
     b->balance =
         str_equal(block_text(block, "balance"), STR("round_robin")) ? BALANCE_ROUND_ROBIN : BALANCE_LEAST_CONNECTIONS;
-    b->tls_name = text_or_empty(block, "tls_name");
+    b->tls_name = name_in(l, item, "tls_name");
     b->tls_implicit = block_true(block, "tls_implicit");
-    b->helo = text_or_empty(block, "helo");
+    b->helo = name_in(l, item, "helo");
     b->pool = (uint32_t)block_integer(block, "pool");
     b->pool_uses = (uint32_t)block_integer(block, "pool_uses");
     b->connections = (uint32_t)block_integer(block, "connections");

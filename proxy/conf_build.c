@@ -40,6 +40,26 @@ static const struct filter_value *only_block(struct loader *l, const char *direc
     return block_check(l, item, item ? &item->body : &nothing, place, directive, false);
 }
 
+/* Names are said to both sides as they stand here: one that held a line end would say more than a name. */
+static void name_check(struct loader *l, const struct item *item, const struct filter_value *at, const char *what,
+                       struct str name)
+{
+    bool good = name.len > 0 && name.len <= 255;
+    for (size_t i = 0; i < name.len && good; i++)
+        good = char_is_alnum(name.at[i]) || memchr(".-[]:_", name.at[i], 6);
+    if (!good)
+        item_complain(l, item, at, "%s: expected a name like \"mx1.example.org\", got \"%.*s\"", what, STR_ARGS(name));
+}
+
+struct str name_in(struct loader *l, const struct item *item, const char *key)
+{
+    const struct filter_value *at = value_get(item->checked, str_of(key));
+    if (!at)
+        return STR("");
+    name_check(l, item, at, arena_print(&l->conf->arena, "%s: \"%s\"", item_title(l, item), key).at, at->text);
+    return at->text;
+}
+
 /* ---- limits and timeouts ---- */
 
 #define WIDE(type, field)                                                                                              \
@@ -327,7 +347,7 @@ static void listen_build(struct loader *l, struct item *item)
     listen->received = value_get(item->checked, STR("received"))
                            ? block_true(item->checked, "received")
                            : !(listen->backend && backend_says_received(listen->backend));
-    struct str hostname = block_text(item->checked, "hostname");
+    struct str hostname = name_in(l, item, "hostname");
     listen->hostname = hostname.len ? hostname : l->conf->hostname;
     listen_limits(l, item, listen);
 }
@@ -365,12 +385,7 @@ static void hostname_build(struct loader *l)
         gethostname(name, sizeof name - 1);
         conf->hostname = arena_str(&conf->arena, str_of(name));
     }
-    bool good = conf->hostname.len > 0 && conf->hostname.len <= 255;
-    for (size_t i = 0; i < conf->hostname.len && good; i++)
-        good = char_is_alnum(conf->hostname.at[i]) || strchr(".-[]:_", conf->hostname.at[i]);
-    if (!good)
-        item_complain(l, only_item(l, "hostname"), NULL,
-                      "hostname: expected a name like \"mx1.example.org\", got \"%.*s\"", STR_ARGS(conf->hostname));
+    name_check(l, only_item(l, "hostname"), NULL, "hostname", conf->hostname);
 }
 
 static void workers_build(struct loader *l)

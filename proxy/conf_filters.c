@@ -214,6 +214,9 @@ static void name_give(struct loader *l, struct filter *f, const struct item *ite
     f->name = base;
     if (said.len && name_is_taken(l, said) && item->used < 2)
         item_complain(l, item, value_get(core, STR("name")), "there is another filter named \"%.*s\"", STR_ARGS(said));
+    if (str_has_control(said))
+        item_complain(l, item, value_get(core, STR("name")), "filter \"%.*s\": \"name\" holds no control characters",
+                      STR_ARGS(item->name));
     for (unsigned n = 2; name_is_taken(l, f->name); n++)
         f->name = arena_print(a, "%.*s-%u", STR_ARGS(base), n);
     struct str prefix = block_text(core, "prefix");

@@ -1,0 +1,144 @@
+/* Mistakes that were once taken for good, or told at the wrong place: what is said on the wire, what belongs elsewhere, what
+ * is told how often. The loader's other mistakes are in test_conf.c. */
+#include "proxy/conf.h"
+#include "filters/builtin.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+static char path[64];
+
+static enum filter_verdict go_on(struct filter_call *call, enum filter_stage stage)
+{
+    return VERDICT_CONTINUE;
+}
+
+#define OPTION(key, ...) {.size = sizeof(struct filter_option), .name = key, __VA_ARGS__}
+static bool lists_open(struct filter *f)
+{
+    static const struct filter_option options[] = {OPTION("client", .type = TYPE_TABLE)};
+    return filter_options(f, options, 1) != NULL;
+}
+
+static const struct filter_def lists = {.size = sizeof lists, .abi = FILTER_ABI, .name = "lists", .hook = go_on,
+    .open = lists_open};
+
+const struct filter_def *const *builtin_filters(void)
+{
+    static const struct filter_def *const list[] = {&lists, NULL};
+    return list;
+}
+
+static struct arena arena;
+static struct complaints heard;
+
+static struct conf *load(const char *text)
+{
+    FILE *f = fopen(path, "w");
+    fputs(text, f);
+    fclose(f);
+    arena_reset(&arena);
+    heard = (struct complaints){.arena = &arena};
+    return conf_load(path, &heard);
+}
+
+static unsigned said(uint32_t line, const char *what)
+{
+    unsigned n = 0;
+    for (const struct complaint *c = heard.first; c; c = c->next)
+        n += c->line == line && strstr(c->text.at, what);
+    return n;
+}
+
+static void told(bool good, uint32_t line, const char *what, const char *text)
+{
+    struct conf *conf = load(text);
+    if ((conf != NULL) != good || heard.errors + heard.warnings != 1 || said(line, what) != 1) {
+        print_error("expected only line %u: %s, in:\n%s\n", line, what, text);
+        complaints_say(stderr, &heard);
+    }
+    assert_int_equal(heard.errors + heard.warnings, 1);
+    assert_int_equal(said(line, what), 1);
+    assert_true((conf != NULL) == good);
+    if (conf)
+        conf_drop(conf);
+}
+
+static void refused(uint32_t line, const char *what, const char *text)
+{
+    told(false, line, what, text);
+}
+
+#define BASE "backend \"b\" { \"127.0.0.1:10025\" }\nlisten \"mx\" { \":2525\" }\n"
+
+static void a_name_that_is_said_on_the_wire_is_one_word(void **state)
+{
+    static const char *const wrong[] = {"", "x y", "x\\r\\nMAIL FROM:<x>", "x\\n", "x\\t", "<x>", "b\\xc3\\xbc.test"};
+    static const char *const good[] = {"mx1.example.org", "a_b-c", "[192.0.2.1]", "[IPv6:2001:db8::1]"};
+    static const struct {
+        const char *format, *what;
+    } places[] = {
+        {"hostname \"%s\"\n" BASE, "hostname: expected a name like"},
+        {"listen \"x\" { \"127.0.0.1:9\", hostname = \"%s\" }\nbackend \"b\" { \"127.0.0.1:1\" }",
+         "listen \"x\": \"hostname\": expected a name like \"mx1.example.org\", got \""},
+        {"backend \"x\" { \"127.0.0.1:1\", helo = \"%s\" }\nlisten \"mx\" { \":9\" }", "backend \"x\": \"helo\": expected a name"},
+        {"backend \"x\" { \"127.0.0.1:1\", tls_name = \"%s\" }\nlisten \"mx\" { \":9\" }",
+         "backend \"x\": \"tls_name\": expected a name"},
+    };
+    char text[512];
+    for (size_t i = 0; i < countof(places); i++) {
+        for (size_t k = 0; k < countof(wrong); k++) {
+            snprintf(text, sizeof text, places[i].format, wrong[k]);
+            refused(1, places[i].what, text);
+        }
+        for (size_t k = 0; k < countof(good); k++) {
+            snprintf(text, sizeof text, places[i].format, good[k]);
+            struct conf *conf = load(text);
+            assert_non_null(conf);
+            conf_drop(conf);
+        }
+    }
+}
+
+static void names_of_blocks_and_filters_hold_no_control_characters(void **state)
+{
+    refused(1, "a name holds no control characters", "listen \"a\\nb\" { \":9\" }\nbackend \"b\" { \"127.0.0.1:1\" }");
+    refused(4, "\"name\" holds no control characters", BASE "chain \"c\" {\n filter \"lists\" { name = \"a\\rb\" } }");
+}
+
+static void a_complaint_is_one_line_whatever_it_quotes(void **state)
+{
+    char *text = NULL;
+    size_t size;
+    assert_null(load("hostname \"a\\r\\nb\"\n" BASE));
+    FILE *to = open_memstream(&text, &size);
+    complaints_say(to, &heard);
+    fclose(to);
+    assert_non_null(strstr(text, "got \"a\\x0d\\x0ab\"\n"));
+    assert_ptr_equal(strchr(text, '\n'), text + size - 1);
+    free(text);
+}
+
+static int make_file(void **state)
+{
+    snprintf(path, sizeof path, "/tmp/test_conf.XXXXXX");
+    int fd = mkstemp(path);
+    return fd < 0 || close(fd);
+}
+
+static int remove_file(void **state)
+{
+    arena_reset(&arena);
+    return unlink(path);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_name_that_is_said_on_the_wire_is_one_word),
+        cmocka_unit_test(names_of_blocks_and_filters_hold_no_control_characters),
+        cmocka_unit_test(a_complaint_is_one_line_whatever_it_quotes),
+    };
+    return cmocka_run_group_tests(tests, make_file, remove_file);
+}
