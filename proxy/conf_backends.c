@@ -270,6 +270,18 @@ static bool knows(const struct route *r, const struct backend_conf *b)
     return false;
 }
 
+/* One of the two backends would never be chosen. Told at the later line. */
+static void twins_complain(struct loader *l, const struct item *item, const struct str *keys, size_t n)
+{
+    size_t one, other;
+    if (!table_twins(keys, n, &one, &other))
+        return;
+    const struct filter_value *first = value_get(&item->body, keys[one]), *second = value_get(&item->body, keys[other]);
+    item_complain(l, item, first->line > second->line ? first : second,
+                  "%s: \"%.*s\" and \"%.*s\" are one and the same key", item_title(l, item), STR_ARGS(keys[one]),
+                  STR_ARGS(keys[other]));
+}
+
 static void route_build(struct loader *l, struct item *item)
 {
     struct arena *a = &l->conf->arena;
@@ -302,6 +314,7 @@ static void route_build(struct loader *l, struct item *item)
     if (!count)
         item_complain(l, item, NULL, "%s: leads nowhere: write { [\"example.org\"] = \"BACKEND\" }",
                       item_title(l, item));
+    twins_complain(l, item, keys, count);
     r->table = table_of(keys, values, count, error, sizeof error);
     if (r->table)
         conf_keep_table(l->conf, r->table);

@@ -413,7 +413,7 @@ static void dns_server(struct loader *l, const struct filter_value *at)
         return;
     bool bare6 = inet_pton(AF_INET6, text.at, octets) == 1, bare4 = inet_pton(AF_INET, text.at, octets) == 1;
     struct str full = bare6 ? arena_print(a, "[%s]:53", text.at) : bare4 ? arena_print(a, "%s:53", text.at) : text;
-    if (!address_parse(full, a, &address, &why) ||
+    if (!address_parse(full, a, &address, &why) || !address.port ||
         !(address.name.ss_family == AF_INET || address.name.ss_family == AF_INET6)) {
         item_complain(l, only_item(l, "dns"), at, "dns: expected an IP address, with or without a port, got \"%.*s\"",
                       STR_ARGS(text));

@@ -240,8 +240,11 @@ static const struct filter_value *raw_of(struct loader *l, const struct item *it
     *raw = (struct filter_value){.type = VALUE_MAP, .file = item->file.at, .line = item->line};
     for (size_t i = 0; i < item->body.count; i++) {
         struct str key = item->body.keys[i];
-        bool hosts = is_suffix(def) && (str_equal(key, STR("memory")) || str_equal(key, STR("cpu")));
-        if (directive_find(IN_FILTER, key) && !hosts)
+        const struct directive *core = directive_find(IN_FILTER, key);
+        if (core && core->scripts && !is_suffix(def))
+            item_complain(l, item, item->body.items + i, "%s: \"%s\" is for scripts: this filter is none",
+                          item_title(l, item), core->name);
+        if (core && !(core->scripts && is_suffix(def)))
             continue;
         if (holds_item(item->body.items + i))
             item_complain(l, item, item->body.items + i, "a block cannot be an option of a filter");

@@ -30,6 +30,8 @@ struct directive {
     enum filter_type type, of;
     enum place inside;   /* of blocks: whose keys stand in it */
     bool required, many; /* many: may be said again; as "1": any number of elements */
+    bool scripts;        /* of filter: for scripts only */
+    bool later;          /* a name that is kept for what comes later: refused, and told nowhere */
     const char *preset;  /* as written in a file; NULL: none */
     double least, most;  /* of numbers, durations and sizes; most 0: any */
     const char *choices; /* "reject normalize" */

@@ -17,8 +17,8 @@ static enum filter_verdict go_on(struct filter_call *call, enum filter_stage sta
 #define OPTION(key, ...) {.size = sizeof(struct filter_option), .name = key, __VA_ARGS__}
 static bool lists_open(struct filter *f)
 {
-    static const struct filter_option options[] = {OPTION("client", .type = TYPE_TABLE)};
-    return filter_options(f, options, 1) != NULL;
+    static const struct filter_option options[] = {OPTION("client", .type = TYPE_TABLE), OPTION("peer", .type = TYPE_ADDRESS)};
+    return filter_options(f, options, countof(options)) != NULL;
 }
 
 static const struct filter_def lists = {.size = sizeof lists, .abi = FILTER_ABI, .name = "lists", .hook = go_on,
@@ -120,6 +120,44 @@ static void a_complaint_is_one_line_whatever_it_quotes(void **state)
     free(text);
 }
 
+static void what_a_filter_has_no_use_for_is_no_option_of_it(void **state)
+{
+    static const char *const names[] = {"memory = \"1M\"", "cpu = \"1s\"", "http_allow = { \"a.test\" }", "http_allow = \"a.test\""};
+    char text[512];
+    for (size_t i = 0; i < countof(names); i++) {
+        snprintf(text, sizeof text, BASE "chain \"c\" { filter \"lists\" {\n %s,\n} }", names[i]);
+        refused(4, i < 2 ? "is for scripts: this filter is none" : "\"http_allow\" comes in a later version", text);
+    }
+    snprintf(text, sizeof text, BASE "chain \"c\" { filter \"lists\" { http_alow = 1 } }");
+    refused(3, "unknown option \"http_alow\"", text);
+    for (const struct complaint *c = heard.first; c; c = c->next)
+        assert_null(strstr(c->text.at, "did you mean"));
+}
+
+static void two_keys_that_are_one_to_a_table_are_told(void **state)
+{
+    refused(5, "route \"r\": \"A.example\" and \"a.example\" are one and the same key",
+            "backend \"b\" { \"127.0.0.1:1\" }\nbackend \"c\" { \"127.0.0.1:2\" }\nlisten \"mx\" { \":9\", route = \"r\" }\n"
+            "route \"r\" { [\"a.example\"] = \"b\",\n [\"A.example\"] = \"c\", }");
+    refused(5, "\"X@a.test\" and \"x@A.test\" are one and the same key",
+            BASE "chain \"c\" { filter \"lists\" {\n client = { [\"X@a.test\"] = \"OK\",\n [\"x@A.test\"] = \"REJECT\", [\"y\"] = \"OK\" } } }");
+    refused(5, "are one and the same key",
+            BASE "chain \"c\" { filter \"lists\" {\n client = { [\"192.0.2.1\"] = \"OK\", x = \"OK\",\n [\"192.0.2.1/32\"] = \"REJECT\" } } }");
+    struct conf *conf = load(BASE "chain \"c\" { filter \"lists\" { client = { \"a.test\", \"A.test\" } },\n"
+                                  "filter \"lists\" { client = { [\"192.0.2.1\"] = \"OK\", [\"192.0.2.0/24\"] = \"REJECT\" } } }");
+    assert_non_null(conf);
+    conf_drop(conf);
+}
+
+static void nobody_is_asked_at_port_0(void **state)
+{
+    refused(2, "dns: expected an IP address, with or without a port, got \"192.0.2.1:0\"",
+            "dns { servers = { \"192.0.2.1\",\n \"192.0.2.1:0\" } }\n" BASE);
+    refused(1, "got \"[::1]:0\"", "dns { \"[::1]:0\" }\n" BASE);
+    refused(4, "option \"peer\": \"127.0.0.1:0\" cannot be dialled", BASE "chain \"c\" { filter \"lists\" {\n peer = \"127.0.0.1:0\" } }");
+    refused(4, "option \"peer\": \":25\" cannot be dialled", BASE "chain \"c\" { filter \"lists\" {\n peer = \":25\" } }");
+}
+
 static int make_file(void **state)
 {
     snprintf(path, sizeof path, "/tmp/test_conf.XXXXXX");
@@ -139,6 +177,9 @@ int main(void)
         cmocka_unit_test(a_name_that_is_said_on_the_wire_is_one_word),
         cmocka_unit_test(names_of_blocks_and_filters_hold_no_control_characters),
         cmocka_unit_test(a_complaint_is_one_line_whatever_it_quotes),
+        cmocka_unit_test(what_a_filter_has_no_use_for_is_no_option_of_it),
+        cmocka_unit_test(two_keys_that_are_one_to_a_table_are_told),
+        cmocka_unit_test(nobody_is_asked_at_port_0),
     };
     return cmocka_run_group_tests(tests, make_file, remove_file);
 }
