@@ -29,11 +29,11 @@ void item_complain(struct loader *l, const struct item *item, const struct filte
     va_end(args);
 }
 
-void item_warn(struct loader *l, const struct item *item, const char *format, ...)
+void item_warn(struct loader *l, const struct item *item, const struct filter_value *at, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    complain_at(l, true, item, NULL, format, args);
+    complain_at(l, true, item, at, format, args);
     va_end(args);
 }
 

@@ -33,10 +33,11 @@ static struct item *only_item(struct loader *l, const char *directive)
     return found;
 }
 
-static const struct filter_value *only_block(struct loader *l, const char *directive, enum place place)
+static const struct filter_value *only_block(struct loader *l, const char *directive, enum place place,
+                                             struct item **said)
 {
     static const struct filter_value nothing = {.type = VALUE_MAP};
-    struct item *item = only_item(l, directive);
+    struct item *item = *said = only_item(l, directive);
     return block_check(l, item, item ? &item->body : &nothing, place, directive, false);
 }
 
@@ -146,18 +147,42 @@ void timeouts_fill(struct timeouts *to, const struct filter_value *block, const 
     fields_fill(to, timeout_fields, countof(timeout_fields), true, block, own);
 }
 
-static void limits_judge(struct loader *l, const struct item *item, const struct limits *limits,
-                         const struct timeouts *t)
+/* The first of two keys that is said in these braces. What is wrong is told there, and nowhere else: listeners that
+ * inherit it say nothing. */
+static const struct filter_value *said_in(const struct filter_value *own, const char *key, const char *other)
 {
-    if (limits->recipients < 100)
-        item_warn(l, item, "limits: recipients = %u: RFC 5321 4.5.3.1.8 wants at least 100", limits->recipients);
-    if (limits->rcpt_commands < limits->recipients)
-        item_warn(l, item, "limits: rcpt_commands = %u is below recipients = %u", limits->rcpt_commands,
+    const struct filter_value *at = value_get(own, str_of(key));
+    return at ? at : value_get(own, str_of(other));
+}
+
+static void limits_judge(struct loader *l, const struct item *item, const struct filter_value *own,
+                         const struct limits *limits)
+{
+    const struct filter_value *at;
+    if ((at = value_get(own, STR("recipients"))) && limits->recipients < 100)
+        item_warn(l, item, at, "limits: recipients = %u: RFC 5321 4.5.3.1.8 wants at least 100", limits->recipients);
+    if ((at = said_in(own, "rcpt_commands", "recipients")) && limits->rcpt_commands < limits->recipients)
+        item_warn(l, item, at, "limits: rcpt_commands = %u is below recipients = %u", limits->rcpt_commands,
                   limits->recipients);
-    if (limits->size && limits->size < limits->header_size)
-        item_complain(l, item, NULL, "limits: size is below header_size");
-    if (t->end_by >= t->end)
-        item_complain(l, item, NULL, "timeouts: end_by must be shorter than end_reply");
+    if ((at = said_in(own, "size", "header_size")) && limits->size && limits->size < limits->header_size)
+        item_complain(l, item, at, "limits: size is below header_size");
+}
+
+static void timeouts_judge(struct loader *l, const struct item *item, const struct filter_value *own,
+                           const struct timeouts *t)
+{
+    const struct filter_value *at = said_in(own, "end_by", "end_reply");
+    if (at && t->end_by >= t->end)
+        item_complain(l, item, at, "timeouts: end_by must be shorter than end_reply");
+}
+
+static void limits_build(struct loader *l)
+{
+    struct item *item;
+    limits_fill(&l->conf->limits, only_block(l, "limits", IN_LIMITS, &item), NULL);
+    limits_judge(l, item, item ? &item->body : NULL, &l->conf->limits);
+    timeouts_fill(&l->conf->timeouts, only_block(l, "timeouts", IN_TIMEOUTS, &item), NULL);
+    timeouts_judge(l, item, item ? &item->body : NULL, &l->conf->timeouts);
 }
 
 /* ---- stores ---- */
@@ -223,12 +248,13 @@ static void listen_limits(struct loader *l, const struct item *item, struct list
     if ((own = value_get(item->checked, STR("limits")))) {
         limits_fill(&listen->limits, block_check(l, item, own, IN_LIMITS, item_title(l, item), false), own);
         refuse_shared(l, item, own, shared_limits);
+        limits_judge(l, item, own, &listen->limits);
     }
     if ((own = value_get(item->checked, STR("timeouts")))) {
         timeouts_fill(&listen->timeouts, block_check(l, item, own, IN_TIMEOUTS, item_title(l, item), false), own);
         refuse_shared(l, item, own, shared_timeouts);
+        timeouts_judge(l, item, own, &listen->timeouts);
     }
-    limits_judge(l, item, &listen->limits, &listen->timeouts);
 }
 
 static void listen_addresses(struct loader *l, struct item *item, struct listen_conf *listen)
@@ -312,7 +338,8 @@ static void listen_identity(struct loader *l, struct item *item, struct listen_c
     listen->proxy = networks_in(item->checked, "proxy");
     listen->xclient = networks_in(item->checked, "xclient");
     listen->xforward = networks_in(item->checked, "xforward");
-    if (listen->auth && !listen->auth_without_tls && !listen->tls && !listen->proxy)
+    bool tls = value_get(item->checked, STR("tls")) != NULL; /* what is wrong with it has been told */
+    if (listen->auth && !listen->auth_without_tls && !tls && !listen->proxy)
         item_complain(l, item, value_get(item->checked, STR("auth")),
                       "%s: \"auth\" without \"tls\" is never offered: name a tls block, or say auth_without_tls = true",
                       item_title(l, item));
@@ -402,7 +429,7 @@ static void workers_build(struct loader *l)
         item_complain(l, item, NULL, "workers: expected workers(N), N from 1 to 1024, or workers \"auto\"");
 }
 
-static void dns_server(struct loader *l, const struct filter_value *at)
+static void dns_server(struct loader *l, const struct item *item, const struct filter_value *at)
 {
     struct arena *a = &l->conf->arena;
     struct address address;
@@ -415,7 +442,7 @@ static void dns_server(struct loader *l, const struct filter_value *at)
     struct str full = bare6 ? arena_print(a, "[%s]:53", text.at) : bare4 ? arena_print(a, "%s:53", text.at) : text;
     if (!address_parse(full, a, &address, &why) || !address.port ||
         !(address.name.ss_family == AF_INET || address.name.ss_family == AF_INET6)) {
-        item_complain(l, only_item(l, "dns"), at, "dns: expected an IP address, with or without a port, got \"%.*s\"",
+        item_complain(l, item, at, "dns: expected an IP address, with or without a port, got \"%.*s\"",
                       STR_ARGS(text));
         return;
     }
@@ -426,17 +453,19 @@ static void dns_server(struct loader *l, const struct filter_value *at)
 
 static void dns_build(struct loader *l)
 {
-    const struct filter_value *block = only_block(l, "dns", IN_DNS), *at, *servers = value_get(block, STR("servers"));
+    struct item *item;
+    const struct filter_value *block = only_block(l, "dns", IN_DNS, &item), *at, *servers = value_get(block, STR("servers"));
     for (size_t i = 1; (at = block_element(block, i)); i++)
-        dns_server(l, at);
+        dns_server(l, item, at);
     for (size_t i = 0; servers && i < servers->count; i++)
-        dns_server(l, servers->items + i);
+        dns_server(l, item, servers->items + i);
 }
 
 static void log_build(struct loader *l)
 {
     static const char *const levels[] = {"debug", "info", "warning", "error"};
-    const struct filter_value *block = only_block(l, "log", IN_LOG);
+    struct item *item;
+    const struct filter_value *block = only_block(l, "log", IN_LOG, &item);
     l->conf->log =
         (struct log_settings){.json = str_equal(block_text(block, "format"), STR("json")), .level = LOG_INFO, .fd = 2};
     for (size_t i = 0; i < countof(levels); i++)
@@ -462,8 +491,7 @@ void model_build(struct loader *l)
     log_build(l);
     struct str control = only_text(l, "control");
     l->conf->control = control.len ? conf_path(l, control) : STR_NONE;
-    limits_fill(&l->conf->limits, only_block(l, "limits", IN_LIMITS), NULL);
-    timeouts_fill(&l->conf->timeouts, only_block(l, "timeouts", IN_TIMEOUTS), NULL);
+    limits_build(l);
     tls_build(l);
     backends_build(l);
     routes_build(l);

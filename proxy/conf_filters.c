@@ -332,7 +332,7 @@ void chains_build(struct loader *l)
         chains += strcmp(l->items[i]->directive->name, "chain") == 0;
         filters += l->items[i]->used;
         if (strcmp(l->items[i]->directive->name, "filter") == 0 && !l->items[i]->used)
-            item_warn(l, l->items[i], "filter \"%.*s\" stands in no chain", STR_ARGS(l->items[i]->name));
+            item_warn(l, l->items[i], NULL, "filter \"%.*s\" stands in no chain", STR_ARGS(l->items[i]->name));
     }
     l->conf->chains = arena_alloc(&l->conf->arena, (chains + 1) * sizeof(struct chain));
     l->conf->filters = arena_alloc(&l->conf->arena, (filters + 1) * sizeof(struct filter *));

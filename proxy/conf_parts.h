@@ -104,7 +104,7 @@ void item_place(struct loader *, struct item *);         /* conf_lexer.c: exact 
 /* Complains at the item, or at one of its values when that has a place. */
 void item_complain(struct loader *, const struct item *, const struct filter_value *at, const char *format, ...)
     PRINTF_LIKE(4, 5);
-void item_warn(struct loader *, const struct item *, const char *format, ...) PRINTF_LIKE(3, 4);
+void item_warn(struct loader *, const struct item *, const struct filter_value *at, const char *format, ...) PRINTF_LIKE(4, 5);
 /* `listen "mx"`, for messages; in the arena. */
 const char *item_title(struct loader *, const struct item *);
 /* Checks a body against the directives of a place: unknown keys, types, ranges, required ones. Gives a MAP of converted values

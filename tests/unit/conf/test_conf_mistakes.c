@@ -158,6 +158,31 @@ static void nobody_is_asked_at_port_0(void **state)
     refused(4, "option \"peer\": \":25\" cannot be dialled", BASE "chain \"c\" { filter \"lists\" {\n peer = \":25\" } }");
 }
 
+static void limits_are_judged_once_where_they_are_said(void **state)
+{
+#define MANY BASE "listen \"y\" { \":2526\" }\nlisten \"z\" { \":2527\", limits { errors = 3 }, timeouts = { data = 9 } }\n"
+    told(true, 6, "rcpt_commands = 500 is below recipients = 1000", MANY "limits { junk = 1,\n rcpt_commands = 500 }");
+    told(true, 5, "rcpt_commands = 10000 is below recipients = 20000", MANY "limits { recipients = 20000 }");
+    told(true, 6, "recipients = 50: RFC 5321", MANY "limits {\n recipients = 50 }");
+    told(false, 5, "size is below header_size", MANY "limits { header_size = \"60M\" }");
+    told(false, 5, "end_by must be shorter", MANY "timeouts { end_reply = \"1m\" }");
+    told(true, 6, "rcpt_commands = 500 is below recipients = 1000",
+         MANY "listen \"own\" { \":9\",\n limits = { rcpt_commands = 500 } }");
+    told(true, 6, "rcpt_commands = 500 is below recipients = 600",
+         MANY "listen \"own\" { \":9\",\n limits { recipients = 600 } }\nlimits { rcpt_commands = 500, recipients = 300 }");
+    told(true, 3, "stands in no chain", BASE "filter \"lists\" { }");
+}
+
+static void a_certificate_that_is_missing_is_told_once(void **state)
+{
+    refused(1, "No such file or directory", "tls \"t\" { certificate = \"/nonexistent\" }\nbackend \"b\" { \"127.0.0.1:1\" }\n"
+            "listen \"x\" { \":9\", tls = \"t\", auth = \"offer\" }\nlisten \"y\" { \":10\", tls = \"t\", auth = \"require\" }");
+    refused(3, "tls \"t\" has no certificate", "tls \"t\" { }\nbackend \"b\" { \"127.0.0.1:1\" }\n"
+            "listen \"x\" { \":9\", tls = \"t\", auth = \"offer\" }");
+    refused(3, "there is no tls \"t\"", BASE "listen \"x\" { \":9\", tls = \"t\", auth = \"offer\" }");
+    refused(3, "is never offered", BASE "listen \"x\" { \":9\", auth = \"offer\" }");
+}
+
 static int make_file(void **state)
 {
     snprintf(path, sizeof path, "/tmp/test_conf.XXXXXX");
@@ -180,6 +205,8 @@ int main(void)
         cmocka_unit_test(what_a_filter_has_no_use_for_is_no_option_of_it),
         cmocka_unit_test(two_keys_that_are_one_to_a_table_are_told),
         cmocka_unit_test(nobody_is_asked_at_port_0),
+        cmocka_unit_test(limits_are_judged_once_where_they_are_said),
+        cmocka_unit_test(a_certificate_that_is_missing_is_told_once),
     };
     return cmocka_run_group_tests(tests, make_file, remove_file);
 }
