@@ -133,10 +133,11 @@ static const struct directive directives[] = {
     {IN_FILTER, "only", KIND_BLOCK, .inside = IN_CONDITION, .doc = "it runs only when all of these hold"},
     {IN_FILTER, "except", KIND_BLOCK, .inside = IN_CONDITION, .doc = "it does not run when all of these hold"},
     {IN_FILTER, "http_allow", VALUE, TYPE_LIST, TYPE_TEXT, .later = true, .doc = "hosts it may ask by HTTP"},
-    {IN_FILTER, "memory", VALUE, TYPE_SIZE, .least = 65536, .most = 4e9, .scripts = true,
-     .doc = "of a script, per worker; default: 16M"},
-    {IN_FILTER, "cpu", VALUE, TYPE_DURATION, .least = 0.001, .most = 60, .scripts = true,
-     .doc = "of a script, per call, without waits; default: 100ms"},
+    /* their types and bounds are those of the host of scripts, filters/lua.c: it tells what is wrong with them */
+    {IN_FILTER, "memory", VALUE, TYPE_ANY, .scripts = true,
+     .doc = "of a script, per worker, 256K to 4G; default: 16M"},
+    {IN_FILTER, "cpu", VALUE, TYPE_ANY, .scripts = true,
+     .doc = "of a script, per call, without waits, 1ms to 60s; default: 100ms"},
 
     {IN_CONDITION, "auth", VALUE, TYPE_BOOL, .doc = "the client has authenticated"},
     {IN_CONDITION, "tls", VALUE, TYPE_BOOL, .doc = "the session is encrypted"},

@@ -24,9 +24,21 @@ static bool lists_open(struct filter *f)
 static const struct filter_def lists = {.size = sizeof lists, .abi = FILTER_ABI, .name = "lists", .hook = go_on,
     .open = lists_open};
 
+/* As the host of scripts does: its own options are its to check. */
+static bool script_open(struct filter *f)
+{
+    static const struct filter_option options[] = {OPTION("memory", .type = TYPE_SIZE), OPTION("cpu", .type = TYPE_DURATION)};
+    const struct filter_value *o = filter_options(f, options, countof(options));
+    if (o && filter_value_integer(filter_value_get(o, "memory")) < 100)
+        filter_complain(f, filter_value_get(o, "memory"), NULL, 0, "memory: 100 at least");
+    return o != NULL;
+}
+static const struct filter_def script = {.size = sizeof script, .abi = FILTER_ABI, .name = ".script", .hook = go_on,
+    .open = script_open};
+
 const struct filter_def *const *builtin_filters(void)
 {
-    static const struct filter_def *const list[] = {&lists, NULL};
+    static const struct filter_def *const list[] = {&lists, &script, NULL};
     return list;
 }
 
@@ -134,6 +146,17 @@ static void what_a_filter_has_no_use_for_is_no_option_of_it(void **state)
         assert_null(strstr(c->text.at, "did you mean"));
 }
 
+static void what_is_wrong_with_an_option_of_scripts_is_told_once(void **state)
+{
+    static const char *const wrong[] = {"memory = 1", "memory = \"x\"", "memory = true", "memory = { 1 }", "memory = 99, cpu = 100000"};
+    static const char *const what[] = {"memory: 100 at least", "expected a size", "expected a size", "expected a size", "memory: 100"};
+    char text[512];
+    for (size_t i = 0; i < countof(wrong); i++) {
+        snprintf(text, sizeof text, BASE "chain \"c\" { filter \"%s\" {\n %s } }", path, wrong[i]);
+        refused(4, what[i], text);
+    }
+}
+
 static void two_keys_that_are_one_to_a_table_are_told(void **state)
 {
     refused(5, "route \"r\": \"A.example\" and \"a.example\" are one and the same key",
@@ -185,8 +208,8 @@ static void a_certificate_that_is_missing_is_told_once(void **state)
 
 static int make_file(void **state)
 {
-    snprintf(path, sizeof path, "/tmp/test_conf.XXXXXX");
-    int fd = mkstemp(path);
+    snprintf(path, sizeof path, "/tmp/test_conf.XXXXXX.script");
+    int fd = mkstemps(path, 7);
     return fd < 0 || close(fd);
 }
 
@@ -203,6 +226,7 @@ int main(void)
         cmocka_unit_test(names_of_blocks_and_filters_hold_no_control_characters),
         cmocka_unit_test(a_complaint_is_one_line_whatever_it_quotes),
         cmocka_unit_test(what_a_filter_has_no_use_for_is_no_option_of_it),
+        cmocka_unit_test(what_is_wrong_with_an_option_of_scripts_is_told_once),
         cmocka_unit_test(two_keys_that_are_one_to_a_table_are_told),
         cmocka_unit_test(nobody_is_asked_at_port_0),
         cmocka_unit_test(limits_are_judged_once_where_they_are_said),
