@@ -211,9 +211,8 @@ static void backend_servers(struct loader *l, struct item *item, struct backend_
 
 static enum identity identity_of(struct str text)
 {
-    static const char *const names[] = {"none", "xclient", "xforward", "proxy", "proxy_v1"};
-    for (size_t i = 0; i < countof(names); i++)
-        if (str_equal(text, str_of(names[i])))
+    for (unsigned i = 0; i < IDENTITIES; i++)
+        if (str_equal(text, identity_name((enum identity)i)))
             return (enum identity)i;
     return IDENTITY_NONE;
 }

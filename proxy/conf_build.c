@@ -8,16 +8,6 @@
 #include <sched.h>
 #include <unistd.h>
 
-struct str conf_path(struct loader *l, struct str path)
-{
-    struct str conf = l->conf->path;
-    if (path.len && path.at[0] == '/')
-        return arena_str(&l->conf->arena, path);
-    while (conf.len && conf.at[conf.len - 1] != '/')
-        conf.len--;
-    return arena_print(&l->conf->arena, "%.*s%.*s", STR_ARGS(conf), STR_ARGS(path));
-}
-
 /* The one item of a directive at the top, or NULL. Items in other blocks are not meant. */
 static struct item *only_item(struct loader *l, const char *directive)
 {
@@ -322,12 +312,6 @@ static void listen_names(struct loader *l, struct item *item, struct listen_conf
             "%s: \"tls\" is missing: the name of a tls block with a certificate", item_title(l, item));
 }
 
-static struct table *networks_in(const struct filter_value *block, const char *key)
-{
-    const struct filter_value *v = value_get(block, str_of(key));
-    return v ? v->table : NULL;
-}
-
 static void listen_identity(struct loader *l, struct item *item, struct listen_conf *listen)
 {
     struct str auth = block_text(item->checked, "auth");
@@ -335,9 +319,9 @@ static void listen_identity(struct loader *l, struct item *item, struct listen_c
                    : str_equal(auth, STR("offer")) ? AUTH_OFFER
                                                    : AUTH_OFF;
     listen->auth_without_tls = block_true(item->checked, "auth_without_tls");
-    listen->proxy = networks_in(item->checked, "proxy");
-    listen->xclient = networks_in(item->checked, "xclient");
-    listen->xforward = networks_in(item->checked, "xforward");
+    listen->proxy = block_table(item->checked, "proxy");
+    listen->xclient = block_table(item->checked, "xclient");
+    listen->xforward = block_table(item->checked, "xforward");
     bool tls = value_get(item->checked, STR("tls")) != NULL; /* what is wrong with it has been told */
     if (listen->auth && !listen->auth_without_tls && !tls && !listen->proxy)
         item_complain(l, item, value_get(item->checked, STR("auth")),

@@ -70,7 +70,7 @@ static const struct directive directives[] = {
      .doc = "one recipient per transaction, so that no last reply is folded"},
     {IN_BACKEND, "balance", KIND_CHOICE, TYPE_TEXT, .preset = "least_connections",
      .choices = "least_connections round_robin", .doc = "which of several servers is next"},
-    {IN_BACKEND, "identity", KIND_CHOICE, TYPE_TEXT, .preset = "none", .choices = "none xclient xforward proxy proxy_v1",
+    {IN_BACKEND, "identity", KIND_CHOICE, TYPE_TEXT, .preset = "none", .choices = IDENTITY_NAMES,
      .doc = "how the backend learns who the client is"},
     {IN_BACKEND, "tls", VALUE, TYPE_TEXT, .preset = "off",
      .doc = "off, opportunistic, verified, or the name of a tls block (verified)"},

@@ -154,12 +154,6 @@ static void complain_no_filter(struct loader *l, const struct item *item, const 
 
 /* ---- conditions ---- */
 
-static struct table *table_in(const struct filter_value *block, const char *key)
-{
-    const struct filter_value *v = value_get(block, str_of(key));
-    return v ? v->table : NULL;
-}
-
 bool condition_build(struct loader *l, const struct item *item, const struct filter_value *body, const char *title,
                      struct condition *c)
 {
@@ -171,9 +165,9 @@ bool condition_build(struct loader *l, const struct item *item, const struct fil
     c->given = true;
     c->auth = value_get(block, STR("auth")) ? (int8_t)block_true(block, "auth") : -1;
     c->tls = value_get(block, STR("tls")) ? (int8_t)block_true(block, "tls") : -1;
-    c->client = table_in(block, "client");
-    c->from = table_in(block, "from");
-    c->rcpt = table_in(block, "rcpt");
+    c->client = block_table(block, "client");
+    c->from = block_table(block, "from");
+    c->rcpt = block_table(block, "rcpt");
     const struct filter_value *listens = value_get(block, STR("listen"));
     struct str *names = arena_alloc(&l->conf->arena, (listens ? listens->count : 0) * sizeof *names + 1);
     for (size_t i = 0; listens && i < listens->count; i++) {

@@ -116,6 +116,10 @@ struct item *item_named(struct loader *, const char *directive, struct str name)
 void complain_no_name(struct loader *, const struct item *, const struct filter_value *at, const char *directive,
                       struct str name);
 
+static inline struct str conf_path(struct loader *l, struct str path)
+{
+    return conf_beside(l->conf, path);
+}
 static inline bool item_is_a(const struct item *item, const char *directive)
 {
     return strcmp(item->directive->name, directive) == 0;
@@ -140,6 +144,11 @@ static inline uint64_t block_milliseconds(const struct filter_value *block, cons
     const struct filter_value *v = value_get(block, str_of(key));
     return v ? (uint64_t)(v->number * 1000 + 0.5) : 0;
 }
+static inline struct table *block_table(const struct filter_value *block, const char *key)
+{
+    const struct filter_value *v = value_get(block, str_of(key));
+    return v ? v->table : NULL;
+}
 const struct filter_value *block_element(const struct filter_value *block, size_t i); /* unnamed, from 1; NULL */
 
 /* conf_filters.c */
@@ -160,5 +169,4 @@ void limits_fill(struct limits *, const struct filter_value *block, const struct
 void timeouts_fill(struct timeouts *, const struct filter_value *block, const struct filter_value *own);
 /* A name of item->checked that is said on the wire; "": unsaid. Complains of what is no name. */
 struct str name_in(struct loader *, const struct item *, const char *key);
-struct str conf_path(struct loader *, struct str path); /* relative: to the folder of the configuration file */
 #endif

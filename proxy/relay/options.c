@@ -69,16 +69,6 @@ static bool expected(const struct wanted *w, const struct filter_value *v, const
     return refuse(w, v, "expected %s, got %s%s", name, got_name(v), hint);
 }
 
-static struct str path_of(struct conf *conf, struct arena *arena, struct str path)
-{
-    if (path.len && path.at[0] == '/')
-        return arena_str(arena, path);
-    size_t dir = conf->path.len;
-    while (dir > 0 && conf->path.at[dir - 1] != '/')
-        dir--;
-    return arena_print(arena, "%.*s%.*s", (int)dir, conf->path.at, STR_ARGS(path));
-}
-
 /* Texts of a list, or keys and texts of a map, made a table. */
 static bool table_of_items(const struct wanted *w, const struct filter_value *v, struct filter_value *to)
 {
@@ -125,7 +115,7 @@ static bool to_table(const struct wanted *w, const struct filter_value *v, struc
     if (cidr_parse(v->text, &cidr, &why)) {
         t = table_of(&v->text, NULL, 1, error, sizeof error);
     } else {
-        struct str path = path_of(w->conf, &w->conf->arena, v->text);
+        struct str path = conf_beside(w->conf, v->text);
         t = table_open(path.at, error, sizeof error);
         if (!t && w->preset && access(path.at, F_OK) != 0 && errno == ENOENT) {
             if (w->complaints)

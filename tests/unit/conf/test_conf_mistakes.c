@@ -36,9 +36,18 @@ static bool script_open(struct filter *f)
 static const struct filter_def script = {.size = sizeof script, .abi = FILTER_ABI, .name = ".script", .hook = go_on,
     .open = script_open};
 
+static const char *declared;
+static bool greedy_open(struct filter *f)
+{
+    const struct filter_option option = OPTION(declared, .type = TYPE_ANY);
+    return filter_options(f, &option, 1) != NULL;
+}
+static const struct filter_def greedy = {.size = sizeof greedy, .abi = FILTER_ABI, .name = "greedy", .hook = go_on,
+    .open = greedy_open};
+
 const struct filter_def *const *builtin_filters(void)
 {
-    static const struct filter_def *const list[] = {&lists, &script, NULL};
+    static const struct filter_def *const list[] = {&lists, &script, &greedy, NULL};
     return list;
 }
 
@@ -206,6 +215,40 @@ static void a_certificate_that_is_missing_is_told_once(void **state)
     refused(3, "is never offered", BASE "listen \"x\" { \":9\", auth = \"offer\" }");
 }
 
+static void each_identity_is_known_by_its_name(void **state)
+{
+    static const char *const names[] = {"none", "xclient", "xforward", "proxy", "proxy_v1"};
+    assert_int_equal(countof(names), IDENTITIES);
+    for (size_t i = 0; i < countof(names); i++) {
+        char text[256];
+        snprintf(text, sizeof text, "backend \"b\" { \"127.0.0.1:1\", identity = \"%s\" }\nlisten \"l\" { \":9\" }", names[i]);
+        struct conf *conf = load(text);
+        assert_non_null(conf);
+        assert_true(conf->backends[0].identity == i && str_equal(identity_name((enum identity)i), str_of(names[i])));
+        conf_drop(conf);
+    }
+}
+
+/* The names stand in the table of directives, and in relay, which must not know that table. */
+static void no_filter_may_declare_an_option_that_every_filter_has(void **state)
+{
+    char *list = NULL, word[64];
+    size_t size;
+    unsigned n = 0;
+    FILE *to = open_memstream(&list, &size);
+    conf_say_defaults(to);
+    fclose(to);
+    char *at = strstr(list, "\nfilter\n") + 8;
+    for (; sscanf(at, "    %60[a-z_]", word) == 1 && *at == ' '; at = strchr(at, '\n') + 1, n++) {
+        declared = word;
+        refused(3, "which every filter has already", BASE "chain \"c\" { filter \"greedy\" {} }");
+    }
+    assert_int_equal(n, 10);
+    declared = "http_allow"; /* kept for later: told nowhere */
+    refused(3, "which every filter has already", BASE "chain \"c\" { filter \"greedy\" {} }");
+    free(list);
+}
+
 static int make_file(void **state)
 {
     snprintf(path, sizeof path, "/tmp/test_conf.XXXXXX.script");
@@ -231,6 +274,8 @@ int main(void)
         cmocka_unit_test(nobody_is_asked_at_port_0),
         cmocka_unit_test(limits_are_judged_once_where_they_are_said),
         cmocka_unit_test(a_certificate_that_is_missing_is_told_once),
+        cmocka_unit_test(each_identity_is_known_by_its_name),
+        cmocka_unit_test(no_filter_may_declare_an_option_that_every_filter_has),
     };
     return cmocka_run_group_tests(tests, make_file, remove_file);
 }
