@@ -191,7 +191,7 @@ static void backend_servers(struct loader *l, struct item *item, struct backend_
         b->address.host = conf_path(l, str_part(at->text, 8, at->text.len));
         b->address.text = arena_print(&l->conf->arena, "maildir:%.*s", STR_ARGS(b->address.host));
         b->servers[b->nservers++] = (struct server_conf){.address = b->address, .weight = 1};
-        if (at->text.len == 8)
+        if (at->text.len == 8 || str_has_control(at->text))
             item_complain(l, item, at, "%s: expected maildir:/PATH", item_title(l, item));
         if (block_element(item->checked, 2))
             item_complain(l, item, block_element(item->checked, 2), "%s: a maildir stands alone", item_title(l, item));

@@ -378,9 +378,9 @@ static void listens_build(struct loader *l)
 
 /* ---- the rest ---- */
 
-static struct str only_text(struct loader *l, const char *directive)
+static struct str only_text(struct loader *l, const char *directive, struct item **said)
 {
-    struct item *item = only_item(l, directive);
+    struct item *item = *said = only_item(l, directive);
     struct filter_value value;
     if (!item || !value_convert(l->conf, l->complaints, &item->body, TYPE_TEXT, TYPE_NONE, directive, &value))
         return STR_NONE;
@@ -391,12 +391,13 @@ static void hostname_build(struct loader *l)
 {
     char name[HOST_NAME_MAX + 1] = "localhost";
     struct conf *conf = l->conf;
-    conf->hostname = only_text(l, "hostname");
+    struct item *item;
+    conf->hostname = only_text(l, "hostname", &item);
     if (!conf->hostname.at) {
         gethostname(name, sizeof name - 1);
         conf->hostname = arena_str(&conf->arena, str_of(name));
     }
-    name_check(l, only_item(l, "hostname"), NULL, "hostname", conf->hostname);
+    name_check(l, item, NULL, "hostname", conf->hostname);
 }
 
 static void workers_build(struct loader *l)
@@ -426,8 +427,7 @@ static void dns_server(struct loader *l, const struct item *item, const struct f
     struct str full = bare6 ? arena_print(a, "[%s]:53", text.at) : bare4 ? arena_print(a, "%s:53", text.at) : text;
     if (!address_parse(full, a, &address, &why) || !address.port ||
         !(address.name.ss_family == AF_INET || address.name.ss_family == AF_INET6)) {
-        item_complain(l, item, at, "dns: expected an IP address, with or without a port, got \"%.*s\"",
-                      STR_ARGS(text));
+        item_complain(l, item, at, "dns: expected an IP address, with or without a port, got \"%.*s\"", STR_ARGS(text));
         return;
     }
     const char *format = address.name.ss_family == AF_INET6 ? "%.*s%s[%.*s]:%u" : "%.*s%s%.*s:%u";
@@ -438,7 +438,8 @@ static void dns_server(struct loader *l, const struct item *item, const struct f
 static void dns_build(struct loader *l)
 {
     struct item *item;
-    const struct filter_value *block = only_block(l, "dns", IN_DNS, &item), *at, *servers = value_get(block, STR("servers"));
+    const struct filter_value *block = only_block(l, "dns", IN_DNS, &item), *at,
+                              *servers = value_get(block, STR("servers"));
     for (size_t i = 1; (at = block_element(block, i)); i++)
         dns_server(l, item, at);
     for (size_t i = 0; servers && i < servers->count; i++)
@@ -460,10 +461,10 @@ static void log_build(struct loader *l)
 
 static void user_build(struct loader *l)
 {
-    l->conf->user = only_text(l, "user");
+    struct item *item;
+    l->conf->user = only_text(l, "user", &item);
     if (l->conf->user.at && !getpwnam(l->conf->user.at))
-        item_complain(l, only_item(l, "user"), NULL, "user: there is no user \"%.*s\" on this machine",
-                      STR_ARGS(l->conf->user));
+        item_complain(l, item, NULL, "user: there is no user \"%.*s\" on this machine", STR_ARGS(l->conf->user));
 }
 
 void model_build(struct loader *l)
@@ -473,7 +474,8 @@ void model_build(struct loader *l)
     user_build(l);
     dns_build(l);
     log_build(l);
-    struct str control = only_text(l, "control");
+    struct item *item;
+    struct str control = only_text(l, "control", &item);
     l->conf->control = control.len ? conf_path(l, control) : STR_NONE;
     limits_build(l);
     tls_build(l);
