@@ -132,9 +132,8 @@ chain "inbound" {
     --     prefix = "access",           -- of its keys in stores: the file name
     --     only = { listen = { "mx" }, tls = true },
     --     except = { from = { "example.org" }, rcpt = { "postmaster@" } },
-    --     http_allow = { "api.example.org" },  -- hosts it may ask by HTTP
-    --     memory = "16M",              -- of a script, per worker
-    --     cpu = "100ms",               -- of a script, per call, without waits
+    --     memory = "16M",              -- of a script, per worker, 256K to 4G; scripts only
+    --     cpu = "100ms",               -- of a script, per call, without waits, 1ms to 60s; scripts only
     -- },
 }
 

@@ -29,11 +29,11 @@ void item_complain(struct loader *l, const struct item *item, const struct filte
     va_end(args);
 }
 
-void item_warn(struct loader *l, const struct item *item, const char *format, ...)
+void item_warn(struct loader *l, const struct item *item, const struct filter_value *at, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    complain_at(l, true, item, NULL, format, args);
+    complain_at(l, true, item, at, format, args);
     va_end(args);
 }
 
@@ -80,6 +80,16 @@ static int by_place(const void *a, const void *b)
     return file ? file : (x->line > y->line) - (x->line < y->line);
 }
 
+/* What was got may hold anything: a complaint stays one line. */
+static void say_visibly(FILE *to, struct str s)
+{
+    for (size_t i = 0; i < s.len; i++)
+        if ((unsigned char)s.at[i] < ' ' || s.at[i] == 127)
+            fprintf(to, "\\x%02x", (unsigned char)s.at[i]);
+        else
+            fputc(s.at[i], to);
+}
+
 void complaints_say(FILE *to, const struct complaints *c)
 {
     size_t n = 0, total = c->errors + c->warnings;
@@ -91,7 +101,9 @@ void complaints_say(FILE *to, const struct complaints *c)
         fprintf(to, "%.*s:", STR_ARGS(list[i]->file));
         if (list[i]->line)
             fprintf(to, "%u:", list[i]->line);
-        fprintf(to, " %s: %.*s\n", list[i]->warning ? "warning" : "error", STR_ARGS(list[i]->text));
+        fprintf(to, " %s: ", list[i]->warning ? "warning" : "error");
+        say_visibly(to, list[i]->text);
+        fputc('\n', to);
     }
     free(list);
 }
@@ -103,6 +115,8 @@ static void names_check(struct loader *l)
     for (size_t i = 0; i < l->nitems; i++) {
         struct item *item = l->items[i];
         bool filter = strcmp(item->directive->name, "filter") == 0;
+        if (item->name.at && str_has_control(item->name))
+            item_complain(l, item, NULL, "%s: a name holds no control characters", item_title(l, item));
         if (item->directive->kind != KIND_NAMED || filter)
             continue;
         struct item *first = item_named(l, item->directive->name, item->name);

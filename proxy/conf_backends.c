@@ -191,7 +191,7 @@ static void backend_servers(struct loader *l, struct item *item, struct backend_
         b->address.host = conf_path(l, str_part(at->text, 8, at->text.len));
         b->address.text = arena_print(&l->conf->arena, "maildir:%.*s", STR_ARGS(b->address.host));
         b->servers[b->nservers++] = (struct server_conf){.address = b->address, .weight = 1};
-        if (at->text.len == 8)
+        if (at->text.len == 8 || str_has_control(at->text))
             item_complain(l, item, at, "%s: expected maildir:/PATH", item_title(l, item));
         if (block_element(item->checked, 2))
             item_complain(l, item, block_element(item->checked, 2), "%s: a maildir stands alone", item_title(l, item));
@@ -211,17 +211,10 @@ static void backend_servers(struct loader *l, struct item *item, struct backend_
 
 static enum identity identity_of(struct str text)
 {
-    static const char *const names[] = {"none", "xclient", "xforward", "proxy", "proxy_v1"};
-    for (size_t i = 0; i < countof(names); i++)
-        if (str_equal(text, str_of(names[i])))
+    for (unsigned i = 0; i < IDENTITIES; i++)
+        if (str_equal(text, identity_name((enum identity)i)))
             return (enum identity)i;
     return IDENTITY_NONE;
-}
-
-static struct str text_or_empty(const struct filter_value *block, const char *key)
-{
-    struct str text = block_text(block, key);
-    return text.at ? text : STR("");
 }
 
 static void backend_build(struct loader *l, struct item *item)
@@ -236,9 +229,9 @@ static void backend_build(struct loader *l, struct item *item)
     b->separate = block_true(block, "separate");
     b->balance =
         str_equal(block_text(block, "balance"), STR("round_robin")) ? BALANCE_ROUND_ROBIN : BALANCE_LEAST_CONNECTIONS;
-    b->tls_name = text_or_empty(block, "tls_name");
+    b->tls_name = name_in(l, item, "tls_name");
     b->tls_implicit = block_true(block, "tls_implicit");
-    b->helo = text_or_empty(block, "helo");
+    b->helo = name_in(l, item, "helo");
     b->pool = (uint32_t)block_integer(block, "pool");
     b->pool_uses = (uint32_t)block_integer(block, "pool_uses");
     b->connections = (uint32_t)block_integer(block, "connections");
@@ -276,6 +269,18 @@ static bool knows(const struct route *r, const struct backend_conf *b)
     return false;
 }
 
+/* One of the two backends would never be chosen. Told at the later line. */
+static void twins_complain(struct loader *l, const struct item *item, const struct str *keys, size_t n)
+{
+    size_t one, other;
+    if (!table_twins(keys, n, &one, &other))
+        return;
+    const struct filter_value *first = value_get(&item->body, keys[one]), *second = value_get(&item->body, keys[other]);
+    item_complain(l, item, first->line > second->line ? first : second,
+                  "%s: \"%.*s\" and \"%.*s\" are one and the same key", item_title(l, item), STR_ARGS(keys[one]),
+                  STR_ARGS(keys[other]));
+}
+
 static void route_build(struct loader *l, struct item *item)
 {
     struct arena *a = &l->conf->arena;
@@ -308,6 +313,7 @@ static void route_build(struct loader *l, struct item *item)
     if (!count)
         item_complain(l, item, NULL, "%s: leads nowhere: write { [\"example.org\"] = \"BACKEND\" }",
                       item_title(l, item));
+    twins_complain(l, item, keys, count);
     r->table = table_of(keys, values, count, error, sizeof error);
     if (r->table)
         conf_keep_table(l->conf, r->table);

@@ -8,16 +8,6 @@
 #include <sched.h>
 #include <unistd.h>
 
-struct str conf_path(struct loader *l, struct str path)
-{
-    struct str conf = l->conf->path;
-    if (path.len && path.at[0] == '/')
-        return arena_str(&l->conf->arena, path);
-    while (conf.len && conf.at[conf.len - 1] != '/')
-        conf.len--;
-    return arena_print(&l->conf->arena, "%.*s%.*s", STR_ARGS(conf), STR_ARGS(path));
-}
-
 /* The one item of a directive at the top, or NULL. Items in other blocks are not meant. */
 static struct item *only_item(struct loader *l, const char *directive)
 {
@@ -33,11 +23,32 @@ static struct item *only_item(struct loader *l, const char *directive)
     return found;
 }
 
-static const struct filter_value *only_block(struct loader *l, const char *directive, enum place place)
+static const struct filter_value *only_block(struct loader *l, const char *directive, enum place place,
+                                             struct item **said)
 {
     static const struct filter_value nothing = {.type = VALUE_MAP};
-    struct item *item = only_item(l, directive);
+    struct item *item = *said = only_item(l, directive);
     return block_check(l, item, item ? &item->body : &nothing, place, directive, false);
+}
+
+/* Names are said to both sides as they stand here: one that held a line end would say more than a name. */
+static void name_check(struct loader *l, const struct item *item, const struct filter_value *at, const char *what,
+                       struct str name)
+{
+    bool good = name.len > 0 && name.len <= 255;
+    for (size_t i = 0; i < name.len && good; i++)
+        good = char_is_alnum(name.at[i]) || memchr(".-[]:_", name.at[i], 6);
+    if (!good)
+        item_complain(l, item, at, "%s: expected a name like \"mx1.example.org\", got \"%.*s\"", what, STR_ARGS(name));
+}
+
+struct str name_in(struct loader *l, const struct item *item, const char *key)
+{
+    const struct filter_value *at = value_get(item->checked, str_of(key));
+    if (!at)
+        return STR("");
+    name_check(l, item, at, arena_print(&l->conf->arena, "%s: \"%s\"", item_title(l, item), key).at, at->text);
+    return at->text;
 }
 
 /* ---- limits and timeouts ---- */
@@ -126,18 +137,42 @@ void timeouts_fill(struct timeouts *to, const struct filter_value *block, const 
     fields_fill(to, timeout_fields, countof(timeout_fields), true, block, own);
 }
 
-static void limits_judge(struct loader *l, const struct item *item, const struct limits *limits,
-                         const struct timeouts *t)
+/* The first of two keys that is said in these braces. What is wrong is told there, and nowhere else: listeners that
+ * inherit it say nothing. */
+static const struct filter_value *said_in(const struct filter_value *own, const char *key, const char *other)
 {
-    if (limits->recipients < 100)
-        item_warn(l, item, "limits: recipients = %u: RFC 5321 4.5.3.1.8 wants at least 100", limits->recipients);
-    if (limits->rcpt_commands < limits->recipients)
-        item_warn(l, item, "limits: rcpt_commands = %u is below recipients = %u", limits->rcpt_commands,
+    const struct filter_value *at = value_get(own, str_of(key));
+    return at ? at : value_get(own, str_of(other));
+}
+
+static void limits_judge(struct loader *l, const struct item *item, const struct filter_value *own,
+                         const struct limits *limits)
+{
+    const struct filter_value *at;
+    if ((at = value_get(own, STR("recipients"))) && limits->recipients < 100)
+        item_warn(l, item, at, "limits: recipients = %u: RFC 5321 4.5.3.1.8 wants at least 100", limits->recipients);
+    if ((at = said_in(own, "rcpt_commands", "recipients")) && limits->rcpt_commands < limits->recipients)
+        item_warn(l, item, at, "limits: rcpt_commands = %u is below recipients = %u", limits->rcpt_commands,
                   limits->recipients);
-    if (limits->size && limits->size < limits->header_size)
-        item_complain(l, item, NULL, "limits: size is below header_size");
-    if (t->end_by >= t->end)
-        item_complain(l, item, NULL, "timeouts: end_by must be shorter than end_reply");
+    if ((at = said_in(own, "size", "header_size")) && limits->size && limits->size < limits->header_size)
+        item_complain(l, item, at, "limits: size is below header_size");
+}
+
+static void timeouts_judge(struct loader *l, const struct item *item, const struct filter_value *own,
+                           const struct timeouts *t)
+{
+    const struct filter_value *at = said_in(own, "end_by", "end_reply");
+    if (at && t->end_by >= t->end)
+        item_complain(l, item, at, "timeouts: end_by must be shorter than end_reply");
+}
+
+static void limits_build(struct loader *l)
+{
+    struct item *item;
+    limits_fill(&l->conf->limits, only_block(l, "limits", IN_LIMITS, &item), NULL);
+    limits_judge(l, item, item ? &item->body : NULL, &l->conf->limits);
+    timeouts_fill(&l->conf->timeouts, only_block(l, "timeouts", IN_TIMEOUTS, &item), NULL);
+    timeouts_judge(l, item, item ? &item->body : NULL, &l->conf->timeouts);
 }
 
 /* ---- stores ---- */
@@ -203,12 +238,13 @@ static void listen_limits(struct loader *l, const struct item *item, struct list
     if ((own = value_get(item->checked, STR("limits")))) {
         limits_fill(&listen->limits, block_check(l, item, own, IN_LIMITS, item_title(l, item), false), own);
         refuse_shared(l, item, own, shared_limits);
+        limits_judge(l, item, own, &listen->limits);
     }
     if ((own = value_get(item->checked, STR("timeouts")))) {
         timeouts_fill(&listen->timeouts, block_check(l, item, own, IN_TIMEOUTS, item_title(l, item), false), own);
         refuse_shared(l, item, own, shared_timeouts);
+        timeouts_judge(l, item, own, &listen->timeouts);
     }
-    limits_judge(l, item, &listen->limits, &listen->timeouts);
 }
 
 static void listen_addresses(struct loader *l, struct item *item, struct listen_conf *listen)
@@ -276,12 +312,6 @@ static void listen_names(struct loader *l, struct item *item, struct listen_conf
             "%s: \"tls\" is missing: the name of a tls block with a certificate", item_title(l, item));
 }
 
-static struct table *networks_in(const struct filter_value *block, const char *key)
-{
-    const struct filter_value *v = value_get(block, str_of(key));
-    return v ? v->table : NULL;
-}
-
 static void listen_identity(struct loader *l, struct item *item, struct listen_conf *listen)
 {
     struct str auth = block_text(item->checked, "auth");
@@ -289,10 +319,11 @@ static void listen_identity(struct loader *l, struct item *item, struct listen_c
                    : str_equal(auth, STR("offer")) ? AUTH_OFFER
                                                    : AUTH_OFF;
     listen->auth_without_tls = block_true(item->checked, "auth_without_tls");
-    listen->proxy = networks_in(item->checked, "proxy");
-    listen->xclient = networks_in(item->checked, "xclient");
-    listen->xforward = networks_in(item->checked, "xforward");
-    if (listen->auth && !listen->auth_without_tls && !listen->tls && !listen->proxy)
+    listen->proxy = block_table(item->checked, "proxy");
+    listen->xclient = block_table(item->checked, "xclient");
+    listen->xforward = block_table(item->checked, "xforward");
+    bool tls = value_get(item->checked, STR("tls")) != NULL; /* what is wrong with it has been told */
+    if (listen->auth && !listen->auth_without_tls && !tls && !listen->proxy)
         item_complain(l, item, value_get(item->checked, STR("auth")),
                       "%s: \"auth\" without \"tls\" is never offered: name a tls block, or say auth_without_tls = true",
                       item_title(l, item));
@@ -327,7 +358,7 @@ static void listen_build(struct loader *l, struct item *item)
     listen->received = value_get(item->checked, STR("received"))
                            ? block_true(item->checked, "received")
                            : !(listen->backend && backend_says_received(listen->backend));
-    struct str hostname = block_text(item->checked, "hostname");
+    struct str hostname = name_in(l, item, "hostname");
     listen->hostname = hostname.len ? hostname : l->conf->hostname;
     listen_limits(l, item, listen);
 }
@@ -347,9 +378,9 @@ static void listens_build(struct loader *l)
 
 /* ---- the rest ---- */
 
-static struct str only_text(struct loader *l, const char *directive)
+static struct str only_text(struct loader *l, const char *directive, struct item **said)
 {
-    struct item *item = only_item(l, directive);
+    struct item *item = *said = only_item(l, directive);
     struct filter_value value;
     if (!item || !value_convert(l->conf, l->complaints, &item->body, TYPE_TEXT, TYPE_NONE, directive, &value))
         return STR_NONE;
@@ -360,17 +391,13 @@ static void hostname_build(struct loader *l)
 {
     char name[HOST_NAME_MAX + 1] = "localhost";
     struct conf *conf = l->conf;
-    conf->hostname = only_text(l, "hostname");
+    struct item *item;
+    conf->hostname = only_text(l, "hostname", &item);
     if (!conf->hostname.at) {
         gethostname(name, sizeof name - 1);
         conf->hostname = arena_str(&conf->arena, str_of(name));
     }
-    bool good = conf->hostname.len > 0 && conf->hostname.len <= 255;
-    for (size_t i = 0; i < conf->hostname.len && good; i++)
-        good = char_is_alnum(conf->hostname.at[i]) || strchr(".-[]:_", conf->hostname.at[i]);
-    if (!good)
-        item_complain(l, only_item(l, "hostname"), NULL,
-                      "hostname: expected a name like \"mx1.example.org\", got \"%.*s\"", STR_ARGS(conf->hostname));
+    name_check(l, item, NULL, "hostname", conf->hostname);
 }
 
 static void workers_build(struct loader *l)
@@ -387,7 +414,7 @@ static void workers_build(struct loader *l)
         item_complain(l, item, NULL, "workers: expected workers(N), N from 1 to 1024, or workers \"auto\"");
 }
 
-static void dns_server(struct loader *l, const struct filter_value *at)
+static void dns_server(struct loader *l, const struct item *item, const struct filter_value *at)
 {
     struct arena *a = &l->conf->arena;
     struct address address;
@@ -398,10 +425,9 @@ static void dns_server(struct loader *l, const struct filter_value *at)
         return;
     bool bare6 = inet_pton(AF_INET6, text.at, octets) == 1, bare4 = inet_pton(AF_INET, text.at, octets) == 1;
     struct str full = bare6 ? arena_print(a, "[%s]:53", text.at) : bare4 ? arena_print(a, "%s:53", text.at) : text;
-    if (!address_parse(full, a, &address, &why) ||
+    if (!address_parse(full, a, &address, &why) || !address.port ||
         !(address.name.ss_family == AF_INET || address.name.ss_family == AF_INET6)) {
-        item_complain(l, only_item(l, "dns"), at, "dns: expected an IP address, with or without a port, got \"%.*s\"",
-                      STR_ARGS(text));
+        item_complain(l, item, at, "dns: expected an IP address, with or without a port, got \"%.*s\"", STR_ARGS(text));
         return;
     }
     const char *format = address.name.ss_family == AF_INET6 ? "%.*s%s[%.*s]:%u" : "%.*s%s%.*s:%u";
@@ -411,17 +437,20 @@ static void dns_server(struct loader *l, const struct filter_value *at)
 
 static void dns_build(struct loader *l)
 {
-    const struct filter_value *block = only_block(l, "dns", IN_DNS), *at, *servers = value_get(block, STR("servers"));
+    struct item *item;
+    const struct filter_value *block = only_block(l, "dns", IN_DNS, &item), *at,
+                              *servers = value_get(block, STR("servers"));
     for (size_t i = 1; (at = block_element(block, i)); i++)
-        dns_server(l, at);
+        dns_server(l, item, at);
     for (size_t i = 0; servers && i < servers->count; i++)
-        dns_server(l, servers->items + i);
+        dns_server(l, item, servers->items + i);
 }
 
 static void log_build(struct loader *l)
 {
     static const char *const levels[] = {"debug", "info", "warning", "error"};
-    const struct filter_value *block = only_block(l, "log", IN_LOG);
+    struct item *item;
+    const struct filter_value *block = only_block(l, "log", IN_LOG, &item);
     l->conf->log =
         (struct log_settings){.json = str_equal(block_text(block, "format"), STR("json")), .level = LOG_INFO, .fd = 2};
     for (size_t i = 0; i < countof(levels); i++)
@@ -432,10 +461,10 @@ static void log_build(struct loader *l)
 
 static void user_build(struct loader *l)
 {
-    l->conf->user = only_text(l, "user");
+    struct item *item;
+    l->conf->user = only_text(l, "user", &item);
     if (l->conf->user.at && !getpwnam(l->conf->user.at))
-        item_complain(l, only_item(l, "user"), NULL, "user: there is no user \"%.*s\" on this machine",
-                      STR_ARGS(l->conf->user));
+        item_complain(l, item, NULL, "user: there is no user \"%.*s\" on this machine", STR_ARGS(l->conf->user));
 }
 
 void model_build(struct loader *l)
@@ -445,10 +474,10 @@ void model_build(struct loader *l)
     user_build(l);
     dns_build(l);
     log_build(l);
-    struct str control = only_text(l, "control");
+    struct item *item;
+    struct str control = only_text(l, "control", &item);
     l->conf->control = control.len ? conf_path(l, control) : STR_NONE;
-    limits_fill(&l->conf->limits, only_block(l, "limits", IN_LIMITS), NULL);
-    timeouts_fill(&l->conf->timeouts, only_block(l, "timeouts", IN_TIMEOUTS), NULL);
+    limits_build(l);
     tls_build(l);
     backends_build(l);
     routes_build(l);

@@ -70,7 +70,7 @@ static const struct directive directives[] = {
      .doc = "one recipient per transaction, so that no last reply is folded"},
     {IN_BACKEND, "balance", KIND_CHOICE, TYPE_TEXT, .preset = "least_connections",
      .choices = "least_connections round_robin", .doc = "which of several servers is next"},
-    {IN_BACKEND, "identity", KIND_CHOICE, TYPE_TEXT, .preset = "none", .choices = "none xclient xforward proxy proxy_v1",
+    {IN_BACKEND, "identity", KIND_CHOICE, TYPE_TEXT, .preset = "none", .choices = IDENTITY_NAMES,
      .doc = "how the backend learns who the client is"},
     {IN_BACKEND, "tls", VALUE, TYPE_TEXT, .preset = "off",
      .doc = "off, opportunistic, verified, or the name of a tls block (verified)"},
@@ -132,10 +132,12 @@ static const struct directive directives[] = {
     {IN_FILTER, "prefix", VALUE, TYPE_TEXT, .doc = "of its keys in stores; default: the file name"},
     {IN_FILTER, "only", KIND_BLOCK, .inside = IN_CONDITION, .doc = "it runs only when all of these hold"},
     {IN_FILTER, "except", KIND_BLOCK, .inside = IN_CONDITION, .doc = "it does not run when all of these hold"},
-    {IN_FILTER, "http_allow", VALUE, TYPE_LIST, TYPE_TEXT, .doc = "hosts it may ask by HTTP"},
-    {IN_FILTER, "memory", VALUE, TYPE_SIZE, .least = 65536, .most = 4e9,
-     .doc = "of a script, per worker; default: 16M"},
-    {IN_FILTER, "cpu", VALUE, TYPE_DURATION, .least = 0.001, .most = 60, .doc = "of a script, per call, without waits"},
+    {IN_FILTER, "http_allow", VALUE, TYPE_LIST, TYPE_TEXT, .later = true, .doc = "hosts it may ask by HTTP"},
+    /* their types and bounds are those of the host of scripts, filters/lua.c: it tells what is wrong with them */
+    {IN_FILTER, "memory", VALUE, TYPE_ANY, .scripts = true,
+     .doc = "of a script, per worker, 256K to 4G; default: 16M"},
+    {IN_FILTER, "cpu", VALUE, TYPE_ANY, .scripts = true,
+     .doc = "of a script, per call, without waits, 1ms to 60s; default: 100ms"},
 
     {IN_CONDITION, "auth", VALUE, TYPE_BOOL, .doc = "the client has authenticated"},
     {IN_CONDITION, "tls", VALUE, TYPE_BOOL, .doc = "the session is encrypted"},
@@ -241,7 +243,7 @@ struct str directive_hint(struct arena *arena, enum place where, struct str name
     const char *names[countof(directives) + countof(functions)];
     size_t n = 0;
     for (size_t i = 0; i < countof(directives); i++)
-        if (directives[i].where == where && strcmp(directives[i].name, "1"))
+        if (directives[i].where == where && strcmp(directives[i].name, "1") && !directives[i].later)
             names[n++] = directives[i].name;
     for (size_t i = 0; where == AT_TOP && i < countof(functions); i++)
         names[n++] = functions[i];
@@ -362,6 +364,10 @@ const struct filter_value *block_check(struct loader *l, const struct item *item
         const struct directive *d = directive_find(where, element ? STR("1") : key);
         if (!d && skip_unknown)
             continue;
+        if (d && d->later) {
+            item_complain(l, item, raw, "%s: \"%s\" comes in a later version", title, d->name);
+            continue;
+        }
         if (!d) {
             if (element)
                 item_complain(l, item, raw, "%s: takes no unnamed element: write name = value", title);
@@ -411,7 +417,7 @@ void conf_say_defaults(FILE *to)
                 place == AT_TOP ? "At the top of the file:" : place_name((enum place)place));
         for (size_t i = 0; i < countof(directives); i++) {
             const struct directive *d = &directives[i];
-            if ((int)d->where != place)
+            if ((int)d->where != place || d->later)
                 continue;
             char name[64];
             snprintf(name, sizeof name,

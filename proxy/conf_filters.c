@@ -154,12 +154,6 @@ static void complain_no_filter(struct loader *l, const struct item *item, const 
 
 /* ---- conditions ---- */
 
-static struct table *table_in(const struct filter_value *block, const char *key)
-{
-    const struct filter_value *v = value_get(block, str_of(key));
-    return v ? v->table : NULL;
-}
-
 bool condition_build(struct loader *l, const struct item *item, const struct filter_value *body, const char *title,
                      struct condition *c)
 {
@@ -171,9 +165,9 @@ bool condition_build(struct loader *l, const struct item *item, const struct fil
     c->given = true;
     c->auth = value_get(block, STR("auth")) ? (int8_t)block_true(block, "auth") : -1;
     c->tls = value_get(block, STR("tls")) ? (int8_t)block_true(block, "tls") : -1;
-    c->client = table_in(block, "client");
-    c->from = table_in(block, "from");
-    c->rcpt = table_in(block, "rcpt");
+    c->client = block_table(block, "client");
+    c->from = block_table(block, "from");
+    c->rcpt = block_table(block, "rcpt");
     const struct filter_value *listens = value_get(block, STR("listen"));
     struct str *names = arena_alloc(&l->conf->arena, (listens ? listens->count : 0) * sizeof *names + 1);
     for (size_t i = 0; listens && i < listens->count; i++) {
@@ -214,6 +208,9 @@ static void name_give(struct loader *l, struct filter *f, const struct item *ite
     f->name = base;
     if (said.len && name_is_taken(l, said) && item->used < 2)
         item_complain(l, item, value_get(core, STR("name")), "there is another filter named \"%.*s\"", STR_ARGS(said));
+    if (str_has_control(said))
+        item_complain(l, item, value_get(core, STR("name")), "filter \"%.*s\": \"name\" holds no control characters",
+                      STR_ARGS(item->name));
     for (unsigned n = 2; name_is_taken(l, f->name); n++)
         f->name = arena_print(a, "%.*s-%u", STR_ARGS(base), n);
     struct str prefix = block_text(core, "prefix");
@@ -237,8 +234,11 @@ static const struct filter_value *raw_of(struct loader *l, const struct item *it
     *raw = (struct filter_value){.type = VALUE_MAP, .file = item->file.at, .line = item->line};
     for (size_t i = 0; i < item->body.count; i++) {
         struct str key = item->body.keys[i];
-        bool hosts = is_suffix(def) && (str_equal(key, STR("memory")) || str_equal(key, STR("cpu")));
-        if (directive_find(IN_FILTER, key) && !hosts)
+        const struct directive *core = directive_find(IN_FILTER, key);
+        if (core && core->scripts && !is_suffix(def))
+            item_complain(l, item, item->body.items + i, "%s: \"%s\" is for scripts: this filter is none",
+                          item_title(l, item), core->name);
+        if (core && !(core->scripts && is_suffix(def)))
             continue;
         if (holds_item(item->body.items + i))
             item_complain(l, item, item->body.items + i, "a block cannot be an option of a filter");
@@ -326,7 +326,7 @@ void chains_build(struct loader *l)
         chains += strcmp(l->items[i]->directive->name, "chain") == 0;
         filters += l->items[i]->used;
         if (strcmp(l->items[i]->directive->name, "filter") == 0 && !l->items[i]->used)
-            item_warn(l, l->items[i], "filter \"%.*s\" stands in no chain", STR_ARGS(l->items[i]->name));
+            item_warn(l, l->items[i], NULL, "filter \"%.*s\" stands in no chain", STR_ARGS(l->items[i]->name));
     }
     l->conf->chains = arena_alloc(&l->conf->arena, (chains + 1) * sizeof(struct chain));
     l->conf->filters = arena_alloc(&l->conf->arena, (filters + 1) * sizeof(struct filter *));

@@ -30,6 +30,8 @@ struct directive {
     enum filter_type type, of;
     enum place inside;   /* of blocks: whose keys stand in it */
     bool required, many; /* many: may be said again; as "1": any number of elements */
+    bool scripts;        /* of filter: for scripts only */
+    bool later;          /* a name that is kept for what comes later: refused, and told nowhere */
     const char *preset;  /* as written in a file; NULL: none */
     double least, most;  /* of numbers, durations and sizes; most 0: any */
     const char *choices; /* "reject normalize" */
@@ -102,7 +104,7 @@ void item_place(struct loader *, struct item *);         /* conf_lexer.c: exact 
 /* Complains at the item, or at one of its values when that has a place. */
 void item_complain(struct loader *, const struct item *, const struct filter_value *at, const char *format, ...)
     PRINTF_LIKE(4, 5);
-void item_warn(struct loader *, const struct item *, const char *format, ...) PRINTF_LIKE(3, 4);
+void item_warn(struct loader *, const struct item *, const struct filter_value *at, const char *format, ...) PRINTF_LIKE(4, 5);
 /* `listen "mx"`, for messages; in the arena. */
 const char *item_title(struct loader *, const struct item *);
 /* Checks a body against the directives of a place: unknown keys, types, ranges, required ones. Gives a MAP of converted values
@@ -114,6 +116,10 @@ struct item *item_named(struct loader *, const char *directive, struct str name)
 void complain_no_name(struct loader *, const struct item *, const struct filter_value *at, const char *directive,
                       struct str name);
 
+static inline struct str conf_path(struct loader *l, struct str path)
+{
+    return conf_beside(l->conf, path);
+}
 static inline bool item_is_a(const struct item *item, const char *directive)
 {
     return strcmp(item->directive->name, directive) == 0;
@@ -138,6 +144,11 @@ static inline uint64_t block_milliseconds(const struct filter_value *block, cons
     const struct filter_value *v = value_get(block, str_of(key));
     return v ? (uint64_t)(v->number * 1000 + 0.5) : 0;
 }
+static inline struct table *block_table(const struct filter_value *block, const char *key)
+{
+    const struct filter_value *v = value_get(block, str_of(key));
+    return v ? v->table : NULL;
+}
 const struct filter_value *block_element(const struct filter_value *block, size_t i); /* unnamed, from 1; NULL */
 
 /* conf_filters.c */
@@ -156,5 +167,6 @@ const struct route *route_named(struct loader *, const struct item *, const stru
 void model_build(struct loader *);
 void limits_fill(struct limits *, const struct filter_value *block, const struct filter_value *own);
 void timeouts_fill(struct timeouts *, const struct filter_value *block, const struct filter_value *own);
-struct str conf_path(struct loader *, struct str path); /* relative: to the folder of the configuration file */
+/* A name of item->checked that is said on the wire; "": unsaid. Complains of what is no name. */
+struct str name_in(struct loader *, const struct item *, const char *key);
 #endif

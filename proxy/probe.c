@@ -182,16 +182,10 @@ static void visit_start(struct probe *p, struct pool *pool, struct berth *berth)
 
 /* ---- the report ---- */
 
-static const char *identity_name(enum identity identity)
-{
-    static const char *const names[] = {"none", "xclient", "xforward", "proxy", "proxy_v1"};
-    return names[identity];
-}
-
 static bool report_identity(FILE *to, const struct backend_conf *c, const struct visit *v)
 {
     bool doubt = false;
-    fprintf(to, "    identity  %s", identity_name(c->identity));
+    fprintf(to, "    identity  %.*s", STR_ARGS(identity_name(c->identity)));
     if ((c->identity == IDENTITY_XCLIENT && !v->xclient) || (c->identity == IDENTITY_XFORWARD && !v->xforward))
         fprintf(to, ", which it does NOT offer to us");
     fprintf(to, "\n");

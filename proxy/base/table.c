@@ -582,3 +582,28 @@ bool table_match_ip(struct table *t, struct str ip, struct str *found)
     pthread_rwlock_unlock(&t->lock);
     return yes;
 }
+
+bool table_twins(const struct str *keys, size_t n, size_t *one, size_t *other)
+{
+    char error[512];
+    struct arena arena = {0};
+    struct str *numbers = must_alloc((n + 1) * sizeof *numbers);
+    for (size_t i = 0; i < n; i++)
+        numbers[i] = arena_print(&arena, "%zu", i);
+    struct table *t = table_of(keys, numbers, n, error, sizeof error); /* NULL: whoever wants it hears why */
+    const struct content *c = t ? t->content : NULL;
+    uint64_t first = 0, second = 0;
+    bool twins = false;
+    for (size_t i = 0; c && i < c->nwords + c->nnets && !twins; i++) {
+        const struct net *net = i < c->nwords ? NULL : &c->nets[i - c->nwords];
+        struct str own = net ? net->value : c->words[i].value, found = own;
+        twins = (net ? net_has(c, &net->cidr, &found) : has(c, c->words[i].key, &found)) && !str_equal(found, own) &&
+                str_number(found, &first) && str_number(own, &second);
+    }
+    *one = (size_t)first;
+    *other = (size_t)second;
+    table_close(t);
+    free(numbers);
+    arena_reset(&arena);
+    return twins;
+}

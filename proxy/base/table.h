@@ -15,6 +15,9 @@ struct table;
 /* NULL: error (with file:line) written. An absent file is an error. */
 struct table *table_open(const char *path, char *error, size_t room);
 struct table *table_of(const struct str *keys, const struct str *values, size_t n, char *error, size_t room); /* values may be NULL: "OK" */
+/* Two keys that are one to a table although they are written differently: "A.example" and "a.example", "192.0.2.1" and
+ * "192.0.2.1/32". One of two values would then be lost. */
+bool table_twins(const struct str *keys, size_t n, size_t *one, size_t *other);
 void table_close(struct table *);
 size_t table_count(struct table *);
 /* Entry i of 0 .. count - 1, for whoever checks a table when it is loaded: words first, then networks. Copied as answers are. */

@@ -39,8 +39,8 @@ static bool parse_unix(struct str path, struct arena *arena, struct address *a, 
         *why = "expected an absolute path behind unix:";
         return false;
     }
-    if (path.len >= sizeof un->sun_path || memchr(path.at, 0, path.len)) {
-        *why = "the path of a socket has at most 107 octets";
+    if (path.len >= sizeof un->sun_path || str_has_control(path)) {
+        *why = "the path of a socket has at most 107 octets, none of them a control character";
         return false;
     }
     un->sun_family = AF_UNIX;

@@ -24,6 +24,16 @@ void complain(struct complaints *c, bool warning, struct str file, uint32_t line
     warning ? c->warnings++ : c->errors++;
 }
 
+struct str conf_beside(struct conf *conf, struct str path)
+{
+    size_t folder = conf->path.len;
+    if (path.len && path.at[0] == '/')
+        return arena_str(&conf->arena, path);
+    while (folder > 0 && conf->path.at[folder - 1] != '/')
+        folder--;
+    return arena_print(&conf->arena, "%.*s%.*s", (int)folder, conf->path.at, STR_ARGS(path));
+}
+
 /* Edit distance where a swap of neighbours counts once ("lisetn"), or `most` + 1 when it is more. */
 static size_t distance(struct str a, struct str b, size_t most)
 {

@@ -52,6 +52,15 @@ struct timeouts {
 };
 
 enum identity { IDENTITY_NONE, IDENTITY_XCLIENT, IDENTITY_XFORWARD, IDENTITY_PROXY, IDENTITY_PROXY_V1 };
+enum { IDENTITIES = IDENTITY_PROXY_V1 + 1 };
+#define IDENTITY_NAMES "none xclient xforward proxy proxy_v1" /* as they are written, in the same order */
+static inline struct str identity_name(enum identity identity)
+{
+    struct str rest = STR(IDENTITY_NAMES), name = str_word(&rest);
+    for (unsigned i = 0; i < (unsigned)identity; i++)
+        name = str_word(&rest);
+    return name;
+}
 enum backend_tls { BACKEND_TLS_OFF, BACKEND_TLS_OPPORTUNISTIC, BACKEND_TLS_VERIFIED };
 enum balance { BALANCE_LEAST_CONNECTIONS, BALANCE_ROUND_ROBIN };
 enum { BACKEND_SERVERS = 64 }; /* most of one backend */
@@ -180,6 +189,8 @@ struct conf {
 void conf_take_over(struct conf *, const struct conf *old);
 struct conf *conf_hold(struct conf *);
 bool conf_is_left(const struct conf *); /* one reference is held: the caller's */
+/* A path of the configuration: relative to the folder of its file. In its arena. */
+struct str conf_beside(struct conf *, struct str path);
 void conf_drop(struct conf *); /* the last one closes filters, tables, tls, stores' references */
 void conf_keep_table(struct conf *, struct table *); /* while loading: closed and refreshed with the conf */
 

@@ -83,6 +83,20 @@ static void apply_rcpt(struct session *s, uint32_t i, const struct reply *r)
     chain_reply(s, FILTER_RCPT, &rcpt->reply, i);
 }
 
+/* False: nobody else is left, the mail is his and cannot go without him. */
+static bool drop_added(struct session *s, struct added *a, const struct reply *r)
+{
+    bool was = a->dropped;
+    a->dropped = true;
+    if (envelope_is_empty(s->tx) && !was) {
+        a->dropped = false;
+        return false;
+    }
+    log_say(LOG_WARNING, "%s.%u: added recipient <%.*s> refused by the backend: %u %.*s", s->id, s->tx->number,
+            STR_ARGS(a->path.address), r->code, STR_ARGS(r->text));
+    return true;
+}
+
 static void apply_again(struct session *s, const struct debt *d, const struct reply *r)
 {
     struct transaction *tx = s->tx;
@@ -96,13 +110,8 @@ static void apply_again(struct session *s, const struct debt *d, const struct re
         for (uint32_t i = 0; i < d->rcpt; i++)
             a = a->next;
         a->accepted = good;
-        a->dropped = !good && !a->must;
-        if (a->dropped && !envelope_is_empty(tx)) {
-            log_say(LOG_WARNING, "%s.%u: added recipient <%.*s> refused by the backend: %u %.*s", s->id, tx->number,
-                    STR_ARGS(a->path.address), r->code, STR_ARGS(r->text));
+        if (!good && !a->must && drop_added(s, a, r))
             return;
-        }
-        a->dropped = false; /* nobody else is left: the mail is his, and cannot go without him */
     }
     if (good || tx->failed.code)
         return;

@@ -28,7 +28,7 @@ struct wanted { /* what a value is to become, and who wants it */
     struct complaints *complaints;
     enum filter_type type, of;
     const char *what;
-    bool preset;
+    bool preset, dialled; /* an address that is for dialling */
 };
 
 static bool refuse(const struct wanted *w, const struct filter_value *v, const char *format, ...) PRINTF_LIKE(3, 4);
@@ -69,16 +69,6 @@ static bool expected(const struct wanted *w, const struct filter_value *v, const
     return refuse(w, v, "expected %s, got %s%s", name, got_name(v), hint);
 }
 
-static struct str path_of(struct conf *conf, struct arena *arena, struct str path)
-{
-    if (path.len && path.at[0] == '/')
-        return arena_str(arena, path);
-    size_t dir = conf->path.len;
-    while (dir > 0 && conf->path.at[dir - 1] != '/')
-        dir--;
-    return arena_print(arena, "%.*s%.*s", (int)dir, conf->path.at, STR_ARGS(path));
-}
-
 /* Texts of a list, or keys and texts of a map, made a table. */
 static bool table_of_items(const struct wanted *w, const struct filter_value *v, struct filter_value *to)
 {
@@ -94,6 +84,12 @@ static bool table_of_items(const struct wanted *w, const struct filter_value *v,
             good = refuse(w, item, "element %zu: expected a text, got %s", i + 1, got_name(item));
         else if (w->type == TYPE_CIDR && !cidr_parse(keys[i], &cidr, &why))
             good = refuse(w, item, "\"%.*s\": %s", (int)min_size(keys[i].len, 60), keys[i].at, why);
+    }
+    size_t one, other;
+    if (good && map && table_twins(keys, v->count, &one, &other)) {
+        const struct filter_value *a = v->items + one, *b = v->items + other;
+        good = refuse(w, a->line > b->line ? a : b, "\"%.*s\" and \"%.*s\" are one and the same key",
+                      STR_ARGS(keys[one]), STR_ARGS(keys[other]));
     }
     char error[512];
     struct table *t = good ? table_of(keys, map ? values : NULL, v->count, error, sizeof error) : NULL;
@@ -119,7 +115,7 @@ static bool to_table(const struct wanted *w, const struct filter_value *v, struc
     if (cidr_parse(v->text, &cidr, &why)) {
         t = table_of(&v->text, NULL, 1, error, sizeof error);
     } else {
-        struct str path = path_of(w->conf, &w->conf->arena, v->text);
+        struct str path = conf_beside(w->conf, v->text);
         t = table_open(path.at, error, sizeof error);
         if (!t && w->preset && access(path.at, F_OK) != 0 && errno == ENOENT) {
             if (w->complaints)
@@ -199,6 +195,8 @@ static bool to_address(const struct wanted *w, const struct filter_value *v, str
         return expected(w, v, "");
     if (!address_parse(v->text, &w->conf->arena, &address, &why))
         return refuse(w, v, "\"%.*s\" is no address: %s", (int)min_size(v->text.len, 60), v->text.at, why);
+    if (w->dialled && (address_is_both(v->text) || (address.name.ss_family != AF_UNIX && !address.port)))
+        return refuse(w, v, "\"%.*s\" cannot be dialled: expected HOST:PORT", STR_ARGS(v->text));
     to->text = address.text;
     return true;
 }
@@ -279,7 +277,7 @@ static bool convert(const struct wanted *w, const struct filter_value *v, struct
 bool value_convert(struct conf *conf, struct complaints *complaints, const struct filter_value *from,
                    enum filter_type type, enum filter_type of, const char *what, struct filter_value *to)
 {
-    struct wanted w = {conf, complaints, type, of, what, false};
+    struct wanted w = {conf, complaints, type, of, what, false, false};
     return convert(&w, from, to);
 }
 
@@ -293,7 +291,7 @@ static struct str unquote(struct str s)
 
 static bool preset_convert(struct filter *f, const struct filter_option *o, const char *what, struct filter_value *to)
 {
-    struct wanted w = {f->conf, f->complaints, o->type, o->of, what, true};
+    struct wanted w = {f->conf, f->complaints, o->type, o->of, what, true, true};
     struct str text = str_trim(arena_str(&f->conf->arena, str_of(o->preset)));
     struct filter_value from = value_text(arena_str(&f->conf->arena, unquote(text)));
     if (text.len >= 2 && text.at[0] == '{' && text.at[text.len - 1] == '}') {
@@ -394,7 +392,7 @@ static bool option_take(struct filter *f, const struct filter_option *o, struct 
         return false;
     }
     if (raw) {
-        struct wanted w = {f->conf, f->complaints, o->type, o->of, what, false};
+        struct wanted w = {f->conf, f->complaints, o->type, o->of, what, false, true};
         if (!convert(&w, raw, &value))
             return false;
     } else if (o->required) {

@@ -94,6 +94,18 @@ def test_a_broken_configuration_changes_nothing_and_is_complained_of_at_its_line
     reload(w.gateway, w.conf())
 
 
+def test_a_name_that_would_say_a_second_line_is_refused_wherever_it_stands(world):
+    w = world().start()
+    evil = '"x y\\r\\nMAIL FROM:<x>"'
+    for kw in ({"backend": "helo = " + evil}, {"backend": "tls_name = " + evil}, {"listen": "hostname = " + evil}):
+        text = w.conf(**kw)
+        reload(w.gateway, text, good=False)
+        line = text[:text.index(evil)].count("\n") + 1
+        what = list(kw.values())[0].split()[0]
+        assert re.search(r'sluice.lua:%d: .*%s.*expected a name like' % (line, what), w.gateway.log())
+    Talker(w.port).hello()
+
+
 def test_an_address_that_cannot_be_bound_changes_nothing(world):
     w = world().start()
     taken = socket.create_server(("127.0.0.1", 0))

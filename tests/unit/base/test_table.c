@@ -271,6 +271,18 @@ static void table_at_walks_all_entries_with_their_lines(void **state)
     unlink(name);
 }
 
+static void keys_that_are_one_are_found_whatever_stands_between(void **state)
+{
+    const struct str keys[] = {STR("x.test"), STR("192.0.2.1"), STR("User@A.test"), STR("::ffff:192.0.2.1"), STR("y.test"), STR("user@a.TEST")};
+    size_t one, other;
+    assert_false(table_twins(keys, 3, &one, &other));
+    assert_true(table_twins(keys, 4, &one, &other) && one == 1 && other == 3);
+    assert_true(table_twins(keys, 6, &one, &other) && one == 2 && other == 5);
+    assert_false(table_twins(NULL, 0, &one, &other));
+    const struct str wrong[] = {STR("a"), STR("A"), STR("300.1.2.3")};
+    assert_false(table_twins(wrong, 3, &one, &other)); /* table_of tells what is wrong first */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -286,6 +298,7 @@ int main(void)
         cmocka_unit_test(ten_thousand_networks_cost_no_more_than_ten),
         cmocka_unit_test(cidr_is_parsed_strictly),
         cmocka_unit_test(network_of_an_ip_is_spelt_out),
+        cmocka_unit_test(keys_that_are_one_are_found_whatever_stands_between),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     unlink(path);

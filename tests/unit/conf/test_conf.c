@@ -503,11 +503,11 @@ static const struct { const char *text; uint32_t line; const char *what; } mista
     {BASE "limits {\n line = 10 }", 4, "expected 1024 to 65536 octets, got 10"},
     {BASE "limits {\n recipients = 1.5 }", 4, "whole number"},
     {BASE "limits {\n recipients = \"x\" }", 4, "expected a number"},
-    {BASE "limits {\n size = \"1K\" }\n", 2, "size is below header_size"},
+    {BASE "limits {\n size = \"1K\" }\n", 4, "size is below header_size"},
     {BASE "timeouts {\n command = true }", 4, "expected a duration like \"30s\""},
     {BASE "timeouts {\n command = 0 }", 4, "expected 0.001 to"},
     {BASE "timeouts {\n drian = 1 }", 4, "did you mean \"drain\"?"},
-    {BASE "timeouts { end_by = \"10m\" }", 2, "end_by must be shorter"},
+    {BASE "timeouts { end_by = \"10m\" }", 3, "end_by must be shorter"},
     {BASE "listen \"x\" { \":9\",\n limits { sise = 1 } }", 4, "did you mean \"size\"?"},
     {BASE "listen \"x\" { \":9\",\n limits = { sise = 1 } }", 4, "did you mean \"size\"?"},
     {BASE "listen \"x\" { \":9\",\n bare = \"rejct\" }", 4, "expected \"reject\" or \"normalize\", got \"rejct\" (did you mean \"reject\"?)"},
@@ -572,7 +572,7 @@ static void loose_ends_are_warned_of(void **state)
 {
     struct conf *conf = good(BASE "filter \"plain\" {}\nlimits { recipients = 50 }\n");
     assert_true(said("t.lua", 3, "stands in no chain"));
-    assert_true(said("t.lua", 2, "at least 100"));
+    assert_true(said("t.lua", 4, "at least 100"));
     conf_drop(conf);
 }
 
