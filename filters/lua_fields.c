@@ -62,6 +62,7 @@ static void push_field(lua_State *L, struct filter_call *call, uint32_t handle, 
     if (form == DECODED)
         value = words_decode(value, &run_of(L)->scratch);
     lua_pushlstring(L, value.at ? value.at : "", value.len);
+    arena_reset(&run_of(L)->scratch);
 }
 
 static int get_as(lua_State *L, enum form form)
@@ -220,6 +221,7 @@ static int add(lua_State *L)
         return luaL_argerror(L, 4, "\"top\", \"bottom\" or a number");
     if (!filter_field_add(call, before, name, value))
         return refused(L, call, "add");
+    arena_reset(&run_of(L)->scratch);
     return 0;
 }
 
@@ -238,6 +240,7 @@ static int set(lua_State *L)
         next = filter_field_next(call, at, name);
         filter_field_remove(call, at);
     }
+    arena_reset(&run_of(L)->scratch);
     return 0;
 }
 
@@ -249,6 +252,7 @@ static int replace(lua_State *L)
     struct filter_text value = value_at(L, 4, name);
     if (at && !filter_field_set(call, at, value))
         return refused(L, call, "replace");
+    arena_reset(&run_of(L)->scratch);
     lua_pushboolean(L, at != 0);
     return 1;
 }
@@ -404,6 +408,7 @@ static int auth_results(lua_State *L)
             lua_pop(L, 2);
         }
     }
+    arena_reset(&run_of(L)->scratch);
     return 1;
 }
 
