@@ -143,6 +143,7 @@ void lua_worker_stop(struct filter_call *);
 extern const char *const lua_stage_names[LUA_HOST_STAGES];
 
 /* lua_verdict.c */
+const char *verdict_text_wrong(lua_State *, const char *text, const char *preset, const char *action);
 void verdict_install(lua_State *);
 void verdict_take(lua_State *, struct lua_run *); /* what the hook returned, at the top of the stack; raises */
 

@@ -38,6 +38,8 @@ def test_ratelimit():
             assert [s[:3] for s in said] == ["250", "250", "250", "451"] and "4.7.1 Sending limit reached, try again in" in said[3]
     with House('filter "ratelimit.lua" { recipients = 2, exempt = { "10.0.0.0/8" } }') as house:
         assert [r[:3] for r in house.ask("a", "b", "a", "c")] == ["250", "250", "250", "451"]
+    with House('filter "ratelimit.lua" { recipients = 1, exempt = { "10.0.0.0/8" }, action = "reject" }') as house:
+        assert house.ask("a", "b")[1].startswith("550 5.7.1 Sending limit reached, try again in 3600 seconds")
     with House('filter "ratelimit.lua" { messages = 1 }') as house:
         assert [house.ask("a")[0][:3] for _ in range(3)] == ["250"] * 3
 
@@ -51,6 +53,8 @@ def test_dnsbl():
         reply = house.ask("x")[0]
         assert reply.startswith("550 5.7.1 Service unavailable; client [127.0.0.1] blocked by") and "bad.example" in reply
         assert house.ask("postmaster")[0].startswith("250")
+    with House(f'filter "d.lua" {{ zones = {zones}, action = "defer" }}', {"d.lua": script}, more=dns.conf()) as house:
+        assert house.ask("x")[0].startswith("451 4.7.1 Service unavailable; client [127.0.0.1] blocked by")
     with House(f'filter "d.lua" {{ zones = {zones}, limit = 10 }}, filter "score.lua" {{ tag = 6 }}', {"d.lua": script}, more=dns.conf()) as house:
         house.send(MAIL)
         assert b"X-DNSBL-Score: 6" in house.mails()[0] and b"X-Spam-Flag: YES" in house.mails()[0]
@@ -85,6 +89,11 @@ def test_recipients():
             assert c.docmd("RCPT TO:<Postmaster>")[0] == 250
             c.rcpt("cid@example.org")
             assert c.rcpt("dan@example.org")[0] == 421
+
+
+def test_recipients_deferred():
+    with House('filter "recipients.lua" { allow = { "ann@example.org" }, domains = { "example.org" }, action = "defer" }') as house:
+        assert house.ask("ann", "bob")[1] == "451 4.1.1 <bob@example.org>: user unknown"
 
 
 def test_score():
