@@ -90,6 +90,7 @@ STORE = {
     "bucket": ("st:bucket('b', 1, 2) st:bucket('b', 1, 2) local ok, wait = st:bucket('b', 1, 2) return tostring(ok) .. tostring(wait > 0.5)",
                "falsetrue"),
     "distinct": ("st:distinct('u', 'a', 60) st:distinct('u', 'b', 60) return st:distinct('u', to, 60)", "3"),
+    "full": ("for i = 1, 4096 do st:distinct('many', i, 60) end return st:distinct('many', 1, 60) .. st:distinct('many', 'x', 60)", "4096inf"),
     "sets": ("st:set_add('s', 'x', 60) st:set_add('s', 'y', 60) st:set_del('s', 'x') "
              "return st:set_size 's' .. tostring(st:set_has('s', 'x')) .. tostring(st:set_has('s', 'y'))", "1falsetrue"),
     "try": ("local v, e = st:try('set', 'k', 'v', 60) st:incr('w', 1, 60) local x, y = st:try('rate', 'w', 1, 60) return tostring(v) .. y",

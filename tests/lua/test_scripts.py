@@ -40,6 +40,10 @@ def test_ratelimit():
         assert [r[:3] for r in house.ask("a", "b", "a", "c")] == ["250", "250", "250", "451"]
     with House('filter "ratelimit.lua" { recipients = 1, exempt = { "10.0.0.0/8" }, action = "reject" }') as house:
         assert house.ask("a", "b")[1].startswith("550 5.7.1 Sending limit reached, try again in 3600 seconds")
+    small = 'store "small" { "memory", size = "64K" } limits { recipients = 2000, errors = 100 }'
+    with House('filter "ratelimit.lua" { recipients = 5000, exempt = { "10.0.0.0/8" }, store = "small" }', more=small) as house:
+        said = house.ask(*["u%d" % i for i in range(1000)])
+        assert said[60].startswith("250") and said[999].startswith("451 4.7.1 Sending limit reached")
     with House('filter "ratelimit.lua" { messages = 1 }') as house:
         assert [house.ask("a")[0][:3] for _ in range(3)] == ["250"] * 3
 
