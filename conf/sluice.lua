@@ -134,7 +134,7 @@ chain "inbound" {
     --     except = { from = { "example.org" }, rcpt = { "postmaster@" } },
     --     http_allow = { "api.example.org" },  -- hosts it may ask by HTTP
     --     memory = "16M",              -- of a script, per worker
-    --     cpu = "100ms",               -- of a script, per call, without waits
+    --     cpu = "100ms",               -- of a script: of a call between two waits
     -- },
 }
 

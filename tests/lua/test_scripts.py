@@ -1,10 +1,11 @@
 """The shipped scripts, through the gateway."""
+import os
 import smtplib
 import time
 
 import pytest
 
-from house import Dns, House, text
+from house import SCRIPTS, Dns, House, text
 
 MAIL = b"From: a@sender.example\r\nSubject: gr\xc3\xbc\xc3\x9fe\r\nX-Originating-IP: 10.0.0.1\r\n\r\nbody\r\n"
 
@@ -98,6 +99,16 @@ def test_recipients():
 def test_recipients_deferred():
     with House('filter "recipients.lua" { allow = { "ann@example.org" }, domains = { "example.org" }, action = "defer" }') as house:
         assert house.ask("ann", "bob")[1] == "451 4.1.1 <bob@example.org>: user unknown"
+
+
+def test_the_example_of_the_readme():
+    readme = open(os.path.join(os.path.dirname(os.path.dirname(SCRIPTS)), "README.md")).read()
+    script = "-- first_seen.lua" + readme.split("-- first_seen.lua")[1].split("```")[0]
+    with House('filter "first_seen.lua" { limit = 2 }', {"first_seen.lua": script}) as house:
+        assert house.ask("a", "b", "c")[2].startswith("451 4.7.1 Too many recipients, retry in")
+    with House('filter "first_seen.lua" { limit = 2 }', {"first_seen.lua": script}) as house:
+        house.send(MAIL)
+        assert [r[:3] for r in house.ask("a", "b", "c", "d")] == ["250"] * 4
 
 
 def test_score():
