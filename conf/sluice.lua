@@ -133,7 +133,7 @@ chain "inbound" {
     --     only = { listen = { "mx" }, tls = true },
     --     except = { from = { "example.org" }, rcpt = { "postmaster@" } },
     --     memory = "16M",              -- of a script, per worker, 256K to 4G; scripts only
-    --     cpu = "100ms",               -- of a script, per call, without waits, 1ms to 60s; scripts only
+    --     cpu = "100ms",               -- of a script: of a call between two waits, 1ms to 60s; scripts only
     -- },
 }
 

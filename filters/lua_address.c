@@ -175,7 +175,9 @@ static int address_parse(lua_State *L)
 {
     size_t len;
     const char *text = luaL_checklstring(L, 1, &len);
-    if (push_parsed_address(L, (struct str){text, len}))
+    bool good = push_parsed_address(L, (struct str){text, len});
+    arena_reset(&run_of(L)->scratch);
+    if (good)
         return 1;
     lua_pushnil(L);
     lua_pushliteral(L, "not an address");
@@ -267,6 +269,7 @@ int push_address_list(lua_State *L, struct str value)
         }
     }
     list_end(&l);
+    arena_reset(arena);
     return l.count;
 }
 
@@ -313,6 +316,7 @@ static int ip_network(lua_State *L)
     luaL_argcheck(L, six >= 0 && six <= 128, 3, "0 to 128");
     struct str net = cidr_network((struct str){ip->text, ip->len}, (unsigned)four, (unsigned)six, &run_of(L)->scratch);
     push_str(L, net.at ? net : STR("local"));
+    arena_reset(&run_of(L)->scratch);
     return 1;
 }
 

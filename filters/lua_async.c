@@ -241,11 +241,15 @@ static const struct store_op {
 } store_ops[] = {{"get", ""},      {"set", "vt"},    {"add", "vt"},     {"incr", "nt"},     {"del", ""},
                  {"ttl", ""},      {"rate", "lwn"},  {"bucket", "rbn"}, {"distinct", "sw"}, {"set_add", "st"},
                  {"set_has", "s"}, {"set_size", ""}, {"set_del", "s"}};
-enum { TRIED = 1, BUCKET = 2 };
+enum { TRIED = 1, BUCKET = 2, DISTINCT = 4 };
 
 static int stored(lua_State *L, int status, lua_KContext context)
 {
     const struct filter_event *e = run_of(L)->event;
+    if (e->error && (context & DISTINCT) && !strcmp(e->error, "limit")) { /* more than can be counted: over any limit */
+        lua_pushnumber(L, HUGE_VAL);
+        return 1;
+    }
     if (e->error && (context & TRIED)) {
         lua_pushnil(L);
         lua_pushstring(L, e->error);
@@ -307,7 +311,8 @@ static int store_act(lua_State *L, const struct store_op *op, int at, bool tried
         default: want.n = luaL_optnumber(L, at, 1);
         }
     }
-    int flags = (tried ? TRIED : 0) | (!strcmp(op->name, "bucket") ? BUCKET : 0);
+    int flags = (tried ? TRIED : 0) | (!strcmp(op->name, "bucket") ? BUCKET : 0) |
+                (!strcmp(op->name, "distinct") ? DISTINCT : 0);
     if (!strcmp(op->name, "rate") && want.limit <= 0) { /* nothing is allowed: no store need be asked */
         lua_newtable(L);
         lua_pushboolean(L, 0), lua_setfield(L, -2, "ok");

@@ -62,6 +62,7 @@ static void push_field(lua_State *L, struct filter_call *call, uint32_t handle, 
     if (form == DECODED)
         value = words_decode(value, &run_of(L)->scratch);
     lua_pushlstring(L, value.at ? value.at : "", value.len);
+    arena_reset(&run_of(L)->scratch);
 }
 
 static int get_as(lua_State *L, enum form form)
@@ -160,26 +161,30 @@ static int refused(lua_State *L, struct filter_call *call, const char *what)
     return luaL_error(L, "m.headers:%s: %s", what, filter_refusal(call).at);
 }
 
-/* Lines of at most 78 octets, broken at white space where there is some. */
+/* Lines of at most 78 octets, broken before white space where there is some. A line of white space alone is obsolete
+ * (RFC 5322 3.2.2): it is broken before a run of it only when something stands on both of its sides. */
 static struct str fold(struct str value, size_t name, struct arena *arena)
 {
-    size_t column = name + 2, space = 0, start = 0;
+    size_t column = name + 2, run = 0, space = 0, n = 0; /* where a run begins in out; where the last whole one does */
     if (column + value.len <= 78)
         return value;
-    char *out = arena_space(arena, value.len * 2 + 1);
-    size_t n = 0;
-    for (size_t i = 0; i < value.len; i++) {
-        char c = value.at[i];
-        if ((c == ' ' || c == '\t') && i > start)
-            space = n;
-        out[n++] = c;
+    char *out = arena_space(arena, value.len * 2 + 1), last = ' ';
+    for (size_t i = 0; i < value.len; last = value.at[i++]) {
+        bool white = value.at[i] == ' ' || value.at[i] == '\t', after_white = last == ' ' || last == '\t';
+        if (white && !after_white) {
+            run = n;
+        } else if (!white && run) {
+            space = run;
+            run = 0;
+        }
+        out[n++] = value.at[i];
         if (++column > 78 && space) {
             memmove(out + space + 1, out + space, n - space);
             out[space] = '\n';
             n++;
             column = n - space - 1;
+            run += run != 0; /* it stands behind the break */
             space = 0;
-            start = i;
         }
     }
     return (struct str){out, n};
@@ -220,6 +225,7 @@ static int add(lua_State *L)
         return luaL_argerror(L, 4, "\"top\", \"bottom\" or a number");
     if (!filter_field_add(call, before, name, value))
         return refused(L, call, "add");
+    arena_reset(&run_of(L)->scratch);
     return 0;
 }
 
@@ -238,6 +244,7 @@ static int set(lua_State *L)
         next = filter_field_next(call, at, name);
         filter_field_remove(call, at);
     }
+    arena_reset(&run_of(L)->scratch);
     return 0;
 }
 
@@ -249,6 +256,7 @@ static int replace(lua_State *L)
     struct filter_text value = value_at(L, 4, name);
     if (at && !filter_field_set(call, at, value))
         return refused(L, call, "replace");
+    arena_reset(&run_of(L)->scratch);
     lua_pushboolean(L, at != 0);
     return 1;
 }
@@ -404,6 +412,7 @@ static int auth_results(lua_State *L)
             lua_pop(L, 2);
         }
     }
+    arena_reset(&run_of(L)->scratch);
     return 1;
 }
 

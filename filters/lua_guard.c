@@ -1,5 +1,8 @@
 /* lua_guard.c - the two limits of a script: memory by the allocator, CPU by a thread that watches.
  *
+ * What a run makes the gateway keep outside of Lua, in arenas of the call and the transaction, counts as memory of the
+ * script: arena_total() has grown by it, as nothing else of this thread runs meanwhile.
+ *
  * A permanent count hook would cost every script a factor of 2.5. So a watchdog looks every 5 ms at what each thread
  * runs, and only when a script has used up its CPU time sends that thread a signal, whose handler sets a hook. What
  * made it hold:
@@ -41,6 +44,22 @@ static struct guard *guards;
 static atomic_bool asleep;
 static __thread struct guard *mine __attribute__((tls_model("initial-exec")));
 
+static size_t outside(const struct lua_box *box)
+{
+    int64_t n = box->arenas_from ? (int64_t)arena_total() - box->arenas_from : 0;
+    return n > 0 ? (size_t)n : 0;
+}
+
+void guard_memory(lua_State *L)
+{
+    const struct lua_box *box = run_of(L)->box;
+    if (!box->arenas_from || box->held + outside(box) <= box->limit)
+        return;
+    lua_gc(L, LUA_GCCOLLECT);
+    if (box->held + outside(box) > box->limit)
+        lua_newuserdatauv(L, box->limit, 0); /* fails: the way to raise Lua's own error of memory */
+}
+
 void *guard_alloc(void *data, void *at, size_t old, size_t size)
 {
     struct lua_box *box = data;
@@ -51,7 +70,7 @@ void *guard_alloc(void *data, void *at, size_t old, size_t size)
         box->held -= old;
         return NULL;
     }
-    if (size > old && (box->held - old + size > box->limit || fault_strikes(FAULT_MEMORY)))
+    if (size > old && (box->held - old + size + outside(box) > box->limit || fault_strikes(FAULT_MEMORY)))
         return NULL;
     void *got = realloc(at, size);
     if (got)

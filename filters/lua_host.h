@@ -43,6 +43,7 @@ struct lua_box {
     lua_State *L;
     struct lua_host *host;
     size_t held, limit;
+    int64_t arenas_from; /* arena_total() without what the run at hand has taken; 0: none runs */
     unsigned generation, runs;
     bool retired, closed_main;  /* closed_main: the main chunk has ended: nothing can be declared any more */
     int hooks[LUA_HOST_STAGES]; /* references; 0: none */
@@ -99,7 +100,8 @@ struct lua_run {              /* call memory */
     uint64_t token; /* of this run alone */
     enum filter_stage stage;
     bool main, may_wait, asked, refused; /* refused: options, and the host of filters has said why */
-    struct arena scratch;                /* for computing only; emptied at each stop */
+    struct arena scratch;                /* for computing only; emptied at each stop, and where much may be in it */
+    int64_t grown;                       /* octets of arenas it had taken when it began to wait */
     /* what it waits for */
     uint64_t op;
     const struct filter_event *event; /* while it is being resumed */
@@ -125,6 +127,7 @@ void guard_enter(lua_State *, double cpu);
 bool guard_leave(void); /* it was killed */
 bool guard_is_due(void);
 const char *guard_place(void); /* "file:line" where the kill struck, or "" */
+void guard_memory(lua_State *); /* raises when what the script holds, arenas included, is beyond its limit */
 void guard_poll(lua_State *);  /* loops in C that a script can make long: raises when time is up */
 
 /* lua_run.c */
@@ -140,6 +143,7 @@ void lua_worker_stop(struct filter_call *);
 extern const char *const lua_stage_names[LUA_HOST_STAGES];
 
 /* lua_verdict.c */
+const char *verdict_text_wrong(lua_State *, const char *text, const char *preset, const char *action);
 void verdict_install(lua_State *);
 void verdict_take(lua_State *, struct lua_run *); /* what the hook returned, at the top of the stack; raises */
 

@@ -127,6 +127,7 @@ static int base64_of(lua_State *L)
     const char *text = luaL_checklstring(L, 1, &len);
     struct str out = base64_encode((struct str){text, len}, &run_of(L)->scratch);
     lua_pushlstring(L, out.at ? out.at : "", out.len);
+    arena_reset(&run_of(L)->scratch);
     return 1;
 }
 
@@ -136,8 +137,10 @@ static int base64_to(lua_State *L)
     const char *text = luaL_checklstring(L, 1, &len);
     struct str out;
     if (!base64_decode((struct str){text, len}, &run_of(L)->scratch, &out))
-        return lua_pushnil(L), 1;
-    lua_pushlstring(L, out.at ? out.at : "", out.len);
+        lua_pushnil(L);
+    else
+        lua_pushlstring(L, out.at ? out.at : "", out.len);
+    arena_reset(&run_of(L)->scratch);
     return 1;
 }
 

@@ -220,9 +220,11 @@ static int set(lua_State *L)
     size_t n = lua_rawlen(L, 1);
     for (lua_pushnil(L); lua_next(L, 1); lua_pop(L, 1)) {
         bool element = lua_isinteger(L, -2) && lua_tointeger(L, -2) >= 1 && (size_t)lua_tointeger(L, -2) <= n;
-        push_key(L, element ? lua_gettop(L) : lua_gettop(L) - 1, lower);
+        lua_pushvalue(L, element ? -1 : -2); /* a copy: made a text in place, the key would lead lua_next astray */
+        push_key(L, lua_gettop(L), lower);
         lua_pushboolean(L, 1);
         lua_rawset(L, 3);
+        lua_pop(L, 1);
     }
     lua_setiuservalue(L, 2, 1);
     return 1;

@@ -371,6 +371,25 @@ static void push_strict(lua_State *L)
     lua_setmetatable(L, -2);
 }
 
+/* The option `text` is what act() or a verdict says: the configuration's must fit, which the first mail would find out.
+ */
+static void check_said(lua_State *L, struct lua_run *run)
+{
+    const struct filter_value *v = filter_value_get(run->host->options, "text");
+    lua_getfield(L, 2, "action");
+    lua_getfield(L, 1, "text");
+    if (v && filter_value_type(v) == TYPE_TEXT && lua_type(L, -1) == LUA_TSTRING) {
+        const char *action = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : NULL;
+        const char *why = verdict_text_wrong(L, filter_value_text(v).at, lua_tostring(L, -1), action);
+        if (why) {
+            filter_complain(run->loading, v, NULL, 0, "option \"text\": %s", why);
+            run->refused = true;
+            luaL_error(L, "option \"text\"");
+        }
+    }
+    lua_settop(L, 2);
+}
+
 static int options_declare(lua_State *L)
 {
     struct lua_run *run = run_of(L);
@@ -396,6 +415,8 @@ static int options_declare(lua_State *L)
             push_default(L);
         lua_setfield(L, 2, name);
     }
+    if (run->loading)
+        check_said(L, run);
     push_strict(L);
     return 1;
 }

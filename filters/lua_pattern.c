@@ -26,8 +26,16 @@ static const char *here(struct match *, const char *s, const char *p);
 
 static void step(struct match *m)
 {
-    if ((++m->steps & 255) == 0)
-        guard_poll(m->L);
+    if (++m->steps < 256)
+        return;
+    m->steps = 0;
+    guard_poll(m->L);
+}
+
+/* A set can be as long as a text: reading it is more than a step. */
+static void step_over(struct match *m, const char *from, const char *to)
+{
+    m->steps += (unsigned)min_size((size_t)(to - from) / 16, 1 << 20);
 }
 
 /* ---- single characters ------------------------------------------------------------------------------------------- */
@@ -99,7 +107,7 @@ static bool in_set(unsigned char c, const char *p, const char *last)
     return !in;
 }
 
-static bool single(const struct match *m, const char *s, const char *p, const char *item)
+static bool single(struct match *m, const char *s, const char *p, const char *item)
 {
     if (s >= m->end)
         return false;
@@ -107,7 +115,7 @@ static bool single(const struct match *m, const char *s, const char *p, const ch
     switch (*p) {
     case '.': return true;
     case '%': return in_class(c, (unsigned char)p[1]);
-    case '[': return in_set(c, p, item - 1);
+    case '[': step_over(m, p, item); return in_set(c, p, item - 1);
     default: return (unsigned char)*p == c;
     }
 }
@@ -198,6 +206,8 @@ static bool frontier(struct match *m, const char *s, const char *p, const char *
     if (p == m->pattern_end || *p != '[')
         luaL_error(m->L, "missing '[' after '%%f' in pattern");
     *item = item_end(m, p);
+    step_over(m, p, *item);
+    step_over(m, p, *item);
     unsigned char before = s == m->from ? 0 : (unsigned char)s[-1], at = s < m->end ? (unsigned char)*s : 0;
     return !in_set(before, p, *item - 1) && in_set(at, p, *item - 1);
 }
@@ -206,6 +216,7 @@ static bool frontier(struct match *m, const char *s, const char *p, const char *
 static const char *repeated(struct match *m, const char *s, const char **p, bool *done)
 {
     const char *item = item_end(m, *p), *found;
+    step_over(m, *p, item);
     char how = item < m->pattern_end ? *item : 0;
     *done = true;
     switch (how) {

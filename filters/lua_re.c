@@ -68,10 +68,12 @@ static bool match_at(lua_State *L, struct str s, size_t from, struct pattern_mat
     guard_poll(L);
     if (from > s.len)
         return false;
-    switch (pattern_match(re->pattern, s, from, m)) {
+    switch (pattern_match_until(re->pattern, s, from, m, guard_is_due)) {
     case PATTERN_YES: return true;
     case PATTERN_NO: return false;
-    default: return luaL_error(L, "re: the match was given up: the pattern needs too many steps for this text");
+    default:
+        guard_poll(L);
+        return luaL_error(L, "re: the match was given up: the pattern needs too many steps for this text");
     }
 }
 

@@ -20,6 +20,7 @@ struct filter_call *run_call(lua_State *L, const char *what)
     struct lua_run *run = run_of(L);
     if (!run || !run->call || run->main)
         return luaL_error(L, "%s can only be used inside a hook", what), NULL;
+    guard_memory(L);
     return run->call;
 }
 
@@ -227,11 +228,15 @@ static int body(lua_State *L)
 static bool go(struct lua_run *run, int nargs, double cpu)
 {
     int nresults, limit_ms = (int)(cpu * 1000);
+    run->box->arenas_from = (int64_t)arena_total() - run->grown;
     guard_enter(run->co, cpu);
     int status = lua_resume(run->co, NULL, nargs, &nresults);
     bool killed = guard_is_due() && (status == LUA_YIELD || !run->ended || run->status != LUA_OK);
     if (status == LUA_YIELD && !killed) {
         guard_leave();
+        arena_reset(&run->scratch);
+        run->grown = (int64_t)arena_total() - run->box->arenas_from;
+        run->box->arenas_from = 0;
         return false;
     }
     if (status != LUA_OK && status != LUA_YIELD) { /* outside the protected call: no memory for its arguments */
@@ -257,6 +262,7 @@ static bool go(struct lua_run *run, int nargs, double cpu)
         lua_resetthread(run->co); /* may run __close of the script: still under the limit */
     if (guard_leave())
         clean = false;
+    run->box->arenas_from = 0;
     thread_give(run, clean);
     return true;
 }
@@ -325,9 +331,7 @@ static enum filter_verdict finish(struct lua_run *run)
 
 static enum filter_verdict drive(struct lua_run *run)
 {
-    bool ended = go(run, 0, run->host->cpu);
-    arena_reset(&run->scratch);
-    return ended ? finish(run) : VERDICT_SUSPEND;
+    return go(run, 0, run->host->cpu) ? finish(run) : VERDICT_SUSPEND;
 }
 
 bool run_main(struct lua_run *run, struct filter_call *call)

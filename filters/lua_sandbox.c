@@ -238,7 +238,7 @@ static int os_time(lua_State *L)
 
 static int os_date(lua_State *L)
 {
-    luaL_optstring(L, 1, NULL);
+    luaL_argcheck(L, strlen(luaL_optstring(L, 1, "")) <= 1000, 1, "too long"); /* each %p of it takes its time */
     lua_settop(L, 2);
     if (lua_isnil(L, 1)) {
         lua_pushliteral(L, "%c");

@@ -32,10 +32,19 @@ static void check_stage(lua_State *L, enum filter_verdict kind, enum filter_stag
         luaL_error(L, "quarantine is for on.headers, on.body and on.message");
 }
 
+static bool has_code(const char *t)
+{
+    return char_is_digit(t[0]) && char_is_digit(t[1]) && char_is_digit(t[2]) && (t[3] == ' ' || t[3] == 0);
+}
+
+static bool has_enhanced(const char *t)
+{
+    return char_is_digit(t[0]) && t[1] == '.' && char_is_digit(t[2]);
+}
+
 static void check_text(lua_State *L, enum filter_verdict kind, const char *t)
 {
-    bool code = char_is_digit(t[0]) && char_is_digit(t[1]) && char_is_digit(t[2]) && (t[3] == ' ' || t[3] == 0);
-    bool enhanced = char_is_digit(t[0]) && t[1] == '.' && char_is_digit(t[2]);
+    bool code = has_code(t), enhanced = has_enhanced(t);
     if (code && kind == VERDICT_DROP && strncmp(t, "421", 3) && strncmp(t, "521", 3) && strncmp(t, "554", 3))
         luaL_error(L, "drop takes 421, 521 or 554, not %s", lua_pushlstring(L, t, 3));
     if ((code || enhanced) && kind == VERDICT_REJECT && t[0] != '5')
@@ -44,6 +53,60 @@ static void check_text(lua_State *L, enum filter_verdict kind, const char *t)
         luaL_error(L, "defer takes a 4xx reply, not \"%s\": did you mean reject?", t);
     if (code && kind == VERDICT_REWORD && (t[0] < '2' || t[0] > '5' || t[0] == '3'))
         luaL_error(L, "reword takes 2xx, 4xx or 5xx, not \"%s\"", t);
+}
+
+/* The text of an option `text` for what the option `action` says (NULL: the script has none). NULL, or what is wrong:
+ * another class of reply, or a format that the arguments do not fit; `preset`, the script's own, tells them. */
+const char *verdict_text_wrong(lua_State *L, const char *text, const char *preset, const char *action)
+{
+    char class = !action ? preset[0] : !strcmp(action, "reject") ? '5' : !strcmp(action, "defer") ? '4' : 0;
+    if (!action && !has_code(preset) && !has_enhanced(preset))
+        class = 0;
+    const char *second = has_code(text) ? text + 3 + (text[3] == ' ') : text;
+    if (class && ((has_code(text) && text[0] != class) || (has_enhanced(second) && second[0] != class)))
+        return lua_pushfstring(L, "\"%s\" is no %cxx reply, as %s%s takes", text, class,
+                               action ? "the action " : "this option", action ? action : "");
+    int top = lua_gettop(L);
+    lua_getfield(L, LUA_REGISTRYINDEX, "format");
+    lua_pushstring(L, text);
+    for (const char *c = preset; (c = strchr(c, '%')); c++) {
+        c += strspn(c, "%") > 1 ? 1 : 1 + strspn(c + 1, "-+ #0123456789.");
+        if (!*c)
+            break;
+        luaL_checkstack(L, 4, NULL);
+        if (strchr("aAeEfFgG", *c))
+            lua_pushnumber(L, 1.5);
+        else if (strchr("cdioxX", *c))
+            lua_pushinteger(L, 1);
+        else if (*c != '%')
+            lua_pushliteral(L, "x");
+    }
+    if (lua_gettop(L) > top + 2 && lua_pcall(L, lua_gettop(L) - top - 1, 1, 0) != LUA_OK)
+        return lua_tostring(L, -1);
+    lua_settop(L, top);
+    return NULL;
+}
+
+/* Puts the class digit of the verdict into code and enhanced code of the format at `at`: one text for either action. */
+static void take_class(lua_State *L, int at, char class)
+{
+    size_t len;
+    const char *text = lua_tolstring(L, at, &len);
+    if (!text || !(has_code(text) || has_enhanced(text)))
+        return;
+    luaL_Buffer b;
+    char *t = memcpy(luaL_buffinitsize(L, &b, len + 1), text, len + 1);
+    char *second = t;
+    if (has_code(t)) {
+        if (t[0] != class && t[1] == '2' && t[2] == '1') /* 421 and 521 speak of the connection */
+            t[1] = '5', t[2] = '0';
+        t[0] = class;
+        second = t + 3 + (t[3] == ' ');
+    }
+    if (has_enhanced(second))
+        second[0] = class;
+    luaL_pushresultsize(&b, len);
+    lua_replace(L, at);
 }
 
 /* Without further arguments a text is literal; with them it is a format. Leaves the text at `at` and nothing above. */
@@ -144,9 +207,9 @@ static int act(lua_State *L)
     if (lua_gettop(L) > 2)
         lua_settop(L, lua_gettop(L) - 1); /* action: it lives on in opt */
     if (!strcmp(action, "reject"))
-        return make(L, VERDICT_REJECT, 2);
+        return take_class(L, 2, '5'), make(L, VERDICT_REJECT, 2);
     if (!strcmp(action, "defer"))
-        return make(L, VERDICT_DEFER, 2);
+        return take_class(L, 2, '4'), make(L, VERDICT_DEFER, 2);
     if (!strcmp(action, "quarantine"))
         return make(L, VERDICT_QUARANTINE, 2);
     if (!strcmp(action, "discard"))

@@ -2,15 +2,25 @@
  *
  * A pattern owns its code; match data, contexts and the JIT's stack belong to the thread and go with it. The limits
  * bound a match whatever the pattern: a million match steps, 4 MiB of heap for the interpreter, 512 KiB of stack for
- * the JIT. Where the machine forbids memory that is written and executed, the interpreter does the work. */
+ * the JIT. Where the machine forbids memory that is written and executed, the interpreter does the work.
+ *
+ * PCRE2 counts its steps anew at each place where a match may begin, and what a possessive repetition runs over not at
+ * all. So a long subject is searched in windows of such places (an offset limit) and with few steps at first, doubled
+ * when they did not suffice: no call into PCRE2 lasts long, and between two the caller is asked whether to stop. */
 #include "base/pattern.h"
 #include <pthread.h>
+#include <time.h>
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
 enum {
     MATCH_LIMIT = 1000000,
+    STEPS_FIRST = 1000,    /* match steps at one place: at least so many are tried at first */
+    WORK_FIRST = 4 << 20,  /* places of the first window, times the octets of the subject */
+    WORK_MOST = 64 << 20,  /* and of the widest; also steps times octets */
+    QUICK_US = 1000,       /* a window that took less is followed by a wider one */
+    PATIENCE_US = 1000000, /* CPU time for one match where nobody else watches */
     DEPTH_LIMIT = 20000,
     HEAP_LIMIT_KIB = 4096,
     JIT_STACK_FIRST = 32768,
@@ -19,6 +29,7 @@ enum {
 
 struct pattern {
     pcre2_code *code;
+    bool anchored, utf;
 };
 
 struct tools { /* of one thread */
@@ -56,7 +67,6 @@ static struct tools *tools(void)
     t->context = pcre2_match_context_create(NULL);
     t->stack = pcre2_jit_stack_create(JIT_STACK_FIRST, JIT_STACK_MOST, NULL); /* NULL: 32 KiB of the machine's stack */
     must(t->data && t->context);
-    pcre2_set_match_limit(t->context, MATCH_LIMIT);
     pcre2_set_depth_limit(t->context, DEPTH_LIMIT);
     pcre2_set_heap_limit(t->context, HEAP_LIMIT_KIB);
     if (t->stack)
@@ -65,11 +75,24 @@ static struct tools *tools(void)
     return mine = t;
 }
 
+/* What depends on where a search began cannot be searched for in windows. NULL: nothing in it does. */
+static const char *unfit(struct str s, bool anchored)
+{
+    for (size_t i = 0; i + 1 < s.len; i++) {
+        struct str rest = str_part(s, i, s.len);
+        if (str_starts(rest, STR("(*COMMIT")) || str_starts(rest, STR("(*SKIP")))
+            return "(*COMMIT) and (*SKIP) are not possible here";
+        if (s.at[i] == '\\' && s.at[++i] == 'G' && !anchored)
+            return "\\G is possible at the beginning of each alternative only";
+    }
+    return NULL;
+}
+
 struct pattern *pattern_open(struct str s, char *error, size_t room)
 {
     int code;
     size_t offset;
-    uint32_t flags = PCRE2_NEVER_BACKSLASH_C;
+    uint32_t flags = PCRE2_NEVER_BACKSLASH_C | PCRE2_USE_OFFSET_LIMIT, options = 0;
     if (str_starts(s, STR("(*UTF)")))
         flags |= PCRE2_MATCH_INVALID_UTF; /* mail is octets: what is not UTF-8 just does not match */
     pcre2_code *compiled = pcre2_compile((PCRE2_SPTR)(s.at ? s.at : ""), s.len, flags, &code, &offset, NULL);
@@ -79,9 +102,18 @@ struct pattern *pattern_open(struct str s, char *error, size_t room)
         snprintf(error, room, "%s at offset %zu", text, offset);
         return NULL;
     }
+    pcre2_pattern_info(compiled, PCRE2_INFO_ALLOPTIONS, &options);
+    const char *why = unfit(s, options & PCRE2_ANCHORED);
+    if (why) {
+        pcre2_code_free(compiled);
+        snprintf(error, room, "%s", why);
+        return NULL;
+    }
     pcre2_jit_compile(compiled, PCRE2_JIT_COMPLETE); /* refused: pcre2_match interprets */
     struct pattern *p = must_alloc(sizeof *p);
     p->code = compiled;
+    p->anchored = options & PCRE2_ANCHORED;
+    p->utf = options & PCRE2_UTF;
     return p;
 }
 
@@ -93,22 +125,70 @@ void pattern_close(struct pattern *p)
     free(p);
 }
 
-enum pattern_took pattern_match(const struct pattern *p, struct str subject, size_t from, struct pattern_match *match)
+static int64_t cpu_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+/* The last place of a window of n that begins at `from`; the next window does not begin inside a character. */
+static size_t window_end(const struct pattern *p, struct str s, size_t from, size_t n)
+{
+    size_t last = n > s.len - from ? s.len : from + n - 1;
+    for (unsigned i = 0; p->utf && i < 3 && last + 1 < s.len && ((unsigned char)s.at[last + 1] & 0xc0) == 0x80; i++)
+        last++;
+    return last;
+}
+
+static int search(const struct pattern *p, struct str s, size_t from, bool (*stop)(void))
 {
     struct tools *t = tools();
+    const size_t len = max_size(s.len, 1), rest = s.len - from + 1, widest = max_size(WORK_MOST / len, 1);
+    size_t window = min_size(max_size(WORK_FIRST / len, 1), rest);
+    size_t steps = max_size(min_size(WORK_FIRST / window, WORK_MOST / len), STEPS_FIRST);
+    const bool whole = window >= rest; /* in one call, as nearly always: without a look at the clock */
+    int64_t began = whole ? 0 : cpu_us(), start = began;
+    for (;;) {
+        steps = min_size(steps, MATCH_LIMIT);
+        size_t last = p->anchored ? s.len : window_end(p, s, from, window);
+        pcre2_set_match_limit(t->context, (uint32_t)steps);
+        pcre2_set_offset_limit(t->context, last);
+        int rc = pcre2_match(p->code, (PCRE2_SPTR)(s.at ? s.at : ""), s.len, from, 0, t->data, t->context);
+        if (rc == PCRE2_ERROR_MATCHLIMIT && steps < MATCH_LIMIT) {
+            steps *= 2;
+            window = max_size(window / 2, 1);
+        } else if (rc != PCRE2_ERROR_NOMATCH || last >= s.len) {
+            return rc;
+        } else {
+            from = last + 1;
+        }
+        int64_t now = cpu_us();
+        if (!began)
+            began = start = now;
+        if (stop ? stop() : now - began > PATIENCE_US)
+            return PCRE2_ERROR_MATCHLIMIT;
+        if (rc == PCRE2_ERROR_NOMATCH)
+            window = now - start < QUICK_US ? min_size(window * 2, widest) : max_size(window / 2, 1);
+        start = now;
+    }
+}
+
+enum pattern_took pattern_match_until(const struct pattern *p, struct str subject, size_t from,
+                                      struct pattern_match *match, bool (*stop)(void))
+{
     if (match)
         match->count = 0;
     if (from > subject.len)
         return PATTERN_NO;
-    int rc =
-        pcre2_match(p->code, (PCRE2_SPTR)(subject.at ? subject.at : ""), subject.len, from, 0, t->data, t->context);
+    int rc = search(p, subject, from, stop);
     if (rc == PCRE2_ERROR_NOMATCH)
         return PATTERN_NO;
     if (rc < 0)
         return PATTERN_LIMIT;
     if (!match)
         return PATTERN_YES;
-    const PCRE2_SIZE *pairs = pcre2_get_ovector_pointer(t->data);
+    const PCRE2_SIZE *pairs = pcre2_get_ovector_pointer(mine->data);
     match->count = rc == 0 ? PATTERN_GROUPS : (size_t)rc; /* 0: more groups than we keep */
     for (size_t i = 0; i < match->count; i++) {
         match->group[i].set = pairs[2 * i] != PCRE2_UNSET;
@@ -118,6 +198,11 @@ enum pattern_took pattern_match(const struct pattern *p, struct str subject, siz
             match->group[i].to = match->group[i].from;
     }
     return PATTERN_YES;
+}
+
+enum pattern_took pattern_match(const struct pattern *p, struct str subject, size_t from, struct pattern_match *match)
+{
+    return pattern_match_until(p, subject, from, match, NULL);
 }
 
 int pattern_name(const struct pattern *p, struct str name)

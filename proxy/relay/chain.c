@@ -495,6 +495,7 @@ static void tell_end(struct session *s, enum filter_stage stage)
         slot_close_streams(slot, stage == FILTER_RESET ? LIFE_TRANSACTION : LIFE_SESSION);
         if (stage == FILTER_RESET) {
             slot->transaction_memory = NULL;
+            slot->added = 0;
             slot->called_tx = slot->skip_tx = slot->edited = false;
             slot->lessen_tx = slot->flags_less_tx = 0;
         }

@@ -14,6 +14,7 @@ struct slot { /* one filter's life in one session */
     void *session_memory, *transaction_memory;
     bool called, called_tx;      /* for DISCONNECT, RESET */
     bool skip, skip_tx;
+    size_t added;                /* octets to the header section, in this transaction */
     bool edited;                 /* in this transaction: from now on it fails closed */
     unsigned lessen, lessen_tx;  /* stages taken away (bits set: not called) */
     unsigned flags_less, flags_less_tx;

@@ -300,7 +300,8 @@ void filter_log(struct filter_call *call, enum filter_level level, const char *f
         return;
     va_list args;
     va_start(args, format);
-    struct str text = arena_vprint(&call->arena, format, args);
+    struct arena arena = {0}; /* not the call's: it may log for as long as it lives */
+    struct str text = arena_vprint(&arena, format, args);
     va_end(args);
     log_begin(names[level]);
     if (call->session) {
@@ -311,6 +312,7 @@ void filter_log(struct filter_call *call, enum filter_level level, const char *f
     log_text("filter", call->filter->name);
     log_text("msg", text);
     log_end();
+    arena_reset(&arena);
 }
 
 /* Metrics are read from the admin listener, which comes later: the contract has its place. */

@@ -301,6 +301,16 @@ bool filter_field(struct filter_call *call, uint32_t handle, struct filter_field
 }
 
 /* Before the headers stage an added field waits in the transaction: it is put in when the section is whole. */
+/* What a filter writes there in one transaction, what it overwrites again included: that memory is the transaction's.
+ */
+static bool may_write(struct filter_call *call, size_t octets)
+{
+    if (call->slot->added + octets > call->session->listen->limits.header_size)
+        return refused(call, "this filter has written more than limits.header_size into the header section");
+    call->slot->added += octets;
+    return true;
+}
+
 uint32_t filter_field_add(struct filter_call *call, uint32_t before, const char *name, struct filter_text value)
 {
     struct transaction *tx = call->tx;
@@ -311,9 +321,12 @@ uint32_t filter_field_add(struct filter_call *call, uint32_t before, const char 
     struct str octets = {value.at ? value.at : "", value.len};
     if (call->filter->observe)
         return 1;
+    if (!may_write(call, strlen(name) + value.len + 4)) /* ": " and CRLF */
+        return 0;
     if (call->stage < FILTER_HEADERS) {
         struct queued_field *q = arena_alloc(&tx->arena, sizeof *q);
-        *q = (struct queued_field){.top = before != FILTER_BOTTOM, .name = arena_str(&tx->arena, str_of(name)),
+        *q = (struct queued_field){.top = before != FILTER_BOTTOM,
+                                   .name = arena_str(&tx->arena, str_of(name)),
                                    .value = arena_str(&tx->arena, octets)};
         struct queued_field **end = &tx->queued;
         unsigned n = 0;
@@ -352,6 +365,8 @@ bool filter_field_set(struct filter_call *call, uint32_t handle, struct filter_t
         return false;
     if (call->filter->observe)
         return true;
+    if (!may_write(call, value.len))
+        return false;
     if (!headers_set(&call->tx->headers, f, (struct str){value.at ? value.at : "", value.len}))
         return refused(call, "bad field value");
     edited(call);
@@ -365,6 +380,8 @@ bool filter_field_rename(struct filter_call *call, uint32_t handle, const char *
         return false;
     if (call->filter->observe)
         return true;
+    if (!may_write(call, strlen(name)))
+        return false;
     if (!headers_rename(&call->tx->headers, f, str_of(name)))
         return refused(call, "bad field name");
     edited(call);

@@ -4,8 +4,8 @@
  * and over the bound the nearest to expiry go first. No operation walks all keys. What the operations mean: rate      a
  * ring of 8 sub-windows and the part of a ninth that is still inside, taken as evenly filled: the count is wrong by
  * less than what came in one eighth of the window. Refused attempts are not counted. bucket    `limit` tokens, refilled
- * evenly over `window`. distinct  remembers when each value was last seen, the 4096 latest of a key at most (fewer in a
- * store below 1 MiB). incr      the ttl counts from the first; set_add: the whole set lives as long as its latest ttl
+ * evenly over `window`. distinct  remembers when each value was last seen, 4096 of a key at most (fewer in a store below
+ * 1 MiB), then another is "limit". incr      the ttl counts from the first; set_add: the whole set lives as long as its latest ttl
  * says, 4096 members. Values of distinct and set are kept as 128 bits of seeded hash, not as text. A key has one kind;
  * another op: "wrongtype". */
 #include "store/store.h"
@@ -367,12 +367,12 @@ static const char *members(const struct asked *q, struct entry *e)
     double expires = q->now + (r->op == STORE_DISTINCT ? r->window : r->ttl);
     if (!e)
         e = entry_add(q->shard, q->hash, r->key, kind_of(r->op), expires);
-    bool there = marks_has(&e->marks, mark);
-    uint32_t most = marks_most(q->shard);
-    if (r->op == STORE_SET_ADD && !there && e->marks.count >= most)
-        return "limit";
     if (r->op == STORE_DISTINCT)
         marks_forget(&e->marks, q->now - r->window);
+    bool there = marks_has(&e->marks, mark);
+    uint32_t most = marks_most(q->shard);
+    if (!there && e->marks.count >= most)
+        return "limit"; /* not the oldest in its place: a limit beyond the most would never be reached */
     marks_add(&e->marks, mark, q->now, most);
     *q->answer = r->op == STORE_DISTINCT ? value_integer(e->marks.count) : value_bool(!there);
     entry_changed(q->shard, e, fmax(e->expires, expires));

@@ -30,7 +30,7 @@ struct store_request {
 /* What comes back, as a value in `arena`:
  *   get: text or number, NONE when absent. set, del: bool (was there). add: bool (true: it was not there, now it is).
  *   incr: number. ttl: seconds left, NONE when absent. rate: map ok count remaining retry_after(whole seconds, rounded up) limit.
- *   bucket: map ok wait(seconds) level. distinct: number of different values within window. set_*: bool or number.
+ *   bucket: map ok wait(seconds) level. distinct: number of different values within window ("limit": more than can be counted). set_*: bool or number.
  * error NULL or "down" "timeout" "wrongtype" "bad" "limit". now: seconds, with fractions, since whenever
  * (so that tests own it); memory, which lives no longer than the process, is given a clock that is never set. */
 const char *store_now(struct store *, const struct store_request *, double now, struct arena *, struct filter_value *);

@@ -1,7 +1,7 @@
 -- ratelimit.lua: limit messages and different recipients per user, else per client network
 local opt = options {
   messages   = 100,
-  recipients = 500, -- different ones
+  recipients = 500, -- different ones, 4096 at most
   window     = duration "1h",
   exempt     = cidr { "127.0.0.0/8", "::1" },
   store      = "default",

@@ -41,6 +41,8 @@ VALUES = {
     "re": ("local a, b = re '(\\\\w+)@(\\\\w+)':match 'to joe@home' return a .. b .. tostring(re '(?i)X':test 'axb') .. "
            "re 'o':gsub('foo', '<%0>') .. re '(?<n>\\\\d+)':named 'a12'.n", "joehometruef<o><o>12"),
     "regm": ("local n = 0 for w in re '\\\\w+':gmatch 'a bc d' do n = n + #w end return n", "4"),
+    "setkeys": ("local t = set({ [100] = true, [2.5] = 1, a = 1, B = 2 }, { lower = true }) "
+                "return t:has '100' and t:has '2.5' and t:has 'A' and t:has 'b' and #t", "4"),
     "set": ("local t = set({ 'A', 'b' }, { lower = true }) return t:has 'a' and t:has 'B' and not t:has(nil) and #t", "2"),
     "keys": ("return table.concat(keys { b = 1, a = 2 }, ',')", "a,b"),
     "now": ("return now() > 1.7e9 and math.type(now()) == 'integer' and clock() > 0", "true"),
@@ -90,6 +92,7 @@ STORE = {
     "bucket": ("st:bucket('b', 1, 2) st:bucket('b', 1, 2) local ok, wait = st:bucket('b', 1, 2) return tostring(ok) .. tostring(wait > 0.5)",
                "falsetrue"),
     "distinct": ("st:distinct('u', 'a', 60) st:distinct('u', 'b', 60) return st:distinct('u', to, 60)", "3"),
+    "full": ("for i = 1, 4096 do st:distinct('many', i, 60) end return st:distinct('many', 1, 60) .. st:distinct('many', 'x', 60)", "4096inf"),
     "sets": ("st:set_add('s', 'x', 60) st:set_add('s', 'y', 60) st:set_del('s', 'x') "
              "return st:set_size 's' .. tostring(st:set_has('s', 'x')) .. tostring(st:set_has('s', 'y'))", "1falsetrue"),
     "try": ("local v, e = st:try('set', 'k', 'v', 60) st:incr('w', 1, 60) local x, y = st:try('rate', 'w', 1, 60) return tostring(v) .. y",
@@ -223,6 +226,21 @@ end"""}) as house:
     assert not [line for line in head if len(line) > 78 and b"=?" not in line]
     assert b"X-Top: 12" in head and b"X-Early: 1" in head and b"X-Old: new" in head and b"Received-By: two" in head
     assert b"X-Gone" not in mail and b"Received-By: one" not in mail and b"=?UTF-8?" in mail
+
+
+def test_folding_makes_no_line_of_white_space_alone():
+    values = ["a" * 76 + "   ", "a" * 76 + "   b", "a" * 70 + " " * 100 + "b", "  " + "a" * 80, " " * 100, "a " * 60 + "  ", "a" * 200 + " b" * 60,
+              "a" * 60 + "\t \t" + "b" * 60 + " " * 90 + "c", "word " * 20 + " " * 200 + "end" + " " * 90]
+    script = "\n".join(["function on.headers(s, m)"] + ['  m.headers:add("X-%d", "%s")' % (i, v.replace("\t", "\\t")) for i, v in enumerate(values)] +
+                       ["end"])
+    with House('filter "x.lua"', {"x.lua": script}) as house:
+        house.send(b"Subject: x\r\n\r\nbody\r\n")
+        head = house.mails()[0].split(b"\r\n\r\n")[0]
+    assert not [line for line in head.split(b"\r\n") if not line.strip(b" \t")], head
+    for i, v in enumerate(values):
+        field = head[head.index(b"X-%d: " % i):].split(b"\r\nX-")[0].replace(b"\r\n", b"").decode()
+        assert field.split(":", 1)[1].strip() == v.strip(), (i, field)
+    assert max(len(line) for line in head.split(b"\r\n")) < 998
 
 
 def test_late_edits_need_their_word():

@@ -50,6 +50,41 @@ def test_options_are_checked_against_the_configuration(declared, given, said):
     assert code == 2 and said in out, out
 
 
+SAYS = """
+local opt = options { action = one_of { "reject", "defer", "tag" }, text = "5.7.1 No, %s, %d%% of %.1f" }
+function on.rcpt(s, m, to) return act(opt, to, 5, 1.5) end"""
+
+
+@pytest.mark.parametrize("given, said", [
+    ('text = "4.7.1 no %s"', '"4.7.1 no %s" is no 5xx reply, as the action reject takes'),
+    ('text = "550 4.7.1 no %s"', "is no 5xx reply"),
+    ('action = "defer", text = "554 no"', '"554 no" is no 4xx reply, as the action defer takes'),
+    ('text = "no %s 100%"', "invalid conversion '%' to 'format'"),
+    ('text = "no %y"', "invalid conversion"),
+    ('text = "no %d %d"', "number expected, got string"),
+    ('text = "no %s %s %s %s"', "no value"),
+])
+def test_a_text_that_does_not_fit_is_told_at_load(given, said):
+    code, out = check(SAYS, f"{{\n{given} }}")
+    assert code == 2 and said in out and 'option "text": ' in out and out.count("error:") == 1, out
+    assert out.startswith("sluice.lua:5: "), out
+
+
+@pytest.mark.parametrize("given", [
+    'text = "no"', 'text = "550 5.7.2 no %s at 100%%"', 'action = "defer", text = "451 4.7.2 %s %s %s"', 'action = "tag", text = "4 of %s"',
+    'action = "defer"', 'text = "%q"'])
+def test_a_text_that_fits_is_taken(given):
+    code, out = check(SAYS, f"{{ {given} }}")
+    assert code == 0, out
+
+
+def test_a_text_without_an_action_keeps_the_class_of_its_default():
+    script = 'local opt = options { text = "451 4.7.1 in %d s" }\nfunction on.rcpt(s, m, to) return defer(opt.text, 5) end'
+    assert check(script, '{ text = "450 wait %s s" }')[0] == 0
+    code, out = check(script, '{ text = "550 never" }')
+    assert code == 2 and '"550 never" is no 4xx reply, as this option takes' in out, out
+
+
 def test_options_that_are_right():
     code, out = check("""
 local opt = options { a = 1, b = "x", c = true, d = duration "1h", e = size "1M", f = { "x" }, g = { x = 1 }, h = list "number",

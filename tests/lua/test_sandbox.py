@@ -1,4 +1,5 @@
 """A hostile script costs its own call, within its limits, and nobody else's."""
+import smtplib
 import threading
 import time
 
@@ -58,6 +59,13 @@ HANGS = {
     "reverse": "local x = ('x'):rep(4000000) while true do x = x:reverse() end",
     "concat": "local t = {} for i = 1, 1000 do t[i] = 'x' end while true do table.concat(t) end",
     "re": "while true do re '(a+)+$':gsub(('a'):rep(25) .. 'b', '') end",
+    "possessive": "return re '(?:\\\\w|-)*+[:;]':test(('a'):rep(200000))",
+    "atomic": "return re '(?>\\\\w+)[:;]':gsub(('a'):rep(200000), '')",
+    "lookahead": "return re '^(?:(?=\\\\w*+)\\\\w)*+[xy]':test(('a'):rep(200000))",
+    "date": "local f = ('%p'):rep(1000000) while true do os.date(f) end",
+    "set": "return ('a'):rep(100000):find('[' .. ('b'):rep(1000000) .. ']')",
+    "setplus": "return ('a'):rep(100000):find('[^' .. ('b'):rep(1000000) .. ']+c')",
+    "frontier": "return ('a'):rep(100000):find('%f[' .. ('b'):rep(1000000) .. ']')",
     "recursion": "local function f() return pcall(f) end while true do f() end",
     "verdict": "while true do local v = reject 'x' end",
     "headers": "while true do m.headers:add('X-Many', 'x') end",
@@ -129,6 +137,62 @@ def test_memory_bombs_stay_under_the_limit(memory):
         if SLOW == 1:
             assert house.gateway.rss() - before < 100 * 1024
         assert "of memory (option memory)" in house.log()
+
+
+OUTSIDE = {  # memory that is the gateway's, not Lua's
+    "base64": "local x = ('x'):rep(100000) while true do base64.decode(base64.encode(x)) end",
+    "parse": "local x = ('x'):rep(60) .. '@example.org' while true do address.parse(x) address.list(x) end",
+    "network": "while true do s.ip:network(24, 64) end",
+    "log": "while true do log.info(('x'):rep(1900)) end",
+    "from": "local x = ('x'):rep(60) .. '@example.org' while true do m:set_from(x) end",
+    "separate": "local n = 0 while true do n = n + 1 separate('k' .. n % 2) end",
+    "logwait": "while true do log.info(('x'):rep(1900)) sleep(0) end",
+    "bl": "while true do dns.bl('', {}) end",
+}
+KEPT = ("from", "separate", "bl")
+
+
+def test_memory_outside_of_lua_counts():
+    chain = 'filter "x.lua" { memory = "1M", cpu = "400ms", timeout = "3s" }'
+    with House(chain, {"x.lua": cases(OUTSIDE)}, more='log { level = "info" }') as house:
+        house.ask("fine")
+        for name in OUTSIDE:
+            before = house.gateway.rss()
+            most, stop = [before], threading.Event()
+
+            def watch():
+                while not stop.is_set():
+                    most[0] = max(most[0], house.gateway.rss())
+                    time.sleep(0.01)
+
+            thread = threading.Thread(target=watch)
+            thread.start()
+            reply = house.ask("fine", "good", "well", name)[3]
+            stop.set()
+            thread.join()
+            assert reply.startswith("451"), (name, reply)
+            if name in KEPT:
+                assert "of memory (option memory)" in house.log().splitlines()[-2] + house.log().splitlines()[-1], name
+            if SLOW == 1:
+                assert most[0] - before < 16 * 1024, (name, most[0] - before)
+
+
+def test_a_filter_writes_no_more_into_the_header_section_than_a_header_section_may_have():
+    script = """
+function on.headers(s, m)
+  if m.headers:get "Subject" == "add" then while true do m.headers:add("X-Many", ("x"):rep(50)) end end
+  if m.headers:get "Subject" == "set" then while true do m.headers:set("X-One", ("x"):rep(50)) end end
+  if m.headers:get "Subject" == "some" then for i = 1, 100 do m.headers:add("X-Many", ("x"):rep(50)) end end
+end"""
+    with House('filter "x.lua" { cpu = "2s", memory = "64M" }', {"x.lua": script}, more='limits { header_size = "16K" }') as house:
+        house.send(b"Subject: some\r\n\r\nx\r\n")
+        for subject in (b"add", b"set"):
+            with pytest.raises(smtplib.SMTPDataError) as e:
+                house.send(b"Subject: " + subject + b"\r\n\r\nx\r\n")
+            assert e.value.smtp_code == 451
+        house.send(b"Subject: some\r\n\r\nx\r\n")
+        assert house.log().count("written more than limits.header_size") >= 2
+        assert len(house.mails()) == 2
 
 
 def test_three_memory_errors_within_a_minute_make_the_state_anew():

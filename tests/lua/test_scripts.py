@@ -1,10 +1,11 @@
 """The shipped scripts, through the gateway."""
+import os
 import smtplib
 import time
 
 import pytest
 
-from house import Dns, House, text
+from house import SCRIPTS, Dns, House, text
 
 MAIL = b"From: a@sender.example\r\nSubject: gr\xc3\xbc\xc3\x9fe\r\nX-Originating-IP: 10.0.0.1\r\n\r\nbody\r\n"
 
@@ -38,6 +39,12 @@ def test_ratelimit():
             assert [s[:3] for s in said] == ["250", "250", "250", "451"] and "4.7.1 Sending limit reached, try again in" in said[3]
     with House('filter "ratelimit.lua" { recipients = 2, exempt = { "10.0.0.0/8" } }') as house:
         assert [r[:3] for r in house.ask("a", "b", "a", "c")] == ["250", "250", "250", "451"]
+    with House('filter "ratelimit.lua" { recipients = 1, exempt = { "10.0.0.0/8" }, action = "reject" }') as house:
+        assert house.ask("a", "b")[1].startswith("550 5.7.1 Sending limit reached, try again in 3600 seconds")
+    small = 'store "small" { "memory", size = "64K" } limits { recipients = 2000, errors = 100 }'
+    with House('filter "ratelimit.lua" { recipients = 5000, exempt = { "10.0.0.0/8" }, store = "small" }', more=small) as house:
+        said = house.ask(*["u%d" % i for i in range(1000)])
+        assert said[60].startswith("250") and said[999].startswith("451 4.7.1 Sending limit reached")
     with House('filter "ratelimit.lua" { messages = 1 }') as house:
         assert [house.ask("a")[0][:3] for _ in range(3)] == ["250"] * 3
 
@@ -51,6 +58,8 @@ def test_dnsbl():
         reply = house.ask("x")[0]
         assert reply.startswith("550 5.7.1 Service unavailable; client [127.0.0.1] blocked by") and "bad.example" in reply
         assert house.ask("postmaster")[0].startswith("250")
+    with House(f'filter "d.lua" {{ zones = {zones}, action = "defer" }}', {"d.lua": script}, more=dns.conf()) as house:
+        assert house.ask("x")[0].startswith("451 4.7.1 Service unavailable; client [127.0.0.1] blocked by")
     with House(f'filter "d.lua" {{ zones = {zones}, limit = 10 }}, filter "score.lua" {{ tag = 6 }}', {"d.lua": script}, more=dns.conf()) as house:
         house.send(MAIL)
         assert b"X-DNSBL-Score: 6" in house.mails()[0] and b"X-Spam-Flag: YES" in house.mails()[0]
@@ -85,6 +94,21 @@ def test_recipients():
             assert c.docmd("RCPT TO:<Postmaster>")[0] == 250
             c.rcpt("cid@example.org")
             assert c.rcpt("dan@example.org")[0] == 421
+
+
+def test_recipients_deferred():
+    with House('filter "recipients.lua" { allow = { "ann@example.org" }, domains = { "example.org" }, action = "defer" }') as house:
+        assert house.ask("ann", "bob")[1] == "451 4.1.1 <bob@example.org>: user unknown"
+
+
+def test_the_example_of_the_readme():
+    readme = open(os.path.join(os.path.dirname(os.path.dirname(SCRIPTS)), "README.md")).read()
+    script = "-- first_seen.lua" + readme.split("-- first_seen.lua")[1].split("```")[0]
+    with House('filter "first_seen.lua" { limit = 2 }', {"first_seen.lua": script}) as house:
+        assert house.ask("a", "b", "c")[2].startswith("451 4.7.1 Too many recipients, retry in")
+    with House('filter "first_seen.lua" { limit = 2 }', {"first_seen.lua": script}) as house:
+        house.send(MAIL)
+        assert [r[:3] for r in house.ask("a", "b", "c", "d")] == ["250"] * 4
 
 
 def test_score():

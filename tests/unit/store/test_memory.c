@@ -223,9 +223,15 @@ static void distinct_counts_values_within_the_window(void **state)
     for (int i = 0; i < 5000; i++) {
         char text[16];
         snprintf(text, sizeof text, "%d", i);
-        GOOD(.op = STORE_DISTINCT, K("d"), .value = str_of(text), .window = 100);
+        const char *error = ASK(.op = STORE_DISTINCT, K("d"), .value = str_of(text), .window = 100);
+        assert_int_equal(error != NULL, i >= MARKS_MOST - 2); /* full, and says so */
+        assert_true(!error || !strcmp(error, "limit"));
     }
+    GOOD(.op = STORE_DISTINCT, K("d"), V("7"), .window = 100);
     IS(MARKS_MOST);
+    now += 101;
+    GOOD(.op = STORE_DISTINCT, K("d"), V("y"), .window = 100);
+    IS(1);
 }
 
 static void sets_hold_members(void **state)
