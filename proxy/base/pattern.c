@@ -16,9 +16,10 @@
 
 enum {
     MATCH_LIMIT = 1000000,
-    STEPS_FIRST = 1000,    /* match steps at one place: at least so many are tried at first */
+    STEPS_FIRST = 100,     /* match steps at one place: at least so many are tried at first */
     WORK_FIRST = 4 << 20,  /* places of the first window, times the octets of the subject */
-    WORK_MOST = 64 << 20,  /* and of the widest; also steps times octets */
+    WORK_MOST = 64 << 20,  /* and of the widest */
+    STEPS_WORK = 16 << 20, /* steps at first, times octets: each may run over all of them */
     QUICK_US = 1000,       /* a window that took less is followed by a wider one */
     PATIENCE_US = 1000000, /* CPU time for one match where nobody else watches */
     DEPTH_LIMIT = 20000,
@@ -146,7 +147,7 @@ static int search(const struct pattern *p, struct str s, size_t from, bool (*sto
     struct tools *t = tools();
     const size_t len = max_size(s.len, 1), rest = s.len - from + 1, widest = max_size(WORK_MOST / len, 1);
     size_t window = min_size(max_size(WORK_FIRST / len, 1), rest);
-    size_t steps = max_size(min_size(WORK_FIRST / window, WORK_MOST / len), STEPS_FIRST);
+    size_t steps = max_size(min_size(WORK_FIRST / window, STEPS_WORK / len), STEPS_FIRST);
     const bool whole = window >= rest; /* in one call, as nearly always: without a look at the clock */
     int64_t began = whole ? 0 : cpu_us(), start = began;
     for (;;) {
