@@ -16,9 +16,10 @@
 
 enum {
     MATCH_LIMIT = 1000000,
-    STEPS_FIRST = 1000,    /* match steps at one place: at least so many are tried at first */
+    STEPS_FIRST = 100,     /* match steps at one place: at least so many are tried at first */
     WORK_FIRST = 4 << 20,  /* places of the first window, times the octets of the subject */
-    WORK_MOST = 64 << 20,  /* and of the widest; also steps times octets */
+    WORK_MOST = 64 << 20,  /* and of the widest */
+    STEPS_WORK = 16 << 20, /* steps at first, times octets: each may run over all of them */
     QUICK_US = 1000,       /* a window that took less is followed by a wider one */
     PATIENCE_US = 1000000, /* CPU time for one match where nobody else watches */
     DEPTH_LIMIT = 20000,
@@ -30,6 +31,7 @@ enum {
 struct pattern {
     pcre2_code *code;
     bool anchored, utf;
+    unsigned char starts[256]; /* 1: a match may begin with this octet; PCRE2 passes over the others by itself */
 };
 
 struct tools { /* of one thread */
@@ -88,6 +90,20 @@ static const char *unfit(struct str s, bool anchored)
     return NULL;
 }
 
+static void learn_starts(struct pattern *p, uint32_t options)
+{
+    uint32_t type = 0, first = 0;
+    const uint8_t *bits = NULL;
+    pcre2_pattern_info(p->code, PCRE2_INFO_FIRSTCODETYPE, &type);
+    pcre2_pattern_info(p->code, PCRE2_INFO_FIRSTCODEUNIT, &first);
+    pcre2_pattern_info(p->code, PCRE2_INFO_FIRSTBITMAP, &bits);
+    bool any = (options & PCRE2_NO_START_OPTIMIZE) || (type != 1 && !bits);
+    for (unsigned c = 0; c < 256; c++) {
+        bool is_first = type == 1 && (c == first || char_lower((char)c) == char_lower((char)first)); /* (?i) or not */
+        p->starts[c] = any || is_first || (type != 1 && bits && bits[c / 8] >> c % 8 & 1);
+    }
+}
+
 struct pattern *pattern_open(struct str s, char *error, size_t room)
 {
     int code;
@@ -114,6 +130,7 @@ struct pattern *pattern_open(struct str s, char *error, size_t room)
     p->code = compiled;
     p->anchored = options & PCRE2_ANCHORED;
     p->utf = options & PCRE2_UTF;
+    learn_starts(p, options);
     return p;
 }
 
@@ -132,10 +149,13 @@ static int64_t cpu_us(void)
     return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
-/* The last place of a window of n that begins at `from`; the next window does not begin inside a character. */
+/* The last place of a window that begins at `from` and has n where a match may begin; the next one does not begin
+ * inside a character. */
 static size_t window_end(const struct pattern *p, struct str s, size_t from, size_t n)
 {
-    size_t last = n > s.len - from ? s.len : from + n - 1;
+    size_t last = from;
+    for (; last < s.len && n; last++)
+        n -= p->starts[(unsigned char)s.at[last]];
     for (unsigned i = 0; p->utf && i < 3 && last + 1 < s.len && ((unsigned char)s.at[last + 1] & 0xc0) == 0x80; i++)
         last++;
     return last;
@@ -146,7 +166,7 @@ static int search(const struct pattern *p, struct str s, size_t from, bool (*sto
     struct tools *t = tools();
     const size_t len = max_size(s.len, 1), rest = s.len - from + 1, widest = max_size(WORK_MOST / len, 1);
     size_t window = min_size(max_size(WORK_FIRST / len, 1), rest);
-    size_t steps = max_size(min_size(WORK_FIRST / window, WORK_MOST / len), STEPS_FIRST);
+    size_t steps = max_size(min_size(WORK_FIRST / window, STEPS_WORK / len), STEPS_FIRST);
     const bool whole = window >= rest; /* in one call, as nearly always: without a look at the clock */
     int64_t began = whole ? 0 : cpu_us(), start = began;
     for (;;) {
