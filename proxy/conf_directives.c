@@ -137,7 +137,7 @@ static const struct directive directives[] = {
     {IN_FILTER, "memory", VALUE, TYPE_ANY, .scripts = true,
      .doc = "of a script, per worker, 256K to 4G; default: 16M"},
     {IN_FILTER, "cpu", VALUE, TYPE_ANY, .scripts = true,
-     .doc = "of a script, per call, without waits, 1ms to 60s; default: 100ms"},
+     .doc = "of a script: of a call between two waits, 1ms to 60s; default: 100ms"},
 
     {IN_CONDITION, "auth", VALUE, TYPE_BOOL, .doc = "the client has authenticated"},
     {IN_CONDITION, "tls", VALUE, TYPE_BOOL, .doc = "the session is encrypted"},
