@@ -508,9 +508,7 @@ static bool bind_all(struct house *h)
     if (!good)
         say_complaints(h, &c);
     arena_reset(&arena);
-    if (!good)
-        return false;
-    return true;
+    return good;
 }
 
 /* Nothing can fail any more: what the process before us left is ours, and what the configuration no longer names of it

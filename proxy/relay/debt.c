@@ -207,6 +207,16 @@ static void apply_end(struct session *s, const struct reply *r)
     chain_reply(s, FILTER_MESSAGE, &tx->end_reply, 0);
 }
 
+/* Our end has not left yet, so this is no answer to it; and now it shall not: whatever the backend means, it has no message. */
+static void end_unasked(struct session *s, const struct reply *r)
+{
+    struct transaction *tx = s->tx;
+    unsigned class = reply_class(r);
+    tx->end_reply = class == 4 || class == 5 ? relayed(s, r, 2) : replaced(s, r, REPLY_BACKEND_NONSENSE);
+    chain_reply(s, FILTER_MESSAGE, &tx->end_reply, 0);
+    backend_abort(&s->backend);
+}
+
 void debt_apply(struct session *s, const struct debt *d, const struct reply *r)
 {
     struct transaction *tx = s->tx;
@@ -231,7 +241,12 @@ void debt_apply(struct session *s, const struct debt *d, const struct reply *r)
     case DEBT_RCPT_ADDED: apply_again(s, d, r); break;
     case DEBT_DATA: apply_data(s, r); break;
     case DEBT_CHUNK: apply_chunk(s, r); break;
-    case DEBT_END: apply_end(s, r); break;
+    case DEBT_END:
+        if (pipe_is_empty(&s->backend->stream->out))
+            apply_end(s, r);
+        else
+            end_unasked(s, r);
+        break;
     }
     if (r->code == 421 && s->backend)
         backend_break(s->backend, REPLY_BACKEND_CLOSING, "it closes the service (421)");

@@ -428,6 +428,8 @@ static bool hear_command(struct backend_peer *b)
 static void look_ahead(const struct backend_peer *b)
 {
     const struct octets *in = &b->wire->in;
+    if (b->unasked) /* its refusal may have come when our end was under way: nobody can know whether it was the answer */
+        return;
     for (size_t from = 0, end; b->mode == COMMANDS && (end = octets_line(in, from)) != 0; from = end) {
         unsigned number;
         char line[64];
