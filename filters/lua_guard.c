@@ -44,6 +44,10 @@ static struct guard *guards;
 static atomic_bool asleep;
 static __thread struct guard *mine __attribute__((tls_model("initial-exec")));
 
+/* Small pieces may go a little beyond the limit, and whatever arenas hold: the frame of a finalizer, without which a buffer of
+ * the auxiliary library would never be given back. */
+enum { SMALL = 256, RESERVE = 16384 };
+
 static size_t outside(const struct lua_box *box)
 {
     int64_t n = box->arenas_from ? (int64_t)arena_total() - box->arenas_from : 0;
@@ -70,7 +74,9 @@ void *guard_alloc(void *data, void *at, size_t old, size_t size)
         box->held -= old;
         return NULL;
     }
-    if (size > old && (box->held - old + size + outside(box) > box->limit || fault_strikes(FAULT_MEMORY)))
+    bool small = size <= SMALL;
+    size_t most = small && box->limit <= SIZE_MAX - RESERVE ? box->limit + RESERVE : box->limit;
+    if (size > old && (box->held - old + size + (small ? 0 : outside(box)) > most || fault_strikes(FAULT_MEMORY)))
         return NULL;
     void *got = realloc(at, size);
     if (got)

@@ -48,6 +48,7 @@ struct lua_box *box_open(struct lua_host *host, unsigned generation)
 
 void box_close(struct lua_box *box)
 {
+    box->limit = SIZE_MAX; /* finalizers give back what the auxiliary library's buffers hold, and may take some memory to do so */
     lua_close(box->L);
     free(box);
 }

@@ -37,7 +37,7 @@ static void name_check(struct loader *l, const struct item *item, const struct f
 {
     bool good = name.len > 0 && name.len <= 255;
     for (size_t i = 0; i < name.len && good; i++)
-        good = char_is_alnum(name.at[i]) || memchr(".-[]:_", name.at[i], 6);
+        good = char_is_alnum(name.at[i]) || (name.at[i] && strchr(".-[]:_", name.at[i]));
     if (!good)
         item_complain(l, item, at, "%s: expected a name like \"mx1.example.org\", got \"%.*s\"", what, STR_ARGS(name));
 }
