@@ -1,11 +1,12 @@
 /* lua_host.h - the inside of the Lua host: one instance, its state in each worker, one run of one hook.
  *
- *   struct lua_host    the instance (filter memory): the script's text and what its main chunk declared; read-only
- * after open struct lua_box     one lua_State of one worker with its memory limit; a state that keeps running out of
- * memory is retired and a new one made, while suspended runs of the old one come to their end struct lua_run     one
- * run of one hook (call memory): a coroutine, what it waits for, the verdicts it has made Objects that scripts see hold
- * no pointer into the host: they name the session or transaction they belong to by a token, and everything they do goes
- * through the call at hand. So a handle that a script kept too long raises, and never dangles. */
+ * struct lua_host: the instance (filter memory): the script's text and what its main chunk declared; read-only after open.
+ * struct lua_box: one lua_State of one worker with its memory limit; one that keeps running out of memory is retired and a
+ * new one made, while suspended runs of the old one come to their end.
+ * struct lua_run: one run of one hook (call memory): a coroutine, what it waits for, the verdicts it has made.
+ *
+ * Objects that scripts see hold no pointer into the host: they name the session or transaction they belong to by a token, and
+ * everything they do goes through the call at hand. So a handle that a script kept too long raises, and never dangles. */
 #ifndef FILTERS_LUA_HOST_H
 #define FILTERS_LUA_HOST_H
 #include "base/arena.h"

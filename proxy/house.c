@@ -22,8 +22,7 @@ struct house {
     struct house_arguments arguments;
     const char *binary;
     struct conf *conf;
-    struct conf *
-        *old; /* held until no worker does: they end here, not amid mail, and what main's thread took it gives back */
+    struct conf **old; /* held until no worker does: they end here, not amid mail; what main's thread took it gives back */
     size_t nold;
     struct ports ports;
     struct plan plan; /* of conf: which address is which port */

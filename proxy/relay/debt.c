@@ -207,12 +207,18 @@ static void apply_end(struct session *s, const struct reply *r)
     chain_reply(s, FILTER_MESSAGE, &tx->end_reply, 0);
 }
 
+/* What the client hears of a reply that answers nothing: a refusal is told as said, anything else is nonsense. */
+static struct reply said_unasked(struct session *s, const struct reply *r)
+{
+    unsigned class = reply_class(r);
+    return class == 4 || class == 5 ? relayed(s, r, 2) : replaced(s, r, REPLY_BACKEND_NONSENSE);
+}
+
 /* Our end has not left yet, so this is no answer to it; and now it shall not: whatever the backend means, it has no message. */
 static void end_unasked(struct session *s, const struct reply *r)
 {
     struct transaction *tx = s->tx;
-    unsigned class = reply_class(r);
-    tx->end_reply = class == 4 || class == 5 ? relayed(s, r, 2) : replaced(s, r, REPLY_BACKEND_NONSENSE);
+    tx->end_reply = said_unasked(s, r);
     chain_reply(s, FILTER_MESSAGE, &tx->end_reply, 0);
     backend_abort(&s->backend);
 }
@@ -255,9 +261,8 @@ void debt_apply(struct session *s, const struct debt *d, const struct reply *r)
 void debt_unasked(struct session *s, const struct reply *r)
 {
     struct transaction *tx = s->tx;
-    unsigned class = reply_class(r);
     if (tx && tx->flow.data == DATA_OPEN && s->step != STEP_BACKEND && !tx->sink) {
-        struct reply said = class == 4 || class == 5 ? relayed(s, r, 2) : replaced(s, r, REPLY_BACKEND_NONSENSE);
+        struct reply said = said_unasked(s, r);
         transaction_refuse(s, &said);
         return;
     }

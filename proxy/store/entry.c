@@ -133,7 +133,7 @@ static void grow(struct marks *m)
         m->slots[slot_of(m, m->nodes[i].mark)] = i + 1;
 }
 
-void marks_add(struct marks *m, struct mark mark, double now, uint32_t most)
+void marks_add(struct marks *m, struct mark mark, double now)
 {
     if (marks_has(m, mark)) {
         uint32_t number = m->slots[slot_of(m, mark)];
@@ -142,8 +142,6 @@ void marks_add(struct marks *m, struct mark mark, double now, uint32_t most)
         link_last(m, number);
         return;
     }
-    if (m->count >= most)
-        marks_remove(m, m->nodes[m->first - 1].mark);
     if (m->count == m->room)
         grow(m);
     uint32_t number = ++m->count;

@@ -1,13 +1,15 @@
 /* memory.c - the store in memory: keys spread over shards by hash, one lock each, so workers rarely meet.
  *
  * Each shard has a fixed hash and a heap by expiry: what is expired is taken away a few at a time by whoever comes by,
- * and over the bound the nearest to expiry go first. No operation walks all keys. What the operations mean: rate      a
- * ring of 8 sub-windows and the part of a ninth that is still inside, taken as evenly filled: the count is wrong by
- * less than what came in one eighth of the window. Refused attempts are not counted. bucket    `limit` tokens, refilled
- * evenly over `window`. distinct  remembers when each value was last seen, 4096 of a key at most (fewer in a store below
- * 1 MiB), then another is "limit". incr      the ttl counts from the first; set_add: the whole set lives as long as its latest ttl
- * says, 4096 members. Values of distinct and set are kept as 128 bits of seeded hash, not as text. A key has one kind;
- * another op: "wrongtype". */
+ * and over the bound the nearest to expiry go first. No operation walks all keys.
+ *
+ * rate: a ring of 8 sub-windows and the part of a ninth that is still inside, taken as evenly filled: the count is wrong by
+ * less than what came in one eighth of the window. Refused attempts are not counted.
+ * bucket: `limit` tokens, refilled evenly over `window`.
+ * distinct: remembers when each value was last seen, 4096 of a key at most (fewer in a store below 1 MiB); another is "limit".
+ * incr: the ttl counts from the first.
+ * set_add: the whole set lives as long as its latest ttl says, 4096 members.
+ * Values of distinct and set are kept as 128 bits of seeded hash, not as text. A key has one kind; another op: "wrongtype". */
 #include "store/store.h"
 #include "store/memory.h"
 #include <math.h>
@@ -370,10 +372,9 @@ static const char *members(const struct asked *q, struct entry *e)
     if (r->op == STORE_DISTINCT)
         marks_forget(&e->marks, q->now - r->window);
     bool there = marks_has(&e->marks, mark);
-    uint32_t most = marks_most(q->shard);
-    if (!there && e->marks.count >= most)
+    if (!there && e->marks.count >= marks_most(q->shard))
         return "limit"; /* not the oldest in its place: a limit beyond the most would never be reached */
-    marks_add(&e->marks, mark, q->now, most);
+    marks_add(&e->marks, mark, q->now);
     *q->answer = r->op == STORE_DISTINCT ? value_integer(e->marks.count) : value_bool(!there);
     entry_changed(q->shard, e, fmax(e->expires, expires));
     return NULL;

@@ -30,8 +30,7 @@ struct marks {
     uint32_t *slots; /* 2 * room of them: index + 1 */
 };
 bool marks_has(const struct marks *, struct mark);
-/* Or seen again. `most` of them there: the one seen longest ago goes. */
-void marks_add(struct marks *, struct mark, double now, uint32_t most);
+void marks_add(struct marks *, struct mark, double now); /* or seen again. Who adds bounds them */
 bool marks_remove(struct marks *, struct mark);
 void marks_forget(struct marks *, double before);        /* all not seen since */
 

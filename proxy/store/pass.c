@@ -133,7 +133,8 @@ static bool get_marks(struct entry *e, const struct record *r, FILE *from)
     for (size_t n = r->body / sizeof m; n; n--) {
         if (!get(from, &m, sizeof m) || !isfinite(m.seen))
             return false;
-        marks_add(&e->marks, m.mark, m.seen, MARKS_MOST);
+        if (e->marks.count < MARKS_MOST)
+            marks_add(&e->marks, m.mark, m.seen);
     }
     return true;
 }

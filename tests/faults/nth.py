@@ -1,15 +1,25 @@
 """What the walks through the n-th faults share (test_fail_nth.py, test_fail_nth_who.py)."""
 import os
 import socket
+import ssl
 import time
 
-from gateway import SLOW, SLUICE
+import pytest
+from gateway import SLOW, SLUICE, certificate
 
 ALL = os.environ.get("SLUICE_FAULTS") == "all"
 
 
-def has_faults():
-    return any(w in SLUICE for w in ("asan", "tsan", "debug")) or "fault_arm" in os.popen("nm %s" % SLUICE).read()
+@pytest.fixture(scope="module", autouse=True)
+def only_where_faults_are():
+    if not any(w in SLUICE for w in ("asan", "tsan", "debug")) and "fault_arm" not in os.popen("nm %s" % SLUICE).read():
+        pytest.skip("this binary has no faults")
+
+
+def server_context():
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate() + "/cert.pem", certificate() + "/key.pem")
+    return context
 
 
 class Deferred(Exception):

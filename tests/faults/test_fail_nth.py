@@ -16,7 +16,7 @@ import pytest
 from gateway import SLOW, SLUICE, Gateway, certificate, free_port, rewrite
 from house import Dns
 from mixed import Books
-from nth import ALL, Deferred, ask, descriptors, good, has_faults, settles, walk
+from nth import ALL, Deferred, ask, descriptors, good, only_where_faults_are, server_context, settles, walk  # noqa: F401
 from service import Service, module
 from sink import Talker
 
@@ -49,19 +49,11 @@ end
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
-def only_where_faults_are():
-    if not has_faults():
-        pytest.skip("this binary has no faults")
-
-
 class World:
     def __init__(self, *arguments):
         self.dns, self.service = Dns({("known.test", "txt"): ["yes"]}), Service()
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         folder = certificate()
-        context.load_cert_chain(folder + "/cert.pem", folder + "/key.pem")
-        self.sinks = [Books(slow=0), Books(slow=0, context=context, can=("PIPELINING", "8BITMIME"))]
+        self.sinks = [Books(slow=0), Books(slow=0, context=server_context(), can=("PIPELINING", "8BITMIME"))]
         self.port, self.serial = free_port(), 0
         conf = ('hostname "mx.test"\nworkers(1)\ncontrol "control"\nmodule "%s"\nmodule "%s"\n%s\n'
                 'limits { hold_memory = "4K", errors = 1000 }\ntls "t" { certificate = "%s/cert.pem", key = "%s/key.pem" }\n'

@@ -15,7 +15,7 @@ import pytest
 from gateway import SLOW, Gateway, certificate, free_port
 from house import Dns, eventually
 from insider import Insider, Who, b64, name_of, plain, preface
-from nth import ALL, Deferred, ask, descriptors, good, has_faults, settles, walk
+from nth import ALL, Deferred, ask, descriptors, good, only_where_faults_are, server_context, settles, walk  # noqa: F401
 from sink import Talker
 
 KINDS = ["op", "dial", "accept", "read", "write", "dns", "tls", "memory"]
@@ -40,12 +40,6 @@ end
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
-def only_where_faults_are():
-    if not has_faults():
-        pytest.skip("this binary has no faults")
-
-
 class World:
     BACKENDS = {"none": "pool = 2", "xclient": 'identity = "xclient", pool = 2', "xforward": 'identity = "xforward", pool = 2',
                 "proxy": 'identity = "proxy", tls = "opportunistic", pool = 2',
@@ -57,10 +51,7 @@ class World:
         self.dns = Dns({})
         self.sinks, self.ports = {}, {}
         for how in self.BACKENDS:
-            context = None
-            if how.startswith("proxy"):
-                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-                context.load_cert_chain(folder + "/cert.pem", folder + "/key.pem")
+            context = server_context() if how.startswith("proxy") else None
             self.sinks[how] = Insider(how, self.clients, self.sent, context, how == "proxy_v1")
         lines = ['hostname "mx.test"\nworkers(1)\ncontrol "control"\n%s\nlimits { errors = 1000 }\n'
                  'tls "t" { certificate = "%s/cert.pem", key = "%s/key.pem" }\nchain "c" { filter "who.lua" {} }\n'

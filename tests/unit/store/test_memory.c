@@ -374,7 +374,7 @@ static void marks_survive_removal_in_any_order(void **state)
         struct mark mark = {which % 16, which}; /* many collide */
         assert_int_equal(marks_has(&m, mark), there[which]);
         if (random >> 31) {
-            marks_add(&m, mark, i, 4096);
+            marks_add(&m, mark, i);
             count += !there[which];
             there[which] = true;
         } else {
