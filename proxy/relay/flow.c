@@ -9,7 +9,7 @@
 #include "relay/session.h"
 
 enum { CHUNK_LEAST = 4096, CHUNK_GATHER = 16384, TURNS = 17 };
-enum { PAUSE_MOST = 120000 }; /* milliseconds: a client gives up after three minutes (RFC 5321 4.5.3.2.5) */
+enum { PAUSE_MOST = 120000 }; /* milliseconds: a client gives up after three minutes (RFC 5321 4.5.3.2.5) at the earliest */
 
 static const struct chain *chain_of(const struct session *s)
 {
@@ -129,7 +129,7 @@ static bool must_pause(struct session *s)
         f->paused_at = 0;
     } else if (!f->paused_at) {
         f->paused_at = now;
-    } else if (now - f->paused_at >= PAUSE_MOST) {
+    } else if (now - f->paused_at >= min_u64(s->listen->timeouts.data, PAUSE_MOST)) {
         flow_refuse(s, REPLY_MEMORY);
         pause = false;
     }
