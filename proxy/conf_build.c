@@ -446,16 +446,40 @@ static void dns_build(struct loader *l)
         dns_server(l, item, servers->items + i);
 }
 
+static size_t word_index(const struct filter_value *block, const char *key, const char *const *words, size_t n)
+{
+    size_t i = 0;
+    while (i < n && !str_equal(block_text(block, key), str_of(words[i])))
+        i++;
+    return i < n ? i : 0; /* another word has been complained of */
+}
+
 static void log_build(struct loader *l)
 {
-    static const char *const levels[] = {"debug", "info", "warning", "error"};
+    static const char *const levels[] = {"debug", "info", "warning", "error"}, *const formats[] = {"auto", "logfmt",
+                                                                                                   "json"};
+    static const char *const names[] = {"kern",   "user",   "mail",   "daemon",   "auth",   "syslog", "lpr",
+                                        "news",   "uucp",   "cron",   "authpriv", "ftp",    "local0", "local1",
+                                        "local2", "local3", "local4", "local5",   "local6", "local7"};
+    static const uint8_t facilities[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,
+                                         10, 11, 16, 17, 18, 19, 20, 21, 22, 23}; /* RFC 5424 6.2.1 */
     struct item *item;
     const struct filter_value *block = only_block(l, "log", IN_LOG, &item);
-    l->conf->log =
-        (struct log_settings){.json = str_equal(block_text(block, "format"), STR("json")), .level = LOG_INFO, .fd = 2};
-    for (size_t i = 0; i < countof(levels); i++)
-        if (str_equal(block_text(block, "level"), str_of(levels[i])))
-            l->conf->log.level = (enum log_level)i;
+    struct log_settings *log = &l->conf->log;
+    *log = (struct log_settings){.format = (enum log_format)word_index(block, "format", formats, countof(formats)),
+                                 .level = (enum log_level)word_index(block, "level", levels, countof(levels)),
+                                 .facility = facilities[word_index(block, "facility", names, countof(names))]};
+    struct str to = block_text(block, "to");
+    if (str_equal(to, STR("syslog")) || str_starts(to, STR("syslog:"))) {
+        log->target = LOG_TO_SYSLOG;
+        log->path = to.len > 7 ? conf_path(l, str_part(to, 7, to.len)) : STR("/dev/log");
+    } else if (!str_equal(to, STR("stderr"))) {
+        log->target = LOG_TO_FILE;
+        log->path = conf_path(l, to);
+    }
+    if (!to.len || memchr(to.at, 0, to.len))
+        item_complain(l, item, value_get(block, STR("to")),
+                      "log: \"to\": expected \"stderr\", \"syslog\" or the path of a file");
     l->conf->log_subject = block_true(block, "subject");
 }
 

@@ -156,9 +156,15 @@ static const struct directive directives[] = {
     {IN_DNS, "servers", VALUE, TYPE_LIST, TYPE_TEXT,
      .doc = "IP addresses, \"192.0.2.1:53\"; default: those of resolv.conf"},
 
-    {IN_LOG, "format", KIND_CHOICE, TYPE_TEXT, .preset = "logfmt", .choices = "logfmt json", .doc = "of each line"},
+    {IN_LOG, "to", VALUE, TYPE_TEXT, .preset = "stderr",
+     .doc = "\"stderr\", \"syslog\", or the path of a file: it is opened anew when it has been renamed, and at SIGHUP"},
+    {IN_LOG, "facility", KIND_CHOICE, TYPE_TEXT, .preset = "mail",
+     .choices = "kern user mail daemon auth syslog lpr news uucp cron authpriv ftp local0 local1 local2 local3 local4 local5 local6 local7",
+     .doc = "of syslog"},
+    {IN_LOG, "format", KIND_CHOICE, TYPE_TEXT, .preset = "auto", .choices = "auto logfmt json",
+     .doc = "of each line; auto: logfmt, without the time where the journal or syslog writes its own"},
     {IN_LOG, "level", KIND_CHOICE, TYPE_TEXT, .preset = "info", .choices = "debug info warning error",
-     .doc = "less is left out"},
+     .doc = "less is left out, but for the lines of mail: msg, rcpt, conn, auth"},
     {IN_LOG, "subject", VALUE, TYPE_BOOL, .preset = "false", .doc = "log the Subject of messages (privacy)"},
 
     {IN_LIMITS, "size", VALUE, TYPE_SIZE, .preset = "50M", .most = 1e12, .doc = "of a message, told by SIZE; 0: none"},

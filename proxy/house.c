@@ -18,6 +18,8 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+enum { LOG_PATIENCE = 1000 }; /* milliseconds: at the end, for a log that nobody reads */
+
 struct house {
     struct house_arguments arguments;
     const char *binary;
@@ -85,6 +87,21 @@ static void set_control(struct house *h, struct control *control)
         control_move(h->control, control);
 }
 
+/* ---- the log ---- */
+
+/* Its target, opened as who will write it. False: complained of. */
+static bool open_log(const struct conf *conf, int *fd, struct complaints *c)
+{
+    char error[512];
+    unsigned user = privileges_user(conf->user);
+    bool stands_in = conf->log.target == LOG_TO_FILE && privileges_stand_in(user, conf->log.path.at);
+    *fd = log_open(&conf->log, user, error, sizeof error);
+    privileges_back(stands_in);
+    if (*fd < 0)
+        complain(c, false, conf->path, 0, "log: %s", error);
+    return *fd >= 0;
+}
+
 /* ---- reload ---- */
 
 static void warn_of_what_stays(const struct conf *now, struct conf *next, struct complaints *c)
@@ -96,11 +113,11 @@ static void warn_of_what_stays(const struct conf *now, struct conf *next, struct
     next->workers = now->workers;
 }
 
-static void switch_to(struct house *h, struct conf *conf, struct plan *plan, struct order *order)
+static void switch_to(struct house *h, struct conf *conf, struct plan *plan, struct order *order, int log)
 {
     struct conf *old = h->conf;
     conf_take_over(conf, old);
-    log_set(&conf->log);
+    log_set(&conf->log, log);
     ports_keep(&h->ports, plan);
     workers_switch(h->workers, order);
     ports_opened(&h->ports, plan);
@@ -141,19 +158,22 @@ static bool reload(struct house *h, FILE *to)
     struct complaints c = {.arena = &arena};
     struct control *control = NULL;
     struct plan plan;
+    int log = -1;
     notify_reloading();
     struct conf *conf = conf_load(h->arguments.conf, &c);
-    bool good = conf && open_control(h, conf, &control, &c);
+    bool good = conf && open_log(conf, &log, &c) && open_control(h, conf, &control, &c);
     struct order *order = good ? prepare(h, conf, &plan, &c) : NULL;
     if (good && !order) {
         good = false;
         if (control != h->control)
             control_close(&control, false);
     }
+    if (!good && log > 2)
+        close(log);
     if (good) {
         warn_of_what_stays(h->conf, conf, &c);
         set_control(h, control);
-        switch_to(h, conf, &plan, order);
+        switch_to(h, conf, &plan, order, log);
     } else {
         conf_drop(conf);
     }
@@ -406,6 +426,7 @@ static void obey_signal(struct house *h, int signo)
         begin_upgrade(h, error, sizeof error);
     } else {
         reload(h, NULL);
+        log_reopen();
     }
 }
 
@@ -574,15 +595,31 @@ static void warn_of_what_is_out_of_reach(const struct house *h)
                 strerror(errno));
 }
 
+static bool set_log(struct house *h)
+{
+    struct arena arena = {0};
+    struct complaints c = {.arena = &arena};
+    int fd;
+    bool good = open_log(h->conf, &fd, &c);
+    if (good)
+        log_set(&h->conf->log, fd);
+    else
+        say_complaints(h, &c);
+    arena_reset(&arena);
+    return good;
+}
+
 static bool start(struct house *h)
 {
     bool was_root = geteuid() == 0;
-    log_set(&h->conf->log);
+    if (!set_log(h))
+        return false;
     privileges_raise_descriptors();
     h->signals = signals_open();
     h->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (!bind_all(h) || !open_pid_file(h) || !privileges_drop(h->conf->user))
         return false;
+    log_start(); /* behind privileges_drop: a capability is given up by one thread, for itself alone */
     if (was_root && geteuid() != 0)
         warn_of_what_is_out_of_reach(h);
     h->workers = workers_start(h->conf, &h->plan, ring, &h->bell);
@@ -627,18 +664,20 @@ int house_run(const struct house_arguments *arguments)
         return 2;
     if (!start(&h)) {
         leave(&h);
+        log_stop(LOG_PATIENCE);
         return 1;
     }
     while (!workers_ended(h.workers))
         wait_once(&h);
     if (!workers_close(&h.workers)) {
         drop_pid_file(&h);
-        log_flush();
+        log_stop(LOG_PATIENCE);
         _exit(0); /* sessions were cut off where they stood: nothing of theirs can be put in order */
     }
     maildir_stop();
     servers_forget();
     leave(&h);
     log_say(LOG_INFO, "ended");
+    log_stop(LOG_PATIENCE);
     return 0;
 }

@@ -182,7 +182,7 @@ static int probe(struct conf *conf)
 {
     unsigned doubts;
     signal(SIGPIPE, SIG_IGN);
-    log_set(&(struct log_settings){.level = LOG_ERROR, .fd = 2}); /* what is to be said of a server stands in the report */
+    log_set(&(struct log_settings){.level = LOG_ERROR}, 2); /* what is to be said of a server stands in the report */
     unsigned lost = probe_run(stdout, conf, &doubts);
     if (doubts)
         printf("%u warning%s\n", doubts, doubts == 1 ? "" : "s");

@@ -1,29 +1,47 @@
 /* log.c - the thread's buffer of lines, and how values are written so that one event stays one line. */
-#include "base/log.h"
-#include <errno.h>
+#include "base/log_ring.h"
 #include <stdarg.h>
+#include <stdlib.h>
+#include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
 enum { LOG_BUFFER = 16384, VALUE_MOST = 1024, RARE_SLOTS = 64 };
 
-static struct log_settings settings = {.level = LOG_INFO, .fd = 2}; /* read by all threads, field by field */
+/* Read by all threads, field by field. */
+static struct {
+    bool json, stamps, priorities;
+    int level;
+} settings = {.stamps = true, .level = LOG_INFO};
 static _Thread_local struct {
     char at[LOG_BUFFER];
     size_t len, line; /* line: where the one being built begins */
     bool json;        /* of that line: a reload may change its mind in the middle */
+    bool urgent;      /* a warning or an error is among them */
 } buffer;
 
-void log_set(const struct log_settings *s)
+/* systemd.exec(5): JOURNAL_STREAM has the device and inode of the standard error that it gave us. */
+static bool is_journal(void)
 {
-    __atomic_store_n(&settings.json, s->json, __ATOMIC_RELAXED);
+    const char *stream = getenv("JOURNAL_STREAM");
+    unsigned long long device, inode;
+    struct stat st;
+    return stream && sscanf(stream, "%llu:%llu", &device, &inode) == 2 && fstat(2, &st) == 0 &&
+           st.st_dev == (dev_t)device && st.st_ino == (ino_t)inode;
+}
+
+void log_set(const struct log_settings *s, int fd)
+{
+    bool keeps_time = s->target == LOG_TO_SYSLOG || (s->target == LOG_TO_STDERR && is_journal());
+    __atomic_store_n(&settings.json, s->format == LOG_JSON, __ATOMIC_RELAXED);
+    __atomic_store_n(&settings.stamps, s->format != LOG_AUTO || !keeps_time, __ATOMIC_RELAXED);
+    __atomic_store_n(&settings.priorities, keeps_time, __ATOMIC_RELAXED);
     __atomic_store_n(&settings.level, s->level, __ATOMIC_RELAXED);
-    __atomic_store_n(&settings.fd, s->fd, __ATOMIC_RELAXED);
+    log_writer_set(s, fd);
 }
 
 bool log_wants(enum log_level level)
 {
-    return level >= __atomic_load_n(&settings.level, __ATOMIC_RELAXED);
+    return (int)level >= __atomic_load_n(&settings.level, __ATOMIC_RELAXED);
 }
 
 static void put(const char *at, size_t len)
@@ -47,17 +65,22 @@ static void put_text(const char *text)
 
 void log_flush(void)
 {
-    size_t done = 0;
-    int fd = __atomic_load_n(&settings.fd, __ATOMIC_RELAXED);
-    while (done < buffer.len) {
-        ssize_t n = write(fd, buffer.at + done, buffer.len - done);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            break; /* a log that cannot be written must not stop mail */
-        done += (size_t)n;
-    }
+    if (buffer.len)
+        log_hand_on(buffer.at, buffer.len, buffer.urgent);
     buffer.len = buffer.line = 0;
+    buffer.urgent = false;
+}
+
+static void first_key(const char *key)
+{
+    if (buffer.json) {
+        put_text("{\"");
+        put_text(key);
+        put_text("\":");
+    } else {
+        put_text(key);
+        put_octet('=');
+    }
 }
 
 static void key_put(const char *key)
@@ -164,24 +187,31 @@ static void put_stamp(void)
     put_text(text);
 }
 
-void log_begin(const char *kind)
+void log_begin(enum log_level level, const char *event)
 {
+    static const char *const names[] = {"debug", "info", "warning", "error"};
+    static const char *const priorities[] = {"<7>", "<6>", "<4>", "<3>"}; /* sd-daemon(3), RFC 5424 6.2.1 */
+    bool stamps = __atomic_load_n(&settings.stamps, __ATOMIC_RELAXED);
     if (buffer.len > LOG_BUFFER - 6144)
         log_flush();
     buffer.line = buffer.len;
     buffer.json = __atomic_load_n(&settings.json, __ATOMIC_RELAXED);
-    if (buffer.json) {
-        put_text("{\"ts\":\"");
+    buffer.urgent |= level >= LOG_WARNING;
+    if (__atomic_load_n(&settings.priorities, __ATOMIC_RELAXED))
+        put_text(priorities[level]);
+    if (stamps) {
+        first_key("ts");
+        if (buffer.json)
+            put_octet('"');
         put_stamp();
-        put_text("\",\"kind\":\"");
-        put_text(kind);
-        put_text("\"");
+        if (buffer.json)
+            put_octet('"');
+        key_put("level");
     } else {
-        put_text("ts=");
-        put_stamp();
-        put_octet(' ');
-        put_text(kind);
+        first_key("level");
     }
+    value_put(1, &(struct str){names[level], strlen(names[level])});
+    log_text("event", str_of(event));
 }
 
 void log_text(const char *key, struct str value)
@@ -202,6 +232,37 @@ void log_angle(const char *key, struct str value)
         log_text(key, value);
     else
         log_pieces(key, 3, (struct str[]){STR("<"), value, STR(">")});
+}
+
+void log_list(const char *key, size_t n, const struct str *values, uint32_t more)
+{
+    char room[DECIMAL_ROOM];
+    struct str pieces[3 * LIST_MOST + 2];
+    size_t used = 0;
+    n = min_size(n, LIST_MOST);
+    if (buffer.json) {
+        key_put(key);
+        for (size_t i = 0; i < n; i++) {
+            put_octet(i ? ',' : '[');
+            value_put(1, &values[i]);
+        }
+        if (more) {
+            put_text(n ? "," : "[");
+            value_put(2, (struct str[]){STR("+"), str_decimal(room, more)});
+        }
+        put_text(n || more ? "]" : "[]");
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        pieces[used++] = i ? STR(",<") : STR("<");
+        pieces[used++] = values[i];
+        pieces[used++] = STR(">");
+    }
+    if (more) {
+        pieces[used++] = n ? STR(",+") : STR("+");
+        pieces[used++] = str_decimal(room, more);
+    }
+    log_pieces(key, used, pieces);
 }
 
 void log_number(const char *key, int64_t value)
@@ -233,10 +294,9 @@ void log_end(void)
 
 static void say(enum log_level level, const char *format, va_list args)
 {
-    static const char *const names[] = {"debug", "info", "warning", "error"};
     char text[1024];
     vsnprintf(text, sizeof text, format, args);
-    log_begin(names[level]);
+    log_begin(level, "log");
     log_text("msg", str_of(text));
     log_end();
 }
@@ -252,7 +312,7 @@ void log_say(enum log_level level, const char *format, ...)
     log_flush();
 }
 
-void log_rare(enum log_level level, const char *key, const char *format, ...)
+bool log_is_due(enum log_level level, const char *key, unsigned *dropped)
 {
     static _Thread_local struct {
         uint64_t hash;
@@ -260,19 +320,27 @@ void log_rare(enum log_level level, const char *key, const char *format, ...)
         unsigned dropped;
     } slots[RARE_SLOTS];
     if (!log_wants(level))
-        return;
+        return false;
     uint64_t hash = str_hash(str_of(key), 1);
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     unsigned i = hash % RARE_SLOTS;
     if (slots[i].hash == hash && now.tv_sec < slots[i].until) {
         slots[i].dropped++;
-        return;
+        return false;
     }
-    unsigned dropped = slots[i].hash == hash ? slots[i].dropped : 0;
+    *dropped = slots[i].hash == hash ? slots[i].dropped : 0;
     slots[i].hash = hash;
     slots[i].until = now.tv_sec + 10;
     slots[i].dropped = 0;
+    return true;
+}
+
+void log_rare(enum log_level level, const char *key, const char *format, ...)
+{
+    unsigned dropped;
+    if (!log_is_due(level, key, &dropped))
+        return;
     char text[1024];
     va_list args;
     va_start(args, format);

@@ -1,7 +1,7 @@
 /* chain.c - one stage at a time over the row of filters; verdicts, failures and their scope (engine.md A15, A16; contract 2).
  *
- * Owns the order and the outcome, never a filter's memory (host.c). A filter that keeps failing is taken out of the way for
- * a while by its circuit breaker: on_error is applied without running it. */
+ * Owns the order and the outcome, never a filter's memory (host.c). A filter whose services keep failing is taken out
+ * of the way for a while by its circuit breaker: on_error is applied without running it. */
 #include "relay/chain.h"
 #include "relay/host.h"
 
@@ -168,6 +168,7 @@ static bool is_tripped(struct generation *g, const struct filter *f)
     return g->health && loop_now(g->worker->loop) < g->health[f->index].tripped_until;
 }
 
+/* error: of what it waited for. */
 static void count_call(struct generation *g, const struct filter *f, bool error)
 {
     if (!error && !g->health)
@@ -181,7 +182,8 @@ static void count_call(struct generation *g, const struct filter *f, bool error)
     if (h->calls >= BREAKER_CALLS && h->errors * 2 > h->calls) {
         h->tripped_until = now + BREAKER_REST;
         h->calls = h->errors = 0;
-        log_say(LOG_ERROR, "filter %.*s keeps failing: out of the way for %d s", STR_ARGS(f->name), BREAKER_REST / 1000);
+        log_say(LOG_ERROR, "filter %.*s: what it waits for keeps failing, it is not run for %d s", STR_ARGS(f->name),
+                BREAKER_REST / 1000);
     }
 }
 
@@ -246,9 +248,9 @@ static bool is_legal(enum filter_verdict v, enum filter_stage stage, const struc
 
 static void observed(struct session *s, const struct filter *f, enum filter_stage stage, const struct verdict *v)
 {
-    static const char *const kinds[] = {"continue", "suspend", "skip", "accept", "pass", "reject", "defer", "drop", "discard",
-                                        "quarantine", "reword", "error"};
-    log_begin("observe");
+    static const char *const kinds[] = {"continue", "suspend", "skip",    "accept",     "pass",   "reject",
+                                        "defer",    "drop",    "discard", "quarantine", "reword", "error"};
+    log_begin(LOG_INFO, "observe");
     log_text("id", str_of(s->id));
     log_text("filter", f->name);
     log_text("stage", str_of(stage_names[stage]));
@@ -292,7 +294,9 @@ static bool take_verdict(struct session *s, struct filter_call *call, enum filte
                                 : STR("a verdict that this stage does not know");
         v = VERDICT_ERROR;
     }
-    count_call(s->generation, f, v == VERDICT_ERROR);
+    /* What a message can provoke (errors of a script, its limits, a refused edit) never takes the filter from others'
+     * mail. */
+    count_call(s->generation, f, v == VERDICT_ERROR && call->service_failed);
     if (v == VERDICT_ERROR) {
         log_error(s, f, run->stage, call->verdict.why);
         return failed(s, f, slot, run->stage, call->verdict.why);
@@ -331,12 +335,28 @@ void chain_start(struct session *s, enum filter_stage stage, uint16_t first, uin
     s->run = (struct run){.stage = stage, .at = first, .end = end, .active = true};
 }
 
+static void count_run(struct session *s, struct filter_call *call, uint64_t from, enum filter_verdict v)
+{
+    uint64_t now = loop_micros(s->worker->loop);
+    if (s->tx)
+        s->tx->filter_run += now - from;
+    call->suspended_at = v == VERDICT_SUSPEND ? now : 0;
+}
+
+static void count_wait(struct session *s, struct filter_call *call)
+{
+    uint64_t waited = call->suspended_at ? loop_micros(s->worker->loop) - call->suspended_at : 0;
+    call->slot->waited += waited;
+    if (s->tx)
+        s->tx->filter_waited += waited;
+    call->suspended_at = 0;
+}
+
 static enum filter_verdict run_hook(struct session *s, struct filter_call *call)
 {
     uint64_t from = loop_micros(s->worker->loop);
     enum filter_verdict v = call->filter->def->hook(call, call->stage);
-    if (s->tx)
-        s->tx->filter_micros += loop_micros(s->worker->loop) - from;
+    count_run(s, call, from, v);
     return v;
 }
 
@@ -368,9 +388,13 @@ static bool go_on(struct session *s, enum filter_verdict *v)
     struct filter_call *call = s->run.call;
     uint64_t from = loop_micros(s->worker->loop);
     bool resumed = call_resume(call, v);
-    if (resumed && s->tx)
-        s->tx->filter_micros += loop_micros(s->worker->loop) - from;
+    if (resumed) {
+        count_wait(s, call);
+        count_run(s, call, from, *v);
+    }
     if (!resumed && loop_now(s->worker->loop) >= call->deadline) {
+        count_wait(s, call);
+        call->service_failed |= call_waits_for_service(call);
         if (call->filter->def->cancel)
             call->filter->def->cancel(call, CANCEL_TIMEOUT);
         call->verdict.why = STR("timeout");
@@ -427,6 +451,8 @@ void chain_stop(struct session *s, enum filter_cancel why)
     struct filter_call *call = s->run.call;
     s->run.active = false;
     s->run.call = NULL;
+    if (call)
+        count_wait(s, call);
     if (!call)
         return;
     if (call->filter->def->cancel)
@@ -496,6 +522,7 @@ static void tell_end(struct session *s, enum filter_stage stage)
         if (stage == FILTER_RESET) {
             slot->transaction_memory = NULL;
             slot->added = 0;
+            slot->waited = 0;
             slot->called_tx = slot->skip_tx = slot->edited = false;
             slot->lessen_tx = slot->flags_less_tx = 0;
         }

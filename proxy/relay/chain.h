@@ -15,6 +15,7 @@ struct slot { /* one filter's life in one session */
     bool called, called_tx;      /* for DISCONNECT, RESET */
     bool skip, skip_tx;
     size_t added;                /* octets to the header section, in this transaction */
+    uint64_t waited;             /* microseconds that its calls were suspended: since the session began, or the last transaction ended */
     bool edited;                 /* in this transaction: from now on it fails closed */
     unsigned lessen, lessen_tx;  /* stages taken away (bits set: not called) */
     unsigned flags_less, flags_less_tx;

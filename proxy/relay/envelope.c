@@ -3,6 +3,7 @@
  * The rcpts are the queue: replies are applied to them in the order they are owed (debt.c), and leave while they are final. Words are
  * made only for a backend that is READY, so that they fit what it can do; until then rcpts wait as PASSED. */
 #include "relay/envelope.h"
+#include "relay/journal.h"
 #include "relay/backend.h"
 #include "relay/identity.h"
 #include "relay/lmtp.h"
@@ -466,10 +467,13 @@ void envelope_tell(struct session *s)
             session_end(s, WHY_PIPELINING, &r);
             return;
         }
-        struct reply *r = &tx->rcpts[tx->told++].reply;
-        if (reply_class(r) == 5)
+        struct rcpt *rcpt = &tx->rcpts[tx->told++];
+        if (reply_class(&rcpt->reply) == 5)
             s->errors++;
-        session_reply(s, r);
+        if (reply_class(&rcpt->reply) != 2)
+            journal_rcpt(s, rcpt);
+        session_count_refusal(s, VERB_RCPT, &rcpt->reply);
+        session_reply(s, &rcpt->reply);
     }
 }
 

@@ -295,7 +295,6 @@ void filter_random(struct filter_call *call, void *octets, size_t n)
 
 void filter_log(struct filter_call *call, enum filter_level level, const char *format, ...)
 {
-    static const char *const names[] = {"debug", "info", "warning", "error"};
     if (!log_wants((enum log_level)level))
         return;
     va_list args;
@@ -303,7 +302,7 @@ void filter_log(struct filter_call *call, enum filter_level level, const char *f
     struct arena arena = {0}; /* not the call's: it may log for as long as it lives */
     struct str text = arena_vprint(&arena, format, args);
     va_end(args);
-    log_begin(names[level]);
+    log_begin((enum log_level)level, "script");
     if (call->session) {
         char id[48];
         snprintf(id, sizeof id, call->tx ? "%s.%u" : "%s", call->session->id, call->tx ? call->tx->number : 0);

@@ -21,6 +21,8 @@ struct filter_call {
     void *memory;
     struct op *ops; unsigned nops;
     uint64_t deadline, started;  /* loop_now; loop_micros */
+    uint64_t suspended_at;       /* loop_micros; 0: it is not */
+    bool service_failed;         /* what it waited for: a dial, an answer, a store. Only this counts for the circuit breaker */
     uint32_t rcpt;               /* RCPT, REPLY to RCPT */
     const struct reply *replied; /* REPLY */
     enum filter_stage replied_to;
@@ -38,6 +40,7 @@ void call_forget(void); /* frees this thread's spare ones, at its end */
 /* The next completed op's event given to resume; false: none is complete. */
 bool call_resume(struct filter_call *, enum filter_verdict *);
 bool call_has_ops(const struct filter_call *);
+bool call_waits_for_service(const struct filter_call *); /* an op is open whose end is the work of another program */
 uint64_t call_clock(const struct filter_call *);
 void *slot_memory(struct session *, struct slot *, const struct filter *, enum filter_life);
 /* Streams that a filter dialled and that outlive the call. */

@@ -1,15 +1,16 @@
-/* journal.c - the lines a postmaster greps for: "msg" for each transaction, "conn" for a session without any. Keys are stable
- * (scripting.md, Log); ids never change, the backend's queue id stands beside ours as qid. */
+/* journal.c - the lines a postmaster greps for: "msg" for each transaction, "rcpt" for each recipient refused, "conn"
+ * for a session without a transaction, or that ended by an error. Keys and their order are stable (docs/log.md); ids
+ * never change, the backend's queue id stands beside ours as qid. */
 #include "relay/journal.h"
 #include "relay/host.h"
+
+enum { RCPT_LINES = 100, LIST_OCTETS = 600, WAITS_TOLD = 5, WAIT_LEAST = 1000 /* microseconds */ };
 
 static const char *verdict_name(const struct transaction *tx)
 {
     const struct reply *r = &tx->end_reply;
     if (tx->end == END_REJECTED || tx->end == END_DEFERRED) {
-        /* What was said to a single recipient, or by who let all pass, is not the word on the message. */
-        bool by_filter = tx->verdict_by.len && !tx->passed && !(tx->data_at && str_equal(tx->verdict_stage, STR("rcpt")));
-        bool ours = by_filter || tx->limited;
+        bool ours = (tx->verdict_by.len && !tx->passed) || tx->limited;
         return tx->end == END_REJECTED ? (ours ? "reject" : "backend-reject") : ours ? "defer" : "backend-defer";
     }
     switch (tx->end) {
@@ -21,16 +22,26 @@ static const char *verdict_name(const struct transaction *tx)
     }
 }
 
-/* A transaction that never came to content, told by its recipients: refused if the last of them was. */
+/* A transaction that never came to content, told by the refusal of DATA, or by its recipients: refused if the last of
+ * them was. */
 static void find_end(struct transaction *tx)
 {
-    if (tx->end != END_ABORTED || tx->data_at || tx->left || !tx->nrcpts || tx->accepted || tx->discarded)
+    if (tx->end != END_ABORTED || tx->data_at || tx->left || !tx->nrcpts)
         return;
-    const struct reply *last = &tx->rcpts[tx->nrcpts - 1].reply;
-    if (!last->code)
-        return;
-    tx->end = last->code >= 500 ? END_REJECTED : END_DEFERRED;
-    tx->end_reply = *last;
+    const struct rcpt *last = &tx->rcpts[tx->nrcpts - 1];
+    if (!tx->accepted && !tx->discarded && last->reply.code) {
+        tx->end_reply = last->reply;
+        tx->limited |= last->by == BY_ROUTE;
+        if (last->by == BY_FILTER) {
+            tx->verdict_by = last->filter->name;
+            tx->verdict_stage = STR("rcpt");
+            tx->verdict_why = last->why;
+        }
+    } else if (tx->data_refused.code) {
+        tx->end_reply = tx->data_refused;
+    }
+    if (tx->end_reply.code)
+        tx->end = transaction_end_of(&tx->end_reply);
 }
 
 static void log_client(const struct session *s)
@@ -52,24 +63,15 @@ static void log_client(const struct session *s)
 
 static void log_rcpts(const struct transaction *tx)
 {
-    enum { MOST = 50, OCTETS = 600 };
-    struct str pieces[3 * MOST + 2];
-    char rooms[3][DECIMAL_ROOM];
+    struct str shown[LIST_MOST];
     size_t n = 0, octets = 0;
-    uint32_t shown = 0;
-    for (; shown < tx->nrcpts && shown < MOST && octets < OCTETS; shown++) {
-        pieces[n++] = shown ? STR(",<") : STR("<");
-        pieces[n++] = tx->rcpts[shown].path.address;
-        pieces[n++] = STR(">");
-        octets += 3 + pieces[n - 2].len;
+    for (; n < tx->nrcpts && n < LIST_MOST && octets < LIST_OCTETS; n++) {
+        shown[n] = tx->rcpts[n].path.address;
+        octets += 3 + shown[n].len;
     }
-    if (shown < tx->nrcpts) {
-        pieces[n++] = STR(",+");
-        pieces[n++] = str_decimal(rooms[0], tx->nrcpts - shown);
-    }
-    log_pieces("to", n, pieces);
-    log_pieces("nrcpt", 3, (struct str[]){str_decimal(rooms[1], tx->accepted + tx->discarded), STR("/"),
-                                          str_decimal(rooms[2], tx->nrcpts)});
+    log_list("to", n, shown, tx->nrcpts - (uint32_t)n);
+    log_number("accepted", tx->accepted + tx->discarded);
+    log_number("nrcpt", tx->nrcpts);
 }
 
 static void log_enhanced(const struct reply *r)
@@ -116,17 +118,84 @@ static void log_reply(const struct session *s, struct transaction *tx)
     log_text("qid", r->code == 250 ? reply_queue_id(r) : STR(""));
 }
 
-void journal_rcpt(struct session *s, struct str address, const struct reply *r)
+static void log_one_rcpt(const struct session *s, const struct rcpt *r)
 {
-    log_begin("rcpt");
+    static const char *const authors[] = {
+        [BY_BACKEND] = "backend", [BY_FILTER] = "filter", [BY_ROUTE] = "route", [BY_LIMIT] = "limit", [BY_SYNTAX] = "syntax"};
+    log_begin(LOG_INFO, "rcpt");
     log_id(s);
-    log_angle("to", address);
-    log_number("code", r->code);
-    if (r->enhanced[0])
-        log_enhanced(r);
-    log_text("reply", r->text);
-    log_text("backend", s->tx->backend_server);
+    log_text("listen", s->listen->name);
+    log_text("client", s->ip.len ? s->ip : STR("unix"));
+    log_angle("from", s->tx->reverse_path.address);
+    log_angle("to", r->path.address);
+    log_text("by", str_of(authors[r->by]));
+    if (r->by == BY_FILTER)
+        log_text("filter", r->filter->name);
+    log_number("code", r->reply.code);
+    if (r->reply.enhanced[0])
+        log_enhanced(&r->reply);
+    log_text("reply", r->reply.text);
+    if (r->why.len)
+        log_text("why", r->why);
+    if (r->by == BY_BACKEND)
+        log_pieces("backend", 3, (struct str[]){s->tx->route->name, STR("/"), s->tx->backend_server});
     log_end();
+}
+
+void journal_rcpt(struct session *s, const struct rcpt *r)
+{
+    if (++s->tx->refused <= RCPT_LINES)
+        log_one_rcpt(s, r);
+}
+
+void journal_lmtp(struct session *s, struct str address, const struct reply *r)
+{
+    log_one_rcpt(s, &(struct rcpt){.path = {.address = address}, .reply = *r, .by = BY_BACKEND});
+}
+
+/* Refused recipients beyond those with a line of their own. */
+static void log_more_refused(const struct session *s)
+{
+    if (s->tx->refused <= RCPT_LINES)
+        return;
+    log_begin(LOG_INFO, "rcpt");
+    log_id(s);
+    log_number("more", s->tx->refused - RCPT_LINES);
+    log_end();
+}
+
+/* "dnsbl:2.003,av:0.140": the filters that waited longest. */
+static void log_waits(const struct session *s)
+{
+    const struct chain *chain = s->listen->chain;
+    struct arena *arena = &s->tx->arena;
+    struct str text = STR("");
+    uint64_t below = UINT64_MAX;
+    size_t told = SIZE_MAX;
+    for (int n = 0; s->slots && n < WAITS_TOLD; n++) {
+        size_t longest = SIZE_MAX;
+        for (size_t i = 0; i < chain->nfilters; i++) {
+            uint64_t waited = s->slots[i].waited;
+            bool next = waited < below || (waited == below && i > told);
+            if (waited >= WAIT_LEAST && next && (longest == SIZE_MAX || waited > s->slots[longest].waited))
+                longest = i;
+        }
+        if (longest == SIZE_MAX)
+            break;
+        told = longest;
+        below = s->slots[longest].waited;
+        text = arena_print(arena, "%.*s%s%.*s:%.3f", STR_ARGS(text), n ? "," : "",
+                           STR_ARGS(chain->filters[longest]->name), (double)below / 1e6);
+    }
+    if (text.len)
+        log_text("waited", text);
+}
+
+static enum log_level level_of(const struct transaction *tx)
+{
+    if (tx->end == END_UNCERTAIN)
+        return LOG_WARNING;
+    return tx->end == END_ABORTED && tx->end_reply.code ? LOG_ERROR : LOG_INFO;
 }
 
 void journal_transaction(struct session *s)
@@ -135,7 +204,8 @@ void journal_transaction(struct session *s)
     struct arena *arena = &tx->arena;
     uint64_t now = loop_micros(s->worker->loop);
     find_end(tx);
-    log_begin("msg");
+    log_more_refused(s);
+    log_begin(level_of(tx), "msg");
     log_id(s);
     log_client(s);
     log_angle("from", tx->reverse_path.address);
@@ -153,10 +223,12 @@ void journal_transaction(struct session *s)
     log_notes(s);
     if (tx->edits)
         log_number("changed", tx->edits);
+    log_waits(s);
     if (tx->end == END_UNCERTAIN)
         log_number("uncertain", 1);
     log_seconds("t_total", now - tx->started);
-    log_seconds("t_filter", tx->filter_micros);
+    log_seconds("t_filter", tx->filter_run + tx->filter_waited);
+    log_seconds("t_run", tx->filter_run);
     log_seconds("t_backend", tx->backend_micros);
     log_seconds("t_data", tx->data_at && tx->data_done ? tx->data_done - tx->data_at : 0);
     log_end();
@@ -164,7 +236,7 @@ void journal_transaction(struct session *s)
 
 void journal_auth(struct session *s, const struct reply *r)
 {
-    log_begin("auth");
+    log_begin(LOG_INFO, "auth");
     log_text("id", str_of(s->id));
     log_client(s);
     log_text("user", str_of(s->auth->user));
@@ -174,17 +246,51 @@ void journal_auth(struct session *s, const struct reply *r)
     log_end();
 }
 
+/* It ended by itself, or by what is nobody's error: its messages tell enough. */
+static bool ended_well(const struct session *s)
+{
+    switch (s->why) {
+    case WHY_QUIT:
+    case WHY_LEFT:
+    case WHY_RESET:
+    case WHY_SHUTDOWN:
+    case WHY_TIMEOUT: return true;
+    default: return false;
+    }
+}
+
+static void log_tally(const struct session *s)
+{
+    const struct refusals *t = s->refusals;
+    struct str pieces[4 * TALLIES];
+    char rooms[2 * TALLIES + 1][DECIMAL_ROOM];
+    size_t n = 0;
+    if (!t)
+        return;
+    for (size_t i = 0; i < TALLIES && t->replies[i].count; i++) {
+        if (i)
+            pieces[n++] = STR(",");
+        pieces[n++] = str_decimal(rooms[2 * i], t->replies[i].code);
+        pieces[n++] = STR(":");
+        pieces[n++] = str_decimal(rooms[2 * i + 1], t->replies[i].count);
+    }
+    log_pieces("replies", n, pieces);
+    const char *verb = verb_name(t->last_verb);
+    log_pieces("last", 3, (struct str[]){str_of(verb), STR(" "), str_decimal(rooms[2 * TALLIES], t->last_code)});
+}
+
 void journal_session(struct session *s)
 {
-    if (s->messages)
+    if (s->messages && ended_well(s))
         return;
-    log_begin("conn");
+    log_begin(LOG_INFO, "conn");
     log_text("id", str_of(s->id));
     log_client(s);
     log_text("why", str_of(close_phrase(s->why)));
     if (s->client->dead && s->client->why_text.len)
         log_text("detail", s->client->why_text);
     log_number("errors", s->errors);
+    log_tally(s);
     if (s->refusal.code)
         log_number("refused", s->refusal.code);
     log_seconds("t_total", loop_micros(s->worker->loop) - s->started);

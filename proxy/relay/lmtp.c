@@ -134,7 +134,7 @@ bool lmtp_end(struct session *s, const struct reply *r, struct reply *folded)
     must(l->answered < l->count);
     struct one *one = &l->rcpts[l->answered++];
     one->reply = *r;
-    journal_rcpt(s, address_of_one(s, one), r);
+    journal_lmtp(s, address_of_one(s, one), r);
     if (one->added && reply_class(r) == 5) /* a 5yz is only for whom the client named (engine.md A12) */
         one->reply = reply_named(REPLY_BACKEND_NONSENSE);
     if (l->answered < l->count)

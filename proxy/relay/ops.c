@@ -27,6 +27,7 @@ struct op {
     struct filter_stream *stream;
     size_t need;
     const char *error;
+    struct str asked; /* of DNS: the name, for the log */
     struct filter_value value;
     struct str octets;
     bool ended;
@@ -112,6 +113,7 @@ uint64_t filter_dns(struct filter_call *call, const char *type, const char *name
         return op->id;
     if (!call->generation->dns)
         return fail(op, "servfail");
+    op->asked = arena_str(&op->arena, str_of(name));
     op->query = dns_ask(call->generation->dns, type, str_of(name), ms, call->task);
     return op->id;
 }
@@ -421,6 +423,14 @@ void filter_op_cancel(struct filter_call *call, uint64_t id)
     }
 }
 
+bool call_waits_for_service(const struct filter_call *call)
+{
+    for (const struct op *op = call->ops; op; op = op->next)
+        if (op->kind == OP_DIAL || op->kind == OP_READ || op->kind == OP_FLUSH || op->kind == OP_STORE)
+            return true;
+    return false;
+}
+
 bool call_has_ops(const struct filter_call *call)
 {
     return call->ops != NULL;
@@ -489,6 +499,67 @@ static bool is_done(struct filter_call *call, struct op *op, uint64_t now)
     return late;
 }
 
+static bool is_one_of(const char *word, const char *const *words, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(word, words[i]) == 0)
+            return true;
+    return false;
+}
+
+/* "zen.spamhaus.org" of "2.0.0.127.zen.spamhaus.org": the list, whatever address was asked for. */
+static struct str asked_zone(struct str name)
+{
+    struct str rest = name, label = STR_NONE;
+    while (rest.len) {
+        struct str before = rest;
+        label = str_cut(&rest, '.');
+        bool number = label.len > 0 && label.len <= 3;
+        for (size_t i = 0; i < label.len; i++)
+            number &= (label.at[i] >= '0' && label.at[i] <= '9') ||
+                      (label.len == 1 && label.at[i] >= 'a' && label.at[i] <= 'f');
+        if (!number)
+            return before;
+    }
+    return name;
+}
+
+/* A service that cannot be asked is told of, so that no script has to think of it; and counts for the circuit breaker,
+ * but for DNS: which names are looked up is up to who sends. */
+static void look_at_failure(struct filter_call *call, const struct op *op)
+{
+    static const char *const lookups[] = {"timeout", "servfail", "refused"}, *const stores[] = {"timeout", "down"};
+    const char *kind = NULL;
+    struct str what = STR("");
+    char key[256];
+    unsigned more;
+    if (!op->error || strcmp(op->error, "cancelled") == 0)
+        return;
+    if (op->kind == OP_DNS && is_one_of(op->error, lookups, countof(lookups))) {
+        kind = "dns";
+        what = asked_zone(op->asked);
+    } else if (op->kind == OP_STORE && is_one_of(op->error, stores, countof(stores))) {
+        kind = "store";
+    } else if (op->stream && (op->kind == OP_DIAL || strcmp(op->error, "timeout") == 0)) {
+        kind = op->kind == OP_DIAL ? "dial" : "read";
+        what = str_of(op->stream->address);
+    }
+    if (!kind)
+        return;
+    call->service_failed |= op->kind != OP_DNS;
+    snprintf(key, sizeof key, "%.*s/%s/%.*s", STR_ARGS(call->filter->name), kind, STR_ARGS(what));
+    if (!log_is_due(LOG_WARNING, key, &more))
+        return;
+    log_begin(LOG_WARNING, "log");
+    log_text("msg", more ? arena_print(&call->arena, "a filter had no answer (%u more like this)", more)
+                         : STR("a filter had no answer"));
+    log_text("filter", call->filter->name);
+    log_text("op", str_of(kind));
+    log_text("what", what);
+    log_text("result", str_of(op->error));
+    log_end();
+}
+
 static void fill_event(struct filter_call *call, struct op *op, struct filter_event *event)
 {
     *event = (struct filter_event){.size = sizeof *event, .op = op->id, .error = op->error, .ended = op->ended};
@@ -532,6 +603,7 @@ bool call_resume(struct filter_call *call, enum filter_verdict *v)
             continue;
         struct filter_event event;
         take_out(call, op);
+        look_at_failure(call, op);
         fill_event(call, op, &event);
         must(call->filter->def->resume != NULL);
         *v = call->filter->def->resume(call, &event);

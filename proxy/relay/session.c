@@ -38,6 +38,23 @@ void session_reply(struct session *s, const struct reply *r)
     reply_put(r, &s->client->out, true);
 }
 
+void session_count_refusal(struct session *s, enum verb verb, const struct reply *r)
+{
+    unsigned class = reply_class(r);
+    size_t i = 0;
+    if (class != 4 && class != 5)
+        return;
+    if (!s->refusals)
+        s->refusals = arena_alloc(&s->arena, sizeof *s->refusals);
+    struct refusals *t = s->refusals;
+    while (i < TALLIES - 1 && t->replies[i].code && t->replies[i].code != r->code)
+        i++;
+    t->replies[i].code = r->code;
+    t->replies[i].count++;
+    t->last_verb = verb;
+    t->last_code = r->code;
+}
+
 enum next session_end(struct session *s, enum close_why why, const struct reply *r)
 {
     if (s->state == STATE_CLOSING)
@@ -53,6 +70,7 @@ enum next session_end(struct session *s, enum close_why why, const struct reply 
 enum next session_refuse(struct session *s, const struct reply *r)
 {
     s->errors++;
+    session_count_refusal(s, s->command.verb, r);
     session_reply(s, r);
     s->step = STEP_LINE;
     return NEXT_MORE;

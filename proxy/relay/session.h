@@ -87,15 +87,22 @@ struct session {
     uint64_t skip_left;          /* STEP_SKIP: octets of a chunk that nobody takes, and what is said behind it */
     struct reply skip_reply;
     uint32_t errors, junk, messages;
+    struct refusals *refusals;         /* from the first refusal on */
     struct note *notes;
     struct naming naming;        /* of the client; looked up when a backend is to be told */
     bool waits_for_probe;
 };
 
+/* How often each refusal was said, by its code; what comes beyond TALLIES codes counts as the last one. */
+enum { TALLIES = 8 };
+struct refusals { struct { uint16_t code; uint32_t count; } replies[TALLIES]; enum verb last_verb; uint16_t last_code; };
+
 void session_turn(struct session *);
 void session_begin(struct session *);  /* whom the connection is from is known: the connect hooks run */
 bool session_enter(struct session *);  /* counts the client. False: over a limit, the session ends with 421 */
 bool session_is_secure(const struct session *); /* TLS, to us or to the proxy before us */
+/* Counts a refusal for the line of the session in the log. */
+void session_count_refusal(struct session *, enum verb, const struct reply *);
 /* Appended now; who answers the line in hand does it by verb_answer. */
 void session_reply(struct session *, const struct reply *);
 /* Says the reply (NULL: none) and ends the session: STATE_CLOSING. */

@@ -18,6 +18,9 @@ struct rcpt {
     bool discarded;         /* 250, and left out of the envelope */
     bool dropped;           /* by a filter, after it was accepted */
     bool routed;            /* a filter said where it goes */
+    enum author { BY_BACKEND, BY_FILTER, BY_ROUTE, BY_LIMIT, BY_SYNTAX } by; /* of a refusal */
+    const struct filter *filter; /* BY_FILTER: which, and why */
+    struct str why;
 };
 /* Recipients that filters added: no reply of the client's is owed for them. */
 struct added { struct added *next; struct path path; struct params params; struct str by; bool must, said, accepted, dropped; };
@@ -45,6 +48,7 @@ struct transaction {
     struct reply refusal;       /* of the content: told at its strict end */
     struct reply data_reply;    /* of the backend; code 0: not yet */
     struct reply chunk_refused; /* by the backend, when all had been said: what its last reply means */
+    struct reply data_refused;  /* what DATA heard last, when that was a refusal, for the log */
     struct reply end_reply;     /* what the client heard at the end, for the log */
     const struct backend_conf *route; /* where it goes */
     const struct backend_conf *home;  /* where rcpts go of whom neither the listener's route nor a filter says more */
@@ -75,7 +79,9 @@ struct transaction {
     enum transaction_end end;
     double score;
     struct note *notes;
-    uint64_t started, filter_micros, data_at, data_done, backend_micros, release_at;
+    uint32_t refused;       /* recipients whose refusal was to be logged */
+    uint64_t started, data_at, data_done, backend_micros, release_at;
+    uint64_t filter_run, filter_waited; /* microseconds */
     struct str queue_id, backend_server;
     uint32_t edits;
 };

@@ -7,6 +7,7 @@
 #include "relay/claim.h"
 #include "relay/content.h"
 #include "relay/envelope.h"
+#include "relay/journal.h"
 #include "relay/route.h"
 #include "relay/session.h"
 #include "wire/extension.h"
@@ -45,6 +46,7 @@ enum next verb_answer(struct session *s, const struct reply *r)
         return verb_bye(s, WHY_PIPELINING, REPLY_SYNCHRONIZATION);
     if (reply_class(r) == 5) /* a 4yz is no fault of the client: 452 to many rcpts must not cost those that were accepted */
         s->errors++;
+    session_count_refusal(s, s->command.verb, r);
     session_reply(s, r);
     s->step = STEP_LINE;
     return NEXT_MORE;
@@ -120,12 +122,27 @@ static enum next check_mail(struct session *s)
     return session_hook(s, FILTER_MAIL);
 }
 
+/* For the log: what stands in the angle brackets, or behind the colon. */
+static struct str rcpt_as_typed(struct str rest)
+{
+    struct str typed = behind_colon(rest, 3);
+    if (typed.len && typed.at[0] == '<') {
+        typed = str_part(typed, 1, typed.len);
+        typed = str_cut(&typed, '>');
+    }
+    return typed;
+}
+
 /* Told behind the replies to those before it. It is looked at once: each look takes memory. */
 static enum next tell_refused(struct session *s)
 {
     if (!session_settled(s))
         return NEXT_WAIT;
     s->tx->commands++; /* its words are in the transaction's memory: refused ones count too */
+    struct rcpt r = {.path = {.address = rcpt_as_typed(s->command.rest)},
+                     .reply = s->refused,
+                     .by = reply_class(&s->refused) == 4 ? BY_LIMIT : BY_SYNTAX};
+    journal_rcpt(s, &r);
     return verb_answer(s, &s->refused);
 }
 
@@ -181,6 +198,15 @@ static bool data_may_join(const struct session *s)
     return s->backend->step < BACKEND_READY || (s->backend->can.has & EXT_PIPELINING);
 }
 
+static enum next data_refused(struct session *s, struct reply r)
+{
+    s->tx->data_reply = (struct reply){0};
+    s->tx->data_refused = reply_keep(&s->tx->arena, &r);
+    if (s->tx->flow.data == DATA_WANTED)
+        s->tx->flow.data = DATA_UNSAID;
+    return verb_answer(s, &r);
+}
+
 static enum next data_go(struct session *s)
 {
     struct transaction *tx = s->tx;
@@ -199,7 +225,7 @@ static enum next data_go(struct session *s)
         return NEXT_MORE;
     }
     if (tx->failed.code)
-        return verb_answer(s, &tx->failed);
+        return data_refused(s, tx->failed);
     struct reply r = reply_named(REPLY_START_INPUT);
     enum next next = verb_answer(s, &r);
     if (s->state != STATE_CLOSING)
@@ -352,12 +378,8 @@ enum next verb_check(struct session *s)
     const struct verb_row *row = &rows[v];
     if (v == VERB_BDAT) /* first of all: whatever is wrong with it, its octets are no commands */
         return session_settled(s) ? chunk_check(s) : NEXT_WAIT;
-    if (is_shut_out(s)) {
-        s->errors++;
-        session_reply(s, &s->refusal);
-        s->step = STEP_LINE;
-        return NEXT_MORE;
-    }
+    if (is_shut_out(s))
+        return session_refuse(s, &s->refusal);
     bool legal = row->legal & (1u << s->state);
     if (legal && row->traits & GROUP)
         return v == VERB_RCPT ? check_rcpt(s) : check_data(s);
@@ -450,8 +472,10 @@ static enum next rcpt_passed(struct session *s, const struct verdict *v)
     case VERDICT_DROP: s->drop_when_told = true; /* fall through */
     case VERDICT_REJECT:
     case VERDICT_DEFER:
-        chain_note(s);
         r->fate = FATE_REFUSED;
+        r->by = BY_FILTER;
+        r->filter = v->by;
+        r->why = v->why;
         r->reply = reply_keep(&tx->arena, &v->reply);
         if (s->state == STATE_MAIL)
             s->state = STATE_RCPT;
@@ -462,6 +486,8 @@ static enum next rcpt_passed(struct session *s, const struct verdict *v)
             envelope_ask(s, i);
         else
             r->fate = FATE_REFUSED; /* routed nowhere, or where the transaction does not go */
+        if (r->fate == FATE_REFUSED && r->by == BY_BACKEND && !tx->backend_failed.code && !tx->mail_reply.code)
+            r->by = BY_ROUTE;
         break;
     }
     envelope_tell(s);
@@ -476,6 +502,7 @@ static enum next data_passed(struct session *s, const struct verdict *v)
     case VERDICT_DROP: return session_end(s, WHY_FILTER, &v->reply);
     case VERDICT_REJECT:
     case VERDICT_DEFER:
+        s->tx->data_refused = reply_keep(&s->tx->arena, &v->reply);
         if (s->command.verb == VERB_DATA)
             return verb_answer(s, &v->reply);
         break;
@@ -501,14 +528,6 @@ enum next verb_filtered(struct session *s)
 }
 
 /* ---- BACKEND ----------------------------------------------------------------------------------------------------- */
-
-static enum next data_refused(struct session *s, struct reply r)
-{
-    s->tx->data_reply = (struct reply){0};
-    if (s->tx->flow.data == DATA_WANTED)
-        s->tx->flow.data = DATA_UNSAID;
-    return verb_answer(s, &r);
-}
 
 static enum next wait_for_data(struct session *s)
 {

@@ -208,7 +208,7 @@ def test_the_log_speaks_json_from_the_reload_on(world):
     c.hello()
     assert c.say(b"QUIT").startswith(b"221")
     deadline = time.monotonic() + 5 * SLOW
-    while '"kind":"conn"' not in w.gateway.log():
+    while '"event":"conn"' not in w.gateway.log():
         assert time.monotonic() < deadline, w.gateway.log()
         time.sleep(0.02)
 

@@ -8,8 +8,8 @@ from peers import BackendServer, Client
 
 CONF = ('hostname "mx.test"\nworkers(%s)\nlog { format = "json" }\nbackend "b" { "%s", pool = 0 }\nchain "c" { }\n'
         'listen "l" { "127.0.0.1:%d", backend = "b", chain = "c", limits = { errors = 100 } }\n')
-KEYS = {"id", "listen", "client", "port", "helo", "tls", "from", "to", "nrcpt", "mid", "size", "verdict", "code", "reply", "backend", "qid",
-        "t_total", "t_filter", "t_backend", "t_data"}
+KEYS = {"id", "listen", "client", "port", "helo", "tls", "from", "to", "accepted", "nrcpt", "mid", "size", "verdict", "code", "reply", "backend", "qid",
+        "t_total", "t_filter", "t_run", "t_backend", "t_data"}
 
 
 def test_each_line_of_json_parses_and_none_is_missing():

@@ -594,7 +594,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *octets, size_t n)
 {
     static bool quiet;
     if (!quiet)
-        log_set(&(struct log_settings){.level = LOG_DEBUG, .fd = -1});
+        log_set(&(struct log_settings){.level = LOG_DEBUG}, -1);
     quiet = true;
     begin(octets, n);
     loop_run(fuzz.world.worker.loop);

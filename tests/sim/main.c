@@ -119,6 +119,6 @@ int main(int n, char **args)
         return 2;
     }
     must_transcript = tell_seed;
-    log_set(&(struct log_settings){.level = LOG_DEBUG, .fd = -1});
+    log_set(&(struct log_settings){.level = LOG_DEBUG}, -1);
     return o.shrink ? shrink(&o.wish) : play(&o);
 }

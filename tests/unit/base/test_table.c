@@ -167,7 +167,7 @@ static void changed_file_is_read_again_and_a_broken_one_is_not(void **state)
     f = fopen(path, "w");
     fputs("a three\n1.2.3.4/8 x\n", f);
     fclose(f);
-    log_set(&(struct log_settings){.fd = 1, .level = LOG_ERROR + 1});
+    log_set(&(struct log_settings){.level = LOG_ERROR + 1}, 1);
     assert_false(table_refresh(t));
     assert_false(table_refresh(t));
     found(t, "a", "two-two");

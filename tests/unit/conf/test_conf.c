@@ -197,7 +197,7 @@ static void minimal_file_gives_the_defaults(void **state)
     assert_int_equal(conf->nstores, 1);
     assert_string_equal(conf->stores[0].name.at, "default");
     assert_true(conf->stores[0].timeout == 500 && conf->stores[0].store);
-    assert_true(conf->workers >= 1 && conf->log.level == LOG_INFO && !conf->log.json && !conf->log_subject);
+    assert_true(conf->workers >= 1 && conf->log.level == LOG_INFO && conf->log.format == LOG_AUTO && conf->log.target == LOG_TO_STDERR && conf->log.facility == 2 && !conf->log_subject);
     conf_drop(conf);
 }
 
@@ -210,7 +210,7 @@ static void everything_said_is_in_the_model(void **state)
         "backend \"one\" { \"unix:/run/one\", pool = 0, helo = \"h.test\" }\n"
         "backend \"two\" { \"mail.test:25\", identity = \"xclient\", tls = \"opportunistic\", tls_name = \"n.test\", pool_uses = 5 }\n"
         "backend \"jail\" { \"maildir:jail\" }\n"
-        "hostname \"mx.test\"\nworkers(3)\nlog { format = \"json\", level = \"warning\", subject = true }\n"
+        "hostname \"mx.test\"\nworkers(3)\nlog { to = \"/tmp/x.log\", facility = \"local3\", format = \"json\", level = \"warning\", subject = true }\n"
         "dns { servers = { \"127.0.0.1\", \"[::1]:5353\" } }\n"
         "store \"s\" { \"memory\", size = \"1M\", prefix = \"p:\", timeout = \"2s\" }\n"
         "chain \"c\" { quarantine = \"jail\", only = { listen = { \"mx\" } }, filter \"plain\" {} }\n");
@@ -231,7 +231,7 @@ static void everything_said_is_in_the_model(void **state)
     assert_ptr_equal(l->chain->quarantine, &conf->backends[2]);
     assert_int_equal(l->chain->only.nlistens, 1);
     assert_string_equal(conf->dns.at, "127.0.0.1:53,[::1]:5353");
-    assert_true(conf->workers == 3 && conf->log.json && conf->log.level == LOG_WARNING && conf->log_subject);
+    assert_true(conf->workers == 3 && conf->log.format == LOG_JSON && conf->log.target == LOG_TO_FILE && conf->log.facility == 19 && conf->log.level == LOG_WARNING && conf->log_subject);
     assert_int_equal(conf->nstores, 2);
     assert_string_equal(conf->stores[1].prefix.at, "p:");
     conf_drop(conf);
