@@ -19,8 +19,10 @@ dns {
 }
 
 log {
-    format = "logfmt",                  -- or "json", with the same keys
-    level = "info",                     -- debug, info, warning, error
+    to = "stderr",                      -- or "syslog", or the path of a file (opened anew when it was renamed); docs/log.md
+    facility = "mail",                  -- of syslog
+    format = "auto",                    -- logfmt, without the time where the journal or syslog keeps it; or "logfmt", "json"
+    level = "info",                     -- debug, info, warning, error; lines of mail are always written
     subject = false,                    -- the Subject of messages is nobody's business
 }
 

@@ -3,9 +3,11 @@
 #include "proxy/conf_parts.h"
 #include "store/store.h"
 #include <arpa/inet.h>
+#include <errno.h>
 #include <limits.h>
 #include <pwd.h>
 #include <sched.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* The one item of a directive at the top, or NULL. Items in other blocks are not meant. */
@@ -454,6 +456,22 @@ static size_t word_index(const struct filter_value *block, const char *key, cons
     return i < n ? i : 0; /* another word has been complained of */
 }
 
+/* What `run` would meet for sure; NULL: nothing. Rights are looked at when it is opened. */
+static const char *log_path_wrong(const struct log_settings *log)
+{
+    char folder[PATH_MAX];
+    struct stat st;
+    if (log->target != LOG_TO_FILE || log->path.len >= sizeof folder)
+        return NULL;
+    if (stat(log->path.at, &st) == 0)
+        return S_ISDIR(st.st_mode) ? "it is a folder" : NULL;
+    memcpy(folder, log->path.at, log->path.len + 1);
+    char *slash = strrchr(folder, '/');
+    if (slash)
+        *slash = 0;
+    return slash && slash > folder && stat(folder, &st) != 0 ? strerror(errno) : NULL;
+}
+
 static void log_build(struct loader *l)
 {
     static const char *const levels[] = {"debug", "info", "warning", "error"}, *const formats[] = {"auto", "logfmt",
@@ -477,9 +495,12 @@ static void log_build(struct loader *l)
         log->target = LOG_TO_FILE;
         log->path = conf_path(l, to);
     }
+    const char *wrong = log_path_wrong(log);
     if (!to.len || memchr(to.at, 0, to.len))
         item_complain(l, item, value_get(block, STR("to")),
                       "log: \"to\": expected \"stderr\", \"syslog\" or the path of a file");
+    else if (wrong)
+        item_complain(l, item, value_get(block, STR("to")), "log: %.*s: %s", STR_ARGS(log->path), wrong);
     l->conf->log_subject = block_true(block, "subject");
 }
 

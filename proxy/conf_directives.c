@@ -284,7 +284,7 @@ static bool range_holds(struct loader *l, const struct item *item, const struct 
 static bool choice_holds(struct loader *l, const struct item *item, const struct directive *d, const char *what,
                          const struct filter_value *raw, const struct filter_value *v)
 {
-    const char *names[8];
+    const char *names[32];
     size_t n = 0;
     struct str rest = str_of(d->choices), word;
     while ((word = str_word(&rest)).at && n < countof(names)) {

@@ -329,6 +329,8 @@ static void obey_status(struct house *h, struct caller *caller)
     status_say(to, h->started, h->conf, &h->plan, h->workers);
     if (h->asked)
         fputs("draining: it ends with its last session\n", to);
+    if (log_dropped())
+        fprintf(to, "log: %llu lines were lost\n", (unsigned long long)log_dropped());
     if (h->upgrade.pid)
         fprintf(to, "upgrade: process %ld starts\n", (long)h->upgrade.pid);
     fclose(to);

@@ -22,7 +22,6 @@ enum { RING = 262144, NAP = 50, LOOK_EVERY = 1, SYSLOG_LINE = 2048, RETRY = 1 };
 
 struct ring {
     _Alignas(CACHE_LINE) atomic_size_t head; /* octets put in so far: written by its thread */
-    atomic_ullong dropped;
     atomic_bool left;                        /* its thread has ended */
     _Alignas(CACHE_LINE) atomic_size_t tail; /* octets taken out so far: written by ours */
     struct ring *next;
@@ -42,18 +41,18 @@ struct sink {
 
 static struct sink sink = {.fd = 2};
 static struct {
-    pthread_mutex_t lock; /* of rings (the list), next, and whether there is a next */
-    pthread_cond_t empty;
-    struct ring *rings;
-    struct sink next;
-    bool has_next;
+    _Atomic(struct ring *) rings; /* threads put theirs in front; ours alone takes out */
     pthread_t thread;
     pthread_key_t key;
     int bell;
-    atomic_bool runs, asleep, ending, reopen;
-    atomic_ullong lost; /* lines that could not be written, by the writer */
+    atomic_bool runs, ending, reopen;
+    pthread_mutex_t lock; /* of next */
+    struct sink next;
+    atomic_bool has_next, has_left;          /* has_left: a thread with a ring has ended */
+    _Alignas(CACHE_LINE) atomic_bool asleep; /* what follows is written while workers read what is above */
+    atomic_ullong lost;                      /* lines that found no room, or could not be written */
     unsigned long long told;
-} log_thread = {.lock = PTHREAD_MUTEX_INITIALIZER, .empty = PTHREAD_COND_INITIALIZER, .bell = -1};
+} log_thread = {.lock = PTHREAD_MUTEX_INITIALIZER, .bell = -1};
 static _Thread_local struct ring *own;
 
 /* ---- the target
@@ -139,12 +138,12 @@ static void look_at_file(struct sink *s, time_t now)
 
 static void take_next(void)
 {
+    if (!atomic_load(&log_thread.has_next))
+        return;
     pthread_mutex_lock(&log_thread.lock);
-    if (log_thread.has_next) {
-        sink_close(&sink);
-        sink = log_thread.next;
-        log_thread.has_next = false;
-    }
+    sink_close(&sink);
+    sink = log_thread.next;
+    atomic_store(&log_thread.has_next, false);
     pthread_mutex_unlock(&log_thread.lock);
 }
 
@@ -154,10 +153,10 @@ void log_writer_set(const struct log_settings *settings, int fd)
     snprintf(next.path, sizeof next.path, "%.*s", STR_ARGS(settings->path));
     remember_file(&next);
     pthread_mutex_lock(&log_thread.lock);
-    if (log_thread.has_next)
+    if (atomic_load(&log_thread.has_next))
         sink_close(&log_thread.next);
     log_thread.next = next;
-    log_thread.has_next = true;
+    atomic_store(&log_thread.has_next, true);
     pthread_mutex_unlock(&log_thread.lock);
     if (!atomic_load(&log_thread.runs))
         take_next();
@@ -232,7 +231,8 @@ static bool sink_write(struct sink *s, const char *at, size_t len)
     } else if (!write_all(s->fd, at, len, &done)) {
         lost = count_lines(at + done, len - done);
     }
-    atomic_fetch_add(&log_thread.lost, lost);
+    if (lost)
+        atomic_fetch_add(&log_thread.lost, lost);
     return !lost;
 }
 
@@ -242,6 +242,7 @@ static bool sink_write(struct sink *s, const char *at, size_t len)
 static void ring_left(void *ring)
 {
     atomic_store(&((struct ring *)ring)->left, true);
+    atomic_store(&log_thread.has_left, true);
 }
 
 static struct ring *own_ring(void)
@@ -249,10 +250,9 @@ static struct ring *own_ring(void)
     if (own)
         return own;
     own = must_alloc_lines(sizeof *own);
-    pthread_mutex_lock(&log_thread.lock);
-    own->next = log_thread.rings;
-    log_thread.rings = own;
-    pthread_mutex_unlock(&log_thread.lock);
+    own->next = atomic_load(&log_thread.rings);
+    while (!atomic_compare_exchange_weak(&log_thread.rings, &own->next, own))
+        ;
     pthread_setspecific(log_thread.key, own);
     return own;
 }
@@ -286,7 +286,7 @@ void log_hand_on(const char *lines, size_t len, bool urgent)
     size_t head = atomic_load_explicit(&r->head, memory_order_relaxed);
     size_t room = RING - (head - atomic_load_explicit(&r->tail, memory_order_acquire));
     if (len > room) {
-        atomic_fetch_add_explicit(&r->dropped, count_lines(lines, len), memory_order_relaxed);
+        atomic_fetch_add(&log_thread.lost, count_lines(lines, len));
         return;
     }
     ring_copy(r, head, lines, len);
@@ -297,12 +297,7 @@ void log_hand_on(const char *lines, size_t len, bool urgent)
 
 uint64_t log_dropped(void)
 {
-    uint64_t n = atomic_load(&log_thread.lost);
-    pthread_mutex_lock(&log_thread.lock);
-    for (struct ring *r = log_thread.rings; r; r = r->next)
-        n += atomic_load_explicit(&r->dropped, memory_order_relaxed);
-    pthread_mutex_unlock(&log_thread.lock);
-    return n;
+    return atomic_load(&log_thread.lost);
 }
 
 /* Lines do not stand across the end of a ring's octets in one piece: such a line is put together. */
@@ -327,30 +322,41 @@ static bool ring_empty(struct ring *r, size_t *written)
     return good;
 }
 
-/* Those whose threads have ended and that are empty go: what they dropped is kept with the rest. */
+static void ring_take_out(struct ring *r)
+{
+    struct ring *first = r, *at;
+    if (!atomic_compare_exchange_strong(&log_thread.rings, &first, r->next)) { /* others stand in front of it */
+        for (at = first; at->next != r; at = at->next)
+            ;
+        at->next = r->next;
+    }
+    free(r);
+}
+
+/* Those whose threads have ended go once they are empty. */
 static void drop_left(void)
 {
-    pthread_mutex_lock(&log_thread.lock);
-    for (struct ring **at = &log_thread.rings, *r; (r = *at);) {
-        if (!atomic_load(&r->left) || atomic_load(&r->head) != atomic_load(&r->tail)) {
-            at = &r->next;
+    bool more = false;
+    if (!atomic_exchange(&log_thread.has_left, false))
+        return;
+    for (struct ring *r = atomic_load(&log_thread.rings), *next; r; r = next) {
+        next = r->next;
+        if (!atomic_load(&r->left))
             continue;
-        }
-        *at = r->next;
-        atomic_fetch_add(&log_thread.lost, atomic_load(&r->dropped));
-        free(r);
+        if (atomic_load(&r->head) == atomic_load(&r->tail))
+            ring_take_out(r);
+        else
+            more = true;
     }
-    pthread_mutex_unlock(&log_thread.lock);
+    if (more)
+        atomic_store(&log_thread.has_left, true);
 }
 
 /* False: not everything that was written has arrived. */
 static bool empty_all(size_t *written)
 {
     bool good = true;
-    pthread_mutex_lock(&log_thread.lock);
-    struct ring *r = log_thread.rings; /* others are put in front of it meanwhile, and none is taken out but by us */
-    pthread_mutex_unlock(&log_thread.lock);
-    for (; r; r = r->next)
+    for (struct ring *r = atomic_load(&log_thread.rings); r; r = r->next)
         good &= ring_empty(r, written);
     return good;
 }
@@ -382,7 +388,7 @@ static void nap(int ms)
 static void last_words(void)
 {
     log_flush();
-    for (struct ring *r = log_thread.rings; r; r = r->next) {
+    for (struct ring *r = atomic_load(&log_thread.rings); r; r = r->next) {
         size_t tail = atomic_load(&r->tail), head = atomic_load(&r->head);
         while (tail < head) {
             struct pollfd one = {.fd = sink.target == LOG_TO_SYSLOG ? 2 : sink.fd, .events = POLLOUT};

@@ -1,9 +1,10 @@
 """The log as JSON: every line parses, with the keys of the other form; one line for each transaction, one for each session without."""
 import json
 import os
+import re
 import time
 
-from gateway import Gateway, free_port
+from gateway import ROOT, Gateway, free_port
 from peers import BackendServer, Client
 
 CONF = ('hostname "mx.test"\nworkers(%s)\nlog { format = "json" }\nbackend "b" { "%s", pool = 0 }\nchain "c" { }\n'
@@ -37,3 +38,16 @@ def test_each_line_of_json_parses_and_none_is_missing():
     assert len(messages) == 2 and all(KEYS <= set(m) for m in messages), messages
     assert messages[0]["from"] and "j\u00f6rg" in json.dumps(messages[1], ensure_ascii=False)
     assert sum("why" in line and "errors" in line for line in lines) == 1
+
+
+def test_docs_name_every_key_that_is_written_and_no_other():
+    written = set()
+    for folder, _, names in os.walk(os.path.join(ROOT, "proxy")):
+        for name in names:
+            if name.endswith(".c"):
+                with open(os.path.join(folder, name)) as f:
+                    written |= set(re.findall(r'\blog_(?:text|angle|pieces|list|number|seconds)\("([a-z_]+)"', f.read()))
+    with open(os.path.join(ROOT, "docs", "log.md")) as f:
+        table = f.read().split("## Keys")[1]
+    named = set(re.findall(r"`([a-z_]+)`", "".join(row.split("|")[1] for row in table.splitlines() if row.startswith("| `"))))
+    assert written | {"ts", "level"} == named, (written ^ named)
