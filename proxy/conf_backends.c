@@ -56,6 +56,19 @@ static void tls_parts_of(struct loader *l, struct item *item, struct tls_parts *
     }
 }
 
+static void warn_of_expiry(struct loader *l, const struct item *item, struct tls *tls)
+{
+    char file[512], day[16];
+    struct tm tm;
+    int64_t ends = tls_expires(tls, file, sizeof file), now = (int64_t)time(NULL);
+    time_t at = (time_t)ends;
+    if (!ends || ends > now + TLS_EXPIRY_WARNING)
+        return;
+    strftime(day, sizeof day, "%Y-%m-%d", gmtime_r(&at, &tm));
+    item_warn(l, item, value_get(&item->body, STR("certificate")), "%s: certificate %s %s on %s", item_title(l, item),
+              file, ends <= now ? "expired" : "expires", day);
+}
+
 /* Every block with certificates is opened, used or not: a mistake shows before the day it is needed. */
 void tls_build(struct loader *l)
 {
@@ -78,6 +91,8 @@ void tls_build(struct loader *l)
             if (!l->tls[l->ntls].tls)
                 item_complain(l, item, value_get(&item->body, STR("certificate")), "%s: %s", item_title(l, item),
                               error);
+            else
+                warn_of_expiry(l, item, l->tls[l->ntls].tls);
         }
         l->ntls++;
     }

@@ -3,6 +3,7 @@
  * Owns every listening socket of the process. Never accepts: workers do, on duplicates. */
 #include "proxy/ports.h"
 #include "net/stream.h"
+#include "proxy/holder.h"
 #include "proxy/privileges.h"
 #include <arpa/inet.h>
 #include <errno.h>
@@ -184,6 +185,27 @@ static bool is_dispensable(const struct listen_conf *l, size_t i)
            (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL);
 }
 
+/* Another process listens there. What is left to us and what we have open is no other process. */
+static bool is_held(const struct ports *ports, const struct address *a, char *error, size_t room)
+{
+    int *ours = NULL;
+    size_t n = 0;
+    struct holder holder;
+    char text[128];
+    for (const struct port *p = ports->first; p; p = p->next) {
+        ours = must_grow(ours, (n + p->nfds + 1) * sizeof *ours);
+        for (unsigned i = 0; i < p->nfds; i++)
+            ours[n++] = p->fds[i];
+    }
+    bool held = holder_find(a, ours, n, &holder);
+    free(ours);
+    if (held) {
+        holder_text(&holder, text, sizeof text);
+        snprintf(error, room, "%.*s: %s listens there already", STR_ARGS(a->text), text);
+    }
+    return held;
+}
+
 /* One socket per worker, that they need not meet. What was left to us may be fewer: others are bound beside them, and
  * where the kernel does not let us (another user bound it, or a supervisor), workers share what there is. */
 static bool port_bind(struct port *p, struct address a, unsigned workers, unsigned user, char *error, size_t room)
@@ -230,8 +252,9 @@ static bool plan_one(struct ports *ports, const struct listen_conf *l, size_t i,
     }
     arena_reset(&arena);
     errno = 0;
-    if (!p->open && !port_bind(p, l->addresses[i], workers, ports->user, error, sizeof error)) {
-        bool spare = fresh && !p->nfds && is_dispensable(l, i);
+    bool held = !p->open && !p->nfds && !local && is_held(ports, &l->addresses[i], error, sizeof error);
+    if (held || (!p->open && !port_bind(p, l->addresses[i], workers, ports->user, error, sizeof error))) {
+        bool spare = !held && fresh && !p->nfds && is_dispensable(l, i);
         port_close(ports, p, false);
         if (spare)
             log_say(LOG_WARNING, "listen \"%.*s\": %s; IPv4 only", STR_ARGS(l->name), error);

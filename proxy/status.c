@@ -38,6 +38,16 @@ static void say_listener(FILE *to, const struct listen_conf *l, const struct pla
     }
 }
 
+static void say_certificate(FILE *to, const struct listen_conf *l)
+{
+    char file[512];
+    int64_t ends = l->tls ? tls_expires(l->tls, file, sizeof file) : 0, left = ends - (int64_t)time(NULL);
+    if (ends && left > 0)
+        fprintf(to, "certificate %-9.*s %s, %lld days left\n", STR_ARGS(l->name), file, (long long)(left / 86400));
+    else if (ends)
+        fprintf(to, "certificate %-9.*s %s, EXPIRED\n", STR_ARGS(l->name), file);
+}
+
 void status_say(FILE *to, int64_t started, const struct conf *conf, const struct plan *plan, struct workers *workers)
 {
     struct status s;
@@ -53,6 +63,8 @@ void status_say(FILE *to, int64_t started, const struct conf *conf, const struct
                 plural(s.generations[i].sessions), s.generations[i].generation == conf->generation ? "" : ", ending");
     for (size_t i = 0; i < conf->nlistens; i++)
         say_listener(to, &conf->listens[i], plan, &s);
+    for (size_t i = 0; i < conf->nlistens; i++)
+        say_certificate(to, &conf->listens[i]);
     for (size_t i = 0; i < s.nservers; i++)
         fprintf(to, "server   %-12s %-28s %s, %u connection%s\n", s.servers[i].backend, s.servers[i].address,
                 !s.servers[i].looked ? "not looked at yet"

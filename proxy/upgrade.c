@@ -114,6 +114,10 @@ static int start(struct upgrade *u, const struct upgrade_order *o, const struct 
 bool upgrade_begin(struct upgrade *u, const struct upgrade_order *o, char *error, size_t room)
 {
     int pair[2];
+    if (getpid() == 1) { /* when it ends the kernel ends all others of its container, the next process among them */
+        snprintf(error, room, "this is process 1 of a container, which ends with it: start a new container instead");
+        return false;
+    }
     if (fault_strikes(FAULT_FILE) || pipe2(pair, O_CLOEXEC | O_NONBLOCK) != 0) {
         snprintf(error, room, "pipe: %s", strerror(errno));
         return false;

@@ -140,6 +140,9 @@ static void refresh_tls(struct tls *tls, const char *kind, struct str name)
 {
     char error[512];
     enum tls_news news = tls ? tls_refresh(tls, error, sizeof error) : TLS_AS_IT_WAS;
+    if (news == TLS_AS_IT_WAS && tls && tls_expiry_is_due(tls, error, sizeof error))
+        log_say(LOG_WARNING, "%s \"%.*s\": certificate %s expires within two weeks, or has expired", kind,
+                STR_ARGS(name), error);
     if (news == TLS_RENEWED)
         log_say(LOG_INFO, "%s \"%.*s\": the certificates have been read again", kind, STR_ARGS(name));
     else if (news == TLS_UNFIT)

@@ -17,7 +17,8 @@
 
 struct contexts { /* freed with the first of them, whose ex_data it is */
     size_t count;
-    SSL_CTX *at[]; /* server: one per certificate, the first is the default */
+    char first_name[256]; /* of the first certificate, for who asks for none; "": it has none that is a DNS name */
+    SSL_CTX *at[];        /* server: one per certificate, the first is the default */
 };
 
 enum { STAMPS_MOST = 2 * 64 + 1 };
@@ -40,6 +41,7 @@ struct tls {
     struct tls_settings settings; /* a copy */
     /* tls_refresh's: what was read, what was tried in vain, what was there at the last look */
     struct stamps read, tried, seen;
+    int64_t expiry_told; /* seconds; at first when it was opened: the loader has looked */
 };
 
 static int contexts_index;
@@ -179,24 +181,60 @@ static struct contexts *make(size_t count, bool server)
     return set;
 }
 
+static bool is_for(const SSL_CTX *ctx, const char *name, bool wild)
+{
+    unsigned flags = wild ? X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS : X509_CHECK_FLAG_NO_WILDCARDS;
+    X509 *x = SSL_CTX_get0_certificate(ctx);
+    return x && X509_check_host(x, name, 0, flags, NULL) == 1;
+}
+
+/* Certificates of the same name with keys of other kinds (RSA beside EC): OpenSSL chooses what the client can use. The
+ * first of a kind counts. */
+static void add_other_kinds(SSL *ssl, const struct contexts *set, size_t chosen, const char *name)
+{
+    for (size_t i = 0; i < set->count; i++) {
+        STACK_OF(X509) *chain = NULL;
+        if (i == chosen || (!is_for(set->at[i], name, false) && !is_for(set->at[i], name, true)))
+            continue;
+        SSL_CTX_get0_chain_certs(set->at[i], &chain);
+        SSL_use_cert_and_key(ssl, SSL_CTX_get0_certificate(set->at[i]), SSL_CTX_get0_privatekey(set->at[i]), chain, 0);
+        ERR_clear_error(); /* there is one of that kind already */
+    }
+}
+
 /* A name that is written out goes before a wildcard, the first certificate before later ones. */
 static int pick(SSL *ssl, int *alert, void *data)
 {
     const struct contexts *set = data;
     const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
-    if (!name)
-        return SSL_TLSEXT_ERR_NOACK;
-    for (int wild = 0; wild < 2; wild++)
-        for (size_t i = 0; i < set->count; i++) {
-            X509 *x = SSL_CTX_get0_certificate(set->at[i]);
-            unsigned flags = wild ? X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS : X509_CHECK_FLAG_NO_WILDCARDS;
-            if (x && X509_check_host(x, name, 0, flags, NULL) == 1) {
-                if (i)
-                    SSL_set_SSL_CTX(ssl, set->at[i]);
-                return SSL_TLSEXT_ERR_OK;
+    size_t chosen = 0;
+    bool found = false;
+    for (int wild = 0; name && wild < 2 && !found; wild++)
+        for (size_t i = 0; i < set->count && !found; i++)
+            if (is_for(set->at[i], name, wild)) {
+                chosen = i;
+                found = true;
             }
-        }
-    return SSL_TLSEXT_ERR_OK;
+    if (chosen)
+        SSL_set_SSL_CTX(ssl, set->at[chosen]);
+    if (set->count > 1)
+        add_other_kinds(ssl, set, chosen, found ? name : set->first_name);
+    return name ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_NOACK;
+}
+
+static void note_first_name(struct contexts *set)
+{
+    X509 *x = SSL_CTX_get0_certificate(set->at[0]);
+    GENERAL_NAMES *names = x ? X509_get_ext_d2i(x, NID_subject_alt_name, NULL, NULL) : NULL;
+    for (int i = 0; i < sk_GENERAL_NAME_num(names) && !*set->first_name; i++) {
+        const GENERAL_NAME *one = sk_GENERAL_NAME_value(names, i);
+        if (one->type == GEN_DNS)
+            snprintf(set->first_name, sizeof set->first_name, "%.*s", ASN1_STRING_length(one->d.dNSName),
+                     (const char *)ASN1_STRING_get0_data(one->d.dNSName));
+    }
+    GENERAL_NAMES_free(names);
+    if (x && !*set->first_name)
+        X509_NAME_get_text_by_NID(X509_get_subject_name(x), NID_commonName, set->first_name, sizeof set->first_name);
 }
 
 static int agree(SSL *ssl, const unsigned char **out, unsigned char *len, const unsigned char *in, unsigned n,
@@ -269,6 +307,7 @@ static SSL_CTX *open_server(const struct tls_settings *settings, char *error, si
         SSL_CTX_set_alpn_select_cb(ctx, agree, NULL);
         ask_clients(ctx, settings);
     }
+    note_first_name(set);
     return set->at[0];
 }
 
@@ -357,6 +396,7 @@ static struct tls *open_tls(const struct tls_settings *settings, bool server, bo
     t->settings.certificates = copy;
     stamps_take(&t->read, &t->settings); /* before: a change while we read shows at the first look */
     t->seen = t->read;
+    t->expiry_told = (int64_t)time(NULL);
     t->first = read_files(t, error, room);
     if (t->first)
         return t;
@@ -385,6 +425,37 @@ bool tls_is_readable(const struct tls *t, char *error, size_t room)
             return false;
     }
     return true;
+}
+
+int64_t tls_expires(struct tls *t, char *file, size_t room)
+{
+    int64_t first = INT64_MAX;
+    pthread_mutex_lock(&t->lock);
+    SSL_CTX *ctx = t->first;
+    SSL_CTX_up_ref(ctx);
+    pthread_mutex_unlock(&t->lock);
+    const struct contexts *set = SSL_CTX_get_ex_data(ctx, contexts_index);
+    for (size_t i = 0; set && i < set->count; i++) {
+        struct tm tm;
+        X509 *x = SSL_CTX_get0_certificate(set->at[i]);
+        int64_t ends = x && ASN1_TIME_to_tm(X509_get0_notAfter(x), &tm) == 1 ? (int64_t)timegm(&tm) : INT64_MAX;
+        if (ends >= first)
+            continue;
+        first = ends;
+        snprintf(file, room, "%s", paths_of(&t->settings.certificates[i]).chain);
+    }
+    SSL_CTX_free(ctx);
+    return first == INT64_MAX ? 0 : first;
+}
+
+bool tls_expiry_is_due(struct tls *t, char *file, size_t room)
+{
+    int64_t now = (int64_t)time(NULL);
+    if (now < t->expiry_told + 86400)
+        return false;
+    t->expiry_told = now;
+    int64_t ends = tls_expires(t, file, room);
+    return ends && ends <= now + TLS_EXPIRY_WARNING;
 }
 
 enum tls_news tls_refresh(struct tls *t, char *error, size_t room)

@@ -29,6 +29,10 @@ struct tls *tls_client_open(const struct tls_settings *, enum tls_verify, char *
  * each change, and what there was stays. From one thread at a time. */
 enum tls_news { TLS_AS_IT_WAS, TLS_RENEWED, TLS_UNFIT };
 enum tls_news tls_refresh(struct tls *, char *error, size_t room);
+/* When the first of its certificates ends (seconds since 1970; 0: it has none), and that certificate's file. */
+int64_t tls_expires(struct tls *, char *file, size_t room);
+enum { TLS_EXPIRY_WARNING = 14 * 86400 }; /* seconds before its end from which a certificate is told of */
+bool tls_expiry_is_due(struct tls *, char *file, size_t room); /* to be told of; once a day. From tls_refresh's thread */
 bool tls_is_readable(const struct tls *, char *error, size_t room); /* its files are, by who we are now */
 struct tls *tls_hold(struct tls *);
 void tls_drop(struct tls *);

@@ -25,6 +25,7 @@ def free_port():
     their ports (SO_REUSEPORT), so two tests with the same one would divide their clients among them."""
     s = socket.socket()
     s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # so that who looks for a listening socket there meets none
     s.bind(("127.0.0.1", 0))
     _held.append(s)
     return s.getsockname()[1]
