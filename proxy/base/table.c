@@ -7,7 +7,6 @@
 #include "base/table.h"
 #include "base/fault.h"
 #include "base/log.h"
-#include <arpa/inet.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -27,7 +26,8 @@ struct net {
     unsigned line;
 };
 struct content {
-    char *text; /* what all keys and values point into */
+    unsigned holders; /* atomic: a table of the configuration before may have it too */
+    char *text;       /* what all keys and values point into */
     struct word *words;
     struct net *nets;
     size_t nwords, nnets, words_room, nets_room;
@@ -47,8 +47,9 @@ struct table {
     pthread_rwlock_t lock;
     struct content *content;
     char *path; /* NULL: a list */
-    struct stamp stamp;
-    bool complained;
+    struct stamp stamp;  /* of what was read, or found broken */
+    struct stamp seen;   /* at the last look */
+    bool told;           /* that the file is unfinished */
 };
 
 static bool say(char *error, size_t room, const char *format, ...) PRINTF_LIKE(3, 4);
@@ -61,98 +62,18 @@ static bool say(char *error, size_t room, const char *format, ...)
     return false;
 }
 
-/* ---- addresses ---- */
-
-static bool ip_parse(struct str s, struct cidr *ip)
-{
-    char text[64];
-    if (s.len > 2 && s.at[0] == '[' && s.at[s.len - 1] == ']')
-        s = str_part(s, 1, s.len - 1);
-    if (s.len == 0 || s.len >= sizeof text)
-        return false;
-    memcpy(text, s.at, s.len);
-    text[s.len] = 0;
-    *ip = (struct cidr){.bits = 32};
-    if (inet_pton(AF_INET, text, ip->octets) == 1)
-        return true;
-    static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-    uint8_t six[16];
-    if (inet_pton(AF_INET6, text, six) != 1)
-        return false;
-    if (memcmp(six, mapped, sizeof mapped) == 0) { /* one and the same client */
-        memcpy(ip->octets, six + 12, 4);
-        return true;
-    }
-    *ip = (struct cidr){.bits = 128, .v6 = true};
-    memcpy(ip->octets, six, 16);
-    return true;
-}
-
-static void mask(struct cidr *c, unsigned bits)
-{
-    unsigned whole = bits / 8, total = c->v6 ? 16 : 4;
-    if (whole < total) {
-        c->octets[whole] &= (uint8_t)(0xff00 >> (bits % 8));
-        memset(c->octets + whole + 1, 0, total - whole - 1);
-    }
-    c->bits = (uint8_t)bits;
-}
-
-bool cidr_parse(struct str s, struct cidr *c, const char **why)
-{
-    static _Thread_local char text[160];
-    struct str rest = s, ip = str_cut(&rest, '/');
-    *why = "expected an address like \"192.0.2.1\" or a network like \"192.0.2.0/24\"";
-    if (!ip_parse(ip, c))
-        return false;
-    if (!rest.at)
-        return true;
-    uint64_t bits;
-    bool mapped = !c->v6 && memchr(ip.at, ':', ip.len); /* ::ffff:192.0.2.0/120 */
-    if (!str_number(rest, &bits) || bits > (mapped || c->v6 ? 128u : 32u) || (mapped && bits < 96)) {
-        *why = c->v6 ? "the prefix length must be 0 to 128" : "the prefix length must be 0 to 32";
-        return false;
-    }
-    struct cidr net = *c;
-    mask(&net, (unsigned)(mapped ? bits - 96 : bits));
-    if (memcmp(net.octets, c->octets, sizeof net.octets)) {
-        char right[64];
-        inet_ntop(c->v6 ? AF_INET6 : AF_INET, net.octets, right, sizeof right);
-        snprintf(text, sizeof text, "there are bits set behind the prefix length; did you mean \"%s/%u\"?", right,
-                 net.bits);
-        *why = text;
-        return false;
-    }
-    *c = net;
-    return true;
-}
-
-bool cidr_has(const struct cidr *c, struct str ip)
-{
-    struct cidr at;
-    if (!ip_parse(ip, &at) || at.v6 != c->v6)
-        return false;
-    mask(&at, c->bits);
-    return memcmp(at.octets, c->octets, 16) == 0;
-}
-
-struct str cidr_network(struct str ip, unsigned v4bits, unsigned v6bits, struct arena *arena)
-{
-    struct cidr c;
-    char text[64];
-    if (!ip_parse(ip, &c))
-        return STR_NONE;
-    unsigned bits = c.v6 ? v6bits : v4bits, most = c.v6 ? 128 : 32;
-    mask(&c, bits < most ? bits : most);
-    inet_ntop(c.v6 ? AF_INET6 : AF_INET, c.octets, text, sizeof text);
-    return arena_print(arena, "%s/%u", text, c.bits);
-}
-
 /* ---- building a content ---- */
+
+static struct content *content_make(void)
+{
+    struct content *c = must_alloc(sizeof *c);
+    c->holders = 1;
+    return c;
+}
 
 static void content_free(struct content *c)
 {
-    if (!c)
+    if (!c || __atomic_sub_fetch(&c->holders, 1, __ATOMIC_ACQ_REL))
         return;
     free(c->text);
     free(c->words);
@@ -276,7 +197,7 @@ static bool line_add(struct content *c, struct str line, const char **why)
 
 static struct content *parse(char *text, size_t len, const char *path, char *error, size_t room)
 {
-    struct content *c = must_alloc(sizeof *c);
+    struct content *c = content_make();
     c->text = text;
     struct str whole = {text, 0}; /* the logical line so far */
     unsigned line = 0, first = 0;
@@ -385,7 +306,7 @@ struct table *table_open(const char *path, char *error, size_t room)
     struct table *t = table_make(content);
     t->path = must_alloc(strlen(path) + 1);
     memcpy(t->path, path, strlen(path));
-    t->stamp = stamp;
+    t->stamp = t->seen = stamp;
     return t;
 }
 
@@ -394,7 +315,7 @@ struct table *table_of(const struct str *keys, const struct str *values, size_t 
     size_t size = 1;
     for (size_t i = 0; i < n; i++)
         size += keys[i].len + 1 + (values ? values[i].len + 1 : 0);
-    struct content *c = must_alloc(sizeof *c);
+    struct content *c = content_make();
     char *to = c->text = must_alloc(size);
     for (size_t i = 0; i < n; i++) {
         struct str key = {to, keys[i].len}, value = STR("OK");
@@ -428,6 +349,11 @@ void table_close(struct table *t)
     free(t);
 }
 
+const char *table_path(const struct table *t)
+{
+    return t->path;
+}
+
 size_t table_count(struct table *t)
 {
     pthread_rwlock_rdlock(&t->lock);
@@ -436,18 +362,47 @@ size_t table_count(struct table *t)
     return n;
 }
 
+static bool stamp_same(const struct stamp *a, const struct stamp *b)
+{
+    return a->changed.tv_sec == b->changed.tv_sec && a->changed.tv_nsec == b->changed.tv_nsec && a->size == b->size &&
+           a->inode == b->inode;
+}
+
+/* Written where it stands (cp, an editor, a mount of a single file), not put there whole by a rename: what is there now may be a part.
+ * NULL: it looks complete. */
+static const char *unfinished(const char *path, const struct stamp *now)
+{
+    char last = 0;
+    if (!now->size)
+        return "it has shrunk to nothing";
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    bool ended = fd >= 0 && pread(fd, &last, 1, now->size - 1) == 1 && last == '\n';
+    if (fd >= 0)
+        close(fd);
+    return ended ? NULL : "its last line has no end";
+}
+
 bool table_refresh(struct table *t)
 {
     struct stat st;
     if (!t->path || stat(t->path, &st) != 0)
         return false; /* gone: most likely between two steps of a replacement; the old content stays */
     struct stamp now = stamp_of(&st), stamp;
-    if (now.changed.tv_sec == t->stamp.changed.tv_sec && now.changed.tv_nsec == t->stamp.changed.tv_nsec &&
-        now.size == t->stamp.size && now.inode == t->stamp.inode)
+    bool still = stamp_same(&now, &t->seen), in_place = now.inode == t->stamp.inode;
+    t->seen = now;
+    if (stamp_same(&now, &t->stamp) || (in_place && !still))
         return false;
+    const char *why = in_place ? unfinished(t->path, &now) : NULL;
+    if (why) {
+        if (!t->told)
+            log_say(LOG_WARNING, "%s: %s: it may still be written, the content read before stays in use", t->path, why);
+        t->told = true;
+        return false;
+    }
     char error[512];
     struct content *fresh = load(t->path, &stamp, error, sizeof error);
     t->stamp = fresh ? stamp : now; /* a broken file is complained of once, then looked at when it changes again */
+    t->told = false;
     if (!fresh) {
         log_say(LOG_ERROR, "%s (the content read before stays in use)", error);
         return false;
@@ -457,6 +412,21 @@ bool table_refresh(struct table *t)
     t->content = fresh;
     pthread_rwlock_unlock(&t->lock);
     content_free(old);
+    return true;
+}
+
+bool table_take_over(struct table *t, struct table *old)
+{
+    if (!t->path || !old->path || strcmp(t->path, old->path) != 0 || t->stamp.inode != old->stamp.inode ||
+        stamp_same(&t->stamp, &old->stamp) || !unfinished(t->path, &t->stamp))
+        return false;
+    pthread_rwlock_rdlock(&old->lock);
+    struct content *content = old->content;
+    __atomic_add_fetch(&content->holders, 1, __ATOMIC_RELAXED);
+    pthread_rwlock_unlock(&old->lock);
+    content_free(t->content);
+    t->content = content;
+    t->stamp = old->stamp;
     return true;
 }
 
@@ -566,7 +536,7 @@ static bool net_has(const struct content *c, const struct cidr *net, struct str 
 bool table_match_ip(struct table *t, struct str ip, struct str *found)
 {
     struct cidr at;
-    if (!ip_parse(ip, &at))
+    if (!cidr_of_ip(ip, &at))
         return false;
     pthread_rwlock_rdlock(&t->lock);
     const struct content *c = t->content;
@@ -574,7 +544,7 @@ bool table_match_ip(struct table *t, struct str ip, struct str *found)
     bool yes = false;
     for (int bits = at.bits; bits >= 0 && !yes; bits--)
         if (used[bits]) {
-            mask(&at, (unsigned)bits);
+            cidr_mask(&at, (unsigned)bits);
             yes = net_has(c, &at, found);
         }
     if (!yes && c->all.at)

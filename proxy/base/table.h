@@ -10,6 +10,7 @@
 #ifndef BASE_TABLE_H
 #define BASE_TABLE_H
 #include "base/arena.h"
+#include "base/cidr.h"
 
 struct table;
 /* NULL: error (with file:line) written. An absent file is an error. */
@@ -26,12 +27,12 @@ bool table_at(struct table *, size_t i, struct table_entry *);
 /* found: copied into thread memory that holds the last 16 answers (at most 1 KiB each). NULL found: only whether. */
 bool table_match(struct table *, struct str key, struct str *found);
 bool table_match_ip(struct table *, struct str ip, struct str *found); /* "192.0.2.1", "2001:db8::1" */
-/* Reads the file again if it changed (mtime, size or inode). A broken new file is logged once and the old content stays. */
+/* Reads the file again if it changed (mtime, size or inode); called once a second. One that was renamed into place is taken at once. One that is
+ * written in place is taken when it has been still for a second, is not empty, and its last line has an end: until then the old content
+ * stays, and the log says so once. So it does when the file is broken. True: there is new content. */
 bool table_refresh(struct table *);
-
-struct cidr { uint8_t octets[16]; uint8_t bits; bool v6; }; /* bits of 128 for v6, of 32 for v4 */
-bool cidr_parse(struct str, struct cidr *, const char **why); /* "192.0.2.0/24", "192.0.2.1"; host bits set: refused */
-bool cidr_has(const struct cidr *, struct str ip);
-/* The network of an IP: v4bits of IPv4, v6bits of IPv6, "192.0.2.0/24". */
-struct str cidr_network(struct str ip, unsigned v4bits, unsigned v6bits, struct arena *);
+/* Before `t` of a new configuration is used: where its file was unfinished in that sense, it goes on with the content of `old`, which is of the
+ * same file. True: it does. */
+bool table_take_over(struct table *t, struct table *old);
+const char *table_path(const struct table *); /* NULL: a list */
 #endif

@@ -78,6 +78,12 @@ struct str nearest_name(struct str word, const char *const *names, size_t n)
 
 void conf_take_over(struct conf *conf, const struct conf *old)
 {
+    for (size_t i = 0; i < conf->ntables; i++)
+        for (size_t k = 0; k < old->ntables; k++)
+            if (table_take_over(conf->tables[i], old->tables[k])) {
+                log_say(LOG_WARNING, "%s: it may still be written, the content read before stays in use", table_path(conf->tables[i]));
+                break;
+            }
     for (size_t i = 0; i < conf->nstores; i++)
         for (size_t k = 0; k < old->nstores; k++) {
             struct store_conf *s = &conf->stores[i];

@@ -154,20 +154,33 @@ static void lists_are_tables_with_OK(void **state)
     table_close(t);
 }
 
+static void write_in_place(const char *text)
+{
+    FILE *f = fopen(path, "w");
+    fputs(text, f);
+    fclose(f);
+}
+
+static void put_there_whole(const char *text)
+{
+    char fresh[80];
+    snprintf(fresh, sizeof fresh, "%s.new", path);
+    FILE *f = fopen(fresh, "w");
+    fputs(text, f);
+    fclose(f);
+    assert_int_equal(rename(fresh, path), 0);
+}
+
 static void changed_file_is_read_again_and_a_broken_one_is_not(void **state)
 {
     struct table *t = good("a one\n");
+    log_set(&(struct log_settings){.level = LOG_ERROR + 1}, 1);
     assert_false(table_refresh(t));
-    FILE *f = fopen(path, "w");
-    fputs("a two-two\n", f);
-    fclose(f);
-    assert_true(table_refresh(t));
+    put_there_whole("a two-two\n");
+    assert_true(table_refresh(t)); /* at once */
     found(t, "a", "two-two");
     assert_false(table_refresh(t));
-    f = fopen(path, "w");
-    fputs("a three\n1.2.3.4/8 x\n", f);
-    fclose(f);
-    log_set(&(struct log_settings){.level = LOG_ERROR + 1}, 1);
+    put_there_whole("a three\n1.2.3.4/8 x\n");
     assert_false(table_refresh(t));
     assert_false(table_refresh(t));
     found(t, "a", "two-two");
@@ -175,6 +188,39 @@ static void changed_file_is_read_again_and_a_broken_one_is_not(void **state)
     assert_false(table_refresh(t)); /* between two steps of a replacement */
     found(t, "a", "two-two");
     table_close(t);
+}
+
+static void a_file_that_is_written_in_place_is_taken_when_it_is_finished(void **state)
+{
+    struct table *t = good("a one\nb two\n");
+    log_set(&(struct log_settings){.level = LOG_ERROR + 1}, 1);
+    const char *const unfinished[] = {"", "a one-and-a-ha", "a one-and-a-half\nb tw"};
+    for (size_t i = 0; i < 3; i++) {
+        write_in_place(unfinished[i]);
+        for (int look = 0; look < 4; look++)
+            assert_false(table_refresh(t));
+        found(t, "a", "one");
+        found(t, "b", "two");
+    }
+    write_in_place("a three\nb four\n");
+    assert_false(table_refresh(t)); /* it may change yet */
+    assert_true(table_refresh(t));
+    found(t, "a", "three");
+    write_in_place("a five\nb");
+    struct table *next = table_open(path, (char[256]){0}, 256); /* a reload meanwhile */
+    assert_true(table_take_over(next, t));
+    found(next, "a", "three");
+    table_close(t);
+    found(next, "b", "four");
+    write_in_place("a six\n");
+    assert_false(table_refresh(next));
+    assert_true(table_refresh(next));
+    found(next, "a", "six");
+    t = table_open(path, (char[256]){0}, 256);
+    assert_false(table_take_over(t, next)); /* finished: what is there counts */
+    unlink(path);
+    table_close(t);
+    table_close(next);
 }
 
 static void answers_outlive_the_next_ones(void **state)
@@ -294,6 +340,7 @@ int main(void)
         cmocka_unit_test(mistakes_have_a_place),
         cmocka_unit_test(lists_are_tables_with_OK),
         cmocka_unit_test(changed_file_is_read_again_and_a_broken_one_is_not),
+        cmocka_unit_test(a_file_that_is_written_in_place_is_taken_when_it_is_finished),
         cmocka_unit_test(answers_outlive_the_next_ones),
         cmocka_unit_test(ten_thousand_networks_cost_no_more_than_ten),
         cmocka_unit_test(cidr_is_parsed_strictly),
