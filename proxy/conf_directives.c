@@ -143,7 +143,7 @@ static const struct directive directives[] = {
     {IN_CONDITION, "tls", VALUE, TYPE_BOOL, .doc = "the session is encrypted"},
     {IN_CONDITION, "client", VALUE, TYPE_TABLE, .doc = "its address: networks, or the path of a table"},
     {IN_CONDITION, "from", VALUE, TYPE_TABLE, .doc = "the reverse-path: addresses and domains, or the path of a table"},
-    {IN_CONDITION, "rcpt", VALUE, TYPE_TABLE, .doc = "the recipient; behind RCPT: any accepted one"},
+    {IN_CONDITION, "rcpt", VALUE, TYPE_TABLE, .doc = "the recipient; behind RCPT, where the whole message is concerned: only holds when any that is in the envelope matches, except when all do"},
     {IN_CONDITION, "listen", VALUE, TYPE_LIST, TYPE_TEXT, .doc = "names of listeners"},
 
     {IN_STORE, "1", VALUE, TYPE_TEXT, .preset = "memory", .doc = "\"memory\""},

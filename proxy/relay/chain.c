@@ -89,21 +89,31 @@ uint16_t chain_pass_end(const struct chain *chain, uint16_t pass)
 
 /* ---- who is called --------------------------------------------------------------------------------------------------- */
 
-static bool rcpt_matches(const struct session *s, struct table *table, enum filter_stage stage)
+/* At RCPT the one in hand. At stages that concern the whole message those that are in the envelope, not whom a filter left out: `all` of
+ * them, or any. Nobody switches a filter off for others by adding one recipient who is exempt. */
+static bool rcpts_match(const struct session *s, struct table *table, enum filter_stage stage, bool all)
 {
     const struct transaction *tx = s->tx;
+    uint32_t n = 0, matching = 0;
     if (!tx || stage < FILTER_RCPT)
         return false;
     if (stage == FILTER_RCPT)
         return tx->nrcpts && table_match(table, tx->rcpts[tx->nrcpts - 1].path.address, NULL);
-    for (uint32_t i = 0; i < tx->nrcpts; i++)
-        if (tx->rcpts[i].fate == FATE_ACCEPTED && table_match(table, tx->rcpts[i].path.address, NULL))
-            return true;
-    return false;
+    for (uint32_t i = 0; i < tx->nrcpts; i++) {
+        const struct rcpt *r = &tx->rcpts[i];
+        bool counts = r->fate == FATE_ACCEPTED && !r->discarded && !r->dropped;
+        n += counts;
+        matching += counts && table_match(table, r->path.address, NULL);
+    }
+    for (const struct added *a = tx->added; a; a = a->next) {
+        n += !a->dropped;
+        matching += !a->dropped && table_match(table, a->path.address, NULL);
+    }
+    return all ? n && matching == n : matching;
 }
 
-/* All keys that were given must hold; any element of a key does (contract.md 4a). */
-static bool holds(const struct session *s, const struct condition *c, enum filter_stage stage)
+/* All keys that were given must hold; any element of a key does (contract.md 4a). all_rcpts: see rcpts_match. */
+static bool holds(const struct session *s, const struct condition *c, enum filter_stage stage, bool all_rcpts)
 {
     if (c->auth >= 0 && c->auth != session_is_authenticated(s))
         return false;
@@ -120,13 +130,13 @@ static bool holds(const struct session *s, const struct condition *c, enum filte
     }
     if (c->from && (!s->tx || !table_match(c->from, s->tx->reverse_path.address, NULL)))
         return false;
-    return !c->rcpt || rcpt_matches(s, c->rcpt, stage);
+    return !c->rcpt || rcpts_match(s, c->rcpt, stage, all_rcpts);
 }
 
 static bool allowed(const struct session *s, const struct condition *only, const struct condition *except,
                     enum filter_stage stage)
 {
-    return (!only->given || holds(s, only, stage)) && (!except->given || !holds(s, except, stage));
+    return (!only->given || holds(s, only, stage, false)) && (!except->given || !holds(s, except, stage, true));
 }
 
 struct slot *chain_slot(struct session *s, const struct filter *f)
