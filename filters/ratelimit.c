@@ -194,6 +194,8 @@ static bool open_ratelimit(struct filter *f)
     r->overrides = filter_value_get(o, "overrides");
     r->exempt = filter_value_get(o, "exempt");
     bool good = read_by(f, r, filter_value_get(o, "by"));
+    if (good && (r->by & BY_USER))
+        filter_needs_auth(f);
     good &= read_code(f, r, filter_value_get(o, "code"));
     good = read_numbers(f, r, o) && good && check_overrides(f, r);
     filter_lessen(f, stages_of(r), ~0u);

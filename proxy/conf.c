@@ -158,6 +158,8 @@ struct conf *conf_load(const char *path, struct complaints *complaints)
         modules_load(l);
         model_build(l);
         filters_open(l);
+        if (complaints->errors == before)
+            conf_doubt(l);
     }
     close_scratch(l);
     if (complaints->errors > before) {

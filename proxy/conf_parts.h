@@ -6,6 +6,7 @@
  *   conf_filters.c     modules, filters and chains
  *   conf_backends.c    TLS contexts, backends and their servers, routes
  *   conf_build.c       the rest of the model
+ *   conf_doubts.c      warnings of what is most likely not meant
  *   conf.c             the order of it all
  *
  * Everything lives in the arena of the conf being built, so that places stay valid as long as the conf does. */
@@ -163,6 +164,7 @@ void routes_build(struct loader *);
 struct tls *tls_named(struct loader *, const struct item *, const struct filter_value *at); /* a server context, held; NULL */
 const struct backend_conf *backend_named(struct loader *, const struct item *, const struct filter_value *at);
 const struct route *route_named(struct loader *, const struct item *, const struct filter_value *at);
+void conf_doubt(struct loader *); /* conf_doubts.c: of a model without mistakes */
 /* conf_build.c */
 void model_build(struct loader *);
 void limits_fill(struct limits *, const struct filter_value *block, const struct filter_value *own);

@@ -6,6 +6,7 @@
 #include "base/fault.h"
 #include "proxy/conf.h"
 #include "proxy/control.h"
+#include "proxy/environment.h"
 #include "proxy/notify.h"
 #include "proxy/privileges.h"
 #include "proxy/status.h"
@@ -43,9 +44,12 @@ struct house {
 
 static void log_complaints(const struct complaints *c)
 {
-    for (const struct complaint *one = c->first; one; one = one->next)
-        log_say(one->warning ? LOG_WARNING : LOG_ERROR, "%.*s:%u: %.*s", STR_ARGS(one->file), one->line,
-                STR_ARGS(one->text));
+    for (const struct complaint *one = c->first; one; one = one->next) {
+        char line[16] = "";
+        if (one->line)
+            snprintf(line, sizeof line, ":%u", one->line);
+        log_say(one->warning ? LOG_WARNING : LOG_ERROR, "%.*s%s: %.*s", STR_ARGS(one->file), line, STR_ARGS(one->text));
+    }
 }
 
 static void notify_ready(struct house *h)
@@ -583,18 +587,16 @@ static void drop_pid_file(struct house *h)
 }
 
 /* What root could read and the user cannot will fail a reload, an upgrade and a change of certificates: said now, not
- * then. */
-static void warn_of_what_is_out_of_reach(const struct house *h)
+ * then. And who stays root is told so. */
+static void log_doubts(struct house *h, bool was_root)
 {
-    char error[512];
-    const struct conf *conf = h->conf;
-    for (size_t i = 0; i < conf->nlistens; i++)
-        if (conf->listens[i].tls && !tls_is_readable(conf->listens[i].tls, error, sizeof error))
-            log_say(LOG_WARNING, "listen \"%.*s\": user \"%.*s\" cannot read it again: %s",
-                    STR_ARGS(conf->listens[i].name), STR_ARGS(conf->user), error);
-    if (access(h->arguments.conf, R_OK) != 0)
-        log_say(LOG_WARNING, "user \"%.*s\" cannot read it again: %s: %s", STR_ARGS(conf->user), h->arguments.conf,
-                strerror(errno));
+    struct arena arena = {0};
+    struct complaints c = {.arena = &arena};
+    environment_root(h->conf, &c);
+    if (was_root && geteuid() != 0)
+        environment_files(h->conf, &c);
+    log_complaints(&c);
+    arena_reset(&arena);
 }
 
 static bool set_log(struct house *h)
@@ -622,8 +624,7 @@ static bool start(struct house *h)
     if (!bind_all(h) || !open_pid_file(h) || !privileges_drop(h->conf->user))
         return false;
     log_start(); /* behind privileges_drop: a capability is given up by one thread, for itself alone */
-    if (was_root && geteuid() != 0)
-        warn_of_what_is_out_of_reach(h);
+    log_doubts(h, was_root);
     h->workers = workers_start(h->conf, &h->plan, ring, &h->bell);
     if (!h->workers)
         return false;

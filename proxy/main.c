@@ -4,6 +4,7 @@
 #include "base/fault.h"
 #include "proxy/conf.h"
 #include "proxy/control.h"
+#include "proxy/environment.h"
 #include "proxy/house.h"
 #include "proxy/probe.h"
 #include <getopt.h>
@@ -171,13 +172,6 @@ static struct arguments arguments_take(const char *name, int argc, char **argv)
 
 /* ---- check ---- */
 
-static struct conf *load(const char *path, FILE *complaints_to, struct complaints *c)
-{
-    struct conf *conf = conf_load(path, c);
-    complaints_say(complaints_to, c);
-    return conf;
-}
-
 static int probe(struct conf *conf)
 {
     unsigned doubts;
@@ -200,7 +194,14 @@ static int check(int argc, char **argv)
     }
     struct arena arena = {0};
     struct complaints c = {.arena = &arena};
-    struct conf *conf = load(a.path, stderr, &c);
+    struct conf *conf = conf_load(a.path, &c);
+    if (conf)
+        environment_check(conf, &c);
+    complaints_say(stderr, &c);
+    if (c.errors) {
+        conf_drop(conf);
+        conf = NULL;
+    }
     if (conf && a.explain)
         conf_say_order(stdout, conf);
     else if (conf)

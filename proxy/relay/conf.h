@@ -124,6 +124,7 @@ struct filter { /* an instance: one place in one chain. What filters/filter.h ca
     uint64_t timeout, message_timeout;
     enum on_error on_error;
     bool observe, opened;
+    bool needs_auth;          /* it never acts for who has not authenticated */
     struct condition only, except;
     struct { unsigned id, seconds; } ticks[16];
     unsigned nticks;

@@ -313,6 +313,11 @@ static bool preset_convert(struct filter *f, const struct filter_option *o, cons
 
 /* ---- the functions of filters/filter.h that are legal in open ---- */
 
+void filter_needs_auth(struct filter *f)
+{
+    f->needs_auth = true;
+}
+
 void *filter_memory(const struct filter *f)
 {
     return f->memory;

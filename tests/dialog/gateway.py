@@ -31,6 +31,11 @@ def free_port():
     return s.getsockname()[1]
 
 
+def without_root(stderr):
+    """What `check` says but for the warning that tests which run as root get."""
+    return "".join(line for line in stderr.splitlines(True) if "warning: it runs as root" not in line)
+
+
 _certificates = {}
 
 

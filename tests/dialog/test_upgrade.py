@@ -246,7 +246,7 @@ def test_an_upgrade_that_cannot_bind_leaves_all_paths_to_the_one_that_goes_on(wo
         until(lambda: "this one goes on" in w.gateway.log(), w.gateway)
     else:
         code, out, err = w.gateway.ask("upgrade")
-        assert code == 1 and "in use" in err, err
+        assert code == 1 and "listens there already" in err, err
     rewrite(w.gateway, before)
     all_is_as_before(w, path)
     assert not os.path.exists(path + "2")
