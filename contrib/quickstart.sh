@@ -25,7 +25,7 @@ if [ $postfix = 1 ] && [ "$(id -u)" != 0 ]; then
     exit 2
 fi
 
-packages=(gcc libc6-dev cmake ninja-build pkg-config libuv1-dev libssl-dev libpcre2-dev liblua5.4-dev libc-ares-dev openssl)
+packages=(gcc libc6-dev cmake ninja-build pkg-config libuv1-dev libssl-dev libpcre2-dev liblua5.4-dev libc-ares-dev libidn2-dev openssl)
 [ $postfix = 0 ] || packages+=(postfix)
 missing=()
 for p in "${packages[@]}"; do

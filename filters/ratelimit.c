@@ -4,6 +4,7 @@
  * The counters are in a store and shared by all workers (and by every gateway that shares the store). Their keys begin
  * with what is counted and over which time, so that two instances with other options never meet, and two with the same
  * do. Octets are counted when the message is in; at MAIL a declared SIZE is only compared with what is left. */
+#include "base/idn.h"
 #include "base/table.h"
 #include "base/value.h"
 #include "filters/filter.h"
@@ -208,13 +209,17 @@ struct identity {
     char parts[PARTS][300];
 };
 
-static bool write_part(char *to, struct filter_text text, bool lower)
+/* fold: whatever its case and the spelling of its domain, it is one. */
+static bool write_part(char *to, struct filter_text text, bool fold)
 {
-    size_t len = text.len < 299 ? text.len : 299;
-    if (!text.at || !len)
+    char room[IDN_ROOM];
+    struct str part = {text.at, text.len};
+    if (!text.at || !text.len)
         return false;
-    for (size_t i = 0; i < len; i++)
-        to[i] = lower ? char_lower(text.at[i]) : text.at[i];
+    if (fold)
+        part = idn_fold_address(part, room);
+    size_t len = min_size(part.len, 299);
+    memcpy(to, part.at, len);
     to[len] = 0;
     return true;
 }

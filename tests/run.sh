@@ -20,7 +20,7 @@ jobs=$(nproc)
 say() { printf '\n== %s\n' "$1"; }
 
 install_packages() {
-    local want=(gcc make cmake ninja-build pkg-config libc6-dev libuv1-dev libssl-dev libpcre2-dev liblua5.4-dev libc-ares-dev libcmocka-dev
+    local want=(gcc make cmake ninja-build pkg-config libc6-dev libuv1-dev libssl-dev libpcre2-dev liblua5.4-dev libc-ares-dev libidn2-dev libcmocka-dev
         python3 python3-pytest python3-pytest-xdist openssl procps clang-tidy cppcheck strace valgrind binutils)
     local interop=(postfix swaks libnet-ssleay-perl dovecot-core dovecot-lmtpd haproxy msmtp curl testssl.sh systemd)
     local missing=()

@@ -6,6 +6,7 @@
  * one thread and freed by another. Duplicate keys: the first one counts, as with Postfix. */
 #include "base/table.h"
 #include "base/fault.h"
+#include "base/idn.h"
 #include "base/log.h"
 #include <errno.h>
 #include <pthread.h>
@@ -14,7 +15,7 @@
 #include <unistd.h>
 #include <fcntl.h>
 
-enum { FILE_MOST = 256 << 20, ANSWERS = 16, ANSWER_MOST = 1024, KEY_MOST = 1024 };
+enum { FILE_MOST = 256 << 20, ANSWERS = 16, ANSWER_MOST = 1024, KEY_MOST = IDN_ROOM };
 
 struct word {
     struct str key, value; /* key: lower case */
@@ -28,6 +29,10 @@ struct net {
 struct content {
     unsigned holders; /* atomic: a table of the configuration before may have it too */
     char *text;       /* what all keys and values point into */
+    struct folded {
+        struct folded *next;
+        char key[];
+    } *folded; /* keys that are not as they stand in the text */
     struct word *words;
     struct net *nets;
     size_t nwords, nnets, words_room, nets_room;
@@ -75,6 +80,11 @@ static void content_free(struct content *c)
 {
     if (!c || __atomic_sub_fetch(&c->holders, 1, __ATOMIC_ACQ_REL))
         return;
+    while (c->folded) {
+        struct folded *f = c->folded;
+        c->folded = f->next;
+        free(f);
+    }
     free(c->text);
     free(c->words);
     free(c->nets);
@@ -103,6 +113,23 @@ static bool looks_like_ip(struct str s)
     return colons >= 2 || (dots == 3 && !colons) || (dots && rest.at && !colons);
 }
 
+/* In lower case, where it stands; a domain with U-labels by its A-labels, beside the text. */
+static struct str fold_key(struct content *c, struct str key)
+{
+    char room[IDN_ROOM];
+    if (str_is_ascii(key)) {
+        for (size_t i = 0; i < key.len; i++)
+            ((char *)key.at)[i] = char_lower(key.at[i]); /* into c->text, which is ours */
+        return key;
+    }
+    struct str folded = idn_fold_address(key, room);
+    struct folded *f = must_alloc(sizeof *f + folded.len + 1);
+    memcpy(f->key, folded.at, folded.len);
+    f->next = c->folded;
+    c->folded = f;
+    return (struct str){f->key, folded.len};
+}
+
 static bool add(struct content *c, struct str key, struct str value, const char **why)
 {
     static _Thread_local char text[256];
@@ -127,8 +154,7 @@ static bool add(struct content *c, struct str key, struct str value, const char 
         c->nets[c->nnets++] = (struct net){cidr, key, value, c->line};
         return true;
     }
-    for (size_t i = 0; i < key.len; i++)
-        ((char *)key.at)[i] = char_lower(key.at[i]); /* into c->text, which is ours */
+    key = fold_key(c, key);
     if (c->nwords == c->words_room)
         c->words = must_grow(c->words, (c->words_room = c->words_room ? c->words_room * 2 : 16) * sizeof *c->words);
     c->words[c->nwords++] = (struct word){key, value, c->line};
@@ -507,10 +533,7 @@ bool table_match(struct table *t, struct str key, struct str *found)
     char text[KEY_MOST];
     if (key.len > sizeof text)
         return false;
-    for (size_t i = 0; i < key.len; i++)
-        text[i] = char_lower(key.at[i]);
-    struct str low =
-        key.len ? (struct str){text, key.len} : STR("<>"); /* the null reverse-path, written as Postfix does */
+    struct str low = key.len ? idn_fold_address(key, text) : STR("<>"); /* the null reverse-path, written as Postfix does */
     pthread_rwlock_rdlock(&t->lock);
     const struct content *c = t->content;
     size_t at = low.len;

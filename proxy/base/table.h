@@ -4,6 +4,7 @@
  * Keys: IPv4/IPv6 address, CIDR ("192.0.2.0/24", "2001:db8::/32"), address "user@example.org", "@example.org" or
  * "example.org" (that domain), ".example.org" (its subdomains), "user@" (any domain), "*" (everything), or any word. "!CIDR" is not supported: clear
  * error with file:line. Lists are tables too: their elements are keys, value "OK".
+ * A domain with U-labels and the one with A-labels ("bücher.example", "xn--bcher-kva.example") are one key (base/idn.h).
  * Lookup of an IP: the longest prefix. Of an address: user+ext@domain, user@domain, @domain or domain, .parent domains
  * longest first, user@, "*". Of a domain or word: itself, .parents, "*". All but the value is case-insensitive.
  * A table is shared by all threads; lookups take a read lock and copy what they found. */

@@ -41,6 +41,7 @@ library 'uv\.h' 'proxy/net/*'
 library 'ares' 'proxy/net/*'
 library 'openssl/(ssl|bio|x509|err)' 'proxy/net/*'
 library 'pcre2' 'proxy/base/pattern.c'
+library 'idn2' 'proxy/base/idn.c'
 library '(lua|lauxlib|lualib)\.h' 'proxy/conf* filters/lua*'
 # relay and guests never call the loop's library
 grep -nHE '\b(uv_[a-z]+|SSL_[A-Za-z]+)[[:space:]]*\(' proxy/relay/*.c filters/*.c && complain 'relay and filters do not call uv_* or SSL_*'
