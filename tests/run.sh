@@ -1,23 +1,42 @@
 #!/usr/bin/env bash
 # run.sh - installs what the tests need, builds with sanitizers, runs them all, ends with the counts.
-#   tests/run.sh [--fast] [--deep]   --fast: no TSan build, no soak; --deep: also the analyzer of clang-tidy, and the unit tests in valgrind
-#   SLUICE_NO_INSTALL=1        do not touch packages
+#   tests/run.sh [--quick | --fast] [--deep]
+#   --quick: a Release build and what proves an installation: two minutes. --fast: nothing under TSan. --deep: also the analyzer of clang-tidy,
+#   and the unit tests in valgrind. All of it takes some 30 minutes on two cores, and 1 GB beside the tree
+#   SLUICE_NO_INSTALL=1        do not touch packages (it installs what is missing, by apt-get)
 set -u
 cd "$(dirname "$0")/.." || exit 2
 root=$PWD
-fast=0 deep=0
+fast=0 deep=0 quick=0
 for word in "$@"; do
     case $word in
+    --quick) quick=1 ;;
     --fast) fast=1 ;;
     --deep) deep=1 ;;
-    *) sed -n '2,4s/^# //p' "$0"; exit 2 ;;
+    *) sed -n '2,6s/^# //p' "$0"; exit 2 ;;
     esac
 done
 build=${SLUICE_BUILD:-$root/build-tests}
 passed=0 failed=0 skipped=0
 jobs=$(nproc)
 
-say() { printf '\n== %s\n' "$1"; }
+say() { printf '\n== %s (%d min %02d s so far)\n' "$1" $((SECONDS / 60)) $((SECONDS % 60)); }
+
+# Runs a command whose output goes to a file; says twice a minute that it still runs, and how far it is where the output tells.
+watched() { # file, command ...
+    local log=$1 pid began=$SECONDS told=$SECONDS far
+    shift
+    "$@" >"$log" 2>&1 &
+    pid=$!
+    while kill -0 "$pid" 2>/dev/null; do
+        sleep 0.5
+        [ $((SECONDS - told)) -lt 30 ] && continue
+        told=$SECONDS
+        far=$(tail -c 400 "$log" | grep -aoE '[0-9]+%|[0-9]+/[0-9]+' | tail -1)
+        printf '   ... %d s%s\n' $((SECONDS - began)) "${far:+, at $far}"
+    done
+    wait "$pid"
+}
 
 install_packages() {
     local want=(gcc make cmake ninja-build pkg-config libc6-dev libuv1-dev libssl-dev libpcre2-dev liblua5.4-dev libc-ares-dev libidn2-dev libcmocka-dev
@@ -46,16 +65,16 @@ install_packages() {
 build_kind() { # build type, folder
     say "building ($1)"
     cmake -S . -B "$2" -G Ninja -DCMAKE_BUILD_TYPE="$1" >"$2.cmake.log" 2>&1 || { tail -30 "$2.cmake.log"; return 1; }
-    ninja -C "$2" -j "$jobs" >"$2.build.log" 2>&1 || { grep -E 'error|FAILED|undefined' "$2.build.log" | head -40; return 1; }
+    watched "$2.build.log" ninja -C "$2" -j "$jobs" || { grep -E 'error|FAILED|undefined' "$2.build.log" | head -40; return 1; }
 }
 
 count() { # passed failed skipped
     passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3))
 }
 
-run_unit() {
+run_unit() { # folder of a build, options of ctest ...
     say "unit tests ($1)"
-    ctest --test-dir "$1" -j "$jobs" --output-on-failure >"$1.ctest.log" 2>&1
+    watched "$1.ctest.log" ctest --test-dir "$1" -j "$jobs" --output-on-failure "${@:2}"
     local all bad
     all=$(grep -oE 'tests failed out of [0-9]+' "$1.ctest.log" | grep -oE '[0-9]+$')
     bad=$(grep -oE '[0-9]+ tests failed' "$1.ctest.log" | grep -oE '^[0-9]+')
@@ -71,7 +90,7 @@ run_pytest() { # title, arguments ...
     say "$title"
     local log
     log=$(mktemp)
-    /usr/bin/python3 -m pytest -q -p no:cacheprovider "$@" >"$log" 2>&1
+    watched "$log" /usr/bin/python3 -m pytest -q -p no:cacheprovider "$@"
     local rc=$?
     tail -40 "$log"
     local last
@@ -86,15 +105,31 @@ run_pytest() { # title, arguments ...
     rm -f "$log"
 }
 
+# A step that is one test: title, command ...
+run_one() {
+    local log
+    log=$(mktemp)
+    say "$1"
+    if watched "$log" "${@:2}"; then count 1 0 0; else count 0 1 0; fi
+    tail -40 "$log"
+    rm -f "$log"
+}
+
 finish() {
-    printf '\n%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+    printf '\n%d min %02d s\n%d passed, %d failed, %d skipped\n' $((SECONDS / 60)) $((SECONDS % 60)) "$passed" "$failed" "$skipped"
     [ "$failed" = 0 ]
     exit $?
 }
 
 if [ -z "${SLUICE_NO_INSTALL:-}" ]; then install_packages || { count 0 1 0; finish; }; fi
-say 'floors'
-if tests/lint/floors.sh; then count 1 0 0; else count 0 1 0; fi
+run_one 'floors' tests/lint/floors.sh
+if [ $quick = 1 ]; then
+    build_kind Release "$build-release" || { count 0 1 0; finish; }
+    run_unit "$build-release" -R '^(base|wire|store|conf|net)/'
+    export SLUICE="$build-release/sluice" SLUICE_BUILD_DIR="$build-release"
+    run_pytest 'dialogs, in plain' -n "$jobs" tests/dialog/basic tests/dialog/commands tests/dialog/filters tests/dialog/test_samples.py -k 'plain or sample'
+    finish
+fi
 build_kind Asan "$build-asan" || { count 0 1 0; finish; }
 run_unit "$build-asan"
 export SLUICE="$build-asan/sluice" SLUICE_BUILD_DIR="$build-asan"
@@ -105,18 +140,12 @@ if compgen -G 'tests/module/test_*.py' >/dev/null; then run_pytest 'a filter fro
 run_pytest 'faults (ASan)' -n "$jobs" tests/faults --ignore tests/faults/test_hostile.py
 run_pytest 'soak (ASan)' -n "$jobs" tests/soak --ignore tests/soak/test_memory.py --ignore tests/soak/test_crowd.py
 build_kind Release "$build-release" || { count 0 1 0; finish; }
-say 'simulation: 16,000 sessions (Release), beside the 4,000 of the unit tests (ASan)'
-if "$build-release/sim" --seed 100001 --sessions 16000; then count 1 0 0; else count 0 1 0; fi
-say 'clang-tidy, cppcheck'
+run_one 'simulation: 16,000 sessions (Release), beside the 4,000 of the unit tests (ASan)' "$build-release/sim" --seed 100001 --sessions 16000
 deeper=()
 [ $deep = 1 ] && deeper=(--deep)
-if tests/lint/tidy.sh ${deeper[@]+"${deeper[@]}"} "$build-release"; then count 1 0 0; else count 0 1 0; fi
-say 'hardening of the Release build'
-if tests/lint/hardening.sh "$build-release/sluice"; then count 1 0 0; else count 0 1 0; fi
-if [ $deep = 1 ]; then
-    say 'unit tests (valgrind)'
-    if SLUICE_VALGRIND_BUILD="$build-valgrind" tests/valgrind.sh; then count 1 0 0; else count 0 1 0; fi
-fi
+run_one 'clang-tidy, cppcheck' tests/lint/tidy.sh ${deeper[@]+"${deeper[@]}"} "$build-release"
+run_one 'hardening of the Release build' tests/lint/hardening.sh "$build-release/sluice"
+[ $deep = 1 ] && SLUICE_VALGRIND_BUILD="$build-valgrind" run_one 'unit tests (valgrind)' tests/valgrind.sh
 export SLUICE="$build-release/sluice" SLUICE_BUILD_DIR="$build-release"
 run_pytest 'what a message costs (Release)' tests/costs
 run_pytest 'memory (Release)' -n "$jobs" tests/soak/test_memory.py tests/soak/test_reload.py
