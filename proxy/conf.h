@@ -10,6 +10,7 @@ struct conf *conf_load(const char *path, struct complaints *);
 /* The control socket that the configuration names, although the rest of it may be wrong: false only when it cannot be evaluated
  * (complained of). "": it names none. */
 bool conf_control(const char *path, struct str *control, struct arena *, struct complaints *);
+void conf_say_defaults_json(FILE *);                   /* the same for programs: a list of objects */
 void conf_say_defaults(FILE *);                        /* every directive, its default, one line why */
 void conf_say_order(FILE *, const struct conf *);      /* per listener: backend, chain, filters by stage */
 void complaints_say(FILE *, const struct complaints *); /* "FILE:LINE: error: ..." a line */

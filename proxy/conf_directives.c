@@ -403,39 +403,7 @@ const struct filter_value *block_element(const struct filter_value *block, size_
     return value_get(block, str_of(key));
 }
 
-/* ---- sluice check --defaults ---- */
-
-static void say_value(FILE *to, const struct directive *d)
+const struct directive *directive_at(size_t i)
 {
-    bool quoted = d->preset &&
-                  (d->kind == KIND_CHOICE || d->type == TYPE_TEXT || d->type == TYPE_ANY || d->type == TYPE_DURATION ||
-                   (d->type == TYPE_SIZE && !char_is_digit(d->preset[strlen(d->preset) - 1])));
-    const char *preset = d->preset ? d->preset : d->required ? "(required)" : "-";
-    char text[160];
-    snprintf(text, sizeof text, quoted ? "\"%s\"" : "%s", preset);
-    fprintf(to, "%-14s %s\n", text, d->doc);
-}
-
-void conf_say_defaults(FILE *to)
-{
-    for (int place = 0; place < PLACES; place++) {
-        fprintf(to, "%s%s\n", place ? "\n" : "",
-                place == AT_TOP ? "At the top of the file:" : place_name((enum place)place));
-        for (size_t i = 0; i < countof(directives); i++) {
-            const struct directive *d = &directives[i];
-            if ((int)d->where != place || d->later)
-                continue;
-            char name[64];
-            snprintf(name, sizeof name,
-                     d->kind == KIND_NAMED   ? "%s \"NAME\" { }"
-                     : d->kind == KIND_BLOCK ? "%s { }"
-                                             : "%s",
-                     strcmp(d->name, "1") ? d->name : "(unnamed)");
-            fprintf(to, "    %-24s ", name);
-            if (d->kind == KIND_NAMED || d->kind == KIND_BLOCK)
-                fprintf(to, "%-14s %s\n", "", d->doc);
-            else
-                say_value(to, d);
-        }
-    }
+    return i < countof(directives) ? &directives[i] : NULL;
 }

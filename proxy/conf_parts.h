@@ -1,6 +1,7 @@
 /* conf_parts.h - what the parts of the loader share; nobody else includes it.
  *
  *   conf_directives.c  the one table of directives, and a block checked against it
+ *   conf_say.c         that table for people and programs
  *   conf_lua.c         evaluates the files in an empty sandbox: gives items (the only file that speaks Lua)
  *   conf_lexer.c       walks the braces of a file: exact lines of keys, keys written twice
  *   conf_filters.c     modules, filters and chains
@@ -38,6 +39,7 @@ struct directive {
     const char *choices; /* "reject normalize" */
     const char *doc;
 };
+const struct directive *directive_at(size_t i); /* in the order of the manual; NULL: there are no more */
 const struct directive *directive_find(enum place, struct str name);
 /* " (did you mean ...?)", or where else the word is known, or "". In the arena. */
 struct str directive_hint(struct arena *, enum place, struct str name);

@@ -27,7 +27,7 @@ static const struct command {
     int (*run)(int argc, char **argv);
 } commands[] = {
     {"run", "sluice run [-c FILE] [--pid-file FILE]", "Filter mail, in the foreground, until SIGTERM or SIGINT.", run},
-    {"check", "sluice check [-c FILE] [--explain] [--probe] | --defaults",
+    {"check", "sluice check [-c FILE] [--explain] [--probe] | --defaults [--json]",
      "Check a configuration: exit 0, or 2 with every mistake.", check},
     {"reload", "sluice reload [-c FILE | --socket PATH]",
      "The running process takes its configuration anew: exit 0, or 2 with every mistake.", ask_reload},
@@ -47,6 +47,7 @@ static const struct option long_options[] = {
     {"defaults", no_argument, NULL, 'd'},
     {"explain", no_argument, NULL, 'e'},
     {"probe", no_argument, NULL, 'P'},
+    {"json", no_argument, NULL, 'j'},
     {"pid-file", required_argument, NULL, 'p'},
     {"socket", required_argument, NULL, 's'},
     {"version", no_argument, NULL, 'v'},
@@ -91,8 +92,10 @@ static void say_command(FILE *to, const struct command *c)
         fprintf(to, "      --socket PATH   where the running process is asked, whatever the configuration says now\n"
                     "\nIt is asked at the socket that the configuration names: control \"/run/sluice/control\".\n");
     if (c->run == check)
-        fprintf(to, "      --explain       per listener: backend, chain, filters by stage, when DATA is said\n"
-                    "      --probe         each server of each backend is visited: what it offers, its TLS, whom it trusts; exit 1 when one\n"
+        fprintf(to, "      --json          with --defaults: for programs\n"
+                    "      --explain       per listener: backend, chain, filters by stage, when DATA is said\n"
+                    "      --probe         each server of each backend is visited: what it offers, its TLS, whom it "
+                    "trusts; exit 1 when one\n"
                     "                      cannot be reached\n"
                     "      --defaults      every directive with its default and what it is for; reads no file\n");
     if (c->run == run)
@@ -106,13 +109,14 @@ static void say_command(FILE *to, const struct command *c)
 
 struct arguments {
     const char *path, *pid_file, *socket, *word;
-    bool help, defaults, explain, probe, bad;
+    bool help, defaults, explain, probe, json, bad;
 };
 
 static bool is_option(const struct command *c, int option)
 {
     return option == 'h' || (option == 'c' && takes_conf(c)) || ((option == 'p' || option == 'F') && c->run == run) ||
-           (option == 's' && asks(c)) || ((option == 'd' || option == 'e' || option == 'P') && c->run == check);
+           (option == 's' && asks(c)) ||
+           ((option == 'd' || option == 'e' || option == 'P' || option == 'j') && c->run == check);
 }
 
 static void hint_option(const struct command *c, const char *word)
@@ -158,6 +162,7 @@ static struct arguments arguments_take(const char *name, int argc, char **argv)
         a.defaults |= option == 'd';
         a.explain |= option == 'e';
         a.probe |= option == 'P';
+        a.json |= option == 'j';
     }
     if (!a.bad && optind < argc && c->run == ask_drain)
         a.word = argv[optind++];
@@ -189,7 +194,10 @@ static int check(int argc, char **argv)
     if (a.bad || a.help)
         return a.bad ? 2 : 0;
     if (a.defaults) {
-        conf_say_defaults(stdout);
+        if (a.json)
+            conf_say_defaults_json(stdout);
+        else
+            conf_say_defaults(stdout);
         return 0;
     }
     struct arena arena = {0};

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Writes sluice-config(5) from the one table of directives: sluice check --defaults | sluice-config.py > sluice-config.5"""
-import re
+"""Writes sluice-config(5) from the one table of directives: sluice check --defaults --json | sluice-config.py > sluice-config.5"""
+import json
 import sys
 
 HEAD = r""".\" Written by sluice-config.py from "sluice check --defaults": change the table of directives, not this.
-.TH SLUICE-CONFIG 5 "" "Sluice" "File formats"
+.TH SLUICE-CONFIG 5 "2026-11-28" "Sluice" "File formats"
 .SH NAME
 sluice-config \- the configuration of sluice(8)
 .SH DESCRIPTION
@@ -52,17 +52,28 @@ def quote(text):
     return "\\&" + text if text[:1] in (".", "'") else text
 
 
-out = [HEAD]
-for line in sys.stdin.read().splitlines():
-    if line and not line.startswith(" "):
-        out.append(".SH " + quote(line.rstrip(":").upper()))
-    elif line.strip():
-        name, default, doc = line[4:29].strip(), line[29:44].strip(), line[44:].strip()
-        if not line[28:29].isspace():  # a long name pushes the rest on
-            name, default, doc = (re.split(r"\s{2,}", line.strip(), maxsplit=2) + ["", ""])[:3]
-        out.append(".TP\n.B " + quote(name))
-        shown = "" if default in ("-", "") else " (required)" if default == "(required)" else " Default: %s." % default
-        doc = doc[:1].upper() + doc[1:]
-        out.append(quote((doc + ("" if doc.endswith(".") or not doc else ".") + shown.replace(" (required)", " Required.")).strip()))
+def sentence(text):
+    text = text[:1].upper() + text[1:]
+    return text if not text or text.endswith(".") else text + "."
+
+
+def entry(d):
+    words = [sentence(d["doc"])]
+    if d["values"]:
+        quoted = ['"%s"' % v for v in d["values"]]
+        words.append("One of %s." % (", ".join(quoted[:-1]) + " or " + quoted[-1]))
+    if d["required"]:
+        words.append("Required.")
+    if d["default"]:
+        words.append("Default: %s." % d["default"])
+    return ".TP\n.B %s\n%s" % (quote(d["name"]), quote(" ".join(words)))
+
+
+out, where = [HEAD.rstrip("\n")], None
+for directive in json.load(sys.stdin):
+    if directive["where"] != where:
+        where = directive["where"]
+        out.append(".SH " + quote(where.rstrip(":").upper()))
+    out.append(entry(directive))
 out.append(FOOT.rstrip("\n"))
 print("\n".join(out))
