@@ -21,7 +21,7 @@ chain "demo" {
         client = { ["192.0.2.66"] = "REJECT blocked client" },
         sender = { ["spam@example.com"] = "REJECT blocked sender" },
     },
-    filter "ratelimit.lua" { messages = 100, window = "1h" },
+    filter "ratelimit.lua" { messages = 10, window = "10m", exempt = { "192.0.2.0/24" } }, -- by default 127.0.0.1 is exempt
     filter "subject_tag.lua" { tag = "[demo]" },
     filter "clean_headers.lua" { remove = { "X-Originating-IP" } },
 }

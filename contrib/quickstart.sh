@@ -1,15 +1,19 @@
 #!/usr/bin/env bash
 # quickstart.sh - from a fresh clone to a running gateway on 127.0.0.1:2525.
 #   contrib/quickstart.sh              in front of a Maildir of its own (demo/maildir)
-#   contrib/quickstart.sh --postfix    in front of a private Postfix instance in demo/postfix (as root)
+#   contrib/quickstart.sh --postfix    in front of a private Postfix instance in the same folder (as root)
 #   options: --port N (2525)  --folder DIR (demo)  --build-only  --help
 # Installs what is missing (Debian packages; says which, uses sudo where you are not root), builds a Release, makes a
 # certificate for STARTTLS, runs Sluice in the foreground with conf/demo.lua. Ctrl-C ends it.
 set -eu
+from=$PWD
 cd "$(dirname "$0")/.."
 root=$PWD
-port=2525 folder=$root/demo postfix=0 build_only=0
+port=2525 folder= postfix=0 build_only=0
 while [ $# -gt 0 ]; do
+    case $1 in
+    --port|--folder) [ $# -ge 2 ] && [ -n "$2" ] || { echo "quickstart.sh: $1 needs a value (see --help)" >&2; exit 2; } ;;
+    esac
     case $1 in
     --postfix) postfix=1 ;;
     --port) port=$2; shift ;;
@@ -25,6 +29,16 @@ if [ $postfix = 1 ] && [ "$(id -u)" != 0 ]; then
     exit 2
 fi
 
+case $port in
+''|*[!0-9]*) echo "quickstart.sh: --port $port is no number" >&2; exit 2 ;;
+esac
+for busy in $port $([ $postfix = 0 ] || echo $((port + 1))); do
+    if (exec 3<>"/dev/tcp/127.0.0.1/$busy") 2>/dev/null; then
+        echo "quickstart.sh: something listens on 127.0.0.1:$busy already: choose another port with --port N" >&2
+        exit 1
+    fi
+done
+
 packages=(gcc libc6-dev cmake ninja-build pkg-config libuv1-dev libssl-dev libpcre2-dev liblua5.4-dev libc-ares-dev libidn2-dev openssl)
 [ $postfix = 0 ] || packages+=(postfix)
 missing=()
@@ -34,24 +48,46 @@ done
 if [ ${#missing[@]} -gt 0 ]; then
     sudo=
     [ "$(id -u)" = 0 ] || sudo=sudo
+    [ -z "$sudo" ] || command -v sudo >/dev/null || {
+        echo "quickstart.sh: these packages are missing, and there is no sudo: as root, apt-get install ${missing[*]}" >&2
+        exit 1
+    }
     echo "Installing from Debian's packages: ${missing[*]}${sudo:+ (with sudo)}"
-    mkdir -p "$folder"
+    log=$(mktemp)
     # A package's daemon shall not start by itself on this machine just because we need its program.
     guard=/usr/sbin/policy-rc.d made=0
     if [ $postfix = 1 ] && [ ! -e $guard ]; then
         printf '#!/bin/sh\nexit 101\n' > $guard && chmod +x $guard && made=1
     fi
     { $sudo apt-get update -q && $sudo env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y -q --no-install-recommends "${missing[@]}"; } > "$folder/install.log" 2>&1 || {
-        tail -20 "$folder/install.log"
-        echo "quickstart.sh: the packages could not be installed ($folder/install.log)" >&2
+        apt-get install -y -q --no-install-recommends "${missing[@]}"; } > "$log" 2>&1 || {
+        tail -20 "$log"
+        echo "quickstart.sh: the packages could not be installed ($log)" >&2
         exit 1
     }
     [ $made = 0 ] || rm -f $guard
 fi
 
+# Postfix' processes are not root: each folder on the way to theirs must let them through, and a home of mode 0700 does not.
+postfix_reaches() { setpriv --reuid postfix --clear-groups test -x "$1" 2>/dev/null; }
+case $folder in
+'')
+    folder=$root/demo
+    mkdir -p "$folder"
+    if [ $postfix = 1 ] && ! postfix_reaches "$folder"; then
+        folder=$(mktemp -d /var/tmp/sluice-demo.XXXXXX)
+        chmod 755 "$folder"
+    fi ;;
+/*) mkdir -p "$folder" ;;
+*) folder=$from/$folder; mkdir -p "$folder" ;;
+esac
+if [ $postfix = 1 ] && ! postfix_reaches "$folder"; then
+    echo "quickstart.sh: Postfix' own user cannot enter $folder: choose another one with --folder DIR" >&2
+    exit 1
+fi
+
 echo 'Building (Release) ...'
-mkdir -p build "$folder"
+mkdir -p build
 { cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=Release -DBUILD_TESTING=OFF && ninja -C build sluice; } > build/quickstart.log 2>&1 || {
     grep -E 'error|FAILED|CMake Error' -A3 build/quickstart.log | head -40
     echo 'quickstart.sh: the build failed (build/quickstart.log)' >&2
@@ -79,12 +115,21 @@ if [ $postfix = 1 ]; then
 fi
 cat <<TEXT
 
-Sluice listens on 127.0.0.1:$port, in front of $behind.
+Sluice will listen on 127.0.0.1:$port, in front of $behind.
 Its configuration: conf/demo.lua (access, ratelimit, subject_tag and clean_headers filter what you send).
 
-Send it a message, from another terminal:
-  swaks --server 127.0.0.1:$port --tls --from me@example.org --to you@example.net --header 'Subject: hello'
-  python3 -c "import smtplib; s = smtplib.SMTP('127.0.0.1', $port); s.starttls(); print(s.sendmail('me@example.org', ['you@example.net'], 'Subject: hello\r\n\r\nIt works.\r\n'))"
+Send it messages, from another terminal:
+  $root/contrib/send.sh --port $port                                 it arrives with [demo] in its Subject
+  $root/contrib/send.sh --port $port --from spam@example.com         550: access refuses this sender
+  for i in \$(seq 11); do $root/contrib/send.sh --port $port; done     451 from the eleventh on: ratelimit
+TEXT
+if command -v swaks >/dev/null; then
+    echo "  swaks --server 127.0.0.1:$port --tls --from me@example.org --to you@example.net --header 'X-Originating-IP: 10.0.0.1'   by STARTTLS; that field goes"
+fi
+if command -v python3 >/dev/null; then
+    echo "  python3 -c \"import smtplib; s = smtplib.SMTP('127.0.0.1', $port); s.starttls(); print(s.sendmail('me@example.org', ['you@example.net'], 'Subject: hello\\r\\n\\r\\nIt works.\\r\\n'))\""
+fi
+cat <<TEXT
 and see what came of it:
   $where
 One line per message follows here. Ctrl-C ends.

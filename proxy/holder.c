@@ -1,4 +1,4 @@
-/* holder.c - asks the kernel by a bind without SO_REUSEPORT, and /proc for the name (proc(5): /proc/net/tcp, /proc/PID/fd). */
+/* holder.c - asks the kernel by a bind without SO_REUSEPORT, and /proc for the name (proc(5): /proc/self/net/tcp, /proc/PID/fd). */
 #include "proxy/holder.h"
 #include <dirent.h>
 #include <errno.h>
@@ -32,7 +32,7 @@ static bool is_ours(unsigned long inode, const int *ours, size_t n)
     return false;
 }
 
-/* One line of /proc/net/tcp or tcp6: the address in hexadecimal words of the machine's order, without a separator. */
+/* One line of /proc/self/net/tcp or tcp6: the address in hexadecimal words of the machine's order, without a separator. */
 static bool is_listening_there(const char *line, const struct address *a, unsigned *user, unsigned long *inode)
 {
     char local[33], any[33];
@@ -110,9 +110,9 @@ bool holder_find(const struct address *a, const int *ours, size_t nours, struct 
     *h = (struct holder){.user = (unsigned)-1};
     if ((a->name.ss_family != AF_INET && a->name.ss_family != AF_INET6) || !a->port || !is_taken(a))
         return false;
-    int found = look_in("/proc/net/tcp", a, ours, nours, &h->user, &inode), more = 0;
+    int found = look_in("/proc/self/net/tcp", a, ours, nours, &h->user, &inode), more = 0;
     if (found <= 0)
-        more = look_in("/proc/net/tcp6", a, ours, nours, &h->user, &inode);
+        more = look_in("/proc/self/net/tcp6", a, ours, nours, &h->user, &inode);
     if (found > 0 || more > 0)
         name_process(h, inode);
     return found > 0 || more > 0 || (found < 0 && nours == 0); /* without /proc: somebody, unless it may be ourselves */

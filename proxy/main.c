@@ -11,7 +11,7 @@
 #include <signal.h>
 
 static const char *program; /* as we were called: an upgrade starts it again */
-static const char default_path[] = "/etc/sluice/sluice.lua";
+static const char default_path[] = SLUICE_CONF; /* as it was built: /etc/sluice/sluice.lua */
 
 static int run(int argc, char **argv);
 static int check(int argc, char **argv);

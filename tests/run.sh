@@ -40,7 +40,7 @@ watched() { # file, command ...
 
 install_packages() {
     local want=(gcc make cmake ninja-build pkg-config libc6-dev libuv1-dev libssl-dev libpcre2-dev liblua5.4-dev libc-ares-dev libidn2-dev libcmocka-dev
-        python3 python3-pytest python3-pytest-xdist openssl procps clang-tidy cppcheck strace valgrind binutils)
+        python3 python3-pytest python3-pytest-xdist openssl procps mandoc clang-tidy cppcheck strace valgrind binutils)
     local interop=(postfix swaks libnet-ssleay-perl dovecot-core dovecot-lmtpd haproxy msmtp curl testssl.sh systemd)
     local missing=()
     for p in "${want[@]}" "${interop[@]}"; do

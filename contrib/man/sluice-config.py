@@ -40,10 +40,12 @@ nothing is loaded while there is one.
 FOOT = r""".SH FILES
 .I /usr/share/doc/sluice/examples/sluice.lua
 has every directive with its default and why it is there.
-.I /usr/share/doc/sluice/filters.md
-has the options of the built-in filters.
 .SH SEE ALSO
-.BR sluice (8)
+.BR sluice (8),
+.BR sluice\-filters (5)
+for the options of the built-in filters,
+.BR sluice\-lua (7)
+for scripts
 """
 
 

@@ -11,6 +11,12 @@ usage() { sed -n '2,7s/^# //p' "$0"; exit 2; }
 verb=$1
 dir=$(mkdir -p "$2" && cd "$2" && pwd)
 
+# Postfix writes to one of the two.
+failed() {
+    echo "private.sh: $1; it says:" >&2
+    tail -n 5 "$dir/start.log" "$dir/log" >&2
+}
+
 start() {
     local port=$1 transport=${2:-virtual:}
     [ "$transport" = discard ] && transport=discard:
@@ -73,13 +79,12 @@ CF
     chmod 755 "$dir" "$dir/etc"
     : >> "$dir/log"
     chown postfix "$dir/log"
-    postfix -c "$dir/etc" start >"$dir/start.log" 2>&1 || { cat "$dir/start.log" >&2; exit 1; }
+    postfix -c "$dir/etc" start >"$dir/start.log" 2>&1 || { failed 'Postfix does not start'; exit 1; }
     for _ in $(seq 50); do
         (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && return 0
         sleep 0.1
     done
-    echo "private.sh: Postfix does not answer on port $port" >&2
-    tail -5 "$dir/log" >&2
+    failed "Postfix does not answer on port $port"
     exit 1
 }
 

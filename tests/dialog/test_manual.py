@@ -2,8 +2,11 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+
+import pytest
 
 from gateway import ROOT, SLUICE
 
@@ -42,3 +45,21 @@ def test_the_list_for_people_names_them_too():
     for d in json.loads(ask("--json")):
         line = next(l for l in text.splitlines() if l.split() and l.strip().startswith(d["name"]) and d["doc"] in l)
         assert all('"%s"' % v in line for v in d["values"]), line
+
+
+@pytest.mark.parametrize("name,what,source", [("sluice-lua.7", "scripts for sluice(8) in Lua", "scripts/README.md"),
+                                              ("sluice-filters.5", "filters for sluice(8), built in and in C", "filters/README.md")])
+def test_pages_of_reference_are_those_of_the_tree(name, what, source):
+    page, section = name.split(".")
+    with open(os.path.join(ROOT, source)) as f:
+        made = subprocess.run([sys.executable, os.path.join(ROOT, "contrib/man/from_markdown.py"), page, section, what], stdin=f, text=True,
+                              capture_output=True, check=True).stdout
+    with open(os.path.join(ROOT, "contrib/man", name)) as f:
+        assert made == f.read(), "contrib/man/from_markdown.py %s %s %r < %s > contrib/man/%s" % (page, section, what, source, name)
+
+
+@pytest.mark.skipif(not shutil.which("mandoc"), reason="no mandoc")
+def test_the_pages_are_well_formed():
+    pages = [os.path.join(ROOT, "contrib/man", n) for n in os.listdir(os.path.join(ROOT, "contrib/man")) if n[-1].isdigit()]
+    done = subprocess.run(["mandoc", "-T", "lint", "-W", "warning", *pages], capture_output=True, text=True)
+    assert len(pages) == 4 and done.stdout + done.stderr == "", done.stdout + done.stderr

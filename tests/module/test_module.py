@@ -3,6 +3,7 @@
 SLUICE_BUILD_DIR names the build tree to install from (default: build/). The dialogs in tests/dialog/filters use the same
 filter for everything that a conversation can show."""
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -75,8 +76,17 @@ def say(client, line, want):
 
 def test_everything_is_installed_where_it_is_looked_for(prefix):
     for path in ("sbin/sluice", "include/sluice/filter.h", "share/sluice/facts.def", "share/doc/sluice/examples/minimal.lua",
-                 "share/doc/sluice/filters.md", "share/man/man8/sluice.8", "share/man/man5/sluice-config.5", "etc/sluice/sluice.lua"):
+                 "share/man/man8/sluice.8", "share/man/man5/sluice-config.5", "share/man/man5/sluice-filters.5", "share/man/man7/sluice-lua.7", "etc/sluice/sluice.lua"):
         assert os.path.exists(os.path.join(prefix, path)), path
+    links = 0
+    docs = os.path.join(prefix, "share/doc/sluice")
+    for folder, _, names in os.walk(docs):  # the pages lie as in the tree: links and names of pages hold
+        for name in (n for n in names if n.endswith(".md")):
+            with open(os.path.join(folder, name)) as f:
+                for link in re.findall(r"(?:\]\(|`)((?:docs|scripts|filters|proxy)/[A-Za-z_]+\.md|[A-Z]+\.md)\b", f.read()):
+                    links += 1
+                    assert any(os.path.exists(os.path.join(d, link)) for d in (docs, folder)), (name, link)
+    assert links > 5
     scripts = os.path.join(prefix, "share/sluice/scripts/filters")
     assert not os.path.exists(os.path.join(ROOT, "scripts/filters/dnsbl.lua")) or "dnsbl.lua" in os.listdir(scripts)
 
