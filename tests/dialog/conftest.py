@@ -216,7 +216,7 @@ class Run:
     def look_in_log(self, pattern, wanted):
         deadline = time.monotonic() + (5 * SLOW if wanted else 0.2)
         while True:
-            found = any(matches(l, "*" + pattern + "*") for l in self.gateway.log().splitlines())
+            found = any(matches(l, "*" + pattern + "*") for l in self.gateway.written().splitlines())
             if found == wanted and (wanted or time.monotonic() > deadline):
                 return
             if time.monotonic() > deadline:

@@ -114,7 +114,7 @@ class Gateway:
             self.process = subprocess.Popen(self.launcher + [self.binary, "run", "-c", self.conf] + self.arguments, stdout=log, stderr=log,
                                             env=self.env, restore_signals=not self.limit, preexec_fn=self.limited if self.limit else None)
         deadline = time.monotonic() + 20 * SLOW
-        while " runs with " not in self.log():
+        while " runs with " not in self.written():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError("the gateway did not start:\n" + self.log())
             time.sleep(0.02)
@@ -136,6 +136,11 @@ class Gateway:
         return old
 
     def log(self):
+        """All that it has logged up to now: lines are written up to 50 ms later."""
+        time.sleep(0.07 + 0.05 * SLOW)
+        return self.written()
+
+    def written(self):
         try:
             with open(self.log_path, "r", errors="replace") as f:
                 return f.read()
@@ -202,7 +207,7 @@ def reload(gateway, text=None, good=True):
     before = gateway.log().count(word)
     gateway.process.send_signal(signal.SIGHUP)
     deadline = time.monotonic() + 20 * SLOW
-    while gateway.log().count(word) == before:
+    while gateway.written().count(word) == before:
         assert gateway.process.poll() is None and time.monotonic() < deadline, gateway.log()
         time.sleep(0.01)
 

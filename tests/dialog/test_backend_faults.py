@@ -139,7 +139,7 @@ def once(stage, way):
     try:
         converse(Client(port), stage, way, faulty, heard)
         log = gateway.log()
-        assert " msg id=" in log, log
+        assert "event=msg id=" in log, log
         refused = [r for r in heard.values() if r[0] == "4"]
         assert not refused or "warning" in log or way == "450", "nothing in the log of %s" % refused
         if stage != "body" and (stage, way) != ("data", "354 out of place"):  # there our end may have been said

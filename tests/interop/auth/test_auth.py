@@ -131,7 +131,7 @@ def test_a_wrong_password_is_refused_in_the_backends_words(gate):
         assert e.value.smtp_code == 535
         with pytest.raises(smtplib.SMTPSenderRefused):
             s.sendmail("ann@example.net", ["x@example.net"], b"x")
-    assert re.search(r" auth id=.* user=ann method=\S+ code=535", gate.log())
+    assert re.search(r"event=auth id=.* user=ann method=\S+ code=535", gate.log())
 
 
 @needs

@@ -132,7 +132,7 @@ def test_two_have_it_and_the_client_hears_the_first_reply(world):
     assert codes == [250, 250] and code == 250 and "<ann@y.test>" in text and "Saved" in text
     for user in ("ann", "bob"):
         assert any(b"Subject: both" in m for m in world.dovecot.mails(user))
-    assert len(re.findall(r" rcpt id=\S+ to=<(?:ann|bob)@y\.test> code=250", world.log())) >= 2
+    assert len(re.findall(r"event=rcpt id=\S+ .*to=<(?:ann|bob)@y\.test> by=backend code=250", world.log())) >= 2
 
 
 @needs
@@ -148,7 +148,7 @@ def test_a_full_mailbox_among_others_is_told_with_who_has_it(world):
     assert codes == [250, 250] and code in (452, 552)
     assert "<full@y.test>" in text and "Quota exceeded" in text and "delivered to <ann@y.test>" in text
     assert len(world.dovecot.mails("ann")) == before + 1 and not world.dovecot.mails("full")
-    assert re.search(r" rcpt id=\S+ to=<full@y\.test> code=%d" % code, world.log())
+    assert re.search(r"event=rcpt id=\S+ .*to=<full@y\.test> by=backend code=%d" % code, world.log())
 
 
 @needs

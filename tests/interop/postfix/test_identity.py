@@ -38,7 +38,7 @@ listen "l" { "127.0.0.1:%d", backend = "postfix", limits = { connections_per_cli
         with concurrent.futures.ThreadPoolExecutor(10) as pool:
             for done in [pool.submit(send, port, number, per_session) for number in sessions]:
                 done.result()
-        assert len(re.findall(r" msg .*verdict=forwarded", g.log())) == MESSAGES
+        assert len(re.findall(r"event=msg .*verdict=forwarded", g.log())) == MESSAGES
         assert postfix.wait_log(r"status=sent", MESSAGES, 120)
         return postfix.log()
     finally:

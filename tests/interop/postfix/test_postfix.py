@@ -86,7 +86,7 @@ def test_ten_thousand_messages_through_five_filters_are_all_delivered():
     try:
         subprocess.run(["smtp-source", "-s", "20", "-m", str(MANY), "-l", "4096", "-f", "a@example.org", "-t", "b@example.net",
                         "127.0.0.1:%d" % g.port], check=True, timeout=600)
-        assert len(re.findall(r" msg .*verdict=forwarded", g.log())) == MANY
+        assert len(re.findall(r"event=msg .*verdict=forwarded", g.log())) == MANY
         queue_ids = set(re.findall(r"qid=(\w+)", g.log()))
         assert len(queue_ids) == MANY
         assert postfix.wait_log(r"status=sent", MANY, 120)
