@@ -182,8 +182,22 @@ struct str subject_of(lua_State *, int arg);                 /* text, number or 
 void message_check(lua_State *, int arg, const char *class); /* raises unless it is of the transaction at hand */
 struct lua_transaction *transaction_of(struct lua_run *);
 /* lua_fields.c */
-bool date_parse(const char *text, int64_t *seconds);
+#define FIELDS_CLASS "headers"
 void push_fields(lua_State *, struct lua_run *);
+struct filter_call *fields_call(lua_State *); /* of the m.headers at 1; raises where the header section is not there yet */
+const char *fields_name(lua_State *, int arg); /* "" for what can be no name: it matches nothing */
+uint32_t fields_nth(struct filter_call *, const char *name, lua_Integer n);
+void fields_push(lua_State *, struct filter_call *, uint32_t handle); /* unfolded */
+/* lua_edit.c */
+extern const luaL_Reg edit_methods[];
+struct filter_text edit_text(lua_State *, const char *name, struct str text); /* encoded and folded, in the scratch arena */
+/* lua_text.c */
+struct str text_decode(struct str value, struct arena *); /* unfolded; words read, see wire/words.h */
+/* These push one value. */
+int text_addresses(lua_State *, struct str value);
+int text_field_addresses(lua_State *, struct filter_call *, const char *name);
+int text_date(lua_State *, struct str value); /* seconds or nil */
+int text_auth_results(lua_State *, struct filter_call *, struct str id);
 /* lua_address.c */
 struct lua_address {
     uint64_t token;
@@ -196,7 +210,7 @@ struct lua_address *address_at(lua_State *, int arg); /* NULL: it is none */
 enum { RCPT_NONE = 0x7fffffff };
 void push_address(lua_State *, struct lua_run *, const struct filter_path *, size_t rcpt);
 bool push_parsed_address(lua_State *, struct str); /* false: nothing was pushed */
-int push_address_list(lua_State *, struct str);    /* pushes a list, returns how many */
+void push_mailbox(lua_State *, struct str address, struct str local, struct str domain, struct str name);
 void push_ip(lua_State *, struct filter_text);
 struct str address_text(lua_State *, int arg); /* address object, ip object or text */
 /* lua_lookup.c */

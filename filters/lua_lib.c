@@ -103,20 +103,17 @@ static int time_format(lua_State *L)
 /* time.parse(text): of a Date field, or 2026-08-21T17:58:29Z. Seconds since 1970, or nil */
 static int time_parse(lua_State *L)
 {
-    const char *text = luaL_checkstring(L, 1);
-    int64_t seconds;
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len);
     struct tm tm = {0};
     if (sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2d", &tm.tm_year, &tm.tm_mon, &tm.tm_mday, &tm.tm_hour, &tm.tm_min,
                &tm.tm_sec) == 6) {
         tm.tm_year -= 1900;
         tm.tm_mon -= 1;
         lua_pushinteger(L, (lua_Integer)timegm(&tm));
-    } else if (date_parse(text, &seconds)) {
-        lua_pushinteger(L, seconds);
-    } else {
-        lua_pushnil(L);
+        return 1;
     }
-    return 1;
+    return text_date(L, (struct str){text, len});
 }
 
 /* ---- encodings --------------------------------------------------------------------------------------------------- */

@@ -185,9 +185,9 @@ static int tag(lua_State *L, struct lua_run *run)
     if (run->stage > FILTER_HEADERS && !(run->host->flags & FILTER_LATE_FIELDS))
         return 0; /* the note is all that can still be said */
     const char *field = lua_pushfstring(L, "%s; %s", name, value.at);
-    if (!filter_field_add(call, FILTER_BOTTOM, "X-Sluice-Tag", (struct filter_text){field, strlen(field)}))
-        return luaL_error(L, "act: %s", filter_refusal(call).at);
-    return 0;
+    filter_field_add(call, FILTER_BOTTOM, "X-Sluice-Tag", edit_text(L, "X-Sluice-Tag", str_of(field)));
+    arena_reset(&run->scratch);
+    return 0; /* a field that limits.header_size has no room for is not there; the note is */
 }
 
 /* act(opt, ...): does what the option `action` says, in the words of the option `text` filled in with the arguments. */
