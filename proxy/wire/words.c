@@ -23,12 +23,20 @@ static void text_room(struct text *t, size_t octets, struct arena *arena)
         memcpy(t->at, old, t->len);
 }
 
-/* Octets of the character at the head of s (RFC 3629); 0: they are none. */
-static size_t character(struct str s)
+/* Octets of the character at the head of s (RFC 3629), or, *whole is false, of what can be no character: as Unicode advises
+ * (3.9, maximal subparts) the beginning of one that is cut is one mistake, any other octet is one by itself. */
+static size_t character(struct str s, bool *whole)
 {
     unsigned char c = (unsigned char)s.at[0];
-    size_t n = c < 0x80 ? 1 : c >= 0xC2 && c < 0xE0 ? 2 : c >= 0xE0 && c < 0xF0 ? 3 : c >= 0xF0 && c < 0xF5 ? 4 : 0;
-    return n && n <= s.len && str_is_utf8(str_part(s, 0, n)) ? n : 0;
+    size_t n = c < 0x80 ? 1 : c >= 0xC2 && c < 0xE0 ? 2 : c >= 0xE0 && c < 0xF0 ? 3 : c >= 0xF0 && c < 0xF5 ? 4 : 0, have = 1;
+    unsigned char least = c == 0xE0 ? 0xA0 : c == 0xF0 ? 0x90 : 0x80, most = c == 0xED ? 0x9F : c == 0xF4 ? 0x8F : 0xBF;
+    while (have < n && have < s.len && (unsigned char)s.at[have] >= least && (unsigned char)s.at[have] <= most) {
+        have++;
+        least = 0x80;
+        most = 0xBF;
+    }
+    *whole = have == n;
+    return have;
 }
 
 static bool is_control(struct str c)
@@ -41,8 +49,9 @@ static void text_put(struct text *t, struct str octets, struct arena *arena)
 {
     text_room(t, octets.len, arena);
     for (size_t i = 0; i < octets.len;) {
-        size_t n = character(str_part(octets, i, octets.len));
-        struct str c = n ? str_part(octets, i, i + n) : STR("\xef\xbf\xbd");
+        bool whole;
+        size_t n = character(str_part(octets, i, octets.len), &whole);
+        struct str c = whole ? str_part(octets, i, i + n) : STR("\xef\xbf\xbd");
         bool control = is_control(c);
         if (control && !t->control) {
             t->at[t->len++] = ' ';
@@ -51,7 +60,7 @@ static void text_put(struct text *t, struct str octets, struct arena *arena)
             t->len += c.len;
         }
         t->control = control;
-        i += n ? n : 1;
+        i += n;
     }
 }
 

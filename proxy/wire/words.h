@@ -11,7 +11,7 @@ typedef bool words_convert(struct str octets, struct str charset, struct arena *
 
 /* An unfolded value as text: valid UTF-8 without control characters. Encoded words are read anywhere, glued to text too;
  * adjacent ones of one charset are joined before they are converted, white space between words goes (6.2); one of an unknown
- * charset or encoding stays letter by letter. Raw octets that are no UTF-8 are U+FFFD each. A run of control characters (C0,
+ * charset or encoding stays letter by letter. Raw octets that are no UTF-8 are U+FFFD (one for a character that is cut, else one for each). A run of control characters (C0,
  * DEL, C1, HTAB) is one space; outer white space goes. */
 struct str words_decode(struct str value, words_convert *, struct arena *);
 /* The same without reading encoded words: any octets as valid UTF-8 without control characters, untrimmed. */

@@ -106,9 +106,9 @@ static bool is_to_encode(struct scan *s, size_t from, size_t to)
 {
     struct str token = str_part(s->text, from, to);
     scan_to(s, from);
-    if (s->word_from < to)
-        return true;
-    return str_is_ascii(token) ? !s->ascii && is_unfinished(token) : str_is_utf8(token);
+    if (!str_is_utf8(token)) /* whatever else it is: no label */
+        return false;
+    return s->word_from < to || !str_is_ascii(token) || (!s->ascii && is_unfinished(token));
 }
 
 static size_t token_end(struct str s, size_t i, bool of_spaces)
