@@ -188,15 +188,18 @@ static int session_index(lua_State *L)
     return 1;
 }
 
-/* "user:NAME" of an authenticated client, else "net:192.0.2.0/24" */
+/* "user:NAME" of an authenticated client, else "net:192.0.2.0/24". The name in lower case: logins are case-insensitive nearly
+ * everywhere, and one user must not have a limit for each spelling. */
 static int session_who(lua_State *L)
 {
     struct filter_call *call = check_session(L);
     struct filter_text user = filter_fact(call, "auth.user");
     if (user.len) {
-        lua_pushliteral(L, "user:");
-        lua_pushlstring(L, user.at, user.len);
-        lua_concat(L, 2);
+        struct arena *arena = &run_of(L)->scratch;
+        struct str pieces[] = {STR("user:"), arena_lower(arena, (struct str){user.at, user.len})};
+        struct str who = arena_join(arena, 2, pieces);
+        lua_pushlstring(L, who.at, who.len);
+        arena_reset(arena);
         return 1;
     }
     lua_settop(L, 3);
