@@ -71,8 +71,8 @@ static int wait_for(lua_State *L, uint64_t op, lua_KContext context, lua_KFuncti
     return lua_yieldk(L, 0, context, next);
 }
 
-/* A code against the filter behind "=" of a zone, as Postfix writes them: "127.0.0.[2..254]", "127.0.1.2", "127.0.[1;2].[1..3]".
- * NULL at the end; false with *good set to false: no filter. */
+/* A code against the filter behind "=" of a zone, as Postfix writes them: "127.0.0.[2..254]", "127.0.1.2",
+ * "127.0.[1;2].[1..3]". NULL at the end; false with *good set to false: no filter. */
 static bool code_matches(const char *filter, const unsigned char code[4], bool *good)
 {
     bool all = true;
@@ -103,8 +103,8 @@ static bool code_matches(const char *filter, const unsigned char code[4], bool *
     return all && *good;
 }
 
-/* What one address of the answer says. 127.255.255.x is how Spamhaus and others tell a public resolver that it is refused,
- * 127.0.0.1 how URIBL and SURBL do; a zone that answers with addresses of the world is no list any more. */
+/* What one address of the answer says. 127.255.255.x is how Spamhaus and others tell a public resolver that it is
+ * refused, 127.0.0.1 how URIBL and SURBL do; a zone that answers with addresses of the world is no list any more. */
 static void record_code(struct lua_listing *l, struct filter_text t, const char *filter)
 {
     unsigned char code[4];
@@ -238,8 +238,8 @@ static int listed(lua_State *L, int status, lua_KContext context)
     return 1;
 }
 
-/* dns.bl(ip or domain, { "zone", "zone=127.0.[2..20].[1..3]", ... } [, timeout]): all zones at once. Without "=" the codes
- * 127.0.0.2 to 127.0.0.254 are listings. { [zone as given] = { listed =, code =, error = } } */
+/* dns.bl(ip or domain, { "zone", "zone=127.0.[2..20].[1..3]", ... } [, timeout]): all zones at once. Without "=" the
+ * codes 127.0.0.2 to 127.0.0.254 are listings. { [zone as given] = { listed =, code =, error = } } */
 static int ask_lists(lua_State *L)
 {
     struct lua_run *run = run_of(L);
@@ -263,7 +263,8 @@ static int ask_lists(lua_State *L)
         if (filter)
             code_matches(filter + 1, (const unsigned char[4]){0}, &good);
         if (!good)
-            return luaL_error(L, "dns.bl: \"%s\": behind \"=\" stand codes like \"127.0.0.[2..11]\"", lua_tostring(L, -1));
+            return luaL_error(L, "dns.bl: \"%s\": behind \"=\" stand codes like \"127.0.0.[2..11]\"",
+                              lua_tostring(L, -1));
         lua_pop(L, 1);
     }
     run->listings = filter_alloc(call, LIFE_CALL, (n + 1) * sizeof *run->listings);

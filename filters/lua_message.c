@@ -188,8 +188,8 @@ static int session_index(lua_State *L)
     return 1;
 }
 
-/* "user:NAME" of an authenticated client, else "net:192.0.2.0/24". The name in lower case: logins are case-insensitive nearly
- * everywhere, and one user must not have a limit for each spelling. */
+/* "user:NAME" of an authenticated client, else "net:192.0.2.0/24". The name in lower case: logins are case-insensitive
+ * nearly everywhere, and one user must not have a limit for each spelling. */
 static int session_who(lua_State *L)
 {
     struct filter_call *call = check_session(L);

@@ -23,12 +23,17 @@ static void text_room(struct text *t, size_t octets, struct arena *arena)
         memcpy(t->at, old, t->len);
 }
 
-/* Octets of the character at the head of s (RFC 3629), or, *whole is false, of what can be no character: as Unicode advises
- * (3.9, maximal subparts) the beginning of one that is cut is one mistake, any other octet is one by itself. */
+/* Octets of the character at the head of s (RFC 3629), or, *whole is false, of what can be no character: as Unicode
+ * advises (3.9, maximal subparts) the beginning of one that is cut is one mistake, any other octet is one by itself. */
 static size_t character(struct str s, bool *whole)
 {
     unsigned char c = (unsigned char)s.at[0];
-    size_t n = c < 0x80 ? 1 : c >= 0xC2 && c < 0xE0 ? 2 : c >= 0xE0 && c < 0xF0 ? 3 : c >= 0xF0 && c < 0xF5 ? 4 : 0, have = 1;
+    size_t n = c < 0x80                ? 1
+               : c >= 0xC2 && c < 0xE0 ? 2
+               : c >= 0xE0 && c < 0xF0 ? 3
+               : c >= 0xF0 && c < 0xF5 ? 4
+                                       : 0,
+           have = 1;
     unsigned char least = c == 0xE0 ? 0xA0 : c == 0xF0 ? 0x90 : 0x80, most = c == 0xED ? 0x9F : c == 0xF4 ? 0x8F : 0xBF;
     while (have < n && have < s.len && (unsigned char)s.at[have] >= least && (unsigned char)s.at[have] <= most) {
         have++;

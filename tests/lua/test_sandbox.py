@@ -26,8 +26,6 @@ ESCAPES = {
     "writem": "return pcall(function() m.from = 1 end)",
     "global": "return pcall(rawset(_ENV, 'setmetatable', setmetatable).rawget, nil)",
     "wide": "return pcall(table.unpack, {}, 1, 1e8)",
-    "nul": "return pcall(m.headers.add, m.headers, 'X', 'a\\0b')",
-    "crlf": "return pcall(m.headers.add, m.headers, 'X', 'a\\r\\nb: c')",
 }
 
 
@@ -180,19 +178,18 @@ def test_memory_outside_of_lua_counts():
 def test_a_filter_writes_no_more_into_the_header_section_than_a_header_section_may_have():
     script = """
 function on.headers(s, m)
-  if m.headers:get "Subject" == "add" then while true do m.headers:add("X-Many", ("x"):rep(50)) end end
-  if m.headers:get "Subject" == "set" then while true do m.headers:set("X-One", ("x"):rep(50)) end end
+  local h, subject, done, why = m.headers, m.headers:get "Subject", true, nil
+  while subject ~= "some" and done do done, why = h[subject](h, "X-Many", ("x"):rep(50)) end
+  if subject ~= "some" then log.info(subject .. " ends: " .. tostring(done) .. " " .. tostring(why)) end
   if m.headers:get "Subject" == "some" then for i = 1, 100 do m.headers:add("X-Many", ("x"):rep(50)) end end
 end"""
     with House('filter "x.lua" { cpu = "2s", memory = "64M" }', {"x.lua": script}, more='limits { header_size = "16K" }') as house:
         house.send(b"Subject: some\r\n\r\nx\r\n")
-        for subject in (b"add", b"set"):
-            with pytest.raises(smtplib.SMTPDataError) as e:
-                house.send(b"Subject: " + subject + b"\r\n\r\nx\r\n")
-            assert e.value.smtp_code == 451
+        for subject in ("add", "set", "prepend", "append"):  # the edit is not made, the script goes on, the message passes
+            house.send(b"Subject: " + subject.encode() + b"\r\nX-Many: one\r\n\r\nx\r\n")
+            assert subject + " ends: false this filter has written more than limits.header_size" in house.log(), house.log()[-900:]
         house.send(b"Subject: some\r\n\r\nx\r\n")
-        assert house.log().count("written more than limits.header_size") >= 2
-        assert len(house.mails()) == 2
+        assert len(house.mails()) == 6
 
 
 def test_three_memory_errors_within_a_minute_make_the_state_anew():

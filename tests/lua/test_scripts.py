@@ -17,7 +17,7 @@ def test_subject_tag():
         house.send(b"Subject: three\r\n\r\nx\r\n", sender="me@home.example")
         house.send(b"Subject: =?utf-8?q?gr=C3=BCn?=\r\n\r\nx\r\n")
         subjects = [m[m.index(b"Subject:"):].split(b"\r\n")[0] for m in house.mails()]
-    encoded = b"Subject: =?UTF-8?B?W0VYVF0gZ3LDvG4=?="
+    encoded = b"Subject: [EXT] =?utf-8?q?gr=C3=BCn?="
     assert sorted(subjects) == [encoded, b"Subject: [EXT] one", b"Subject: [EXT] two", b"Subject: three"]
 
 
