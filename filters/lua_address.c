@@ -107,10 +107,11 @@ static void push_str(lua_State *L, struct str s)
     lua_pushlstring(L, s.at ? s.at : "", s.len);
 }
 
+static const char *const address_fields[] = {"addr",   "localpart", "domain",     "user",  "ext",
+                                             "params", "name",      "postmaster", "state", NULL};
+
 static int address_index(lua_State *L)
 {
-    static const char *const fields[] = {"addr",   "localpart", "domain",     "user",  "ext",
-                                         "params", "name",      "postmaster", "state", NULL};
     static const char *const states[] = {"pending", "accepted", "refused", "added", "dropped"};
     const struct lua_address *a = luaL_checkudata(L, 1, ADDRESS);
     const char *key = luaL_checkstring(L, 2);
@@ -135,7 +136,7 @@ static int address_index(lua_State *L)
     else if (!strcmp(key, "state"))
         a->rcpt == RCPT_NONE ? lua_pushnil(L) : (void)lua_pushstring(L, states[a->state % countof(states)]);
     else
-        return lua_method(L, ADDRESS, fields);
+        return lua_method(L, ADDRESS, address_fields);
     return 1;
 }
 
@@ -243,9 +244,10 @@ static int ip_reverse(lua_State *L)
     return 1;
 }
 
+static const char *const ip_fields[] = {"version", "private", NULL};
+
 static int ip_index(lua_State *L)
 {
-    static const char *const fields[] = {"version", "private", NULL};
     const struct ip *ip = luaL_checkudata(L, 1, IP);
     const char *key = luaL_checkstring(L, 2);
     if (!strcmp(key, "version"))
@@ -253,7 +255,7 @@ static int ip_index(lua_State *L)
     else if (!strcmp(key, "private"))
         lua_pushboolean(L, is_private(ip));
     else
-        return lua_method(L, IP, fields);
+        return lua_method(L, IP, ip_fields);
     return 1;
 }
 
@@ -297,4 +299,6 @@ void address_install(lua_State *L)
     lua_setfield(L, -2, "address");
     lua_class(L, ADDRESS, none, meta);
     lua_class(L, IP, ips, ip_meta);
+    lua_class_fields(L, ADDRESS, address_fields);
+    lua_class_fields(L, IP, ip_fields);
 }

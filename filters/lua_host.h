@@ -144,6 +144,7 @@ void lua_worker_stop(struct filter_call *);
 extern const char *const lua_stage_names[LUA_HOST_STAGES];
 
 /* lua_verdict.c */
+const char *verdict_class_wrong(lua_State *, const char *verdict, const char *text); /* NULL, or what is wrong; may be pushed */
 const char *verdict_text_wrong(lua_State *, const char *text, const char *preset, const char *action);
 void verdict_install(lua_State *);
 void verdict_take(lua_State *, struct lua_run *); /* what the hook returned, at the top of the stack; raises */
@@ -155,7 +156,8 @@ const char *lua_nearest(const char *word, const char *const *names, size_t n);  
 void lua_class(lua_State *, const char *name, const luaL_Reg *methods, const luaL_Reg *meta); /* makes a metatable */
 int lua_method(lua_State *, const char *kind,
                const char *const *fields); /* __index(object, name): its method, or raises */
-bool lua_check_globals(lua_State *, const char **name, int *line, bool *write); /* lua_check.c: function at the top */
+void lua_class_fields(lua_State *, const char *class, const char *const *fields); /* what has no method: for the check at load */
+const char *lua_later(const char *global); /* of a name that a later version will have: the sentence; else NULL */
 double lua_check_seconds(lua_State *, int arg);
 bool lua_to_tagged(lua_State *, int arg, double *number, bool *is_size);
 const char *lua_plain(lua_State *, int arg); /* a text without NUL, else raises */

@@ -1,4 +1,4 @@
-/* lua_lib.c - what computes: log, metrics, clocks, base64, hex, hash, time. */
+/* lua_lib.c - what computes: log, clocks, base64, hex, hash, time. */
 #include "filters/lua_host.h"
 #include "wire/codec.h"
 #include <openssl/evp.h>
@@ -30,27 +30,6 @@ static int say(lua_State *L)
     if (run && run->call)
         filter_log(run->call, (enum filter_level)lua_tointeger(L, lua_upvalueindex(1)), "%.*s", 2000,
                    lua_tostring(L, -1));
-    return 0;
-}
-
-/* metrics.count(name [, n [, { label = value }]]) */
-static int metric(lua_State *L)
-{
-    const char *name = lua_plain(L, 1), *labels[21] = {NULL};
-    double n = luaL_optnumber(L, 2, 1);
-    struct lua_run *run = run_of(L);
-    size_t i = 0;
-    if (!lua_isnoneornil(L, 3)) {
-        luaL_checktype(L, 3, LUA_TTABLE);
-        for (lua_pushnil(L); lua_next(L, 3) && i < 20;) {
-            luaL_argcheck(L, lua_type(L, -2) == LUA_TSTRING && lua_type(L, -1) == LUA_TSTRING, 3, "labels are texts");
-            labels[i++] = lua_tostring(L, -2);
-            labels[i++] = lua_tostring(L, -1); /* both are held by the table */
-            lua_pop(L, 1);
-        }
-    }
-    if (run && run->call)
-        filter_metric(run->call, (enum filter_metric)lua_tointeger(L, lua_upvalueindex(1)), name, n, labels);
     return 0;
 }
 
@@ -239,8 +218,7 @@ static int hash_short(lua_State *L)
 
 void library_install(lua_State *L)
 {
-    static const char *const levels[] = {"debug", "info", "warn", "error", NULL}, *const metrics[] = {"count", "gauge",
-                                                                                                      "observe", NULL};
+    static const char *const levels[] = {"debug", "info", "warn", "error", NULL};
     static const char *const digests[] = {"sha256", "sha1", "md5", "sha512"};
     static const luaL_Reg functions[] = {{"now", now}, {"clock", clock_now}, {NULL, NULL}};
     static const luaL_Reg base64[] = {{"encode", base64_of}, {"decode", base64_to}, {NULL, NULL}};
@@ -249,7 +227,6 @@ void library_install(lua_State *L)
     static const luaL_Reg hashes[] = {{"hmac", hmac}, {"short", hash_short}, {NULL, NULL}};
     luaL_setfuncs(L, functions, 0);
     install_kinds(L, "log", say, levels);
-    install_kinds(L, "metrics", metric, metrics);
     luaL_newlib(L, base64);
     lua_setfield(L, -2, "base64");
     luaL_newlib(L, hex);

@@ -42,17 +42,18 @@ static bool has_enhanced(const char *t)
     return char_is_digit(t[0]) && t[1] == '.' && char_is_digit(t[2]);
 }
 
-static void check_text(lua_State *L, enum filter_verdict kind, const char *t)
+const char *verdict_class_wrong(lua_State *L, const char *verdict, const char *t)
 {
     bool code = has_code(t), enhanced = has_enhanced(t);
-    if (code && kind == VERDICT_DROP && strncmp(t, "421", 3) && strncmp(t, "521", 3) && strncmp(t, "554", 3))
-        luaL_error(L, "drop takes 421, 521 or 554, not %s", lua_pushlstring(L, t, 3));
-    if ((code || enhanced) && kind == VERDICT_REJECT && t[0] != '5')
-        luaL_error(L, "reject takes a 5xx reply, not \"%s\": did you mean defer?", t);
-    if ((code || enhanced) && kind == VERDICT_DEFER && t[0] != '4')
-        luaL_error(L, "defer takes a 4xx reply, not \"%s\": did you mean reject?", t);
-    if (code && kind == VERDICT_REWORD && (t[0] < '2' || t[0] > '5' || t[0] == '3'))
-        luaL_error(L, "reword takes 2xx, 4xx or 5xx, not \"%s\"", t);
+    if (code && !strcmp(verdict, "drop") && strncmp(t, "421", 3) && strncmp(t, "521", 3) && strncmp(t, "554", 3))
+        return lua_pushfstring(L, "drop takes 421, 521 or 554, not %s", lua_pushlstring(L, t, 3));
+    if ((code || enhanced) && !strcmp(verdict, "reject") && t[0] != '5')
+        return lua_pushfstring(L, "reject takes a 5xx reply, not \"%s\": did you mean defer?", t);
+    if ((code || enhanced) && !strcmp(verdict, "defer") && t[0] != '4')
+        return lua_pushfstring(L, "defer takes a 4xx reply, not \"%s\": did you mean reject?", t);
+    if (code && !strcmp(verdict, "reword") && (t[0] < '2' || t[0] > '5' || t[0] == '3'))
+        return lua_pushfstring(L, "reword takes 2xx, 4xx or 5xx, not \"%s\"", t);
+    return NULL;
 }
 
 /* The text of an option `text` for what the option `action` says (NULL: the script has none). NULL, or what is wrong:
@@ -134,8 +135,9 @@ static int make(lua_State *L, enum filter_verdict kind, int at)
     struct lua_run *run = run_of(L);
     check_stage(L, kind, run->stage);
     const char *text = format_text(L, at);
-    if (text)
-        check_text(L, kind, text);
+    const char *wrong = text ? verdict_class_wrong(L, kind_names[kind], text) : NULL;
+    if (wrong)
+        return luaL_error(L, "%s", wrong);
     size_t len = text ? min_size(strlen(text), 4000) : 0;
     struct made *made = lua_new(L, CLASS, sizeof *made + len + 1);
     made->kind = kind;

@@ -20,6 +20,5 @@ end
 function on.rcpt(s, m, to)
   local who = m.vars.who
   if not who or to.postmaster or st:distinct("rcpt:" .. who, to.addr:lower(), opt.window) <= opt.recipients then return end
-  metrics.count("ratelimit_recipients", 1, { who = who:match "^%a+" })
   return act(opt, opt.window)
 end
