@@ -127,6 +127,7 @@ void *guard_alloc(void *box, void *at, size_t old, size_t size);
 void guard_enter(lua_State *, double cpu);
 bool guard_leave(void); /* it was killed */
 bool guard_is_due(void);
+int guard_used_ms(void);       /* CPU time of the run at hand, when it was killed */
 const char *guard_place(void); /* "file:line" where the kill struck, or "" */
 void guard_memory(lua_State *); /* raises when what the script holds, arenas included, is beyond its limit */
 void guard_poll(lua_State *);  /* loops in C that a script can make long: raises when time is up */

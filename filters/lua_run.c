@@ -249,8 +249,9 @@ static bool go(struct lua_run *run, int nargs, double cpu)
         char text[200];
         const char *place = killed ? guard_place() : "";
         if (killed)
-            snprintf(text, sizeof text, "%s%sthe script used more than %d ms of CPU (option cpu)", place,
-                     *place ? ": " : "", limit_ms);
+            snprintf(text, sizeof text,
+                     "%s%sthe script used more than %d ms of CPU (option cpu): %d ms when it was stopped", place,
+                     *place ? ": " : "", limit_ms, guard_used_ms());
         else
             snprintf(text, sizeof text, "%s: the script used more than %.4g MiB of memory (option memory)",
                      run->host->name, run->host->memory / 1048576);

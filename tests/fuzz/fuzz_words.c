@@ -34,7 +34,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *octets, size_t n)
     struct str text = words_encode(read, alone, charset_decode, &arena);
     must(str_is_ascii(text));
     fuzz_same(words_decode(text, charset_decode, &arena), read);
-    check_labels(text, &arena);
+    if (str_find(read, STR("=?UTF-8?B?")) == read.len) /* else one that could not be read stays as it came */
+        check_labels(text, &arena);
     if (str_find(s, STR("=?UTF-8?B?")) == s.len) {
         text = words_encode(s, alone, charset_decode, &arena);
         must(!str_has_control(text));

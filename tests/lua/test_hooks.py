@@ -116,10 +116,10 @@ def test_an_unknown_store_is_an_error_of_the_script():
 
 
 def test_a_verdict_that_is_not_returned_is_an_error_with_its_line():
-    with House('filter "x.lua"', {"x.lua": """
+    with House('filter "x.lua"', {"x.lua": """local say = { no = reject } -- what the check at load does not see through
 function on.rcpt(s, m, to)
   if to.localpart == "forgot" then
-    reject "550 5.1.1 no"
+    say.no "550 5.1.1 no"
   end
   if to.localpart == "other" then
     local one = reject "x"
@@ -248,7 +248,8 @@ def test_late_edits_need_their_word():
 %s
 function on.message(s, m)
   m.headers:add("X-Late", "1")
-  m:set_body("new body\\r\\n")
+  local set = "set_" .. "body" -- where the check at load does not see it
+  m[set](m, "new body\\r\\n")
   m:add_rcpt("bcc@example.org", { optional = true })
 end"""
     with House('filter "x.lua"', {"x.lua": script % ""}) as house:
@@ -269,7 +270,8 @@ function on.body(s, m, chunk)
   if chunk:find "secret" then
     assert(chunk:sub(1, 3) == "one" and chunk:byte(1) == 111 and chunk.offset == 0)
     assert(re "sec(r)et":test(chunk) and chunk:find(re "secret") and #hash.sha256(chunk) == 64)
-    chunk:replace((chunk:text():gsub("secret", "******")))
+    local f = chunk["re" .. "place"] -- where the check at load does not see it
+    f(chunk, (chunk:text():gsub("secret", "******")))
   end
   if chunk.last then m.vars.last = true end
 end

@@ -163,3 +163,14 @@ FINE = [
 def test_what_is_not_certain_is_not_told(script):
     code, out = check(script)
     assert code == 0, out
+
+
+def test_all_wrong_entries_of_a_list_and_a_table_are_told(tmp_path):
+    script = 'local opt = options { l = list "number", n = cidr {}, t = optional "table", m = map "number" }\n' + HOOK
+    table = tmp_path / "table"
+    table.write_text("10.1.1.1/8 OK\ngood OK\n 10.2.2.2/8\n11.1.1.1/8 x\n\n12.1.1.1/8\n")
+    code, out = check(script, '{ l = { 1, "a", 2, "b" }, n = { "10.0.0.1/8", "10.0.0.0/8", "x" }, m = { a = "x", b = 1, c = "y" }, t = "%s" }' % table)
+    told = [line for line in out.splitlines() if "error:" in line]
+    assert code == 2 and len(told) == 9, out
+    for said in ('text "a"', 'text "b"', '"10.0.0.1/8"', '"x": ', '"a": expected', '"c": expected', "table:1: ", "table:4: ", "table:6: "):
+        assert any(said in line for line in told), (said, out)

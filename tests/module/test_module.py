@@ -192,6 +192,14 @@ def test_bad_options_are_told_at_their_line(sluice, module, tmp_path):
     (("static const struct filter_def d = {.size = sizeof d, .abi = 1, .name = \"probe\"};",
       "static const struct filter_def *const l[] = {&d, 0}; return l;"), "without a name or a hook"),
     (("void filter_of_the_future(void);", "filter_of_the_future(); return 0;"), "filter_of_the_future"),
+    (("", "filter_http(0, 0); return 0;"), "odd.so uses filter_http, which comes in a later version"),
+    (("", "filter_redis(0, 0, 0, 0); return 0;"), "uses filter_redis, which comes in a later version"),
+    (("", 'filter_metric(0, METRIC_COUNT, "x", 1, 0); return 0;'), "uses filter_metric, which comes in a later version"),
+    (("", "filter_parts(0, 0, 0); return 0;"), "uses filter_parts, which comes in a later version"),
+    (("", "filter_part(0); return 0;"), "uses filter_part, which comes in a later version"),
+    (("static enum filter_verdict hook(struct filter_call *c, enum filter_stage s) { (void)c, (void)s; return VERDICT_CONTINUE; }\n"
+      "static const struct filter_def d = {.size = sizeof d, .abi = 1, .name = \"probe\", .hook = hook, .stages = 1u << FILTER_PART};",
+      "static const struct filter_def *const l[] = {&d, 0}; return l;"), 'filter "probe" asks for FILTER_PART, which comes in a later version'),
 ])
 def test_a_module_that_does_not_fit_says_why(prefix, sluice, tmp_path, body, want):
     source = tmp_path / "odd.c"
