@@ -134,10 +134,18 @@ static int make(lua_State *L, enum filter_verdict kind, int at)
     run_call(L, name);
     struct lua_run *run = run_of(L);
     check_stage(L, kind, run->stage);
+    const char *format = lua_gettop(L) > at ? lua_tostring(L, at) : NULL;
+    bool filled = format && !has_code(format) && !has_enhanced(format); /* a code in front can only be an argument's */
     const char *text = format_text(L, at);
     const char *wrong = text ? verdict_class_wrong(L, kind_names[kind], text) : NULL;
-    if (wrong)
+    if (wrong && !filled)
         return luaL_error(L, "%s", wrong);
+    if (wrong) /* what a message says is no reply code: it stands behind ours */
+        text = lua_pushfstring(L, "%s %s",
+                               kind == VERDICT_REJECT  ? "550 5.7.1"
+                               : kind == VERDICT_DEFER ? "451 4.7.1"
+                                                       : "421 4.7.0",
+                               text);
     size_t len = text ? min_size(strlen(text), 4000) : 0;
     struct made *made = lua_new(L, CLASS, sizeof *made + len + 1);
     made->kind = kind;

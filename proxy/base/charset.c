@@ -8,12 +8,12 @@
 #include <pthread.h>
 
 enum { CACHED = 16 };
-#define NOT_THERE ((iconv_t)-1)
 
 struct cache { /* the newest first */
     struct {
         char name[CHARSET_NAME_MOST + 1];
-        iconv_t to_utf8; /* NOT_THERE: no such charset */
+        iconv_t to_utf8;
+        bool known; /* else there is no such charset */
     } entries[CACHED];
     size_t n;
 };
@@ -26,7 +26,7 @@ static void forget(void *data)
 {
     struct cache *c = data;
     for (size_t i = 0; i < c->n; i++)
-        if (c->entries[i].to_utf8 != NOT_THERE)
+        if (c->entries[i].known)
             iconv_close(c->entries[i].to_utf8);
     free(c);
     mine = NULL;
@@ -99,7 +99,8 @@ static bool name_take(struct str charset, char name[CHARSET_NAME_MOST + 1])
     return true;
 }
 
-static iconv_t descriptor(const char *name)
+/* False: there is no such charset. */
+static bool find_descriptor(const char *name, iconv_t *found)
 {
     struct cache *c = cache_of_thread();
     size_t i = 0;
@@ -108,18 +109,21 @@ static iconv_t descriptor(const char *name)
     if (i == c->n) {
         if (c->n < CACHED)
             c->n++;
-        else if (c->entries[--i].to_utf8 != NOT_THERE)
+        else if (c->entries[--i].known)
             iconv_close(c->entries[i].to_utf8);
         strcpy(c->entries[i].name, name);
         c->entries[i].to_utf8 = iconv_open("UTF-8", name);
+        /* NOLINTNEXTLINE(performance-no-int-to-ptr): POSIX' own way to say that */
+        c->entries[i].known = c->entries[i].to_utf8 != (iconv_t)-1;
     }
     if (i) { /* to the front: the last ones of the row are the next to go */
-        char found[sizeof *c->entries];
-        memcpy(found, &c->entries[i], sizeof found);
+        char entry[sizeof *c->entries];
+        memcpy(entry, &c->entries[i], sizeof entry);
         memmove(c->entries + 1, c->entries, i * sizeof *c->entries);
-        memcpy(c->entries, found, sizeof found);
+        memcpy(c->entries, entry, sizeof entry);
     }
-    return c->entries[0].to_utf8;
+    *found = c->entries[0].to_utf8;
+    return c->entries[0].known;
 }
 
 struct out {
@@ -179,8 +183,8 @@ bool charset_decode(struct str octets, struct str charset, struct arena *arena, 
         return false;
     if (is_utf8(name))
         return true;
-    iconv_t to_utf8 = descriptor(name);
-    if (to_utf8 == NOT_THERE)
+    iconv_t to_utf8;
+    if (!find_descriptor(name, &to_utf8))
         return false;
     *utf8 = convert(to_utf8, octets, arena);
     return true;

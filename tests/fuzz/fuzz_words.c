@@ -14,12 +14,13 @@ static void must_be_text(struct str s)
 
 static void check_labels(struct str text, struct arena *arena)
 {
-    for (struct str word = str_word(&text); word.at; word = str_word(&text)) {
+    const struct str label = STR("=?UTF-8?B?");
+    for (size_t at; (at = str_find(text, label)) < text.len;) {
         struct str octets;
-        if (!str_starts(word, STR("=?UTF-8?B?")))
-            continue;
-        must(word.len <= 75);
-        must(base64_decode(str_part(word, 10, word.len - 2), arena, &octets) && str_is_utf8(octets));
+        text = str_part(text, at + label.len, text.len);
+        size_t end = str_find(text, STR("?="));
+        must(end < text.len && label.len + end + 2 <= 75);
+        must(base64_decode(str_part(text, 0, end), arena, &octets) && str_is_utf8(octets));
     }
 }
 
