@@ -5,6 +5,7 @@
  * inside the coroutine or a protected call: an error never escapes to Lua's panic. A coroutine is used again only
  * after a clean end. */
 #include "filters/lua_check.h"
+#include "base/charset.h"
 
 const char *const lua_stage_names[LUA_HOST_STAGES] = {"connect", "tls",        "helo",  "auth", "mail",    "rcpt",
                                                       "data",    "headers",    "body",  "part", "message", "reply",
@@ -230,6 +231,7 @@ static bool go(struct lua_run *run, int nargs, double cpu)
 {
     int nresults, limit_ms = (int)(cpu * 1000);
     run->box->arenas_from = (int64_t)arena_total() - run->grown;
+    charset_allow(CHARSET_OPENS);
     guard_enter(run->co, cpu);
     int status = lua_resume(run->co, NULL, nargs, &nresults);
     bool killed = guard_is_due() && (status == LUA_YIELD || !run->ended || run->status != LUA_OK);

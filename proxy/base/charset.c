@@ -5,6 +5,7 @@
 #include "base/charset.h"
 #include <errno.h>
 #include <iconv.h>
+#include <limits.h>
 #include <pthread.h>
 
 enum { CACHED = 16 };
@@ -16,6 +17,7 @@ struct cache { /* the newest first */
         bool known; /* else there is no such charset */
     } entries[CACHED];
     size_t n;
+    unsigned opens; /* that are still allowed */
 };
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -42,6 +44,7 @@ static struct cache *cache_of_thread(void)
     if (!mine) {
         pthread_once(&once, make_key);
         mine = must_alloc(sizeof *mine);
+        mine->opens = UINT_MAX;
         pthread_setspecific(key, mine);
     }
     return mine;
@@ -106,6 +109,8 @@ static bool find_descriptor(const char *name, iconv_t *found)
     size_t i = 0;
     while (i < c->n && strcmp(c->entries[i].name, name))
         i++;
+    if (i == c->n && !c->opens)
+        return false;
     if (i == c->n) {
         if (c->n < CACHED)
             c->n++;
@@ -115,6 +120,7 @@ static bool find_descriptor(const char *name, iconv_t *found)
         c->entries[i].to_utf8 = iconv_open("UTF-8", name);
         /* NOLINTNEXTLINE(performance-no-int-to-ptr): POSIX' own way to say that */
         c->entries[i].known = c->entries[i].to_utf8 != (iconv_t)-1;
+        c->opens -= c->entries[i].known && c->opens != UINT_MAX;
     }
     if (i) { /* to the front: the last ones of the row are the next to go */
         char entry[sizeof *c->entries];
@@ -173,6 +179,11 @@ static struct str convert(iconv_t to_utf8, struct str octets, struct arena *aren
     }
     out.at[out.len] = 0;
     return (struct str){out.at, out.len};
+}
+
+void charset_allow(unsigned opens)
+{
+    cache_of_thread()->opens = opens;
 }
 
 bool charset_decode(struct str octets, struct str charset, struct arena *arena, struct str *utf8)

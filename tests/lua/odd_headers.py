@@ -127,6 +127,9 @@ subject("word-combining", word("e\u0301"), "e\u0301", "no normalization")
 subject("literal-word", "=?utf-8?Q?=3D=3Futf-8=3FQ=3Fevil=3F=3D?=", "=?utf-8?Q?evil?=", "decoded once, never twice")
 subject("nested-word-base64", word(word("ä")), word("ä"))
 subject("long-word", word("ä" * 400), "ä" * 400)
+ALL = ["iso-8859-%d" % i for i in (2, 3, 4, 5, 6, 7, 8, 9, 10, 13, 14, 15, 16)] + ["koi8-r", "koi8-u", "big5", "euc-jp", "shift_jis", "cp1250", "cp1251", "cp1253",
+                                                                              "cp1254", "euc-kr", "gbk", "gb18030", "cp949", "tis-620", "macintosh", "cp850", "iso-2022-jp", "ibm037"]
+subject("charsets-in-turn", " ".join(word("x", c, "Q", b"x") for c in ALL * 300)[:200000])
 subject("many-words", "\r\n ".join([word("ä")] * 500), "ä" * 500)
 subject("many-beginnings", "=?" * 3000, "=?" * 3000)
 subject("many-questions", "=?a?" * 1500, ANY)

@@ -168,12 +168,13 @@ def test_memory_outside_of_lua_counts():
 
             thread = threading.Thread(target=watch)
             thread.start()
+            told = len(house.log())
             reply = house.ask("fine", "good", "well", name)[3]
             stop.set()
             thread.join()
             assert reply.startswith("451"), (name, reply)
             if name in KEPT:
-                assert "of memory (option memory)" in house.log().splitlines()[-2] + house.log().splitlines()[-1], name
+                eventually(lambda: "of memory (option memory)" in house.log()[told:])
             if SLOW == 1:
                 assert most[0] - before < 16 * 1024, (name, most[0] - before)
 

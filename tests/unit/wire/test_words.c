@@ -6,6 +6,7 @@
 #include <cmocka.h>
 #include "base/charset.h"
 #include "wire/words.h"
+#include <limits.h>
 #include <time.h>
 
 static struct arena arena;
@@ -69,6 +70,27 @@ static void names_that_mail_uses_are_known(void **unused)
         bool known = i % 20 + 1 <= 16 && i % 20 + 1 != 12;
         assert_int_equal(charset_decode(STR("\xff"), name, &arena, &out), known);
     }
+}
+
+static void opening_charsets_is_bounded(void **unused)
+{
+    static const char *const names[] = {"iso-8859-2",  "iso-8859-3",  "iso-8859-4", "iso-8859-5",  "iso-8859-6",
+                                        "iso-8859-7",  "iso-8859-8",  "iso-8859-9", "iso-8859-10", "iso-8859-13",
+                                        "iso-8859-14", "iso-8859-15", "koi8-r",     "koi8-u",      "big5",
+                                        "euc-jp",      "cp1250",      "cp1251",     "cp1253",      "cp1254"};
+    size_t known = 0;
+    struct str out;
+    charset_allow(30);
+    for (size_t i = 0; i < 20 * countof(names); i++) /* more of them than are kept, again and again */
+        known += charset_decode(STR("a"), str_of(names[i % countof(names)]), &arena, &out);
+    assert_in_range(known, 30, 30 + countof(names) * 16);
+    assert_true(known < 20 * countof(names));
+    charset_allow(1);
+    assert_true(charset_decode(STR("a"), STR("tis-620"), &arena, &out));
+    assert_true(charset_decode(STR("a"), STR("TIS-620"), &arena, &out)); /* kept */
+    assert_false(charset_decode(STR("a"), STR("gbk"), &arena, &out));
+    assert_true(charset_decode(STR("a"), STR("utf-8"), &arena, &out));
+    charset_allow(UINT_MAX);
 }
 
 static void white_space_between_encoded_words_goes(void **unused)
@@ -229,6 +251,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(encoded_words_become_utf8, reset),
         cmocka_unit_test_teardown(names_that_mail_uses_are_known, reset),
+        cmocka_unit_test_teardown(opening_charsets_is_bounded, reset),
         cmocka_unit_test_teardown(white_space_between_encoded_words_goes, reset),
         cmocka_unit_test_teardown(characters_cut_between_words_are_joined, reset),
         cmocka_unit_test_teardown(what_is_no_encoded_word_stays, reset),
