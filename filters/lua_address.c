@@ -1,10 +1,9 @@
 /* lua_address.c - addresses and IPs as scripts see them: values that hold their own text and never go stale.
  *
  * Local part and domain are always texts, "" where there is none; domains are in lower case and A-labels as the
- * envelope has them. address.list reads the fields of RFC 5322 3.4: names, comments, groups. */
+ * envelope has them. Those of header fields come from lua_text.c. */
 #include "filters/lua_host.h"
 #include "base/table.h"
-#include "wire/codec.h"
 #include "wire/path.h"
 #include <arpa/inet.h>
 
@@ -108,10 +107,11 @@ static void push_str(lua_State *L, struct str s)
     lua_pushlstring(L, s.at ? s.at : "", s.len);
 }
 
+static const char *const address_fields[] = {"addr",   "localpart", "domain",     "user",  "ext",
+                                             "params", "name",      "postmaster", "state", NULL};
+
 static int address_index(lua_State *L)
 {
-    static const char *const fields[] = {"addr",   "localpart", "domain",     "user",  "ext",
-                                         "params", "name",      "postmaster", "state", NULL};
     static const char *const states[] = {"pending", "accepted", "refused", "added", "dropped"};
     const struct lua_address *a = luaL_checkudata(L, 1, ADDRESS);
     const char *key = luaL_checkstring(L, 2);
@@ -136,7 +136,7 @@ static int address_index(lua_State *L)
     else if (!strcmp(key, "state"))
         a->rcpt == RCPT_NONE ? lua_pushnil(L) : (void)lua_pushstring(L, states[a->state % countof(states)]);
     else
-        return lua_method(L, ADDRESS, fields);
+        return lua_method(L, ADDRESS, address_fields);
     return 1;
 }
 
@@ -153,22 +153,21 @@ static int address_equal(lua_State *L)
     return 1;
 }
 
-static bool push_named_address(lua_State *L, struct str text, struct str name)
+void push_mailbox(lua_State *L, struct str address, struct str local, struct str domain, struct str name)
 {
-    struct path path;
-    text = str_trim(text);
-    if (!text.len || path_from_address(text, PATH_FORWARD, &run_of(L)->scratch, &path))
-        return false;
-    new_address(L, path.address, path.local, path.domain, STR(""), name);
-    return true;
+    new_address(L, address, local, domain, STR(""), name);
 }
 
 bool push_parsed_address(lua_State *L, struct str text)
 {
+    struct path path;
     text = str_trim(text);
     if (text.len > 2 && text.at[0] == '<' && text.at[text.len - 1] == '>')
-        text = str_part(text, 1, text.len - 1);
-    return push_named_address(L, text, STR(""));
+        text = str_trim(str_part(text, 1, text.len - 1));
+    if (!text.len || path_from_address(text, PATH_FORWARD, &run_of(L)->scratch, &path))
+        return false;
+    new_address(L, path.address, path.local, path.domain, STR(""), STR(""));
+    return true;
 }
 
 static int address_parse(lua_State *L)
@@ -184,101 +183,11 @@ static int address_parse(lua_State *L)
     return 2;
 }
 
-/* ---- address lists of fields ------------------------------------------------------------------------------------- */
-
-struct list { /* one address of the list at hand */
-    lua_State *L;
-    struct arena *arena;
-    char *text, *angle; /* outside and inside of < > */
-    size_t len, angle_len;
-    bool has_angle;
-    int table, count;
-};
-
-enum { LIST_MOST = 1000 };
-
-static void list_end(struct list *l)
-{
-    struct str text = str_trim((struct str){l->text, l->len}), name = STR("");
-    if (l->has_angle) {
-        name = words_decode(text, l->arena);
-        text = (struct str){l->angle, l->angle_len};
-    }
-    if ((text.len || l->has_angle) && l->count < LIST_MOST) {
-        if (!push_named_address(l->L, text, name))
-            new_address(l->L, str_trim(text), str_trim(text), STR(""), STR(""),
-                        name); /* what stands there, parsed or not */
-        lua_rawseti(l->L, l->table, ++l->count);
-    }
-    l->len = l->angle_len = 0;
-    l->has_angle = false;
-}
-
-static size_t skip_comment(struct str s, size_t i)
-{
-    int depth = 0;
-    for (; i < s.len; i++) {
-        if (s.at[i] == '\\')
-            i++;
-        else if (s.at[i] == '(')
-            depth++;
-        else if (s.at[i] == ')' && --depth == 0)
-            break;
-    }
-    return i;
-}
-
-/* A quoted string: its quotes stay where it may be a local part, and go where it is a name. */
-static size_t take_quoted(struct list *l, struct str s, size_t i)
-{
-    size_t end = i + 1;
-    while (end < s.len && s.at[end] != '"')
-        end += s.at[end] == '\\' ? 2 : 1;
-    end = min_size(end, s.len);
-    bool local = end + 1 < s.len && s.at[end + 1] == '@';
-    for (size_t k = i + !local; k < end + local && k < s.len; k++)
-        if (local || s.at[k] != '\\' || ++k < end)
-            l->text[l->len++] = s.at[k];
-    return end;
-}
-
-int push_address_list(lua_State *L, struct str value)
-{
-    struct arena *arena = &run_of(L)->scratch;
-    struct list l = {
-        .L = L, .arena = arena, .text = arena_space(arena, value.len + 1), .angle = arena_space(arena, value.len + 1)};
-    lua_newtable(L);
-    l.table = lua_gettop(L);
-    for (size_t i = 0; i < value.len; i++) {
-        char c = value.at[i];
-        if (c == '(') {
-            i = skip_comment(value, i);
-        } else if (c == '"') {
-            i = take_quoted(&l, value, i);
-        } else if (c == '<') {
-            for (i++; i < value.len && value.at[i] != '>'; i++)
-                if (!l.has_angle)
-                    l.angle[l.angle_len++] = value.at[i];
-            l.has_angle = true;
-        } else if (c == ',' || c == ';') {
-            list_end(&l);
-        } else if (c == ':' && !l.has_angle) {
-            l.len = 0; /* the name of a group */
-        } else {
-            l.text[l.len++] = c;
-        }
-    }
-    list_end(&l);
-    arena_reset(arena);
-    return l.count;
-}
-
 static int address_list(lua_State *L)
 {
     size_t len;
     const char *text = luaL_checklstring(L, 1, &len);
-    push_address_list(L, (struct str){text, len});
-    return 1;
+    return text_addresses(L, (struct str){text, len});
 }
 
 /* ---- IPs --------------------------------------------------------------------------------------------------------- */
@@ -335,9 +244,10 @@ static int ip_reverse(lua_State *L)
     return 1;
 }
 
+static const char *const ip_fields[] = {"version", "private", NULL};
+
 static int ip_index(lua_State *L)
 {
-    static const char *const fields[] = {"version", "private", NULL};
     const struct ip *ip = luaL_checkudata(L, 1, IP);
     const char *key = luaL_checkstring(L, 2);
     if (!strcmp(key, "version"))
@@ -345,7 +255,7 @@ static int ip_index(lua_State *L)
     else if (!strcmp(key, "private"))
         lua_pushboolean(L, is_private(ip));
     else
-        return lua_method(L, IP, fields);
+        return lua_method(L, IP, ip_fields);
     return 1;
 }
 
@@ -389,4 +299,6 @@ void address_install(lua_State *L)
     lua_setfield(L, -2, "address");
     lua_class(L, ADDRESS, none, meta);
     lua_class(L, IP, ips, ip_meta);
+    lua_class_fields(L, ADDRESS, address_fields);
+    lua_class_fields(L, IP, ip_fields);
 }

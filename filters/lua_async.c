@@ -5,6 +5,7 @@
  * which asks all zones at once. Where Lua cannot yield (the comparator of sort, a function given to gsub) the wait
  * raises and says so. */
 #include "filters/lua_host.h"
+#include <arpa/inet.h>
 #include <math.h>
 
 #define STORE "store"
@@ -70,6 +71,56 @@ static int wait_for(lua_State *L, uint64_t op, lua_KContext context, lua_KFuncti
     return lua_yieldk(L, 0, context, next);
 }
 
+/* A code against the filter behind "=" of a zone, as Postfix writes them: "127.0.0.[2..254]", "127.0.1.2",
+ * "127.0.[1;2].[1..3]". NULL at the end; false with *good set to false: no filter. */
+static bool code_matches(const char *filter, const unsigned char code[4], bool *good)
+{
+    bool all = true;
+    *good = true;
+    for (int i = 0; i < 4; i++) {
+        bool list = *filter == '[', found = false;
+        filter += list;
+        do {
+            unsigned from, to;
+            int n = 0;
+            if (sscanf(filter, "%3u%n", &from, &n) < 1)
+                return *good = false;
+            filter += n;
+            to = from;
+            if (list && !strncmp(filter, "..", 2)) {
+                if (sscanf(filter + 2, "%3u%n", &to, &n) < 1)
+                    return *good = false;
+                filter += 2 + n;
+            }
+            *good = *good && from <= to && to <= 255;
+            found = found || (code[i] >= from && code[i] <= to);
+        } while (list && *filter == ';' && filter++);
+        if ((list && *filter++ != ']') || (i < 3 && *filter++ != '.'))
+            return *good = false;
+        all = all && found;
+    }
+    *good = *good && !*filter;
+    return all && *good;
+}
+
+/* What one address of the answer says. 127.255.255.x is how Spamhaus and others tell a public resolver that it is
+ * refused, 127.0.0.1 how URIBL and SURBL do; a zone that answers with addresses of the world is no list any more. */
+static void record_code(struct lua_listing *l, struct filter_text t, const char *filter)
+{
+    unsigned char code[4];
+    bool good;
+    if (l->listed || !t.at)
+        return;
+    if (t.len >= sizeof l->code || inet_pton(AF_INET, t.at, code) != 1 || code[0] != 127) {
+        l->error = "bad";
+        return;
+    }
+    memcpy(l->code, t.at, t.len + 1);
+    bool refuses = !strncmp(l->code, "127.255.255.", 12) || !strcmp(l->code, "127.0.0.1");
+    l->listed = !refuses && code_matches(filter, code, &good);
+    l->error = l->listed ? NULL : refuses ? "refused" : l->error;
+}
+
 static void record(struct lua_listing *l, const struct filter_event *event)
 {
     l->error = NULL;
@@ -83,16 +134,10 @@ static void record(struct lua_listing *l, const struct filter_event *event)
                 l->error = known[i];
         return;
     }
-    struct filter_text t = filter_value_text(filter_value_at(filter_value_get(event->value, "list"), 0, NULL));
-    if (t.len < 8 || t.len >= sizeof l->code || memcmp(t.at, "127.", 4)) {
-        l->error = t.at ? "bad" : NULL; /* a zone that answers with addresses of the world is no list any more */
-        return;
-    }
-    memcpy(l->code, t.at, t.len + 1);
-    if (!strncmp(l->code, "127.255.255.", 12))
-        l->error = "refused"; /* Spamhaus to public resolvers, and others alike */
-    else
-        l->listed = true;
+    const struct filter_value *list = filter_value_get(event->value, "list");
+    const char *filter = strchr(l->zone, '=');
+    for (size_t i = 0, n = filter_value_count(list); i < n; i++)
+        record_code(l, filter_value_text(filter_value_at(list, i, NULL)), filter ? filter + 1 : "127.0.0.[2..254]");
 }
 
 void async_event(struct lua_run *run, const struct filter_event *event, bool *whole)
@@ -193,7 +238,8 @@ static int listed(lua_State *L, int status, lua_KContext context)
     return 1;
 }
 
-/* dns.bl(ip or domain, { "zone", ... } [, timeout]): all zones at once. { [zone] = { listed =, code =, error = } } */
+/* dns.bl(ip or domain, { "zone", "zone=127.0.[2..20].[1..3]", ... } [, timeout]): all zones at once. Without "=" the
+ * codes 127.0.0.2 to 127.0.0.254 are listings. { [zone as given] = { listed =, code =, error = } } */
 static int ask_lists(lua_State *L)
 {
     struct lua_run *run = run_of(L);
@@ -212,7 +258,13 @@ static int ask_lists(lua_State *L)
     const char *name = name_at(L, 1);
     for (size_t i = 0; i < n; i++) { /* all that can raise, before the first question */
         lua_rawgeti(L, 2, (lua_Integer)i + 1);
-        lua_plain(L, -1);
+        const char *filter = strchr(lua_plain(L, -1), '=');
+        bool good = true;
+        if (filter)
+            code_matches(filter + 1, (const unsigned char[4]){0}, &good);
+        if (!good)
+            return luaL_error(L, "dns.bl: \"%s\": behind \"=\" stand codes like \"127.0.0.[2..11]\"",
+                              lua_tostring(L, -1));
         lua_pop(L, 1);
     }
     run->listings = filter_alloc(call, LIFE_CALL, (n + 1) * sizeof *run->listings);
@@ -221,7 +273,7 @@ static int ask_lists(lua_State *L)
         const char *zone = lua_tostring(L, -1);
         size_t len = strlen(zone) + 1, room = strlen(name) + len + 1;
         char *question = filter_alloc(call, LIFE_CALL, room);
-        snprintf(question, room, "%s%s%s", name, *name ? "." : "", zone);
+        snprintf(question, room, "%s%s%.*s", name, *name ? "." : "", (int)strcspn(zone, "="), zone);
         run->listings[i].zone = memcpy(filter_alloc(call, LIFE_CALL, len), zone, len);
         run->listings[i].op = filter_dns(call, "a", question, ms);
         lua_pop(L, 1);

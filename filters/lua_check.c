@@ -1,225 +1,390 @@
-/* lua_check.c - names of globals, found at load: a misspelt name in a function that runs once a week fails today.
+/* lua_check.c - mistakes that the compiled script shows, found at load: a misspelt name in a function that runs once a
+ * week is told today.
  *
- * Reads what lua_dump writes of the compiled chunk: every GETTABUP and SETTABUP on _ENV names a global with a
- * constant. The format is that of Lua 5.4 (header 0x54, format 0), checked before anything is believed; another Lua is
- * left unchecked here and its names are found when they are read. */
-#include "filters/lua_host.h"
+ * Globals: every GETTABUP and SETTABUP on _ENV names one with a constant. Objects: what s, m and the third argument of
+ * a hook are is known by the hook's name; it is followed through locals that are written once and through closures, and
+ * forgotten where the code branches: only what is certain is told. Another Lua than 5.4 is left unchecked here, and its
+ * mistakes are found when they are made. */
+#include "filters/lua_check.h"
 
-enum { OP_GET = 11, OP_SET = 15 }; /* OP_GETTABUP, OP_SETTABUP of lopcodes.h 5.4 */
-
-struct dump {
-    char *at;
-    size_t len, room, pos;
-    bool broken;
-};
-struct constant {
-    const char *at;
-    size_t len;
-};
-struct found {
-    lua_State *L;
-    struct dump *d;
-    const char **name;
-    int *line;
-    bool *write;
+struct known {
+    const char *class;   /* of an object, or of a table with fixed fields; NULL: nothing is known */
+    const char *verdict; /* the function of this name */
+    struct str text;     /* a constant */
 };
 
-static int take(lua_State *L, const void *at, size_t n, void *data)
+struct frame { /* one function being walked */
+    struct check *check;
+    const struct lua_function *f;
+    const char *hook; /* NULL: it is none */
+    struct known regs[256], *upvalues;
+    bool *is_target; /* by pc: something jumps here */
+};
+
+/* ---- findings ---------------------------------------------------------------------------------------------------- */
+
+static void tell(const struct frame *fr, size_t pc, struct str text)
 {
-    struct dump *d = data;
-    if (d->len + n > d->room)
-        d->at = must_grow(d->at, d->room = (d->len + n) * 2);
-    memcpy(d->at + d->len, at, n);
-    d->len += n;
-    return 0;
+    struct finding **at = &fr->check->findings, *new = arena_alloc(fr->check->arena, sizeof *new);
+    new->line = dump_line(fr->f, pc);
+    new->text = text.at;
+    while (*at && (*at)->line <= new->line)
+        at = &(*at)->next;
+    new->next = *at;
+    *at = new;
 }
 
-static const char *octets(struct dump *d, size_t n)
+#define SAY(fr, pc, ...) tell(fr, pc, arena_print((fr)->check->arena, __VA_ARGS__))
+
+/* ---- what is known ----------------------------------------------------------------------------------------------- */
+
+/* Tables with fixed fields that hooks are handed. */
+static const struct {
+    const char *class;
+    const char *fields[12];
+} tables[] = {{"s.tls", {"version", "cipher", "sni", "alpn", "subject", "issuer", "fingerprint", "bits", "verified"}},
+              {"s.auth", {"user", "method"}},
+              {"m.params", {"size", "smtputf8", "body", "ret", "envid"}},
+              {"reply", {"stage", "enhanced", "text", "queue_id", "code", "rcpt"}}};
+
+static const struct {
+    const char *class, *field, *is;
+} classes[] = {{"session", "ip", "ip"},           {"session", "tls", "s.tls"},    {"session", "auth", "s.auth"},
+               {"message", "headers", "headers"}, {"message", "from", "address"}, {"message", "params", "m.params"},
+               {"reply", "rcpt", "address"}};
+
+static const char *const verdicts[] = {"accept",  "pass",       "skip",   "reject", "defer",   "drop",
+                                       "discard", "quarantine", "reword", "act",    "separate"};
+
+static struct known class_of_field(const char *class, struct str field)
 {
-    if (d->broken || d->len - d->pos < n) {
-        d->broken = true;
-        return NULL;
-    }
-    d->pos += n;
-    return d->at + d->pos - n;
+    for (size_t i = 0; i < countof(classes); i++)
+        if (!strcmp(classes[i].class, class) && str_equal(field, str_of(classes[i].field)))
+            return (struct known){.class = classes[i].is};
+    return (struct known){0};
 }
 
-static unsigned octet(struct dump *d)
+/* Is `name` a field or a method of the class; names gets all of them (at most `room`) for a suggestion. */
+static void look_up(const struct frame *fr, const char *class, const char *name, bool *field, bool *method,
+                    const char **near)
 {
-    const char *at = octets(d, 1);
-    return at ? (unsigned char)*at : 0;
-}
-
-/* Seven bits an octet, the last one marked. */
-static size_t number(struct dump *d)
-{
+    const char *names[64];
     size_t n = 0;
-    unsigned c;
-    do {
-        c = octet(d);
-        n = n << 7 | (c & 127);
-    } while (!(c & 128) && !d->broken);
-    return n;
-}
-
-static struct constant text(struct dump *d)
-{
-    size_t n = number(d);
-    if (!n)
-        return (struct constant){NULL, 0};
-    const char *at = octets(d, n - 1);
-    return (struct constant){at, at ? n - 1 : 0};
-}
-
-static struct constant constant(struct dump *d)
-{
-    struct constant none = {NULL, 0};
-    unsigned kind = octet(d);
-    if (kind == 0x04 || kind == 0x14)
-        return text(d);
-    if (kind == 0x03 || kind == 0x13)
-        octets(d, 8);
-    else if (kind != 0 && kind != 0x01 && kind != 0x11)
-        d->broken = true;
-    return none;
-}
-
-struct function {
-    const char *code, *lines;
-    size_t ncode, nconstants, nlines, nabsolute;
-    struct constant *constants;
-    int first_line, env; /* env: which upvalue is _ENV; -1: none */
-    struct {
-        int pc, line;
-    } * absolute;
-};
-
-static int line_of(const struct function *f, int pc)
-{
-    int at = -1, line = f->first_line;
-    for (size_t i = 0; i < f->nabsolute && f->absolute[i].pc <= pc; i++) {
-        at = f->absolute[i].pc;
-        line = f->absolute[i].line;
+    lua_State *L = fr->check->L;
+    *field = *method = false;
+    for (size_t i = 0; i < countof(tables); i++)
+        for (size_t k = 0; !strcmp(tables[i].class, class) && k < countof(tables[i].fields) && tables[i].fields[k]; k++)
+            names[n++] = tables[i].fields[k], *field |= !strcmp(name, tables[i].fields[k]);
+    int top = lua_gettop(L);
+    luaL_getmetatable(L, class);
+    for (int methods = 0; methods <= 1 && lua_istable(L, top + 1); methods++) {
+        if (lua_getfield(L, top + 1, methods ? "methods" : "fields") == LUA_TTABLE)
+            for (lua_pushnil(L); lua_next(L, top + 2); lua_pop(L, 1)) {
+                const char *key = lua_tostring(L, -2);
+                if (n < countof(names))
+                    names[n++] = key;
+                *(methods ? method : field) |= !strcmp(name, key);
+            }
+        lua_settop(L, top + 1);
     }
-    while (at++ < pc && (size_t)at < f->nlines)
-        if (f->lines[at] != -128)
-            line += (signed char)f->lines[at];
-    return line;
+    *near = lua_nearest(name, names, n);
+    lua_settop(L, top);
 }
 
-static bool is_known(lua_State *L, struct constant name)
+/* ---- declarations ------------------------------------------------------------------------------------------------ */
+
+static bool names_global(const struct check *check, struct str name)
 {
+    const struct lua_function *f = check->main;
+    for (size_t pc = 0; pc < f->ncode; pc++) {
+        struct lua_code i = dump_code(f, pc);
+        if (i.op == OP_GETTABUP && (int)i.b == f->env && str_equal(dump_constant(f, i.c), name))
+            return true;
+    }
+    return false;
+}
+
+static bool says_edits_late(const struct check *check)
+{
+    return names_global(check, STR("edits_late"));
+}
+
+static bool says_reads_body(const struct check *check)
+{
+    return names_global(check, STR("reads_body")) || says_edits_late(check);
+}
+
+static bool says_edits_body(const struct check *check)
+{
+    return names_global(check, STR("edits_body"));
+}
+
+/* ---- rules ------------------------------------------------------------------------------------------------------- */
+
+static void check_need(const struct frame *fr, size_t pc, const char *class, const char *method)
+{
+    static const struct {
+        const char *class, *method, *hook;
+        bool (*said)(const struct check *);
+        const char *why;
+    } needs[] = {
+        {"message", "body", "message", says_reads_body,
+         "m:body is for on.message of a script that says reads_body() in its main chunk"},
+        {"message", "set_body", "message", says_edits_late,
+         "m:set_body is for on.message of a script that says edits_late() in its main chunk"},
+        {"chunk", "replace", "body", says_edits_body,
+         "a script that changes the body says edits_body() in its main chunk"},
+        {"chunk", "drop", "body", says_edits_body,
+         "a script that changes the body says edits_body() in its main chunk"},
+    };
+    for (size_t i = 0; i < countof(needs); i++)
+        if (!strcmp(class, needs[i].class) && !strcmp(method, needs[i].method) &&
+            (!needs[i].said(fr->check) || (fr->hook && strcmp(fr->hook, needs[i].hook))))
+            SAY(fr, pc, "%s", needs[i].why);
+}
+
+static void check_key(const struct frame *fr, size_t pc, const char *class, struct str key, bool is_call)
+{
+    bool field, method;
+    const char *near;
+    if (!class || !key.at)
+        return;
+    const char *name = arena_str(fr->check->arena, key).at;
+    look_up(fr, class, name, &field, &method, &near);
+    const char *article = strchr("aeiou", class[0]) ? "an" : "a";
+    if (is_call && field && !method)
+        SAY(fr, pc, "\"%s\" of %s %s is a field: write .%s, without a call", name, article, class, name);
+    else if (!field && !method && near)
+        SAY(fr, pc, "%s %s has no \"%s\" (did you mean \"%s\"?)", article, class, name, near);
+    else if (!field && !method)
+        SAY(fr, pc, "%s %s has no \"%s\"", article, class, name);
+    else if (is_call)
+        check_need(fr, pc, class, name);
+}
+
+static void check_call(const struct frame *fr, size_t pc, struct lua_code i)
+{
+    const char *verdict = fr->regs[i.a].verdict;
+    if (!verdict)
+        return;
+    if (i.op == OP_CALL && i.c == 1 && fr->f != fr->check->main)
+        SAY(fr, pc, "a verdict is made and not returned: write \"return\" in front of %s", verdict);
+    struct str text = fr->regs[i.a + 1].text;
+    const char *why =
+        i.b != 1 && text.at ? verdict_class_wrong(fr->check->L, verdict, arena_str(fr->check->arena, text).at) : NULL;
+    if (why)
+        SAY(fr, pc, "%s", why);
+}
+
+static void check_global(const struct frame *fr, size_t pc, struct str name, bool write)
+{
+    lua_State *L = fr->check->L;
+    const char *names[256], *word = arena_str(fr->check->arena, name).at;
+    size_t n = 0;
+    int top = lua_gettop(L);
     lua_rawgetp(L, LUA_REGISTRYINDEX, &lua_globals);
-    lua_pushlstring(L, name.at, name.len);
+    lua_pushstring(L, word);
     bool known = lua_rawget(L, -2) != LUA_TNIL;
-    lua_pop(L, 2);
-    return known;
-}
-
-/* True: nothing is wrong in this function. */
-static bool check_code(const struct found *r, const struct function *f)
-{
-    for (size_t pc = 0; pc < f->ncode && f->env >= 0; pc++) {
-        uint32_t i;
-        memcpy(&i, f->code + pc * 4, 4);
-        unsigned op = i & 127, a = i >> 7 & 255, b = i >> 16 & 255, c = i >> 24;
-        bool get = op == OP_GET && b == (unsigned)f->env, set = op == OP_SET && a == (unsigned)f->env;
-        size_t k = get ? c : b;
-        if ((!get && !set) || k >= f->nconstants || !f->constants[k].at)
-            continue;
-        if (get && is_known(r->L, f->constants[k]))
-            continue;
-        lua_pushlstring(r->L, f->constants[k].at, f->constants[k].len);
-        *r->name = lua_tostring(r->L, -1);
-        *r->line = line_of(f, (int)pc);
-        *r->write = set;
-        return false;
-    }
-    return true;
-}
-
-static bool check_function(const struct found *r, int depth);
-
-/* The nested functions come before the names of the upvalues, which this one's code needs: they are passed over first.
- */
-static bool read_function(const struct found *r, struct function *f, int depth)
-{
-    struct dump *d = r->d;
-    text(d);
-    f->first_line = (int)number(d);
-    number(d);
-    octets(d, 3);
-    f->ncode = number(d);
-    f->code = octets(d, f->ncode * 4);
-    f->nconstants = number(d);
-    if (d->broken || f->nconstants > d->len)
-        return !(d->broken = true);
-    f->constants = must_alloc((f->nconstants + 1) * sizeof *f->constants);
-    for (size_t i = 0; i < f->nconstants; i++)
-        f->constants[i] = constant(d);
-    octets(d, number(d) * 3);
-    bool good = true;
-    for (size_t i = 0, n = number(d); i < n && !d->broken; i++)
-        good = check_function(good ? r : &(struct found){.d = d}, depth + 1) && good;
-    f->nlines = number(d);
-    f->lines = octets(d, f->nlines);
-    f->nabsolute = number(d);
-    if (d->broken || f->nabsolute > d->len)
-        return !(d->broken = true) && good;
-    f->absolute = must_alloc((f->nabsolute + 1) * sizeof *f->absolute);
-    for (size_t i = 0; i < f->nabsolute; i++) {
-        f->absolute[i].pc = (int)number(d);
-        f->absolute[i].line = (int)number(d);
-    }
-    for (size_t i = 0, n = number(d); i < n && !d->broken; i++)
-        text(d), number(d), number(d);
-    for (size_t i = 0, n = number(d); i < n && !d->broken; i++) {
-        struct constant name = text(d);
-        if (name.at && name.len == 4 && !memcmp(name.at, "_ENV", 4))
-            f->env = (int)i;
-    }
-    return good;
-}
-
-static bool check_function(const struct found *r, int depth)
-{
-    struct function f = {.env = -1};
-    if (depth > 100)
-        r->d->broken = true;
-    bool good = read_function(r, &f, depth);
-    if (good && r->L && !r->d->broken)
-        good = check_code(r, &f);
-    free(f.constants);
-    free(f.absolute);
-    return good;
-}
-
-/* False: *name (pushed) at *line is read and unknown, or written; then a suggestion, or nil, is pushed. */
-bool lua_check_globals(lua_State *L, const char **name, int *line, bool *write)
-{
-    static const char header[] = "\x1bLua\x54\0\x19\x93\r\n\x1a\n\x04\x08\x08";
-    struct dump d = {0};
-    struct found r = {L, &d, name, line, write};
-    lua_dump(L, take, &d, 0);
-    bool good = true;
-    if (d.len > 32 && !memcmp(d.at, header, sizeof header - 1)) {
-        d.pos = sizeof header - 1 + 8 + 8 + 1; /* an integer, a float, how many upvalues */
-        int top = lua_gettop(L);
-        good = check_function(&r, 0) || lua_gettop(L) == top;
-    }
-    free(d.at);
-    if (good)
-        return true;
-    const char *names[256];
-    size_t n = 0;
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &lua_globals);
-    for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1))
+    lua_pop(L, 1);
+    for (lua_pushnil(L); lua_next(L, top + 1); lua_pop(L, 1))
         if (lua_type(L, -2) == LUA_TSTRING && n < countof(names))
             names[n++] = lua_tostring(L, -2);
-    const char *near = lua_nearest(*name, names, n);
-    if (near)
-        lua_pushfstring(L, " (did you mean \"%s\"?)", near);
-    else
-        lua_pushnil(L);
+    const char *near = lua_nearest(word, names, n), *later = lua_later(word);
+    if (write)
+        SAY(fr, pc, "\"%s\" is global: say \"local %s\" first", word, word);
+    else if (!known && later)
+        SAY(fr, pc, "%s", later);
+    else if (!known)
+        SAY(fr, pc, near ? "unknown name \"%s\" (did you mean \"%s\"?)" : "unknown name \"%s\"", word, near);
+    lua_settop(L, top);
+}
+
+/* ---- the walk ---------------------------------------------------------------------------------------------------- */
+
+static bool writes(struct lua_code i, unsigned reg)
+{
+    switch (i.op) {
+    case OP_SETUPVAL:
+    case OP_SETTABUP:
+    case OP_SETTABLE:
+    case OP_SETI:
+    case OP_SETFIELD:
+    case OP_CLOSE:
+    case OP_TBC:
+    case OP_JMP:
+    case OP_SETLIST:
+    case OP_EXTRAARG: return false;
+    case OP_LOADNIL: return reg >= i.a && reg <= i.a + i.b;
+    case OP_SELF: return reg == i.a || reg == i.a + 1;
+    case OP_CALL:
+    case OP_TAILCALL:
+    case OP_VARARG: return reg >= i.a; /* what is above a call is free anyway */
+    case OP_FORLOOP:
+    case OP_FORPREP:
+    case OP_TFORLOOP:
+    case OP_TFORCALL:
+    case OP_TFORPREP: return reg >= i.a;
+    default:
+        if ((i.op >= OP_EQ && i.op <= OP_TEST) || (i.op >= OP_MMBIN && i.op <= OP_MMBINK) ||
+            (i.op >= OP_RETURN && i.op <= OP_RETURN1))
+            return false;
+        return reg == i.a;
+    }
+}
+
+/* Is the register, here, that of a local which nothing writes while it lives? */
+static bool is_fixed(const struct lua_function *f, unsigned reg, size_t pc)
+{
+    for (size_t k = 0; k < f->nlocals; k++) {
+        const struct lua_local *l = &f->locals[k];
+        if (l->reg != reg || l->from > pc || l->to <= pc)
+            continue;
+        for (size_t at = l->from; at < l->to && at < f->ncode; at++)
+            if (writes(dump_code(f, at), reg))
+                return false;
+        return true;
+    }
     return false;
+}
+
+static void mark_targets(struct frame *fr)
+{
+    const struct lua_function *f = fr->f;
+    for (size_t pc = 0; pc < f->ncode; pc++) {
+        struct lua_code i = dump_code(f, pc);
+        long to = -1;
+        if (i.op == OP_JMP)
+            to = (long)pc + 1 + i.sj;
+        else if (i.op == OP_FORLOOP || i.op == OP_TFORLOOP)
+            to = (long)pc + 1 - (long)i.bx;
+        else if (i.op == OP_FORPREP)
+            to = (long)pc + 2 + (long)i.bx;
+        else if (i.op == OP_TFORPREP)
+            to = (long)pc + 1 + (long)i.bx;
+        else if (i.op == OP_LFALSESKIP || (i.op >= OP_EQ && i.op <= OP_TESTSET))
+            to = (long)pc + 2;
+        if (to >= 0 && (size_t)to < f->ncode)
+            fr->is_target[to] = true;
+    }
+}
+
+static void walk(struct check *, const struct lua_function *, const char *hook, struct known *upvalues, int depth);
+
+/* function on.NAME(...) is CLOSURE, then SETFIELD of it on what the global `on` gave. */
+static const char *hook_of(const struct frame *fr, size_t pc, unsigned reg)
+{
+    struct lua_code i = pc + 1 < fr->f->ncode ? dump_code(fr->f, pc + 1) : (struct lua_code){0};
+    if (i.op != OP_SETFIELD || i.k || i.c != reg || !fr->regs[i.a].class || strcmp(fr->regs[i.a].class, "on"))
+        return NULL;
+    struct str name = dump_constant(fr->f, i.b);
+    return name.at ? arena_str(fr->check->arena, name).at : NULL;
+}
+
+static void enter_closure(const struct frame *fr, size_t pc, struct lua_code i, int depth)
+{
+    if (i.bx >= fr->f->nchildren)
+        return;
+    const struct lua_function *child = &fr->f->children[i.bx];
+    struct known *upvalues = arena_alloc(fr->check->arena, (child->nupvalues + 1) * sizeof *upvalues);
+    for (size_t k = 0; k < child->nupvalues; k++) {
+        unsigned index = child->upvalues[k].index;
+        if (!child->upvalues[k].of_parent)
+            upvalues[k] = index < fr->f->nupvalues ? fr->upvalues[index] : (struct known){0};
+        else if (is_fixed(fr->f, index, pc))
+            upvalues[k] = fr->regs[index];
+    }
+    walk(fr->check, child, hook_of(fr, pc, i.a), upvalues, depth + 1);
+}
+
+/* What the instruction leaves in its register. */
+static struct known result_of(const struct frame *fr, struct lua_code i)
+{
+    if (i.op == OP_MOVE)
+        return fr->regs[i.b];
+    if (i.op == OP_LOADK)
+        return (struct known){.text = dump_constant(fr->f, i.bx)};
+    if (i.op == OP_GETUPVAL && i.b < fr->f->nupvalues)
+        return fr->upvalues[i.b];
+    if (i.op == OP_GETFIELD && fr->regs[i.b].class)
+        return class_of_field(fr->regs[i.b].class, dump_constant(fr->f, i.c));
+    if (i.op == OP_GETTABUP && (int)i.b == fr->f->env) {
+        struct str name = dump_constant(fr->f, i.c);
+        for (size_t k = 0; k < countof(verdicts); k++)
+            if (str_equal(name, str_of(verdicts[k])))
+                return (struct known){.verdict = verdicts[k]};
+        if (str_equal(name, STR("on")))
+            return (struct known){.class = "on"};
+    }
+    return (struct known){0};
+}
+
+static void step(struct frame *fr, size_t pc, int depth)
+{
+    struct lua_code i = dump_code(fr->f, pc);
+    const char *class = NULL;
+    if ((i.op == OP_GETTABUP && (int)i.b == fr->f->env) || (i.op == OP_SETTABUP && (int)i.a == fr->f->env)) {
+        struct str name = dump_constant(fr->f, i.op == OP_GETTABUP ? i.c : i.b);
+        if (name.at)
+            check_global(fr, pc, name, i.op == OP_SETTABUP);
+    } else if (i.op == OP_GETFIELD || i.op == OP_SELF) {
+        class = fr->regs[i.b].class;
+        if (class && strcmp(class, "on"))
+            check_key(fr, pc, class, i.op == OP_SELF && !i.k ? STR_NONE : dump_constant(fr->f, i.c), i.op == OP_SELF);
+    } else if (i.op == OP_SETFIELD) {
+        class = fr->regs[i.a].class;
+        if (class && strcmp(class, "on") && !strchr(class, '.') && strcmp(class, "reply"))
+            SAY(fr, pc, "%s %s cannot be written to: what a script remembers goes in s.vars or m.vars",
+                strchr("aeiou", class[0]) ? "an" : "a", class);
+    } else if (i.op == OP_CALL || i.op == OP_TAILCALL) {
+        check_call(fr, pc, i);
+    } else if (i.op == OP_CLOSURE) {
+        enter_closure(fr, pc, i, depth);
+    }
+    struct known left = result_of(fr, i);
+    for (unsigned reg = 0; reg < countof(fr->regs); reg++)
+        if (writes(i, reg))
+            fr->regs[reg] = reg == i.a ? left : (struct known){0};
+}
+
+static void set_arguments(struct frame *fr)
+{
+    static const struct {
+        const char *hook, *third;
+    } thirds[] = {{"mail", "address"}, {"rcpt", "address"}, {"body", "chunk"}, {"reply", "reply"}};
+    static const char *const without_message[] = {"connect", "tls", "helo", "auth", "disconnect"};
+    bool message = strcmp(fr->hook, "start") != 0;
+    if (!message)
+        return;
+    fr->regs[0].class = "session";
+    for (size_t i = 0; i < countof(without_message); i++)
+        message = message && strcmp(fr->hook, without_message[i]);
+    if (message && fr->f->params > 1)
+        fr->regs[1].class = "message";
+    for (size_t i = 0; i < countof(thirds); i++)
+        if (!strcmp(fr->hook, thirds[i].hook) && fr->f->params > 2)
+            fr->regs[2].class = thirds[i].third;
+}
+
+static void walk(struct check *check, const struct lua_function *f, const char *hook, struct known *upvalues, int depth)
+{
+    struct frame *fr = arena_alloc(check->arena, sizeof *fr);
+    *fr = (struct frame){.check = check, .f = f, .hook = hook, .upvalues = upvalues};
+    fr->is_target = arena_alloc(check->arena, f->ncode + 1);
+    mark_targets(fr);
+    if (hook && f->params)
+        set_arguments(fr);
+    for (size_t pc = 0; pc < f->ncode && depth < 100; pc++) {
+        for (unsigned reg = 0; fr->is_target[pc] && reg < countof(fr->regs); reg++)
+            if ((fr->regs[reg].class || fr->regs[reg].verdict || fr->regs[reg].text.at) && !is_fixed(f, reg, pc))
+                fr->regs[reg] = (struct known){0};
+        step(fr, pc, depth);
+    }
+}
+
+struct finding *check_script(lua_State *L, struct arena *arena)
+{
+    struct check check = {.L = L, .arena = arena, .main = dump_read(L, arena)};
+    if (check.main)
+        walk(&check, check.main, NULL, arena_alloc(arena, (check.main->nupvalues + 1) * sizeof(struct known)), 0);
+    return check.findings;
 }

@@ -31,7 +31,7 @@ struct guard { /* one per thread that runs scripts */
     atomic_int_fast64_t limit;     /* nanoseconds */
     atomic_bool due;
     uint_fast64_t seen; /* the watchdog's own */
-    int64_t seen_at;
+    atomic_int_fast64_t seen_at;
     int64_t entered; /* where the clock is polled */
     char place[96];
 };
@@ -44,8 +44,8 @@ static struct guard *guards;
 static atomic_bool asleep;
 static __thread struct guard *mine __attribute__((tls_model("initial-exec")));
 
-/* Small pieces may go a little beyond the limit, and whatever arenas hold: the frame of a finalizer, without which a buffer of
- * the auxiliary library would never be given back. */
+/* Small pieces may go a little beyond the limit, and whatever arenas hold: the frame of a finalizer, without which a
+ * buffer of the auxiliary library would never be given back. */
 enum { SMALL = 256, RESERVE = 16384 };
 
 static size_t outside(const struct lua_box *box)
@@ -92,10 +92,18 @@ static int64_t clock_of(clockid_t id)
 
 /* ---- in the thread of the script --------------------------------------------------------------------------------- */
 
+/* From C up to the script's own line, the first time. */
+static void note_place(lua_State *L)
+{
+    lua_Debug ar;
+    for (int level = 0; mine && !mine->place[0] && lua_getstack(L, level, &ar); level++)
+        if (lua_getinfo(L, "Sl", &ar) && ar.currentline > 0)
+            snprintf(mine->place, sizeof mine->place, "%s:%d", ar.short_src, ar.currentline);
+}
+
 static void stop(lua_State *L, lua_Debug *ar)
 {
-    if (mine && !mine->place[0] && lua_getinfo(L, "Sl", ar) && ar->currentline > 0)
-        snprintf(mine->place, sizeof mine->place, "%s:%d", ar->short_src, ar->currentline);
+    note_place(L);
     lua_pushliteral(L, "the CPU time is used up");
     lua_error(L);
 }
@@ -137,8 +145,21 @@ bool guard_is_due(void)
 
 void guard_poll(lua_State *L)
 {
-    if (guard_is_due())
-        luaL_error(L, "the CPU time is used up");
+    if (!guard_is_due())
+        return;
+    note_place(L);
+    luaL_error(L, "the CPU time is used up");
+}
+
+/* Since the watchdog first saw the run: up to a tick less than it really used. */
+int guard_used_ms(void)
+{
+#ifdef __SANITIZE_THREAD__
+    int64_t from = mine ? mine->entered : 0;
+#else
+    int64_t from = mine ? atomic_load(&mine->seen_at) : 0;
+#endif
+    return mine ? (int)((clock_of(CLOCK_THREAD_CPUTIME_ID) - from) / 1000000) : 0;
 }
 
 const char *guard_place(void)
@@ -157,8 +178,8 @@ static void look_at(struct guard *g, bool *active)
     int64_t now = clock_of(g->clock);
     if (g->seen != seq) {
         g->seen = seq;
-        g->seen_at = now;
-    } else if (now - g->seen_at >= atomic_load(&g->limit)) {
+        atomic_store(&g->seen_at, now);
+    } else if (now - atomic_load(&g->seen_at) >= atomic_load(&g->limit)) {
         atomic_store(&g->kill_seq, seq);
         pthread_kill(g->thread, SIGURG);
     }

@@ -127,6 +127,7 @@ void *guard_alloc(void *box, void *at, size_t old, size_t size);
 void guard_enter(lua_State *, double cpu);
 bool guard_leave(void); /* it was killed */
 bool guard_is_due(void);
+int guard_used_ms(void);       /* CPU time of the run at hand, when it was killed */
 const char *guard_place(void); /* "file:line" where the kill struck, or "" */
 void guard_memory(lua_State *); /* raises when what the script holds, arenas included, is beyond its limit */
 void guard_poll(lua_State *);  /* loops in C that a script can make long: raises when time is up */
@@ -144,6 +145,7 @@ void lua_worker_stop(struct filter_call *);
 extern const char *const lua_stage_names[LUA_HOST_STAGES];
 
 /* lua_verdict.c */
+const char *verdict_class_wrong(lua_State *, const char *verdict, const char *text); /* NULL, or what is wrong; may be pushed */
 const char *verdict_text_wrong(lua_State *, const char *text, const char *preset, const char *action);
 void verdict_install(lua_State *);
 void verdict_take(lua_State *, struct lua_run *); /* what the hook returned, at the top of the stack; raises */
@@ -155,7 +157,8 @@ const char *lua_nearest(const char *word, const char *const *names, size_t n);  
 void lua_class(lua_State *, const char *name, const luaL_Reg *methods, const luaL_Reg *meta); /* makes a metatable */
 int lua_method(lua_State *, const char *kind,
                const char *const *fields); /* __index(object, name): its method, or raises */
-bool lua_check_globals(lua_State *, const char **name, int *line, bool *write); /* lua_check.c: function at the top */
+void lua_class_fields(lua_State *, const char *class, const char *const *fields); /* what has no method: for the check at load */
+const char *lua_later(const char *global); /* of a name that a later version will have: the sentence; else NULL */
 double lua_check_seconds(lua_State *, int arg);
 bool lua_to_tagged(lua_State *, int arg, double *number, bool *is_size);
 const char *lua_plain(lua_State *, int arg); /* a text without NUL, else raises */
@@ -182,8 +185,22 @@ struct str subject_of(lua_State *, int arg);                 /* text, number or 
 void message_check(lua_State *, int arg, const char *class); /* raises unless it is of the transaction at hand */
 struct lua_transaction *transaction_of(struct lua_run *);
 /* lua_fields.c */
-bool date_parse(const char *text, int64_t *seconds);
+#define FIELDS_CLASS "headers"
 void push_fields(lua_State *, struct lua_run *);
+struct filter_call *fields_call(lua_State *); /* of the m.headers at 1; raises where the header section is not there yet */
+const char *fields_name(lua_State *, int arg); /* "" for what can be no name: it matches nothing */
+uint32_t fields_nth(struct filter_call *, const char *name, lua_Integer n);
+void fields_push(lua_State *, struct filter_call *, uint32_t handle); /* unfolded */
+/* lua_edit.c */
+extern const luaL_Reg edit_methods[];
+struct filter_text edit_text(lua_State *, const char *name, struct str text); /* encoded and folded, in the scratch arena */
+/* lua_text.c */
+struct str text_decode(struct str value, struct arena *); /* unfolded; words read, see wire/words.h */
+/* These push one value. */
+int text_addresses(lua_State *, struct str value);
+int text_field_addresses(lua_State *, struct filter_call *, const char *name);
+int text_date(lua_State *, struct str value); /* seconds or nil */
+int text_auth_results(lua_State *, struct filter_call *, struct str id);
 /* lua_address.c */
 struct lua_address {
     uint64_t token;
@@ -196,7 +213,7 @@ struct lua_address *address_at(lua_State *, int arg); /* NULL: it is none */
 enum { RCPT_NONE = 0x7fffffff };
 void push_address(lua_State *, struct lua_run *, const struct filter_path *, size_t rcpt);
 bool push_parsed_address(lua_State *, struct str); /* false: nothing was pushed */
-int push_address_list(lua_State *, struct str);    /* pushes a list, returns how many */
+void push_mailbox(lua_State *, struct str address, struct str local, struct str domain, struct str name);
 void push_ip(lua_State *, struct filter_text);
 struct str address_text(lua_State *, int arg); /* address object, ip object or text */
 /* lua_lookup.c */

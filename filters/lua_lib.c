@@ -1,4 +1,4 @@
-/* lua_lib.c - what computes: log, metrics, clocks, base64, hex, hash, time. */
+/* lua_lib.c - what computes: log, clocks, base64, hex, hash, time. */
 #include "filters/lua_host.h"
 #include "wire/codec.h"
 #include <openssl/evp.h>
@@ -30,27 +30,6 @@ static int say(lua_State *L)
     if (run && run->call)
         filter_log(run->call, (enum filter_level)lua_tointeger(L, lua_upvalueindex(1)), "%.*s", 2000,
                    lua_tostring(L, -1));
-    return 0;
-}
-
-/* metrics.count(name [, n [, { label = value }]]) */
-static int metric(lua_State *L)
-{
-    const char *name = lua_plain(L, 1), *labels[21] = {NULL};
-    double n = luaL_optnumber(L, 2, 1);
-    struct lua_run *run = run_of(L);
-    size_t i = 0;
-    if (!lua_isnoneornil(L, 3)) {
-        luaL_checktype(L, 3, LUA_TTABLE);
-        for (lua_pushnil(L); lua_next(L, 3) && i < 20;) {
-            luaL_argcheck(L, lua_type(L, -2) == LUA_TSTRING && lua_type(L, -1) == LUA_TSTRING, 3, "labels are texts");
-            labels[i++] = lua_tostring(L, -2);
-            labels[i++] = lua_tostring(L, -1); /* both are held by the table */
-            lua_pop(L, 1);
-        }
-    }
-    if (run && run->call)
-        filter_metric(run->call, (enum filter_metric)lua_tointeger(L, lua_upvalueindex(1)), name, n, labels);
     return 0;
 }
 
@@ -103,20 +82,17 @@ static int time_format(lua_State *L)
 /* time.parse(text): of a Date field, or 2026-08-21T17:58:29Z. Seconds since 1970, or nil */
 static int time_parse(lua_State *L)
 {
-    const char *text = luaL_checkstring(L, 1);
-    int64_t seconds;
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len);
     struct tm tm = {0};
     if (sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2d", &tm.tm_year, &tm.tm_mon, &tm.tm_mday, &tm.tm_hour, &tm.tm_min,
                &tm.tm_sec) == 6) {
         tm.tm_year -= 1900;
         tm.tm_mon -= 1;
         lua_pushinteger(L, (lua_Integer)timegm(&tm));
-    } else if (date_parse(text, &seconds)) {
-        lua_pushinteger(L, seconds);
-    } else {
-        lua_pushnil(L);
+        return 1;
     }
-    return 1;
+    return text_date(L, (struct str){text, len});
 }
 
 /* ---- encodings --------------------------------------------------------------------------------------------------- */
@@ -242,8 +218,7 @@ static int hash_short(lua_State *L)
 
 void library_install(lua_State *L)
 {
-    static const char *const levels[] = {"debug", "info", "warn", "error", NULL}, *const metrics[] = {"count", "gauge",
-                                                                                                      "observe", NULL};
+    static const char *const levels[] = {"debug", "info", "warn", "error", NULL};
     static const char *const digests[] = {"sha256", "sha1", "md5", "sha512"};
     static const luaL_Reg functions[] = {{"now", now}, {"clock", clock_now}, {NULL, NULL}};
     static const luaL_Reg base64[] = {{"encode", base64_of}, {"decode", base64_to}, {NULL, NULL}};
@@ -252,7 +227,6 @@ void library_install(lua_State *L)
     static const luaL_Reg hashes[] = {{"hmac", hmac}, {"short", hash_short}, {NULL, NULL}};
     luaL_setfuncs(L, functions, 0);
     install_kinds(L, "log", say, levels);
-    install_kinds(L, "metrics", metric, metrics);
     luaL_newlib(L, base64);
     lua_setfield(L, -2, "base64");
     luaL_newlib(L, hex);

@@ -156,11 +156,12 @@ static const struct {
     {"hostname", "server.name", 't'},  {"rdns", "client.name", 't'},        {"messages", "session.messages", 'n'},
     {"errors", "session.errors", 'n'}, {"started", "session.started", 's'}, {"esmtp", "session.esmtp", 'b'}};
 
+static const char *const session_fields[] = {"ip",     "tls",      "auth",  "vars",       "id",   "listener",
+                                             "port",   "local_ip", "helo",  "hostname",   "rdns", "messages",
+                                             "errors", "started",  "esmtp", "local_port", NULL};
+
 static int session_index(lua_State *L)
 {
-    static const char *const others[] = {"ip",     "tls",      "auth",  "vars",       "id",   "listener",
-                                         "port",   "local_ip", "helo",  "hostname",   "rdns", "messages",
-                                         "errors", "started",  "esmtp", "local_port", NULL};
     struct filter_call *call = check_session(L);
     const char *key = luaL_checkstring(L, 2);
     for (size_t i = 0; i < countof(session_facts); i++) {
@@ -184,19 +185,22 @@ static int session_index(lua_State *L)
     else if (!strcmp(key, "vars"))
         push_vars(L, &session_of_run(run_of(L))->vars);
     else
-        return lua_method(L, SESSION, others);
+        return lua_method(L, SESSION, session_fields);
     return 1;
 }
 
-/* "user:NAME" of an authenticated client, else "net:192.0.2.0/24" */
+/* "user:NAME" of an authenticated client, else "net:192.0.2.0/24". The name in lower case: logins are case-insensitive
+ * nearly everywhere, and one user must not have a limit for each spelling. */
 static int session_who(lua_State *L)
 {
     struct filter_call *call = check_session(L);
     struct filter_text user = filter_fact(call, "auth.user");
     if (user.len) {
-        lua_pushliteral(L, "user:");
-        lua_pushlstring(L, user.at, user.len);
-        lua_concat(L, 2);
+        struct arena *arena = &run_of(L)->scratch;
+        struct str pieces[] = {STR("user:"), arena_lower(arena, (struct str){user.at, user.len})};
+        struct str who = arena_join(arena, 2, pieces);
+        lua_pushlstring(L, who.at, who.len);
+        arena_reset(arena);
         return 1;
     }
     lua_settop(L, 3);
@@ -253,10 +257,11 @@ static void push_mail_params(lua_State *L, struct filter_call *call)
     set_fact(L, call, "envid", "mail.envid");
 }
 
+static const char *const message_fields[] = {"id",      "from", "rcpts", "params",  "size",    "vars",
+                                             "headers", "tags", "total", "outcome", "backend", NULL};
+
 static int message_index(lua_State *L)
 {
-    static const char *const fields[] = {"id",      "from", "rcpts", "params",  "size",    "vars",
-                                         "headers", "tags", "total", "outcome", "backend", NULL};
     struct filter_call *call = check_message(L);
     struct lua_run *run = run_of(L);
     const char *key = luaL_checkstring(L, 2);
@@ -284,7 +289,7 @@ static int message_index(lua_State *L)
     else if (!strcmp(key, "backend"))
         push_fact(L, call, "backend.name");
     else
-        return lua_method(L, MESSAGE, fields);
+        return lua_method(L, MESSAGE, message_fields);
     return 1;
 }
 
@@ -454,9 +459,10 @@ struct str subject_of(lua_State *L, int arg)
     return address_text(L, arg);
 }
 
+static const char *const chunk_fields[] = {"offset", "last", NULL};
+
 static int chunk_index(lua_State *L)
 {
-    static const char *const fields[] = {"offset", "last", NULL};
     struct filter_chunk c = chunk_at(L, 1);
     const char *key = luaL_checkstring(L, 2);
     if (!strcmp(key, "offset"))
@@ -464,7 +470,7 @@ static int chunk_index(lua_State *L)
     else if (!strcmp(key, "last"))
         lua_pushboolean(L, c.last);
     else
-        return lua_method(L, CHUNK, fields);
+        return lua_method(L, CHUNK, chunk_fields);
     return 1;
 }
 
@@ -631,6 +637,9 @@ void message_install(lua_State *L)
     lua_class(L, MESSAGE, messages, message_meta);
     lua_class(L, TAGS, none, tag_meta);
     lua_class(L, CHUNK, chunks, chunk_meta);
+    lua_class_fields(L, SESSION, session_fields);
+    lua_class_fields(L, MESSAGE, message_fields);
+    lua_class_fields(L, CHUNK, chunk_fields);
     fields_install(L);
     address_install(L);
     lua_pushvalue(L, -1);

@@ -4,7 +4,8 @@
  * __close runs under the limits. Waits yield; the host's resume goes on. Everything that can run out of memory happens
  * inside the coroutine or a protected call: an error never escapes to Lua's panic. A coroutine is used again only
  * after a clean end. */
-#include "filters/lua_host.h"
+#include "filters/lua_check.h"
+#include "base/charset.h"
 
 const char *const lua_stage_names[LUA_HOST_STAGES] = {"connect", "tls",        "helo",  "auth", "mail",    "rcpt",
                                                       "data",    "headers",    "body",  "part", "message", "reply",
@@ -48,7 +49,8 @@ struct lua_box *box_open(struct lua_host *host, unsigned generation)
 
 void box_close(struct lua_box *box)
 {
-    box->limit = SIZE_MAX; /* finalizers give back what the auxiliary library's buffers hold, and may take some memory to do so */
+    box->limit = SIZE_MAX; /* finalizers give back what the auxiliary library's buffers hold, and may take some memory
+                              to do so */
     lua_close(box->L);
     free(box);
 }
@@ -198,18 +200,17 @@ static int load_main(lua_State *L)
     struct lua_run *run = run_of(L);
     if (run->call)
         seed_random(L, run->call);
-    const char *chunk = lua_pushfstring(L, "@%s", run->host->name), *name;
-    int line;
-    bool write;
+    const char *chunk = lua_pushfstring(L, "@%s", run->host->name);
     if (luaL_loadbufferx(L, run->host->text, run->host->len, chunk, "t") != LUA_OK)
         return lua_error(L);
     lua_rawgetp(L, LUA_REGISTRYINDEX, &lua_globals);
     lua_setupvalue(L, -2, 1); /* _ENV */
-    if (run->loading && !lua_check_globals(L, &name, &line, &write)) {
-        if (write)
-            return luaL_error(L, "%s:%d: \"%s\" is global: say \"local %s\" first", run->host->name, line, name, name);
-        const char *near = lua_tostring(L, -1);
-        return luaL_error(L, "%s:%d: unknown name \"%s\"%s", run->host->name, line, name, near ? near : "");
+    struct finding *found = run->loading ? check_script(L, &run->scratch) : NULL;
+    for (struct finding *f = found; f; f = f->next)
+        filter_complain(run->loading, NULL, run->host->path, (unsigned)f->line, "%s", f->text);
+    if (found) {
+        run->refused = true;
+        return luaL_error(L, "told");
     }
     lua_call(L, 0, 0);
     return 0;
@@ -230,6 +231,7 @@ static bool go(struct lua_run *run, int nargs, double cpu)
 {
     int nresults, limit_ms = (int)(cpu * 1000);
     run->box->arenas_from = (int64_t)arena_total() - run->grown;
+    charset_allow(CHARSET_OPENS);
     guard_enter(run->co, cpu);
     int status = lua_resume(run->co, NULL, nargs, &nresults);
     bool killed = guard_is_due() && (status == LUA_YIELD || !run->ended || run->status != LUA_OK);
@@ -249,8 +251,9 @@ static bool go(struct lua_run *run, int nargs, double cpu)
         char text[200];
         const char *place = killed ? guard_place() : "";
         if (killed)
-            snprintf(text, sizeof text, "%s%sthe script used more than %d ms of CPU (option cpu)", place,
-                     *place ? ": " : "", limit_ms);
+            snprintf(text, sizeof text,
+                     "%s%sthe script used more than %d ms of CPU (option cpu): %d ms when it was stopped", place,
+                     *place ? ": " : "", limit_ms, guard_used_ms());
         else
             snprintf(text, sizeof text, "%s: the script used more than %.4g MiB of memory (option memory)",
                      run->host->name, run->host->memory / 1048576);

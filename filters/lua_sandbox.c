@@ -107,6 +107,18 @@ void lua_class(lua_State *L, const char *name, const luaL_Reg *methods, const lu
     lua_pop(L, 1);
 }
 
+void lua_class_fields(lua_State *L, const char *class, const char *const *fields)
+{
+    luaL_getmetatable(L, class);
+    lua_newtable(L);
+    for (; *fields; fields++) {
+        lua_pushboolean(L, 1);
+        lua_setfield(L, -2, *fields);
+    }
+    lua_setfield(L, -2, "fields");
+    lua_pop(L, 1);
+}
+
 void *lua_new(lua_State *L, const char *class, size_t octets)
 {
     void *at = lua_newuserdatauv(L, octets, 1);
@@ -253,9 +265,24 @@ static int os_date(lua_State *L)
 
 /* ---- strict globals ---------------------------------------------------------------------------------------------- */
 
+const char *lua_later(const char *global)
+{
+    static const char *const names[][2] = {
+        {"metrics", "metrics come in a later version: this one collects none"},
+        {"http", "http comes in a later version"},
+        {"redis", "redis comes in a later version: use store"},
+        {"parts", "parts{...} comes in a later version: this one does not read MIME parts"}};
+    for (size_t i = 0; i < countof(names); i++)
+        if (!strcmp(global, names[i][0]))
+            return names[i][1];
+    return NULL;
+}
+
 static int unknown_global(lua_State *L)
 {
     const char *name = lua_tostring(L, 2);
+    if (name && lua_later(name))
+        return luaL_error(L, "%s", lua_later(name));
     const char *near = name ? push_nearest_key(L, 1, name) : NULL;
     return luaL_error(L, near ? "unknown name \"%s\" (did you mean \"%s\"?)" : "unknown name \"%s\"", name ? name : "?",
                       near);
@@ -275,6 +302,22 @@ static int hook_index(const char *name)
     return -1;
 }
 
+/* Misspelt, or as other gateways call it. */
+static const char *nearest_hook(const char *name)
+{
+    static const char *const others[][2] = {
+        {"chunk", "body"},       {"recipient", "rcpt"},  {"rcptto", "rcpt"},       {"sender", "mail"},
+        {"from", "mail"},        {"mailfrom", "mail"},   {"ehlo", "helo"},         {"header", "headers"},
+        {"eoh", "headers"},      {"eom", "message"},     {"data_post", "message"}, {"queue", "reply"},
+        {"close", "disconnect"}, {"quit", "disconnect"}, {"init", "start"},        {"starttls", "tls"},
+        {"envfrom", "mail"},     {"envrcpt", "rcpt"},    {"abort", "reset"},       {"rset", "reset"},
+        {"to", "rcpt"},          {"content", "body"}};
+    for (size_t i = 0; i < countof(others); i++)
+        if (!strcasecmp(name, others[i][0]))
+            return others[i][1];
+    return lua_nearest(name, lua_stage_names, FILTER_TICK);
+}
+
 /* on.NAME = function */
 static int hook_define(lua_State *L)
 {
@@ -284,12 +327,17 @@ static int hook_define(lua_State *L)
     if (box->closed_main)
         return luaL_error(L, "on.%s: hooks are defined when the script is loaded", name);
     if (stage < 0) {
-        const char *near = !strcmp(name, "chunk") ? "body" : lua_nearest(name, lua_stage_names, FILTER_TICK);
-        return luaL_error(L, near ? "there is no hook \"%s\" (did you mean \"%s\"?)" : "there is no hook \"%s\"", name,
-                          near);
+        const char *near = nearest_hook(name);
+        if (near)
+            return luaL_error(L, "there is no hook \"%s\" (did you mean \"%s\"?)", name, near);
+        return luaL_error(
+            L,
+            "there is no hook \"%s\": there are connect, tls, helo, auth, mail, rcpt, data, headers, body, "
+            "message, reply, reset, disconnect and start",
+            name);
     }
     if (stage == FILTER_PART)
-        return luaL_error(L, "on.part comes in a later version");
+        return luaL_error(L, "on.part comes in a later version: this one does not read MIME parts");
     luaL_argcheck(L, lua_isfunction(L, 3), 3, "a hook is a function");
     if (box->hooks[stage])
         return luaL_error(L, "on.%s is defined twice", name);

@@ -42,17 +42,18 @@ static bool has_enhanced(const char *t)
     return char_is_digit(t[0]) && t[1] == '.' && char_is_digit(t[2]);
 }
 
-static void check_text(lua_State *L, enum filter_verdict kind, const char *t)
+const char *verdict_class_wrong(lua_State *L, const char *verdict, const char *t)
 {
     bool code = has_code(t), enhanced = has_enhanced(t);
-    if (code && kind == VERDICT_DROP && strncmp(t, "421", 3) && strncmp(t, "521", 3) && strncmp(t, "554", 3))
-        luaL_error(L, "drop takes 421, 521 or 554, not %s", lua_pushlstring(L, t, 3));
-    if ((code || enhanced) && kind == VERDICT_REJECT && t[0] != '5')
-        luaL_error(L, "reject takes a 5xx reply, not \"%s\": did you mean defer?", t);
-    if ((code || enhanced) && kind == VERDICT_DEFER && t[0] != '4')
-        luaL_error(L, "defer takes a 4xx reply, not \"%s\": did you mean reject?", t);
-    if (code && kind == VERDICT_REWORD && (t[0] < '2' || t[0] > '5' || t[0] == '3'))
-        luaL_error(L, "reword takes 2xx, 4xx or 5xx, not \"%s\"", t);
+    if (code && !strcmp(verdict, "drop") && strncmp(t, "421", 3) && strncmp(t, "521", 3) && strncmp(t, "554", 3))
+        return lua_pushfstring(L, "drop takes 421, 521 or 554, not %s", lua_pushlstring(L, t, 3));
+    if ((code || enhanced) && !strcmp(verdict, "reject") && t[0] != '5')
+        return lua_pushfstring(L, "reject takes a 5xx reply, not \"%s\": did you mean defer?", t);
+    if ((code || enhanced) && !strcmp(verdict, "defer") && t[0] != '4')
+        return lua_pushfstring(L, "defer takes a 4xx reply, not \"%s\": did you mean reject?", t);
+    if (code && !strcmp(verdict, "reword") && (t[0] < '2' || t[0] > '5' || t[0] == '3'))
+        return lua_pushfstring(L, "reword takes 2xx, 4xx or 5xx, not \"%s\"", t);
+    return NULL;
 }
 
 /* The text of an option `text` for what the option `action` says (NULL: the script has none). NULL, or what is wrong:
@@ -133,9 +134,18 @@ static int make(lua_State *L, enum filter_verdict kind, int at)
     run_call(L, name);
     struct lua_run *run = run_of(L);
     check_stage(L, kind, run->stage);
+    const char *format = lua_gettop(L) > at ? lua_tostring(L, at) : NULL;
+    bool filled = format && !has_code(format) && !has_enhanced(format); /* a code in front can only be an argument's */
     const char *text = format_text(L, at);
-    if (text)
-        check_text(L, kind, text);
+    const char *wrong = text ? verdict_class_wrong(L, kind_names[kind], text) : NULL;
+    if (wrong && !filled)
+        return luaL_error(L, "%s", wrong);
+    if (wrong) /* what a message says is no reply code: it stands behind ours */
+        text = lua_pushfstring(L, "%s %s",
+                               kind == VERDICT_REJECT  ? "550 5.7.1"
+                               : kind == VERDICT_DEFER ? "451 4.7.1"
+                                                       : "421 4.7.0",
+                               text);
     size_t len = text ? min_size(strlen(text), 4000) : 0;
     struct made *made = lua_new(L, CLASS, sizeof *made + len + 1);
     made->kind = kind;
@@ -185,9 +195,9 @@ static int tag(lua_State *L, struct lua_run *run)
     if (run->stage > FILTER_HEADERS && !(run->host->flags & FILTER_LATE_FIELDS))
         return 0; /* the note is all that can still be said */
     const char *field = lua_pushfstring(L, "%s; %s", name, value.at);
-    if (!filter_field_add(call, FILTER_BOTTOM, "X-Sluice-Tag", (struct filter_text){field, strlen(field)}))
-        return luaL_error(L, "act: %s", filter_refusal(call).at);
-    return 0;
+    filter_field_add(call, FILTER_BOTTOM, "X-Sluice-Tag", edit_text(L, "X-Sluice-Tag", str_of(field)));
+    arena_reset(&run->scratch);
+    return 0; /* a field that limits.header_size has no room for is not there; the note is */
 }
 
 /* act(opt, ...): does what the option `action` says, in the words of the option `text` filled in with the arguments. */

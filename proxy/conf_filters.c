@@ -27,6 +27,12 @@ static void def_add(struct loader *l, const struct item *item, const char *from,
         item_complain(l, item, NULL, "%s: a filter without a name or a hook", from);
         return;
     }
+    /* the host of scripts refuses on.part by itself */
+    if (d->name[0] != '.' && (d->stages & 1u << FILTER_PART)) {
+        item_complain(l, item, NULL, "%s: filter \"%s\" asks for FILTER_PART, which comes in a later version", from,
+                      d->name);
+        return;
+    }
     for (size_t i = 0; i < l->ndefs; i++)
         if (strcmp(l->defs[i]->name, d->name) == 0) {
             item_complain(l, item, NULL, "%s: there is a filter \"%s\" already", from, d->name);
@@ -35,6 +41,17 @@ static void def_add(struct loader *l, const struct item *item, const char *from,
     if (l->ndefs == l->defs_room)
         l->defs = must_grow(l->defs, (l->defs_room = l->defs_room ? l->defs_room * 2 : 32) * sizeof *l->defs);
     l->defs[l->ndefs++] = d;
+}
+
+/* What the contract names and this version does not have: the module's missing symbol tells that it needs it. */
+static const char *later_function(const char *why)
+{
+    static const char *const names[] = {"filter_http", "filter_redis", "filter_metric", "filter_parts", "filter_part"};
+    const char *symbol = why ? strstr(why, "undefined symbol: ") : NULL;
+    for (size_t i = 0; symbol && i < countof(names); i++)
+        if (strstr(symbol, names[i]))
+            return names[i];
+    return NULL;
 }
 
 static void module_load(struct loader *l, const struct item *item)
@@ -46,7 +63,12 @@ static void module_load(struct loader *l, const struct item *item)
     /* RTLD_NOW: a module built for a newer host fails here, by the name of the missing function. */
     void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (!module) {
-        item_complain(l, item, NULL, "module: %s", dlerror());
+        const char *why = dlerror();
+        const char *later = later_function(why);
+        if (later)
+            item_complain(l, item, NULL, "module: %s uses %s, which comes in a later version", path, later);
+        else
+            item_complain(l, item, NULL, "module: %s", why);
         return;
     }
     const struct filter_def *const *(*filters)(unsigned);

@@ -51,10 +51,10 @@ struct stamp { /* of the file as it was read */
 struct table {
     pthread_rwlock_t lock;
     struct content *content;
-    char *path; /* NULL: a list */
-    struct stamp stamp;  /* of what was read, or found broken */
-    struct stamp seen;   /* at the last look */
-    bool told;           /* that the file is unfinished */
+    char *path;         /* NULL: a list */
+    struct stamp stamp; /* of what was read, or found broken */
+    struct stamp seen;  /* at the last look */
+    bool told;          /* that the file is unfinished */
 };
 
 static bool say(char *error, size_t room, const char *format, ...) PRINTF_LIKE(3, 4);
@@ -205,6 +205,16 @@ static void seal(struct content *c)
     }
 }
 
+enum { TOLD_MOST = 20 }; /* mistakes of one table that are told */
+
+/* One mistake more, on a line of its own behind those that are told already; *told counts them all. */
+static void say_also(char *error, size_t room, unsigned *told, const char *text)
+{
+    size_t len = *told ? strlen(error) : 0;
+    if (++*told <= TOLD_MOST && len + 2 < room)
+        say(error + len, room - len, "%s%s", len ? "\n" : "", text);
+}
+
 /* One logical line: continuation lines are already joined. */
 static bool line_add(struct content *c, struct str line, const char **why)
 {
@@ -226,9 +236,10 @@ static struct content *parse(char *text, size_t len, const char *path, char *err
     struct content *c = content_make();
     c->text = text;
     struct str whole = {text, 0}; /* the logical line so far */
-    unsigned line = 0, first = 0;
+    unsigned line = 0, first = 0, told = 0;
     size_t at = 0;
     const char *why = "";
+    char text_of[512];
     if (memchr(text, 0, len)) {
         say(error, room, "%s:1: there is a NUL octet in it: is it a text file?", path);
         content_free(c);
@@ -244,26 +255,32 @@ static struct content *parse(char *text, size_t len, const char *path, char *err
         if (bare.len && bare.at[0] != '#') {
             if (text[at] == ' ' || text[at] == '\t') { /* goes on with the line before: what parts them becomes SP */
                 if (!whole.len) {
-                    say(error, room, "%s:%u: a line that begins with a space continues the one before; there is none",
-                        path, line);
-                    content_free(c);
-                    return NULL;
+                    say(text_of, sizeof text_of,
+                        "%s:%u: a line that begins with a space continues the one before; there is none", path, line);
+                    say_also(error, room, &told, text_of);
+                    at = next;
+                    continue;
                 }
                 char *join = (char *)whole.at + whole.len;
                 *join++ = ' ';
                 memmove(join, bare.at, bare.len);
                 whole.len += 1 + bare.len;
             } else {
-                if (!line_add(c, whole, &why))
-                    break;
+                if (!line_add(c, whole, &why)) {
+                    say(text_of, sizeof text_of, "%s:%u: %s", path, first, why);
+                    say_also(error, room, &told, text_of);
+                }
                 whole = (struct str){text + at, to - at};
                 first = c->line = line;
             }
         }
         at = next;
     }
-    if (*why || !line_add(c, whole, &why)) {
-        say(error, room, "%s:%u: %s", path, first, why);
+    if (!line_add(c, whole, &why)) {
+        say(text_of, sizeof text_of, "%s:%u: %s", path, first, why);
+        say_also(error, room, &told, text_of);
+    }
+    if (told) {
         content_free(c);
         return NULL;
     }
@@ -339,6 +356,7 @@ struct table *table_open(const char *path, char *error, size_t room)
 struct table *table_of(const struct str *keys, const struct str *values, size_t n, char *error, size_t room)
 {
     size_t size = 1;
+    unsigned told = 0;
     for (size_t i = 0; i < n; i++)
         size += keys[i].len + 1 + (values ? values[i].len + 1 : 0);
     struct content *c = content_make();
@@ -356,10 +374,14 @@ struct table *table_of(const struct str *keys, const struct str *values, size_t 
         }
         const char *why = "an empty key";
         if (!key.len || !add(c, key, value, &why)) {
-            say(error, room, "element %zu: %s", i + 1, why);
-            content_free(c);
-            return NULL;
+            char text[300];
+            say(text, sizeof text, "element %zu: %s", i + 1, why);
+            say_also(error, room, &told, text);
         }
+    }
+    if (told) {
+        content_free(c);
+        return NULL;
     }
     seal(c);
     return table_make(c);
@@ -394,8 +416,8 @@ static bool stamp_same(const struct stamp *a, const struct stamp *b)
            a->inode == b->inode;
 }
 
-/* Written where it stands (cp, an editor, a mount of a single file), not put there whole by a rename: what is there now may be a part.
- * NULL: it looks complete. */
+/* Written where it stands (cp, an editor, a mount of a single file), not put there whole by a rename: what is there now
+ * may be a part. NULL: it looks complete. */
 static const char *unfinished(const char *path, const struct stamp *now)
 {
     char last = 0;
@@ -430,6 +452,7 @@ bool table_refresh(struct table *t)
     t->stamp = fresh ? stamp : now; /* a broken file is complained of once, then looked at when it changes again */
     t->told = false;
     if (!fresh) {
+        error[strcspn(error, "\n")] = 0;
         log_say(LOG_ERROR, "%s (the content read before stays in use)", error);
         return false;
     }

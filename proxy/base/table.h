@@ -14,7 +14,7 @@
 #include "base/cidr.h"
 
 struct table;
-/* NULL: error (with file:line) written. An absent file is an error. */
+/* NULL: error (with file:line) written, all mistakes as far as there is room, one a line, 20 at most. An absent file is an error. */
 struct table *table_open(const char *path, char *error, size_t room);
 struct table *table_of(const struct str *keys, const struct str *values, size_t n, char *error, size_t room); /* values may be NULL: "OK" */
 /* Two keys that are one to a table although they are written differently: "A.example" and "a.example", "192.0.2.1" and

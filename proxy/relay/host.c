@@ -313,8 +313,3 @@ void filter_log(struct filter_call *call, enum filter_level level, const char *f
     log_end();
     arena_reset(&arena);
 }
-
-/* Metrics are read from the admin listener, which comes later: the contract has its place. */
-void filter_metric(struct filter_call *call, enum filter_metric kind, const char *name, double value, const char *const *labels)
-{
-}

@@ -429,9 +429,3 @@ bool filter_emit(struct filter_call *call, const void *octets, size_t n)
     call->emitted = true;
     return flow_emit(call->session, (struct str){octets ? octets : "", n});
 }
-
-/* PART comes with the MIME parser: its place in the contract is kept. */
-const struct filter_value *filter_part(struct filter_call *call)
-{
-    return NULL;
-}

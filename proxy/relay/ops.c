@@ -161,17 +161,6 @@ uint64_t filter_store(struct filter_call *call, const struct filter_store *want)
     return op->id;
 }
 
-/* Redis and HTTP come later: their place in the contract is kept, and they say so. */
-uint64_t filter_redis(struct filter_call *call, const char *store, size_t argc, const struct filter_text *argv)
-{
-    return fail(start(call, OP_FAILED, 0), "down");
-}
-
-uint64_t filter_http(struct filter_call *call, const struct filter_http *want)
-{
-    return fail(start(call, OP_FAILED, 0), "forbidden");
-}
-
 static void work_run(void *data)
 {
     struct work *work = data;

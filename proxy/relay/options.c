@@ -69,12 +69,24 @@ static bool expected(const struct wanted *w, const struct filter_value *v, const
     return refuse(w, v, "expected %s, got %s%s", name, got_name(v), hint);
 }
 
+/* What a table complains of: a line each. */
+static bool refuse_lines(const struct wanted *w, const struct filter_value *v, char *error, const char *hint)
+{
+    for (char *line = error, *end; line; line = end) {
+        end = strchr(line, '\n');
+        if (end)
+            *end++ = 0;
+        refuse(w, v, "%s%s", line, hint);
+    }
+    return false;
+}
+
 /* Texts of a list, or keys and texts of a map, made a table. */
 static bool table_of_items(const struct wanted *w, const struct filter_value *v, struct filter_value *to)
 {
     struct str *keys = must_alloc((v->count + 1) * sizeof *keys), *values = must_alloc((v->count + 1) * sizeof *values);
     bool map = v->type == VALUE_MAP && v->count > 0, good = true;
-    for (size_t i = 0; i < v->count && good; i++) {
+    for (size_t i = 0; i < v->count; i++) {
         const struct filter_value *item = v->items + i;
         keys[i] = map ? v->keys[i] : item->text;
         values[i] = item->text;
@@ -91,12 +103,12 @@ static bool table_of_items(const struct wanted *w, const struct filter_value *v,
         good = refuse(w, a->line > b->line ? a : b, "\"%.*s\" and \"%.*s\" are one and the same key",
                       STR_ARGS(keys[one]), STR_ARGS(keys[other]));
     }
-    char error[512];
+    char error[4096];
     struct table *t = good ? table_of(keys, map ? values : NULL, v->count, error, sizeof error) : NULL;
     free(keys);
     free(values);
     if (!t)
-        return good ? refuse(w, v, "%s", error) : false;
+        return good ? refuse_lines(w, v, error, "") : false;
     conf_keep_table(w->conf, t);
     to->table = t;
     return true;
@@ -110,7 +122,7 @@ static bool to_table(const struct wanted *w, const struct filter_value *v, struc
         return expected(w, v, w->type == TYPE_CIDR ? "" : ", or a list like { \"example.org\" }");
     struct cidr cidr;
     const char *why;
-    char error[512];
+    char error[4096];
     struct table *t;
     if (cidr_parse(v->text, &cidr, &why)) {
         t = table_of(&v->text, NULL, 1, error, sizeof error);
@@ -124,8 +136,8 @@ static bool to_table(const struct wanted *w, const struct filter_value *v, struc
             t = table_of(NULL, NULL, 0, error, sizeof error);
         }
         if (!t)
-            return refuse(
-                w, v, "%s%s", error,
+            return refuse_lines(
+                w, v, error,
                 memchr(v->text.at, '/', v->text.len) ? "" : "; a list of elements is written { \"...\", \"...\" }");
     }
     if (!t)
@@ -486,11 +498,6 @@ const struct filter_value *filter_table(struct filter *f, const char *file)
     char what[200];
     snprintf(what, sizeof what, "filter \"%.*s\"", STR_ARGS(f->name));
     return value_convert(f->conf, f->complaints, &from, TYPE_TABLE, TYPE_NONE, what, to) ? to : NULL;
-}
-
-void filter_parts(struct filter *f, size_t content, unsigned archive_depth)
-{
-    /* Without effect until MIME parts are handed to filters; a filter may say so already. */
 }
 
 /* ---- an instance ---- */

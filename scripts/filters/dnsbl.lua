@@ -1,6 +1,6 @@
 -- dnsbl.lua: weighted DNS lists of clients; a total of `limit` is acted on, one of `tag` is written in the header section
 local opt = options {
-  zones  = { ["zen.spamhaus.org"] = 5, ["bl.spamcop.net"] = 3, ["list.dnswl.org"] = -4 },
+  zones  = { ["zen.spamhaus.org"] = 5, ["bl.spamcop.net"] = 3, ["list.dnswl.org=127.0.[2..20].[1..3]"] = -4 }, -- "=": which codes, as in Postfix
   limit  = 5, tag = 3, wait = duration "3s",
   action = one_of { "reject", "defer", "tag" },
   text   = "5.7.1 Service unavailable; client [%s] blocked by %s",
@@ -9,10 +9,8 @@ local opt = options {
 local function ask(s)
   local total, hits = 0, {}
   for zone, r in pairs(dns.bl(s.ip, keys(opt.zones), opt.wait)) do -- all at once; r.error: no answer, no points
-    if r.listed then
-      total = total + opt.zones[zone]
-      table.insert(hits, zone)
-    end
+    total = total + (r.listed and opt.zones[zone] or 0)
+    if r.listed then table.insert(hits, (zone:gsub("=.*", ""))) end
   end
   s.vars.total, s.vars.hits = total, table.concat(hits, ", ")
 end
@@ -24,6 +22,7 @@ function on.rcpt(s, m, to)
 end
 
 function on.headers(s, m)
+  m.headers:remove "X-DNSBL-Score" -- the client's own
   if (s.vars.total or 0) >= opt.tag then m.headers:add("X-DNSBL-Score", s.vars.total) end
   if s.vars.total then m:score(s.vars.total, "DNSBL") end
 end

@@ -19,7 +19,6 @@ end
 
 function on.rcpt(s, m, to)
   local who = m.vars.who
-  if not who or st:distinct("rcpt:" .. who, to.addr, opt.window) <= opt.recipients then return end
-  metrics.count("ratelimit_recipients", 1, { who = who:match "^%a+" })
+  if not who or to.postmaster or st:distinct("rcpt:" .. who, to.addr:lower(), opt.window) <= opt.recipients then return end
   return act(opt, opt.window)
 end

@@ -9,7 +9,7 @@ local opt = options {
 local ours = set(opt.domains, { lower = true })
 
 function on.rcpt(s, m, to)
-  if s.auth or (to.postmaster and to.domain == "") then return end
+  if s.auth or (to.postmaster and (to.domain == "" or ours:has(to.domain))) then return end -- RFC 5321 4.5.1
   if not ours:has(to.domain) then return reject("550 5.7.1 Relaying denied for <%s>", to) end
   if opt.allow:has(to) then return end -- user+ext@, user@, @domain
   s.vars.bad = (s.vars.bad or 0) + 1

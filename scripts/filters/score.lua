@@ -10,6 +10,8 @@ function on.headers(s, m)
   local total = m.total
   if total >= opt.reject then return reject(opt.text, total) end
   if opt.quarantine and total >= opt.quarantine then return quarantine(("score %.1f"):format(total)) end
+  m.headers:remove "X-Spam-Flag" -- the client's own
+  m.headers:remove "X-Spam-Score"
   if total >= opt.tag then m.headers:set("X-Spam-Flag", "YES") end
   if total ~= 0 then m.headers:set("X-Spam-Score", ("%.1f"):format(total)) end
 end

@@ -7,8 +7,7 @@ local inside = set(opt.inside, { lower = true })
 
 function on.headers(s, m)
   if s.auth or inside:has(m.from.domain) then return end
-  local h = m.headers
-  local subject = h:decoded "Subject" or ""
+  local subject = m.headers:decoded "Subject" or ""
   if subject:find(opt.tag, 1, true) then return end -- tagged already
-  h:set("Subject", opt.tag .. " " .. subject)       -- encoded again (RFC 2047) if it must be
+  m.headers:prepend("Subject", opt.tag)             -- what the sender wrote stays as it came
 end

@@ -94,3 +94,83 @@ function on.rcpt(s, m, to) return reject("%s", opt.a + opt.d) end
 """, '{ a = 2, d = "2h", f = { "y", "z" }, h = { 1, 2 }, i = { x = "y" }, j = "q", m = { "x" }, p = "1m", k = { "a" } }')
     assert code == 0, out
     assert "/no/such/file is not there: the table is empty" in out
+
+
+TOLD = [
+    ("function on.rcpt(s, m, to)\n  return s.hello and accept()\nend", 'x.lua:2: error: filter "x": a session has no "hello" (did you mean "helo"?)'),
+    ("function on.rcpt(s, m, to)\n  local x = to.domian\n  log.info(x)\nend", '2: error: filter "x": an address has no "domian" (did you mean "domain"?)'),
+    ("function on.mail(s, m, from)\n  if m.form then return end\nend", 'a message has no "form" (did you mean "from"?)'),
+    ("function on.headers(s, m)\n  local h = m.headers\n  for i = 1, 2 do\n    h:ad('X', 'y')\n  end\nend", 'x.lua:4: error: filter "x": a headers has no "ad" (did you mean "add"?)'),
+    ("function on.headers(s, m)\n  local h = m.headers\n  local f = function() return h:gett 'X' end\n  f()\nend", 'x.lua:3: error: filter "x": a headers has no "gett"'),
+    ("function on.connect(s)\n  if s.ip:privat() then return end\nend", 'an ip has no "privat" (did you mean "private"?)'),
+    ("function on.connect(s)\n  if s.ip:private() then return end\nend", '"private" of an ip is a field: write .private, without a call'),
+    ("function on.connect(s)\n  s.seen = 1\nend", "a session cannot be written to: what a script remembers goes in s.vars or m.vars"),
+    ("function on.connect(s)\n  if s.auth.usr == 'x' then return end\nend", 's.auth has no "usr" (did you mean "user"?)'),
+    ("function on.reply(s, m, r)\n  if r.stag == 'rcpt' then return end\nend", 'a reply has no "stag" (did you mean "stage"?)'),
+    ("function on.rcpt(s, m, to)\n  if to.ext == 'x' then\n    reject '550 5.1.1 no'\n  end\nend",
+     'x.lua:3: error: filter "x": a verdict is made and not returned: write "return" in front of reject'),
+    ("local opt = options { action = one_of { 'reject' }, text = 'x' }\nfunction on.rcpt(s, m, to) act(opt, to) end", 'write "return" in front of act'),
+    ("function on.rcpt(s, m, to) return reject '450 4.2.0 later' end", 'reject takes a 5xx reply, not "450 4.2.0 later": did you mean defer?'),
+    ("function on.rcpt(s, m, to) return defer('550 %s', to) end", 'defer takes a 4xx reply, not "550 %s": did you mean reject?'),
+    ("function on.rcpt(s, m, to) local v = drop '450 x' return v end", "drop takes 421, 521 or 554, not 450"),
+    ("function on.message(s, m)\n  if m:body{}:find 'x' then return end\nend", "m:body is for on.message of a script that says reads_body() in its main chunk"),
+    ("reads_body()\nfunction on.headers(s, m)\n  if m:body{}:find 'x' then return end\nend\nfunction on.message() end", "x.lua:3: error: filter \"x\": m:body is for on.message"),
+    ("function on.message(s, m) m:set_body 'x' end", "says edits_late() in its main chunk"),
+    ("function on.body(s, m, chunk) chunk:drop() end", "says edits_body() in its main chunk"),
+    ("function on.recipient(s) end", 'there is no hook "recipient" (did you mean "rcpt"?)'),
+    ("function on.zzzzzzzz(s) end", 'there is no hook "zzzzzzzz": there are connect, tls, helo, auth, mail, rcpt, data, headers, body, message, reply'),
+    ("function on.part(s, m, part) end", "on.part comes in a later version"),
+    ("function on.rcpt(s) metrics.count('x') end", "metrics come in a later version"),
+    ("parts { content = '1K' }\nfunction on.rcpt(s) end", "parts{...} comes in a later version"),
+    ("function on.rcpt(s) return http.get 'x' and redis 'y' end", "http comes in a later version"),
+]
+
+
+@pytest.mark.parametrize("script, said", TOLD, ids=range(len(TOLD)))
+def test_what_the_source_shows_is_told_at_load(script, said):
+    code, out = check(script)
+    assert code == 2 and said in out and out.count("error:") >= 1, out
+
+
+def test_all_that_the_source_shows_is_told_in_order():
+    code, out = check("""function on.rcpt(s, m, to)
+  reject "450 x"
+  local a, b = s.hello, m.fron
+  nothing(a, b)
+end""")
+    lines = [line.split(": error")[0] for line in out.splitlines() if "error:" in line]
+    assert code == 2 and lines == ["x.lua:2", "x.lua:2", "x.lua:3", "x.lua:3", "x.lua:4"], out
+
+
+FINE = [
+    "function on.rcpt(s, m, to) local s = { hello = 1 } return s.hello and accept() end",
+    "function on.rcpt(s, m, to) if to.domain == 'x' then m = { form = 1 } end return m.form and accept() end",
+    "function on.rcpt(s, m, to) do local h = m.headers h:add('X', 'y') end local h = { ad = print } h.ad(1) end",
+    "function on.rcpt(s, m, to) local v if to.ext == '' then v = reject '550 x' else v = defer '450 x' end return v end",
+    "function on.rcpt(s, m, to) local x = to.ext ~= '' and s or { hello = 1 } return x.hello end",
+    "function on.rcpt(s, m, to) for _, s in ipairs { { hello = 1 } } do m.vars.x = s.hello end end",
+    "function on.rcpt(s, m, to) local text = to.ext == '' and '550 x' or '450 x' return pcall(reject, text) and nil end",
+    "edits_late()\nfunction on.message(s, m) m:set_body(m:body { max = '1K' } or '') end",
+    "local function f(s) return s.anything end\nfunction on.rcpt(s, m, to) return f { anything = nil } end",
+    "function on.rcpt(s, m, to) return (separate(to.domain)) end",
+    "function on.rcpt(s, m, to) local ok = pcall(function() return s.helo end) m.tags.x = s.tls and s.tls.version m.vars.y = ok end",
+    "function on.rcpt(s, m, ...) local to = ... return to.domian end",
+    "function on.rcpt(s) while not s.auth do s.vars.n = 1 if s.vars.n then break end end goto done ::done:: return s.tls and s.tls.sni and nil end",
+]
+
+
+@pytest.mark.parametrize("script", FINE, ids=range(len(FINE)))
+def test_what_is_not_certain_is_not_told(script):
+    code, out = check(script)
+    assert code == 0, out
+
+
+def test_all_wrong_entries_of_a_list_and_a_table_are_told(tmp_path):
+    script = 'local opt = options { l = list "number", n = cidr {}, t = optional "table", m = map "number" }\n' + HOOK
+    table = tmp_path / "table"
+    table.write_text("10.1.1.1/8 OK\ngood OK\n 10.2.2.2/8\n11.1.1.1/8 x\n\n12.1.1.1/8\n")
+    code, out = check(script, '{ l = { 1, "a", 2, "b" }, n = { "10.0.0.1/8", "10.0.0.0/8", "x" }, m = { a = "x", b = 1, c = "y" }, t = "%s" }' % table)
+    told = [line for line in out.splitlines() if "error:" in line]
+    assert code == 2 and len(told) == 9, out
+    for said in ('text "a"', 'text "b"', '"10.0.0.1/8"', '"x": ', '"a": expected', '"c": expected', "table:1: ", "table:4: ", "table:6: "):
+        assert any(said in line for line in told), (said, out)

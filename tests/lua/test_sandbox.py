@@ -1,4 +1,5 @@
 """A hostile script costs its own call, within its limits, and nobody else's."""
+import re
 import smtplib
 import threading
 import time
@@ -6,7 +7,7 @@ import time
 import pytest
 
 from gateway import SLOW
-from house import House, cases, text
+from house import cases, eventually, House, text
 
 ESCAPES = {
     "io": "local k = 'io' return pcall(function() return _ENV[k] end)",
@@ -26,8 +27,6 @@ ESCAPES = {
     "writem": "return pcall(function() m.from = 1 end)",
     "global": "return pcall(rawset(_ENV, 'setmetatable', setmetatable).rawget, nil)",
     "wide": "return pcall(table.unpack, {}, 1, 1e8)",
-    "nul": "return pcall(m.headers.add, m.headers, 'X', 'a\\0b')",
-    "crlf": "return pcall(m.headers.add, m.headers, 'X', 'a\\r\\nb: c')",
 }
 
 
@@ -106,7 +105,9 @@ def test_endless_scripts_are_stopped_while_others_are_served():
         thread.join()
         assert slowest[0] < 0.4 * SLOW
         log = house.log()
-        assert "x.lua:3: the script used more than 100 ms of CPU (option cpu)" in log
+        assert "x.lua:3: the script used more than 100 ms of CPU (option cpu): 1" in log
+        told = re.findall(r'(.{12})the script used more than 100 ms of CPU', log)  # in patterns and other loops in C too
+        assert told and not [t for t in told if not re.search(r"x\.lua:\d+: $", t)]
 
 
 BOMBS = {
@@ -145,7 +146,7 @@ OUTSIDE = {  # memory that is the gateway's, not Lua's
     "network": "while true do s.ip:network(24, 64) end",
     "log": "while true do log.info(('x'):rep(1900)) end",
     "from": "local x = ('x'):rep(60) .. '@example.org' while true do m:set_from(x) end",
-    "separate": "local n = 0 while true do n = n + 1 separate('k' .. n % 2) end",
+    "separate": "local n = 0 while true do n = n + 1 local v = separate('k' .. n % 2) end",
     "logwait": "while true do log.info(('x'):rep(1900)) sleep(0) end",
     "bl": "while true do dns.bl('', {}) end",
 }
@@ -167,12 +168,13 @@ def test_memory_outside_of_lua_counts():
 
             thread = threading.Thread(target=watch)
             thread.start()
+            told = len(house.log())
             reply = house.ask("fine", "good", "well", name)[3]
             stop.set()
             thread.join()
             assert reply.startswith("451"), (name, reply)
             if name in KEPT:
-                assert "of memory (option memory)" in house.log().splitlines()[-2] + house.log().splitlines()[-1], name
+                eventually(lambda: "of memory (option memory)" in house.log()[told:])
             if SLOW == 1:
                 assert most[0] - before < 16 * 1024, (name, most[0] - before)
 
@@ -180,19 +182,18 @@ def test_memory_outside_of_lua_counts():
 def test_a_filter_writes_no_more_into_the_header_section_than_a_header_section_may_have():
     script = """
 function on.headers(s, m)
-  if m.headers:get "Subject" == "add" then while true do m.headers:add("X-Many", ("x"):rep(50)) end end
-  if m.headers:get "Subject" == "set" then while true do m.headers:set("X-One", ("x"):rep(50)) end end
+  local h, subject, done, why = m.headers, m.headers:get "Subject", true, nil
+  while subject ~= "some" and done do done, why = h[subject](h, "X-Many", ("x"):rep(50)) end
+  if subject ~= "some" then log.info(subject .. " ends: " .. tostring(done) .. " " .. tostring(why)) end
   if m.headers:get "Subject" == "some" then for i = 1, 100 do m.headers:add("X-Many", ("x"):rep(50)) end end
 end"""
     with House('filter "x.lua" { cpu = "2s", memory = "64M" }', {"x.lua": script}, more='limits { header_size = "16K" }') as house:
         house.send(b"Subject: some\r\n\r\nx\r\n")
-        for subject in (b"add", b"set"):
-            with pytest.raises(smtplib.SMTPDataError) as e:
-                house.send(b"Subject: " + subject + b"\r\n\r\nx\r\n")
-            assert e.value.smtp_code == 451
+        for subject in ("add", "set", "prepend", "append"):  # the edit is not made, the script goes on, the message passes
+            house.send(b"Subject: " + subject.encode() + b"\r\nX-Many: one\r\n\r\nx\r\n")
+            eventually(lambda: subject + " ends: false this filter has written more than limits.header_size" in house.log())
         house.send(b"Subject: some\r\n\r\nx\r\n")
-        assert house.log().count("written more than limits.header_size") >= 2
-        assert len(house.mails()) == 2
+        assert len(house.mails()) == 6
 
 
 def test_three_memory_errors_within_a_minute_make_the_state_anew():

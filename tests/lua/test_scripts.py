@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from house import SCRIPTS, Dns, House, text
+from house import SCRIPTS, Dns, House, eventually, text
 
 MAIL = b"From: a@sender.example\r\nSubject: gr\xc3\xbc\xc3\x9fe\r\nX-Originating-IP: 10.0.0.1\r\n\r\nbody\r\n"
 
@@ -17,7 +17,7 @@ def test_subject_tag():
         house.send(b"Subject: three\r\n\r\nx\r\n", sender="me@home.example")
         house.send(b"Subject: =?utf-8?q?gr=C3=BCn?=\r\n\r\nx\r\n")
         subjects = [m[m.index(b"Subject:"):].split(b"\r\n")[0] for m in house.mails()]
-    encoded = b"Subject: =?UTF-8?B?W0VYVF0gZ3LDvG4=?="
+    encoded = b"Subject: [EXT] =?utf-8?q?gr=C3=BCn?="
     assert sorted(subjects) == [encoded, b"Subject: [EXT] one", b"Subject: [EXT] two", b"Subject: three"]
 
 
@@ -123,3 +123,44 @@ def test_score():
         mails = house.mails()
         assert len(mails) == 2 and sum(b"X-Spam-Flag: YES" in m for m in mails) == 1 and all(b"X-Spam-Score: " in m for m in mails)
         assert len(house.mails("jail")) == 1
+
+
+def test_lists_say_by_their_codes():
+    answers = {"one": ["127.0.0.1"], "two": ["127.0.0.2"], "world": ["192.0.2.1"], "refused": ["127.255.255.254"], "white": ["127.0.5.1"], "many": ["127.0.0.1", "127.0.0.9"]}
+    dns = Dns({("1.0.0.127.%s.example" % n, "a"): a for n, a in answers.items()})
+    script = """function on.rcpt(s, m, to)
+  local zones = { "one.example", "two.example", "world.example", "refused.example", "white.example", "many.example",
+    "white.example=127.0.[2..20].[1;3]", "two.example=127.0.0.[3..4]" }
+  local t, all = {}, dns.bl(s.ip, zones)
+  for i, z in ipairs(zones) do t[i] = tostring(all[z].listed):sub(1, 1) .. (all[z].error or "") end
+  return reject(table.concat(t, " ") .. " " .. tostring(pcall(dns.bl, s.ip, { "x=1.2" })))
+end"""
+    with House('filter "x.lua"', {"x.lua": script}, more=dns.conf()) as house:
+        assert house.ask("x")[0].endswith(" frefused t fbad frefused f t t f false"), house.log()[-600:]
+
+
+def test_scores_of_the_client_go():
+    mail = b"X-Spam-Flag: NO\r\nX-Spam-Score: -9\r\nX-DNSBL-Score: 0\r\nSubject: x\r\n\r\nx\r\n"
+    with House('filter "score.lua", filter "dnsbl.lua"') as house:
+        house.send(mail)
+        assert b"X-Spam" not in house.mails()[0] and b"X-DNSBL" not in house.mails()[0]
+
+
+def test_greylist_knows_a_pool_by_its_verified_name():
+    dns = Dns({("1.0.0.127.in-addr.arpa", "ptr"): ["mail-9.out.pool.example"], ("mail-9.out.pool.example", "a"): ["127.0.0.1"]})
+    script = open(SCRIPTS + "/greylist.lua").read().replace("not s.ip.private and ", "")
+    told = script.replace("  local waited = ", '  log.info("from " .. s.vars.from)\n  local waited = ')
+    with House('filter "g.lua" { delay = "1s", pools = { "POOL.example" } }', {"g.lua": told}, more=dns.conf()) as house:
+        assert house.ask("x", "postmaster")[1].startswith("250")
+        assert house.ask("x")[0].startswith("451")
+        eventually(lambda: "from pool.example" in house.log())
+        time.sleep(2.1)
+        assert house.ask("x")[0].startswith("250") and house.ask("another")[0].startswith("250")
+
+
+def test_postmaster_of_our_domains_is_a_recipient():
+    with House('filter "recipients.lua" { allow = { "ann@example.org" }, domains = { "example.org" }, most = 1 }') as house:
+        assert [r[:3] for r in house.ask("postmaster", "PostMaster", "nobody", "POSTMASTER")] == ["250", "250", "550", "250"]
+        with house.client() as c:
+            c.mail("a@b.c")
+            assert c.rcpt("postmaster@other.example")[0] == 550

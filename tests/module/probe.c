@@ -412,7 +412,6 @@ static void note(struct filter_call *call, char *a)
 
 static void do_small(struct filter_call *call, const char *action, char *a)
 {
-    static const char *const labels[] = {"kind", "probe", NULL};
     struct tally *session = filter_keep(call, LIFE_SESSION), *worker = filter_keep(call, LIFE_WORKER);
     if (!strcmp(action, "log"))
         say(call, "", (struct filter_text){a, strlen(a)});
@@ -434,8 +433,6 @@ static void do_small(struct filter_call *call, const char *action, char *a)
         filter_log(call, LEVEL_INFO, "score %g", filter_score(call, atof(a), "probe"));
     else if (!strcmp(action, "progress"))
         filter_progress(call);
-    else if (!strcmp(action, "metric"))
-        filter_metric(call, METRIC_COUNT, "probe_total", 1, labels);
     else if (!strcmp(action, "lessen"))
         filter_lessen_rest(call, LIFE_TRANSACTION, ~(1u << FILTER_MESSAGE), ~0u);
     else if (!strcmp(action, "count"))
@@ -509,7 +506,7 @@ static void stop(struct filter_call *call)
 
 static const struct filter_def probe = {
     .size = sizeof probe, .abi = FILTER_ABI, .name = "probe", .doc = "does what its options say",
-    .stages = (1u << STAGES) - 1,
+    .stages = ((1u << STAGES) - 1) & ~(1u << FILTER_PART),
     .flags = FILTER_EDITS_BODY | FILTER_LATE_FIELDS | FILTER_LATE_BODY | FILTER_LATE_ENVELOPE | FILTER_LATE_ROUTE |
              FILTER_READS_BACK | FILTER_BINARY_SAFE,
     .filter_memory = sizeof(struct probe), .worker_memory = sizeof(struct tally), .session_memory = sizeof(struct tally),
