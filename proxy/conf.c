@@ -147,7 +147,7 @@ struct conf *conf_load(const char *path, struct complaints *complaints)
     struct conf *conf = must_alloc(sizeof *conf);
     unsigned before = complaints->errors;
     conf->refs = 1;
-    conf->generation = ++generation;
+    conf->generation = generation + 1;
     conf->arena.first = 16384;
     conf->path = arena_str(&conf->arena, str_of(path));
     l->conf = conf;
@@ -166,6 +166,7 @@ struct conf *conf_load(const char *path, struct complaints *complaints)
         conf_drop(conf);
         return NULL;
     }
+    generation++; /* those with mistakes have no number */
     return conf;
 }
 

@@ -151,7 +151,7 @@ static void limits_judge(struct loader *l, const struct item *item, const struct
                          const struct limits *limits)
 {
     const struct filter_value *at;
-    if ((at = value_get(own, STR("recipients"))) && limits->recipients < 100)
+    if ((at = value_get(own, STR("recipients"))) && at->number >= 1 && limits->recipients < 100)
         item_warn(l, item, at, "limits: recipients = %u: RFC 5321 4.5.3.1.8 wants at least 100", limits->recipients);
     if ((at = said_in(own, "rcpt_commands", "recipients")) && limits->rcpt_commands < limits->recipients)
         item_warn(l, item, at, "limits: rcpt_commands = %u is below recipients = %u", limits->rcpt_commands,
@@ -279,6 +279,16 @@ static void listen_addresses(struct loader *l, struct item *item, struct listen_
                                   STR_ARGS(listen->addresses[m].text), STR_ARGS(l->conf->listens[i].name));
 }
 
+/* `which of "one", "two"?` */
+static const char *which_backend(struct loader *l)
+{
+    struct arena *a = &l->conf->arena;
+    struct str text = STR("which of ");
+    for (size_t i = 0; i < l->conf->nbackends; i++)
+        text = arena_print(a, "%.*s%s\"%.*s\"", STR_ARGS(text), i ? ", " : "", STR_ARGS(l->conf->backends[i].name));
+    return l->conf->nbackends ? arena_print(a, "%.*s?", STR_ARGS(text)).at : "the name of a backend, and none is there";
+}
+
 static void listen_names(struct loader *l, struct item *item, struct listen_conf *listen)
 {
     const struct filter_value *at = value_get(item->checked, STR("route"));
@@ -293,7 +303,7 @@ static void listen_names(struct loader *l, struct item *item, struct listen_conf
     else if (l->conf->nbackends == 1)
         listen->backend = l->conf->backends;
     else
-        item_complain(l, item, NULL, "%s: \"backend\" is missing: the name of a backend", item_title(l, item));
+        item_complain(l, item, NULL, "%s: \"backend\" is missing: %s", item_title(l, item), which_backend(l));
     listen->chain = l->empty_chain;
     if ((at = value_get(item->checked, STR("chain")))) {
         size_t i = 0;

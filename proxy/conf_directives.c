@@ -318,6 +318,10 @@ static void take(struct loader *l, const struct item *item, const struct directi
         value = *raw;
     } else if (value_is_item(raw) && d->type == TYPE_ANY) {
         value = *raw;
+    } else if (d->type == TYPE_TEXT && raw->type != VALUE_TEXT && strncmp(d->doc, "the name of ", 12) == 0) {
+        item_complain(l, item, raw, "%s: expected %.*s, a text; got %s", what, (int)strcspn(d->doc, ";"), d->doc,
+                      raw->type == VALUE_NUMBER ? "a number" : value_shown(raw));
+        return;
     } else if (!value_convert(l->conf, l->complaints, raw, d->type, d->of, what, &value)) {
         return;
     } else if (!range_holds(l, item, d, what, raw, &value)) {

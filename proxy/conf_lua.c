@@ -490,6 +490,11 @@ static const char *reword(struct arena *a, const char *text)
     }
     if (strstr(token, "<eof>"))
         return arena_print(a, "%s: the file ends too early, is a \"}\" missing?", text).at;
+    const char *open = strstr(text, "(to close '{' at line ");
+    if (brace && open)
+        return arena_print(a, "a comma is missing before %s, or a \"}\" for the \"{\" in line %d", token,
+                           atoi(open + 22))
+            .at;
     if (brace)
         return arena_print(a, "a comma is missing before %s", token).at;
     if (strncmp(text, "syntax error", 12) == 0 &&
@@ -504,12 +509,23 @@ static const char *reword(struct arena *a, const char *text)
     return text;
 }
 
+static bool is_told(const struct loader *l, struct str file, unsigned line)
+{
+    for (const struct complaint *c = l->complaints->first; c; c = c->next)
+        if (c->line == line && str_equal(c->file, file))
+            return true;
+    return false;
+}
+
 static void complain_lua(struct loader *l, const char *text)
 {
     unsigned source = 0, line = 0;
     int used = 0;
     struct arena *a = &l->conf->arena;
-    if (sscanf(text, "#%u:%u: %n", &source, &line, &used) == 2 && used && source < l->nsources)
+    bool placed = sscanf(text, "#%u:%u: %n", &source, &line, &used) == 2 && used && source < l->nsources;
+    if (placed && is_told(l, l->sources[source].path, line) && strstr(text, "attempt to index"))
+        return; /* of a name that is no directive: it was told so */
+    if (placed)
         complain(l->complaints, false, l->sources[source].path, line, "%s", reword(a, text + used));
     else if (strstr(text, "not enough memory"))
         complain(l->complaints, false, l->conf->path, 0,

@@ -318,8 +318,11 @@ static int call(const char *path)
     struct timeval wait = {.tv_sec = ASK_SECONDS};
     int fd = name_it(path, &name) ? socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0) : -1;
     if (fd < 0 || connect(fd, (struct sockaddr *)&name, sizeof name) != 0) {
-        fprintf(stderr, "sluice: nobody answers at %s: %s; --socket PATH asks elsewhere\n", path,
-                fd < 0 ? "the path is too long" : strerror(errno));
+        bool barred = fd >= 0 && errno == EACCES;
+        fprintf(stderr,
+                barred ? "sluice: %s: %s: only root and the user that it runs as may ask\n"
+                       : "sluice: nobody answers at %s: %s; --socket PATH asks elsewhere\n",
+                path, fd < 0 ? "the path is too long" : strerror(errno));
         if (fd >= 0)
             close(fd);
         return -1;

@@ -292,7 +292,8 @@ static void look_at_upgrade(struct house *h)
         retire(h, pid);
     if (news != UPGRADE_FAILED)
         return;
-    log_say(LOG_ERROR, "upgrade: process %ld failed, this one goes on: %s", pid, h->upgrade.said);
+    log_say(LOG_ERROR, "upgrade: process %ld failed, this one goes on: %.*s", pid, (int)strcspn(h->upgrade.said, "\n"),
+            h->upgrade.said);
     tell_upgrader(h, 1, h->upgrade.said);
 }
 

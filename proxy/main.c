@@ -69,7 +69,7 @@ static void say_usage(FILE *to)
 {
     fprintf(to, "Sluice " SLUICE_VERSION ", an SMTP filtering gateway\n\n");
     for (size_t i = 0; i < countof(commands); i++)
-        fprintf(to, "  %-52s %s\n", commands[i].usage, commands[i].doc);
+        fprintf(to, "  %s\n      %s\n", commands[i].usage, commands[i].doc);
     fprintf(to, "\nThe configuration is %s unless -c says otherwise.\n", default_path);
 }
 
@@ -319,8 +319,12 @@ int main(int argc, char **argv)
     }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
         return help(1, argv);
-    if (strcmp(argv[1], "--version") == 0)
+    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-v") == 0 || strcmp(argv[1], "-V") == 0)
         return version(1, argv);
+    if (argv[1][0] == '-') {
+        fprintf(stderr, "sluice: the command comes first, options behind it: sluice check -c FILE; see sluice help\n");
+        return 2;
+    }
     const struct command *c = command_find(argv[1]);
     return c ? c->run(argc - 1, argv + 1) : unknown(argv[1]);
 }

@@ -105,7 +105,12 @@ bool address_parse(struct str s, struct arena *arena, struct address *a, const c
     while (colon && s.at[colon - 1] != ':')
         colon--;
     uint64_t port;
-    if (!colon || !str_number(str_part(s, colon, s.len), &port) || port > 65535) {
+    bool number = colon && str_number(str_part(s, colon, s.len), &port);
+    if (number && port > 65535) {
+        *why = "a port is at most 65535";
+        return false;
+    }
+    if (!number) {
         *why = "expected inet:HOST:PORT, inet6:[HOST]:PORT, unix:/PATH, HOST:PORT, [HOST]:PORT or :PORT";
         return false;
     }

@@ -34,6 +34,15 @@ static int complain(int fd, const struct address *a, const char *what, int numbe
     return -1;
 }
 
+static int complain_of_bind(int fd, const struct address *a, int number, char *error, size_t room)
+{
+    complain(fd, a, "bind", number, error, room);
+    size_t len = strlen(error);
+    if (number == EACCES && a->name.ss_family != AF_UNIX && a->port < 1024)
+        snprintf(error + len, room - len, ": a port below 1024 needs root (and `user`), or CAP_NET_BIND_SERVICE");
+    return -1;
+}
+
 /* Somebody's left-over file, unless somebody still answers there. */
 static void remove_stale(const struct address *a)
 {
@@ -67,7 +76,7 @@ int listener_bind(const struct address *a, bool share, char *error, size_t room)
             return complain(fd, a, "IPv6 only", errno, error, room);
     }
     if (bind(fd, (const struct sockaddr *)&a->name, a->len) < 0)
-        return complain(fd, a, "bind", errno, error, room);
+        return complain_of_bind(fd, a, errno, error, room);
     if (family == AF_UNIX && chmod(((const struct sockaddr_un *)&a->name)->sun_path, 0666) < 0)
         return complain(fd, a, "chmod", errno, error, room);
     /* From here the kernel queues connections: none is refused while the workers start. */

@@ -198,6 +198,7 @@ void conf_keep_table(struct conf *, struct table *); /* while loading: closed an
 /* relay/options.c. Opens an instance: def->open with complaints collected; false when any error was complained. */
 bool filter_open(struct filter *, struct complaints *);
 void filter_close(struct filter *);
+const char *value_shown(const struct filter_value *); /* "true", "the text "x"", ...: what was got in place of what was expected; until the next call */
 /* A value as written turned into one of the wanted type (TYPE_DURATION from "30s", TYPE_CIDR from a list of texts or a file
  * path, TYPE_TABLE from a path or a list, ...). False: complained, with the value's place. */
 bool value_convert(struct conf *, struct complaints *, const struct filter_value *from, enum filter_type type, enum filter_type of,

@@ -45,7 +45,7 @@ static bool refuse(const struct wanted *w, const struct filter_value *v, const c
     return false;
 }
 
-static const char *got_name(const struct filter_value *v)
+const char *value_shown(const struct filter_value *v)
 {
     switch (v->type) {
     case VALUE_TEXT: return "the text";
@@ -66,7 +66,7 @@ static bool expected(const struct wanted *w, const struct filter_value *v, const
                       hint);
     if (v->type == VALUE_NUMBER)
         return refuse(w, v, "expected %s, got the number %.14g%s", name, v->number, hint);
-    return refuse(w, v, "expected %s, got %s%s", name, got_name(v), hint);
+    return refuse(w, v, "expected %s, got %s%s", name, value_shown(v), hint);
 }
 
 /* What a table complains of: a line each. */
@@ -93,7 +93,7 @@ static bool table_of_items(const struct wanted *w, const struct filter_value *v,
         const char *why;
         struct cidr cidr;
         if (item->type != VALUE_TEXT)
-            good = refuse(w, item, "element %zu: expected a text, got %s", i + 1, got_name(item));
+            good = refuse(w, item, "element %zu: expected a text, got %s", i + 1, value_shown(item));
         else if (w->type == TYPE_CIDR && !cidr_parse(keys[i], &cidr, &why))
             good = refuse(w, item, "\"%.*s\": %s", (int)min_size(keys[i].len, 60), keys[i].at, why);
     }
@@ -384,6 +384,19 @@ static bool is_of_the_core(const struct filter *f, struct str name)
     return false;
 }
 
+/* Something that no option is called was written for it: complain_unknown says so, with this name. */
+static bool is_misspelt(const struct filter *f, const char *name)
+{
+    for (size_t i = 0; i < f->raw->count; i++) {
+        bool known = is_element(f->raw->keys[i]);
+        for (size_t k = 0; k < opening.nnames && !known; k++)
+            known = str_equal(f->raw->keys[i], opening.names[k]);
+        if (!known && nearest_name(f->raw->keys[i], &name, 1).at)
+            return true;
+    }
+    return false;
+}
+
 static bool option_take(struct filter *f, const struct filter_option *o, struct filter_value *map)
 {
     struct str name = str_of(o->name);
@@ -412,6 +425,8 @@ static bool option_take(struct filter *f, const struct filter_option *o, struct 
         struct wanted w = {f->conf, f->complaints, o->type, o->of, what, false, true};
         if (!convert(&w, raw, &value))
             return false;
+    } else if (o->required && is_misspelt(f, o->name)) {
+        return false; /* it is told so at what was written in its place */
     } else if (o->required) {
         const char *type = value_type_name((enum value_type)o->type), *doc = o->doc ? o->doc : "";
         if (unnamed)
