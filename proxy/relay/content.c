@@ -167,7 +167,8 @@ enum next verdict_turn(struct session *s)
         flow_judge(s);
     if (s->state == STATE_CLOSING)
         return NEXT_MORE;
-    flow_open(s);
+    if (flow_open(s))
+        return NEXT_MORE;
     if (!tx->sink && f->judged && f->data == DATA_OPEN && flow_send(s)) {
         if (session_client_left(s))
             return leave(s);
@@ -180,7 +181,9 @@ enum next verdict_turn(struct session *s)
     }
     if (!tx->sink) {
         if (f->data == DATA_OPEN)
-            flow_turn(s);
+            flow_run(s);
+        if (s->state == STATE_CLOSING)
+            return NEXT_MORE;
         if (!tx->sink)
             return NEXT_WAIT;
     }

@@ -112,15 +112,10 @@ static void open_chunks(struct session *s)
     encoder_start(&f->encoder, binary ? FRAMING_BINARY : FRAMING_CHUNKS);
 }
 
-void flow_open(struct session *s)
+/* Time has come: says DATA, or refuses the content where that cannot be. */
+static void open_now(struct session *s)
 {
     struct transaction *tx = s->tx;
-    struct flow *f = &tx->flow;
-    if (f->data != DATA_UNSAID || tx->sink || f->head != HEAD_DONE)
-        return;
-    bool time = f->judged || tx->say <= SAY_AFTER_HEADERS || (tx->say == SAY_AT_BOUND && pipe_is_full(&f->filtered));
-    if (!time)
-        return;
     if (envelope_is_empty(tx)) {
         tx->discard = tx->sink = true;
         tx->verdict_why = STR("no recipient is left");
@@ -141,6 +136,19 @@ void flow_open(struct session *s)
         else if (tx->params.body != BODY_BINARYMIME) /* which never goes by DATA: it waits until the backend is ready */
             envelope_data(s);
     }
+}
+
+bool flow_open(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    struct flow *f = &tx->flow;
+    if (f->data != DATA_UNSAID || tx->sink || f->head != HEAD_DONE)
+        return false;
+    bool time = f->judged || tx->say <= SAY_AFTER_HEADERS || (tx->say == SAY_AT_BOUND && pipe_is_full(&f->filtered));
+    if (!time)
+        return false;
+    open_now(s);
+    return tx->sink || f->data == DATA_OPEN;
 }
 
 bool flow_send(struct session *s)

@@ -456,7 +456,7 @@ bool flow_run(struct session *s)
         if (s->state == STATE_CLOSING)
             return true;
         if (!s->tx->flow.taken) /* else it is judged first: what is held whole may go by BDAT */
-            flow_open(s);
+            moved |= flow_open(s);
         if (!moved)
             return true;
     }

@@ -82,6 +82,8 @@ bool flow_judge(struct session *);
 bool flow_send(struct session *);
 /* A filter's octets for the chunk in hand, or (MESSAGE) for the whole body; line ends are mended. false: the pipe is full. */
 bool flow_emit(struct session *, struct str);
-/* Time to say DATA to the backend: envelope anew first if it must be. True: something was said. */
-void flow_open(struct session *);
+/* Says DATA to the backend when it is time, the envelope anew before it if it must be. True: the content may go somewhere at once, to
+ * the backend (by BDAT) or into the sink, so that whoever stopped because the pipes were full goes on in the same turn: nobody else
+ * will wake the session for it. */
+bool flow_open(struct session *);
 #endif
