@@ -5,6 +5,7 @@
  * spool holds. */
 #include "relay/flow.h"
 #include "relay/backend.h"
+#include "relay/content.h"
 #include "relay/envelope.h"
 #include "relay/session.h"
 
@@ -109,8 +110,7 @@ void flow_refuse(struct session *s, enum reply_name name)
 void flow_refuse_size(struct session *s)
 {
     struct transaction *tx = s->tx;
-    const char *most = arena_print(&tx->arena, "%llu", (unsigned long long)s->listen->limits.size).at;
-    struct reply r = reply_print(&tx->arena, REPLY_TOO_BIG, most);
+    struct reply r = content_too_big(s, &tx->arena);
     tx->limited = true;
     transaction_refuse(s, &r);
 }
