@@ -481,6 +481,13 @@ static bool replies_may_wait(struct session *s)
     return now < s->told_by;
 }
 
+/* Part of a line or of content: the client says the rest before we say anything. */
+static bool has_heard_part(const struct session *s)
+{
+    bool content = s->step == STEP_CONTENT || s->step == STEP_SKIP;
+    return content || !pipe_is_empty(&s->client->in) || s->reader.skipping;
+}
+
 void session_turn(struct session *s)
 {
     must(s->magic == SESSION_MAGIC);
@@ -492,6 +499,7 @@ void session_turn(struct session *s)
         next = run_step(s);
     if (next == NEXT_END)
         return;
+    s->client->partial = has_heard_part(s);
     if (!replies_may_wait(s))
         stream_flush_soon(s->client);
     if (s->backend)
