@@ -78,7 +78,7 @@ void flow_start(struct session *s)
     decoder_start(&f->decoder, s->state != STATE_CHUNKS ? FRAMING_DOTS : binary ? FRAMING_BINARY : FRAMING_CHUNKS,
                   s->listen->bare);
     if (f->data != DATA_OPEN)
-        encoder_start(&f->encoder, FRAMING_DOTS);
+        encoder_start(&f->encoder, FRAMING_DOTS, GUARD_NUL); /* anew, for whom it is, when that one has said 354 */
     f->content.mark = f->outgoing.mark = PIPE_MARK;
     f->filtered.mark = tx->say == SAY_AT_BOUND ? max_size(s->listen->limits.hold_memory, PIPE_MARK) : PIPE_MARK;
     f->passes = chain_passes(chain_of(s));

@@ -11,6 +11,7 @@
 
 struct session;
 struct transaction;
+struct backend;
 enum leave { LEAVE_CLEAN, LEAVE_ENVELOPE, LEAVE_CONTENT }; /* a backend: to the pool, washed, or closed */
 
 /* When DATA is said to the backend, computed per chain at load. */
@@ -72,6 +73,7 @@ bool flow_turn(struct session *);
 bool flow_run(struct session *);
 /* deliver.c. Encodes what is there for the backend, if it may have it. */
 bool flow_deliver(struct session *);
+enum guard flow_guard(const struct backend *); /* what content by DATA must not hide from it */
 enum leave flow_way_out(const struct session *); /* how the backend is left by content that goes nowhere any more */
 /* Our end of mail data. The only place. */
 void flow_release(struct session *);
