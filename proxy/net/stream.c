@@ -4,7 +4,8 @@
  * Reads stay armed. When `in` is full alloc_cb gives nothing: the first time that only waits for the owner's turn in
  * the same round, the second time reading stops, since each stop and start costs two epoll_ctl. Octets stay in the
  * outgoing pipe until the kernel has them; at most one uv_write is under way. The owner's task is woken, never called.
- * Our octets carry the acknowledgement of what came; where part of something came and we say nothing, it is sent by itself.
+ * Our octets carry the acknowledgement of what came; where part of something came and we say nothing, it is sent by
+ * itself.
  */
 #include "net/inside.h"
 #include "base/fault.h"
@@ -161,7 +162,7 @@ void channel_take(struct channel *c, struct str octets, bool whole_block)
         c->end->window = octets;
         end_pump(c);
         if (c->fresh && c->s.tls == STREAM_HANDSHAKE && c->s.written_octets == before && pipe_is_empty(&c->end->out))
-            acknowledge(c); /* half a flight */
+            acknowledge(c);     /* half a flight */
         if (c->end->window.len) /* no room for what is in it, or STARTTLS has still to begin */
             pipe_copy(&c->end->in, c->end->window.at, c->end->window.len);
         c->end->window = STR_NONE;

@@ -5,7 +5,8 @@
  * everything else. What lies between two happenings is one run, given by view when it is long and copied when it is
  * short, so a body of nothing but dots costs copies and not a span per line. The states carry what is held back (a CR,
  * a dot, a dot and its CR) over the end of the octets in hand; nothing else remembers anything. Never: allocates, looks
- * at what it has given. NUL and the eighth bit are octets like any other to both; the encoder's guard alone looks at them. */
+ * at what it has given. NUL and the eighth bit are octets like any other to both; the encoder's guard alone looks at
+ * them. */
 #include "wire/content.h"
 #ifdef __SSE2__
 #include <immintrin.h>
@@ -396,7 +397,8 @@ static void guard_octet(struct encoder *e, char octet)
         e->bad = e->hidden = true;
     else if (ends)
         e->line = octet == '\n' ? BEGUN : NOTHING;
-    else if (c == '.' && (e->line == NOTHING || (e->line == BEGUN && octet != '.'))) /* one behind a real line end is stuffed */
+    else if (c == '.' &&
+             (e->line == NOTHING || (e->line == BEGUN && octet != '.'))) /* one behind a real line end is stuffed */
         e->line = LONE_DOT;
     else if (c == 0 && e->line == BEGUN)
         e->line = NOTHING;

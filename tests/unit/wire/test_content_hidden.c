@@ -1,12 +1,11 @@
-/* No mail data of ours has an end inside, to whatever receiver: one that drops NULs, takes a bare CR or LF for a line end and, where the
- * eighth bit is guarded against, strips that. What has no such end passes. */
+/* No mail data of ours has an end inside, to whatever receiver: one that drops NULs, takes a bare CR or LF for a line
+ * end and, where the eighth bit is guarded against, strips that. What has no such end passes. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
 #include "wire/content.h"
-
 
 static uint32_t dice = 1;
 
@@ -110,7 +109,8 @@ static void nothing_of_ours_has_an_end_inside(void **state)
     assert_true(passed > 10000 && refused > 10000);
 }
 
-/* Only what would be an end is refused: content that gives none, with its line end, to such a receiver always passes. */
+/* Only what would be an end is refused: content that gives none, with its line end, to such a receiver always passes.
+ */
 static void what_hides_no_end_passes(void **state)
 {
     for (unsigned i = 0; i < 300000; i++) {
