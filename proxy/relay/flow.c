@@ -337,6 +337,16 @@ static bool pass_body(struct flow *f)
     return n > 0;
 }
 
+/* What a rewriter says to other body filters is taken whole, however much it is: they have their turn when its call is over, and no
+ * sooner, so waiting for room would be waiting for itself. */
+bool flow_has_room(const struct flow *f)
+{
+    if (!f->nsegments || !f->chunk_busy)
+        return true;
+    const struct pipe *out = f->segments[f->at_segment].out;
+    return out != &f->filtered || !pipe_is_full(out);
+}
+
 bool flow_emit(struct session *s, struct str octets)
 {
     struct flow *f = &s->tx->flow;
@@ -369,7 +379,7 @@ bool flow_emit(struct session *s, struct str octets)
         at = run + 1;
     }
     if (!f->judging)
-        return !pipe_is_full(out);
+        return flow_has_room(f);
     spool_put(f->next_spool, out);
     return true;
 }

@@ -82,6 +82,7 @@ void flow_free(struct flow *);
 bool flow_judge(struct session *);
 /* Sends the judged content; true when all is in the backend's out pipe (flow_release may be called). */
 bool flow_send(struct session *);
+bool flow_has_room(const struct flow *); /* for what the filter at work emits */
 /* A filter's octets for the chunk in hand, or (MESSAGE) for the whole body; line ends are mended. false: the pipe is full. */
 bool flow_emit(struct session *, struct str);
 /* Says DATA to the backend when it is time, the envelope anew before it if it must be. True: the content may go somewhere at once, to

@@ -454,10 +454,7 @@ static bool is_done(struct filter_call *call, struct op *op, uint64_t now)
     case OP_CONTENT:
     case OP_STORE:
     case OP_FAILED: return true;
-    case OP_ROOM: {
-        struct flow *f = call->tx ? &call->tx->flow : NULL;
-        return !f || !f->nsegments || !f->chunk_busy || !pipe_is_full(f->segments[f->at_segment].out);
-    }
+    case OP_ROOM: return !call->tx || flow_has_room(&call->tx->flow);
     case OP_DNS:
         if (op->query->done)
             op->error = op->query->error;
