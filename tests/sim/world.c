@@ -116,7 +116,7 @@ static void world_open(struct world *w, const struct wishes *wish)
     be_calm(w);
     w->seed = wish->seed;
     w->heavy = wish->seed % 16 == 5 && sim_may(F_HEAVY, 100);
-    w->looks = w->heavy || wish->seed % 4 == 0;
+    w->looks = w->heavy || wish->seed % 8 == 4;
     w->letters_each = wish->letters ? wish->letters : w->heavy ? 2 : 4;
     w->faults = faults[sim_random(countof(faults))];
     w->leaving = leaving[sim_random(countof(leaving))];
