@@ -203,6 +203,14 @@ void octets_put(struct octets *o, const void *at, size_t n)
     o->len += n;
 }
 
+void octets_copy(struct octets *o, size_t from, size_t n)
+{
+    char *copy = must_alloc(n);
+    memcpy(copy, o->at + from, n);
+    octets_put(o, copy, n);
+    free(copy);
+}
+
 void octets_drop(struct octets *o, size_t n)
 {
     if (!n)
@@ -220,9 +228,12 @@ void octets_free(struct octets *o)
 
 size_t octets_line(const struct octets *o, size_t from)
 {
-    for (size_t i = from; i + 1 < o->len; i++)
-        if (o->at[i] == '\r' && o->at[i + 1] == '\n')
-            return i + 2;
+    if (!o->len)
+        return 0;
+    const char *at = o->at + from, *end = o->at + o->len;
+    while (end - at > 1 && (at = memchr(at + 1, '\n', (size_t)(end - at) - 1)) != NULL)
+        if (at[-1] == '\r')
+            return (size_t)(at - o->at) + 1;
     return 0;
 }
 

@@ -66,8 +66,8 @@ void letter_write(struct letter *l)
     size_t size = sim_random(sizes[sim_lesser(countof(sizes), countof(sizes))] + 1);
     if (sim_may(F_LARGE, l->binary ? 20 : 1))
         size = 60000 + sim_random(300000);
-    if (world_played->heavy)
-        size = 400000 + sim_random(900000);
+    size_t heavy = world_played->heavy ? 400000 + sim_random(900000) : 0;
+    size = heavy ? 20000 : size;
     char line[120];
     for (size_t n = sim_may(F_MBOX, 5) ? 1 + sim_random(2) : 0; n; n--)
         put_text(&l->content, n % 2 ? "From inside@x.test  Tue May 10 14:55:10 2016\r\n" : ">From inside\r\n");
@@ -76,6 +76,7 @@ void letter_write(struct letter *l)
     for (size_t n = sim_random(4); n; n--)
         put_text(&l->content, fields[sim_random(countof(fields))]);
     put_text(&l->content, "\r\n");
+    size_t body = l->content.len;
     unsigned words = sim_chance(10) ? 2 : 60; /* nearly nothing but line ends: they are cut wherever anything is */
     while (l->content.len < size) {
         if (sim_chance(100 - words)) {
@@ -88,6 +89,8 @@ void letter_write(struct letter *l)
         }
         put_text(&l->content, "\r\n");
     }
+    for (size_t once = l->content.len - body; heavy > l->content.len;) /* the same lines over and over: dice cost time */
+        octets_copy(&l->content, body, once);
     if (sim_may(F_BARE, 5))
         write_bare(l);
 }

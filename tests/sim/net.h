@@ -56,6 +56,7 @@ struct octets {
     size_t gone; /* private: dropped in front of `at`, so that dropping costs nothing */
 };
 void octets_put(struct octets *, const void *, size_t);
+void octets_copy(struct octets *, size_t from, size_t n); /* of its own, to its end */
 void octets_drop(struct octets *, size_t); /* the first ones */
 void octets_free(struct octets *);
 /* The offset behind the first CRLF, or 0: none is there. */

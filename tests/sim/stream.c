@@ -149,11 +149,7 @@ static void show(const struct net_end *e, const char *way, const char *at, size_
         unsigned char c = (unsigned char)at[i];
         sum = sum * 31 + c;
         if (len < sizeof text - 3)
-            len += (size_t)snprintf(text + len, sizeof text - len, "%c",
-                                    c == '\r'            ? '\\'
-                                    : c == '\n'          ? '/'
-                                    : c < ' ' || c > 126 ? '?'
-                                                         : c);
+            text[len++] = (char)(c == '\r' ? '\\' : c == '\n' ? '/' : c < ' ' || c > 126 ? '?' : c);
     }
     text[len] = 0;
     sim_trace("%s%u %s %zu %08x |%s", e->host ? "c" : "b", e->wire.number, way, n, sum, text);

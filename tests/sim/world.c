@@ -115,7 +115,7 @@ static void world_open(struct world *w, const struct wishes *wish)
     static const unsigned faults[] = {0, 1, 5, 15}, leaving[] = {0, 2, 20}, breaking[] = {0, 0, 1, 10};
     be_calm(w);
     w->seed = wish->seed;
-    w->heavy = wish->seed % 16 == 5 && sim_may(F_HEAVY, 100);
+    w->heavy = wish->seed % 8 == 5 && sim_may(F_HEAVY, 100);
     w->looks = w->heavy || wish->seed % 8 == 4;
     w->letters_each = wish->letters ? wish->letters : w->heavy ? 2 : 4;
     w->faults = faults[sim_random(countof(faults))];
