@@ -259,7 +259,7 @@ static void look_back(const struct filter_event *event, const struct letter *l)
     letter_body(l, &is);
     if (!event->ended && event->octets.len == READ_MOST && is.len > READ_MOST)
         is.len = READ_MOST; /* the most that is read at a time */
-    if (!event->error && /* with one no content is held: a limit, or a disk */
+    if (!event->error &&    /* with one no content is held: a limit, or a disk */
         (is.len != event->octets.len || (is.len && memcmp(is.at, event->octets.at, is.len) != 0)))
         sim_violation("letter %u: a filter reads back %zu octets that are not the %zu of the body", l->number,
                       event->octets.len, is.len);

@@ -89,7 +89,8 @@ void letter_write(struct letter *l)
         }
         put_text(&l->content, "\r\n");
     }
-    for (size_t once = l->content.len - body; heavy > l->content.len;) /* the same lines over and over: dice cost time */
+    for (size_t once = l->content.len - body;
+         heavy > l->content.len;) /* the same lines over and over: dice cost time */
         octets_copy(&l->content, body, once);
     if (sim_may(F_BARE, 5))
         write_bare(l);

@@ -46,7 +46,8 @@ static inline bool event_is_set(const struct event *e)
     return e->index != 0;
 }
 
-/* Called whenever no task is ready, before the clock moves on. True: it has woken some, and is called again behind their turns. */
+/* Called whenever no task is ready, before the clock moves on. True: it has woken some, and is called again behind
+ * their turns. */
 void loop_when_still(struct loop *, bool (*)(void *), void *data);
 
 /* ---- octets */
@@ -57,7 +58,7 @@ struct octets {
 };
 void octets_put(struct octets *, const void *, size_t);
 void octets_copy(struct octets *, size_t from, size_t n); /* of its own, to its end */
-void octets_drop(struct octets *, size_t); /* the first ones */
+void octets_drop(struct octets *, size_t);                /* the first ones */
 void octets_free(struct octets *);
 /* The offset behind the first CRLF, or 0: none is there. */
 size_t octets_line(const struct octets *, size_t from);
@@ -89,10 +90,11 @@ void wire_leave(struct wire **);  /* FIN, if none was sent, and lets go: what co
 
 /* A dial of the gateway has arrived. Says what becomes of it. */
 enum dialled { DIAL_ACCEPTED, DIAL_REFUSED, DIAL_UNANSWERED };
-/* Wires are numbered anew; so many of a thousand pieces find theirs broken. Heavy: much goes over them, in larger pieces. */
+/* Wires are numbered anew; so many of a thousand pieces find theirs broken. Heavy: much goes over them, in larger
+ * pieces. */
 void net_begin(unsigned breaking, bool heavy);
-void net_heal(void); /* none breaks any more */
+void net_heal(void);                      /* none breaks any more */
 bool net_is_sound(const struct stream *); /* both ends are there, and nothing between them is broken */
-bool net_reads(const struct stream *); /* reading has not stopped for want of room */
+bool net_reads(const struct stream *);    /* reading has not stopped for want of room */
 void net_on_dial(enum dialled (*)(void *data, struct wire *), void *data);
 #endif

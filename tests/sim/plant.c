@@ -15,10 +15,9 @@
  *   clockless  a wait has no clock: who waits for a peer that hangs waits for ever
  *   unedited   an emission of a filter that rewrites bodies is dropped
  *   unnamed    XFORWARD is not said: the client of the transaction before is the client of this one
- *   stalled    content that begins to be dropped, or to leave by BDAT, while all pipes are full goes on only when somebody else wakes
- *              the session (a bug that was)
- *   unflushed  what was said, or room to read on, waits for the next turn
- *   misled     a quarantine is forgotten: the message goes where it would have gone */
+ *   stalled    content that begins to be dropped, or to leave by BDAT, while all pipes are full goes on only when
+ * somebody else wakes the session (a bug that was) unflushed  what was said, or room to read on, waits for the next
+ * turn misled     a quarantine is forgotten: the message goes where it would have gone */
 #include "world.h"
 #include "relay/backend.h"
 #include "relay/host.h"
@@ -45,10 +44,9 @@ bool __real_identity_put_xforward(const struct session *, uint32_t, uint32_t *, 
 bool __wrap_identity_put_xforward(const struct session *, uint32_t, uint32_t *, struct pipe *);
 /* clang-format on */
 
-static const char *const names[] = {"none",   "early",     "dot",      "swapped", "octet",
-                                    "stale",  "kept",      "accepted", "mixed",   "unbound",
-                                    "asleep", "clockless", "unedited", "unnamed", "misled",
-                                    "stalled", "unflushed"};
+static const char *const names[] = {"none",     "early",    "dot",    "swapped", "octet",    "stale",
+                                    "kept",     "accepted", "mixed",  "unbound", "asleep",   "clockless",
+                                    "unedited", "unnamed",  "misled", "stalled", "unflushed"};
 enum plant {
     NONE,
     EARLY,

@@ -1,8 +1,10 @@
 /* still.c - a wake-up that was lost is seen at once, not when some clock hides it.
  *
- * Whenever no task is ready, all that has happened has been seen to, so a turn that nobody asked for must change nothing.
- * Each session is given one; whoever moves octets, says something or begins to read again then had slept though it could have
- * gone on. Whose peer has gone and who has not heard of it is left alone: what is flushed then goes nowhere. Who looks now and then by a clock of its own (memory is short) is left alone, and whose clock is about to ring. */
+ * Whenever no task is ready, all that has happened has been seen to, so a turn that nobody asked for must change
+ * nothing. Each session is given one; whoever moves octets, says something or begins to read again then had slept
+ * though it could have gone on. Whose peer has gone and who has not heard of it is left alone: what is flushed then
+ * goes nowhere. Who looks now and then by a clock of its own (memory is short) is left alone, and whose clock is about
+ * to ring. */
 #include "world.h"
 #include "relay/backend.h"
 #include "relay/session.h"
@@ -57,12 +59,16 @@ static void show(const char *when, const struct session *s)
 {
     const struct backend *b = s->backend;
     const struct flow *f = s->tx ? &s->tx->flow : NULL;
-    sim_trace("%s: alarm %llu state %d step %d, client in %zu out %zu reads %d%s", when, s->alarm.at ? (unsigned long long)(s->alarm.at - sim_now()) : 0ull, s->state, s->step, s->client->in.octets, s->client->out.octets,
-              net_reads(s->client), s->run.active ? ", a filter is at work" : "");
+    sim_trace("%s: alarm %llu state %d step %d, client in %zu out %zu reads %d%s", when,
+              s->alarm.at ? (unsigned long long)(s->alarm.at - sim_now()) : 0ull, s->state, s->step,
+              s->client->in.octets, s->client->out.octets, net_reads(s->client),
+              s->run.active ? ", a filter is at work" : "");
     if (f)
-        sim_trace("  wire %llu content %zu filtered %zu encoded %llu packed %zu data %d head %d sink %d taken %d judged %d pass %d",
-                  (unsigned long long)f->decoder.wire, f->content.octets, f->filtered.octets, (unsigned long long)f->encoder.octets,
-                  f->packed.octets, f->data, f->head, s->tx->sink, f->taken, f->judged, f->pass);
+        sim_trace("  wire %llu content %zu filtered %zu encoded %llu packed %zu data %d head %d sink %d taken %d "
+                  "judged %d pass %d",
+                  (unsigned long long)f->decoder.wire, f->content.octets, f->filtered.octets,
+                  (unsigned long long)f->encoder.octets, f->packed.octets, f->data, f->head, s->tx->sink, f->taken,
+                  f->judged, f->pass);
     if (b)
         sim_trace("  backend step %d owes %u unsaid %zu in %zu out %zu", b->step, b->count, b->unsaid.octets,
                   b->stream ? b->stream->in.octets : 0, b->stream ? b->stream->out.octets : 0);

@@ -76,10 +76,10 @@ struct place_is { /* what the servers of a place offer */
 
 struct world {
     uint64_t seed;
-    bool calm; /* nothing goes wrong: every reply must be a yes, and soon */
-    bool heavy; /* its letters are larger than all pipes together */
+    bool calm;   /* nothing goes wrong: every reply must be a yes, and soon */
+    bool heavy;  /* its letters are larger than all pipes together */
     bool healed; /* nothing goes wrong any more, and every wait is one of the gateway's clocks at most */
-    bool looks; /* each time that nothing is under way, whether somebody sleeps who could go on */
+    bool looks;  /* each time that nothing is under way, whether somebody sleeps who could go on */
     struct worker worker;
     struct conf *conf;
     struct client *clients;
@@ -141,9 +141,10 @@ enum dialled service_dialled(struct world *, struct wire *);
 /* backend.c */
 enum dialled backend_dialled(void *world, struct wire *);
 void backends_cut_off(struct world *, unsigned port); /* those of a server that goes down */
-void backends_heal(struct world *);                   /* those that are there answer from now on, but for what hangs already */
+void backends_heal(struct world *); /* those that are there answer from now on, but for what hangs already */
 
 /* still.c */
 void still_begin(void);
-bool still_look(void *world); /* when nothing is under way: does anybody sleep who could go on? True: it has woken them */
+bool still_look(
+    void *world); /* when nothing is under way: does anybody sleep who could go on? True: it has woken them */
 #endif
