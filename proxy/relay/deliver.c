@@ -107,6 +107,8 @@ static bool is_for_chunks(const struct session *s)
         return false;
     if (tx->params.body == BODY_BINARYMIME)
         return true;
+    if (tx->headers.first && tx->headers.first->mbox) /* Postfix knows mbox lines behind DATA only */
+        return false;
     uint64_t body = tx->say == SAY_AT_VERDICT ? spool_octets(f->spool) : f->filtered.octets;
     /* Who has been silent for long may be gone: DATA asks without losing anything, the last chunk would leave us uncertain. */
     bool fresh = loop_now(s->worker->loop) - b->heard < SILENCE;
