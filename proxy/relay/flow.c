@@ -298,8 +298,10 @@ static bool filter_body(struct session *s)
 {
     struct flow *f = &s->tx->flow;
     if (f->chunk_busy) {
-        if (!chain_turn(s))
-            return false;
+        const struct pipe *out = f->segments[f->at_segment].out;
+        size_t before = out->octets;
+        if (!chain_turn(s)) /* it may have said something, and wait for the room that is made by passing that on */
+            return out->octets != before;
         finish_chunk(s);
         return true;
     }
