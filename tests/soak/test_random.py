@@ -19,7 +19,7 @@ from gateway import SLOW, SLUICE, Gateway, certificate, free_port
 SEED = int(os.environ.get("SLUICE_SOAK_SEED", "1"))
 SECONDS = float(os.environ.get("SLUICE_SOAK_SECONDS", "15"))
 CLIENTS = int(os.environ.get("SLUICE_SOAK_CLIENTS", "24"))
-WAIT_MOST = 25 * SLOW  # seconds for a reply, or for room to send on: more than the clocks below let anybody wait
+WAIT_MOST = 30 * SLOW  # seconds for a reply, or for room to send on: more than the clocks towards backends let anybody wait
 INSIDE = b"VRFY inside-the-content"  # no client says this but in content
 KNOWN = re.compile(rb"(EHLO|HELO|MAIL FROM:|RCPT TO:|DATA|BDAT|RSET|QUIT)", re.I)
 
@@ -85,6 +85,7 @@ class Temper:
         self.evil = rng.choice([0, 0, 0, 0.01, 0.05, 0.2])
         self.slow = rng.choice([0, 0, 0.01, 0.1])
         self.refuse = rng.choice([0, 0.1, 0.3])
+        self.late_no = rng.choice([0, 0, 0.4])  # refuses DATA when much of the content waits already
         self.can = [c for c in (b"PIPELINING", b"8BITMIME", b"SMTPUTF8", b"SIZE 3000000") if rng.random() < 0.9]
         if rng.random() < 0.6:
             self.can += [b"CHUNKING", b"BINARYMIME"][:rng.choice([1, 2, 2])]
@@ -156,7 +157,10 @@ class Temper:
                 rcpts += good
                 self.say(b"250 2.1.5 ok\r\n" if good else rng.choice([b"450 4.2.1 later\r\n", b"550 5.1.1 no\r\n"]))
             elif verb == "DATA":
-                if not rcpts or rng.random() < self.refuse / 2:
+                if rcpts and rng.random() < self.late_no:
+                    time.sleep(rng.random() * 0.2)
+                    self.say(b"451 4.3.0 not now\r\n")
+                elif not rcpts or rng.random() < self.refuse / 2:
                     self.say(b"554 5.5.1 no\r\n")
                 elif self.say(b"354 go\r\n").startswith(b"354"):
                     self.content()
@@ -426,7 +430,7 @@ class Client(threading.Thread):
         lines += [b"X-Field-%d: %s" % (i, b"v" * rng.randrange(200)) for i in range(rng.choice([0, 0, 3, 100]))]
         lines.append(b"")
         size, octets = rng.choice([0, 10, 1000, 60000, 400000]), 0
-        if rng.random() < 0.05:  # more than all pipes and bounds hold, and now and then more than is taken
+        if rng.random() < 0.1:  # more than all pipes and bounds hold, and now and then more than is taken
             size = rng.choice([1000000, 2000000, 5000000])
         while octets < size:
             line = rng.choice([b"", b".", b"..", b".x", INSIDE, b"QUIT", b"text " * rng.randrange(30), b"\xe4" * 70, b"y" * rng.choice([998, 5000])])
@@ -523,7 +527,7 @@ def world(sink, quarantine):
                        'limits = { connections_per_client = 0, errors = 50, size = "4M" } }\n' % (name, chain, name, ports[-1], name))
     cert = certificate("localhost")
     conf = ('hostname "mx.test"\nworkers(2)\n'
-            'timeouts { command = "20s", data = "20s", drain = "2s", connect = "2s", banner = "2s", helo = "2s", mail = "2s",\n'
+            'timeouts { command = "5m", data = "5m", drain = "2s", connect = "2s", banner = "2s", helo = "2s", mail = "2s",\n'
             '  rcpt = "2s", data_reply = "2s", block = "5s", end_by = "4s", end_reply = "8s" }\n'
             'tls "t" { certificate = "%s/cert.pem", key = "%s/key.pem" }\n'
             'backend "b" { "127.0.0.1:%d", { "localhost:%d", weight = 2 }, connections = 12, wait = "2s", health = "500ms" }\n'
