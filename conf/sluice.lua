@@ -29,7 +29,7 @@ log {
 -- For every listener; a listener may have its own limits { } and timeouts { } with some of these.
 limits {
     size = "50M",                       -- of a message, told by SIZE; 0: none
-    header_size = "256K",               -- of the header section
+    header_size = "256K",               -- of the header section; never above size
     hold_memory = "256K",               -- held content of a transaction, then an unlinked file
     memory = "1G",                      -- of a worker; over it MAIL hears 452
     min_rate = 500,                     -- octets a second in content, over 30 s: slower is an attack; 0: none

@@ -169,7 +169,7 @@ static const struct directive directives[] = {
 
     {IN_LIMITS, "size", VALUE, TYPE_SIZE, .preset = "50M", .most = 1e12, .doc = "of a message, told by SIZE; 0: none"},
     {IN_LIMITS, "header_size", VALUE, TYPE_SIZE, .preset = "256K", .least = 1024, .most = 1 << 26,
-     .doc = "of the header section"},
+     .doc = "of the header section; never above size"},
     {IN_LIMITS, "hold_memory", VALUE, TYPE_SIZE, .preset = "256K", .most = 1e10,
      .doc = "held content of a transaction, then a file"},
     {IN_LIMITS, "memory", VALUE, TYPE_SIZE, .preset = "1G", .least = 1 << 20, .most = 1e13,
@@ -222,7 +222,7 @@ static const struct directive directives[] = {
     DURATION(IN_TIMEOUTS, "pool_idle", "60s", "an idle connection to a backend is kept"),
     DURATION(IN_TIMEOUTS, "pool_age", "10m", "any connection to a backend is kept"),
     {IN_TIMEOUTS, "drain", VALUE, TYPE_DURATION, .preset = "30s", .most = 1e5,
-     .doc = "sessions may end by themselves before we do"},
+     .doc = "sessions may end by themselves before we do; 5 s later the process has ended"},
 };
 /* clang-format on */
 

@@ -11,7 +11,7 @@ enum {
     TICK = 1000,       /* milliseconds between two looks at the tables */
     PAUSED_TICK = 100, /* and at whether accepting may go on */
     CROWD = 250,       /* sessions that are worth giving memory back for, once three of four have left */
-    LAST_WORDS = 5000  /* behind the grace of a drain, for sessions that wait for a backend's last reply */
+    LAST_WORDS = 5000 /* behind the grace of a drain, for what its sessions still say; they end before it (session.c) */
 };
 
 /* ---- room ---- */
@@ -42,10 +42,9 @@ static void set_clock(struct post *p)
     uint64_t now = loop_now(p->worker.loop);
     if (p->paused)
         at = at ? min_u64(at, now + PAUSED_TICK) : now + PAUSED_TICK;
-    uint64_t end =
-        p->end_by && now >= p->end_by ? now + PAUSED_TICK : p->end_by; /* a reply is still owed: look again */
-    if (p->drain_at)
-        end = p->drain_at;
+    uint64_t end = p->drain_at ? p->drain_at : p->end_by;
+    if (end && now >= end) /* a look at the tables is still under way */
+        end = now + PAUSED_TICK;
     if (end)
         at = at ? min_u64(at, end) : end;
     alarm_set(&p->alarm, &p->task, at);
@@ -229,7 +228,7 @@ static void turn(struct task *task)
     }
     if (p->drain_at && now >= p->drain_at)
         begin_drain(p);
-    p->cut_off = p->end_by && now >= p->end_by && p->worker.nsessions && !worker_owes_a_reply(&p->worker);
+    p->cut_off = p->end_by && now >= p->end_by && p->worker.nsessions;
     if (is_over(p) || p->cut_off) {
         p->stopped = true;
         loop_stop(p->worker.loop);

@@ -25,7 +25,8 @@ enum {
     LINGER_MS = 2000,
     DRAIN_MS = 60000,
     DIAL_STEP_MS = 5000,
-    RECORD_MOST = 16384
+    RECORD_MOST = 16384,
+    SHORT_READ = 16384 /* a peer that sends much waits for no acknowledgement of a piece */
 };
 
 enum leave { STAYS, DRAINING, LINGERING, GONE }; /* owner still there; sending the rest; FIN sent; uv_close called */
@@ -55,7 +56,8 @@ struct channel {
     unsigned magic;
     uint8_t leave; /* enum leave */
     bool handle_open, local, reading, starved, wire_ended, broken,
-        choked;       /* out was full */
+        choked,       /* out was full */
+        fresh;        /* a short read has come since the last flush: the kernel delays its acknowledgement by 40 ms */
     uint8_t pins;     /* pending look-ups: they hold the memory */
     size_t in_flight; /* octets of the one uv_write under way */
     struct loop *loop;

@@ -4,10 +4,13 @@
  * Reads stay armed. When `in` is full alloc_cb gives nothing: the first time that only waits for the owner's turn in
  * the same round, the second time reading stops, since each stop and start costs two epoll_ctl. Octets stay in the
  * outgoing pipe until the kernel has them; at most one uv_write is under way. The owner's task is woken, never called.
+ * Our octets carry the acknowledgement of what came; where part of something came and we say nothing, it is sent by
+ * itself.
  */
 #include "net/inside.h"
 #include "base/fault.h"
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdarg.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -141,12 +144,25 @@ static void note_end(struct channel *c)
     }
 }
 
+/* Whatever of it the kernel delays leaves now. It goes on delaying what comes later. */
+static void acknowledge(struct channel *c)
+{
+    int fd, one = 1;
+    c->fresh = false;
+    if (!c->local && uv_fileno(&c->u.handle, &fd) == 0)
+        setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &one, sizeof one);
+}
+
 void channel_take(struct channel *c, struct str octets, bool whole_block)
 {
     c->s.read_octets += octets.len;
+    c->fresh = octets.len < SHORT_READ;
     if (c->end) {
+        uint64_t before = c->s.written_octets;
         c->end->window = octets;
         end_pump(c);
+        if (c->fresh && c->s.tls == STREAM_HANDSHAKE && c->s.written_octets == before && pipe_is_empty(&c->end->out))
+            acknowledge(c);     /* half a flight */
         if (c->end->window.len) /* no room for what is in it, or STARTTLS has still to begin */
             pipe_copy(&c->end->in, c->end->window.at, c->end->window.len);
         c->end->window = STR_NONE;
@@ -337,8 +353,12 @@ void stream_flush(struct stream *s)
         pipe_clear(&s->out);
     if (s->dead || !s->connected)
         return;
+    uint64_t before = s->written_octets;
     if (s->out.octets || c->end)
         channel_progress(c);
+    if (c->fresh && s->partial && s->written_octets == before && !c->in_flight)
+        acknowledge(c);
+    c->fresh = false;
     resume(c);
 }
 

@@ -17,6 +17,8 @@ struct stream {
     bool connected;        /* dialled streams: not yet; accepted ones: always */
     bool ended;            /* the peer sends no more: nothing follows what is in `in`. TLS EOF without close_notify too */
     bool stuck;            /* the peer did not take all of `out` when it was flushed last */
+    bool partial;          /* said by the owner before it flushes: what has come is part of something, and nothing is said to it before
+                              the rest. It is acknowledged at once then, for a peer with Nagle's algorithm sends the rest behind that */
     bool dead;             /* reset, refused, write error, TLS failure: nothing will come or go any more */
     enum stream_tls tls;
     const char *why;       /* dead: "refused", "reset", "unreachable", "timeout", "tls", "nxdomain", "closed", "limit" */

@@ -223,8 +223,10 @@ void backend_flush(struct backend *b)
                 clock_head(b);
         }
     }
-    if (b->stream)
+    if (b->stream) { /* partial: some replies to a group are still owed, or lines of one */
+        b->stream->partial = b->sent || !pipe_is_empty(&b->stream->in);
         stream_flush_soon(b->stream);
+    }
     if (b->stream && b->step == BACKEND_READY && b->sent == 0)
         clock_content(b);
 }

@@ -14,7 +14,7 @@
 static enum next skip(struct session *s, const struct reply *r)
 {
     if (content_is_far_over(s, s->chunk_octets)) {
-        struct reply over = reply_named(REPLY_FAR_TOO_BIG);
+        struct reply over = content_too_big(s, &s->line);
         return session_end(s, WHY_OVERSIZE, &over);
     }
     s->skip_left = s->chunk_octets;

@@ -21,7 +21,7 @@ struct str nearest_name(struct str word, const char *const *names, size_t n);
 
 struct limits {
     uint64_t size;              /* of a message; 0: none. EHLO SIZE. default 50M */
-    uint64_t header_size;       /* 256K */
+    uint64_t header_size;       /* 256K, or size where that is lower and this one is not said beside it */
     uint64_t hold_memory;       /* held content of a transaction in memory, then a file: 256K */
     uint64_t memory;            /* of a worker, blocks and arenas: over it MAIL hears 452. 1G */
     uint64_t min_rate;          /* octets a second in content, over 30 s windows; 0: none. default 500 */

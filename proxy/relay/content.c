@@ -29,16 +29,22 @@ static enum next leave(struct session *s)
 /* Over a limit amid content: told at once, for the rest would cost more than the connection. */
 static void cut_off(struct session *s, enum close_why why, const struct reply *r)
 {
+    struct reply said = reply_keep(&s->tx->arena, r);
     s->tx->limited = true;
-    s->tx->end_reply = reply_keep(&s->tx->arena, r);
-    session_end(s, why, r);
-    transaction_reset(s, END_DEFERRED);
+    s->tx->end_reply = said;
+    session_end(s, why, &said);
+    transaction_reset(s, transaction_end_of(&said));
 }
 
 bool content_is_far_over(const struct session *s, uint64_t octets)
 {
     uint64_t most = s->listen->limits.size;
-    return most && octets > 2 * most + 65536;
+    return most && octets > FAR_OVER && octets / 10 > most;
+}
+
+struct reply content_too_big(const struct session *s, struct arena *arena)
+{
+    return reply_print(arena, REPLY_TOO_BIG, arena_print(arena, "%llu", (unsigned long long)s->listen->limits.size).at);
 }
 
 bool content_is_fast(struct session *s, uint64_t octets)
@@ -95,7 +101,7 @@ enum next content_turn(struct session *s)
     if (s->client->dead || (s->client->ended && pipe_is_empty(&s->client->in)))
         return leave(s);
     if (tx->sink && content_is_far_over(s, f->decoder.wire)) {
-        struct reply r = reply_named(REPLY_FAR_TOO_BIG);
+        struct reply r = content_too_big(s, &tx->arena);
         cut_off(s, WHY_OVERSIZE, &r);
         return NEXT_MORE;
     }
@@ -167,7 +173,8 @@ enum next verdict_turn(struct session *s)
         flow_judge(s);
     if (s->state == STATE_CLOSING)
         return NEXT_MORE;
-    flow_open(s);
+    if (flow_open(s))
+        return NEXT_MORE;
     if (!tx->sink && f->judged && f->data == DATA_OPEN && flow_send(s)) {
         if (session_client_left(s))
             return leave(s);
@@ -180,7 +187,9 @@ enum next verdict_turn(struct session *s)
     }
     if (!tx->sink) {
         if (f->data == DATA_OPEN)
-            flow_turn(s);
+            flow_run(s);
+        if (s->state == STATE_CLOSING)
+            return NEXT_MORE;
         if (!tx->sink)
             return NEXT_WAIT;
     }

@@ -131,7 +131,7 @@ static void apply_data(struct session *s, const struct reply *r)
     if (r->code == 354) {
         tx->data_reply = reply_keep(&tx->arena, r);
         tx->flow.data = DATA_OPEN;
-        encoder_start(&tx->flow.encoder, FRAMING_DOTS);
+        encoder_start(&tx->flow.encoder, FRAMING_DOTS, flow_guard(s->backend));
         s->backend->deadline = 0;
         return;
     }

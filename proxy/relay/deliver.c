@@ -12,14 +12,25 @@
 
 enum { ONE_CHUNK = 262144, CHUNKS_OWED = 8, SILENCE = 5000 };
 
+enum guard flow_guard(const struct backend *b)
+{
+    return b->can.has & EXT_8BITMIME ? GUARD_NUL : GUARD_EIGHTH_BIT;
+}
+
+static void refuse_bad(struct session *s)
+{
+    const struct flow *f = &s->tx->flow;
+    if (!f->encoder.hidden)
+        log_say(LOG_ERROR, "%s.%u: content with a bare CR or LF reached the encoder", s->id, s->tx->number);
+    flow_refuse(s, f->encoder.hidden ? REPLY_HIDDEN_END : REPLY_FILTER_FAILED);
+}
+
 static bool encode(struct session *s, struct pipe *from)
 {
     struct flow *f = &s->tx->flow;
     bool moved = encoder_step(&f->encoder, from, f->chunked ? &f->packed : &s->backend->stream->out, FLOW_OCTETS);
-    if (f->encoder.bad) {
-        log_say(LOG_ERROR, "%s.%u: content with a bare CR or LF reached the encoder", s->id, s->tx->number);
-        flow_refuse(s, REPLY_FILTER_FAILED);
-    }
+    if (f->encoder.bad)
+        refuse_bad(s);
     return moved;
 }
 
@@ -96,6 +107,8 @@ static bool is_for_chunks(const struct session *s)
         return false;
     if (tx->params.body == BODY_BINARYMIME)
         return true;
+    if (tx->headers.first && tx->headers.first->mbox) /* Postfix knows mbox lines behind DATA only */
+        return false;
     uint64_t body = tx->say == SAY_AT_VERDICT ? spool_octets(f->spool) : f->filtered.octets;
     /* Who has been silent for long may be gone: DATA asks without losing anything, the last chunk would leave us uncertain. */
     bool fresh = loop_now(s->worker->loop) - b->heard < SILENCE;
@@ -109,18 +122,15 @@ static void open_chunks(struct session *s)
     f->chunked = true;
     f->packed.mark = f->judged && !binary ? 0 : PIPE_MARK;
     f->data = DATA_OPEN;
-    encoder_start(&f->encoder, binary ? FRAMING_BINARY : FRAMING_CHUNKS);
+    /* Whoever takes binary content drops nothing. Others hear no more by BDAT than they would by DATA, whichever it happens to be. */
+    bool safe = s->backend->can.has & EXT_BINARYMIME;
+    encoder_start(&f->encoder, binary ? FRAMING_BINARY : FRAMING_CHUNKS, safe ? GUARD_NONE : flow_guard(s->backend));
 }
 
-void flow_open(struct session *s)
+/* Time has come: says DATA, or refuses the content where that cannot be. */
+static void open_now(struct session *s)
 {
     struct transaction *tx = s->tx;
-    struct flow *f = &tx->flow;
-    if (f->data != DATA_UNSAID || tx->sink || f->head != HEAD_DONE)
-        return;
-    bool time = f->judged || tx->say <= SAY_AFTER_HEADERS || (tx->say == SAY_AT_BOUND && pipe_is_full(&f->filtered));
-    if (!time)
-        return;
     if (envelope_is_empty(tx)) {
         tx->discard = tx->sink = true;
         tx->verdict_why = STR("no recipient is left");
@@ -143,6 +153,19 @@ void flow_open(struct session *s)
     }
 }
 
+bool flow_open(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    struct flow *f = &tx->flow;
+    if (f->data != DATA_UNSAID || tx->sink || f->head != HEAD_DONE)
+        return false;
+    bool time = f->judged || tx->say <= SAY_AFTER_HEADERS || (tx->say == SAY_AT_BOUND && pipe_is_full(&f->filtered));
+    if (!time)
+        return false;
+    open_now(s);
+    return tx->sink || f->data == DATA_OPEN;
+}
+
 bool flow_send(struct session *s)
 {
     struct transaction *tx = s->tx;
@@ -154,8 +177,13 @@ bool flow_send(struct session *s)
         return false;
     if (f->chunks_owed && !(s->backend->can.has & EXT_PIPELINING))
         return false;
-    return tx->say == SAY_AT_VERDICT ? spool_take(f->spool, &f->outgoing) && pipe_is_empty(&f->outgoing)
-                                     : f->filtered.ended && pipe_is_empty(&f->filtered);
+    bool all = tx->say == SAY_AT_VERDICT ? spool_take(f->spool, &f->outgoing) && pipe_is_empty(&f->outgoing)
+                                         : f->filtered.ended && pipe_is_empty(&f->filtered);
+    if (all && !encoder_may_end(&f->encoder)) {
+        refuse_bad(s);
+        return false;
+    }
+    return all;
 }
 
 void flow_release(struct session *s)

@@ -132,7 +132,7 @@ static void pump(struct session *s)
 {
     struct transaction *tx = s->tx;
     struct backend *b = s->backend;
-    if (!tx || !b || b->step != BACKEND_READY)
+    if (!tx || !tx->nrcpts || !b || b->step != BACKEND_READY) /* before the first rcpt there is nothing to say to the one that is bound */
         return;
     tx->backend_server = b->berth->conf->address.text;
     if (params_need_more(&tx->params, b->can)) {

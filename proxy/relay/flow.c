@@ -5,6 +5,7 @@
  * spool holds. */
 #include "relay/flow.h"
 #include "relay/backend.h"
+#include "relay/content.h"
 #include "relay/envelope.h"
 #include "relay/session.h"
 
@@ -77,7 +78,7 @@ void flow_start(struct session *s)
     decoder_start(&f->decoder, s->state != STATE_CHUNKS ? FRAMING_DOTS : binary ? FRAMING_BINARY : FRAMING_CHUNKS,
                   s->listen->bare);
     if (f->data != DATA_OPEN)
-        encoder_start(&f->encoder, FRAMING_DOTS);
+        encoder_start(&f->encoder, FRAMING_DOTS, GUARD_NUL); /* anew, for whom it is, when that one has said 354 */
     f->content.mark = f->outgoing.mark = PIPE_MARK;
     f->filtered.mark = tx->say == SAY_AT_BOUND ? max_size(s->listen->limits.hold_memory, PIPE_MARK) : PIPE_MARK;
     f->passes = chain_passes(chain_of(s));
@@ -109,8 +110,7 @@ void flow_refuse(struct session *s, enum reply_name name)
 void flow_refuse_size(struct session *s)
 {
     struct transaction *tx = s->tx;
-    const char *most = arena_print(&tx->arena, "%llu", (unsigned long long)s->listen->limits.size).at;
-    struct reply r = reply_print(&tx->arena, REPLY_TOO_BIG, most);
+    struct reply r = content_too_big(s, &tx->arena);
     tx->limited = true;
     transaction_refuse(s, &r);
 }
@@ -298,8 +298,10 @@ static bool filter_body(struct session *s)
 {
     struct flow *f = &s->tx->flow;
     if (f->chunk_busy) {
-        if (!chain_turn(s))
-            return false;
+        const struct pipe *out = f->segments[f->at_segment].out;
+        size_t before = out->octets;
+        if (!chain_turn(s)) /* it may have said something, and wait for the room that is made by passing that on */
+            return out->octets != before;
         finish_chunk(s);
         return true;
     }
@@ -337,6 +339,16 @@ static bool pass_body(struct flow *f)
     return n > 0;
 }
 
+/* What a rewriter says to other body filters is taken whole, however much it is: they have their turn when its call is over, and no
+ * sooner, so waiting for room would be waiting for itself. */
+bool flow_has_room(const struct flow *f)
+{
+    if (!f->nsegments || !f->chunk_busy)
+        return true;
+    const struct pipe *out = f->segments[f->at_segment].out;
+    return out != &f->filtered || !pipe_is_full(out);
+}
+
 bool flow_emit(struct session *s, struct str octets)
 {
     struct flow *f = &s->tx->flow;
@@ -369,7 +381,7 @@ bool flow_emit(struct session *s, struct str octets)
         at = run + 1;
     }
     if (!f->judging)
-        return !pipe_is_full(out);
+        return flow_has_room(f);
     spool_put(f->next_spool, out);
     return true;
 }
@@ -456,7 +468,7 @@ bool flow_run(struct session *s)
         if (s->state == STATE_CLOSING)
             return true;
         if (!s->tx->flow.taken) /* else it is judged first: what is held whole may go by BDAT */
-            flow_open(s);
+            moved |= flow_open(s);
         if (!moved)
             return true;
     }

@@ -11,6 +11,7 @@
 
 struct session;
 struct transaction;
+struct backend;
 enum leave { LEAVE_CLEAN, LEAVE_ENVELOPE, LEAVE_CONTENT }; /* a backend: to the pool, washed, or closed */
 
 /* When DATA is said to the backend, computed per chain at load. */
@@ -72,6 +73,7 @@ bool flow_turn(struct session *);
 bool flow_run(struct session *);
 /* deliver.c. Encodes what is there for the backend, if it may have it. */
 bool flow_deliver(struct session *);
+enum guard flow_guard(const struct backend *); /* what content by DATA must not hide from it */
 enum leave flow_way_out(const struct session *); /* how the backend is left by content that goes nowhere any more */
 /* Our end of mail data. The only place. */
 void flow_release(struct session *);
@@ -80,8 +82,11 @@ void flow_free(struct flow *);
 bool flow_judge(struct session *);
 /* Sends the judged content; true when all is in the backend's out pipe (flow_release may be called). */
 bool flow_send(struct session *);
+bool flow_has_room(const struct flow *); /* for what the filter at work emits */
 /* A filter's octets for the chunk in hand, or (MESSAGE) for the whole body; line ends are mended. false: the pipe is full. */
 bool flow_emit(struct session *, struct str);
-/* Time to say DATA to the backend: envelope anew first if it must be. True: something was said. */
-void flow_open(struct session *);
+/* Says DATA to the backend when it is time, the envelope anew before it if it must be. True: the content may go somewhere at once, to
+ * the backend (by BDAT) or into the sink, so that whoever stopped because the pipes were full goes on in the same turn: nobody else
+ * will wake the session for it. */
+bool flow_open(struct session *);
 #endif

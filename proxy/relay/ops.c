@@ -305,6 +305,7 @@ uint64_t filter_read(struct filter_call *call, struct filter_stream *fs, size_t 
     set_stream(op, fs);
     op->need = need ? need : 1;
     fs->stream->task = call->task;
+    fs->stream->partial = true;
     if (fs->stream->in.mark < op->need * 2)
         fs->stream->in.mark = op->need * 2;
     stream_flush(fs->stream); /* reading goes on if it had stopped */
@@ -453,10 +454,7 @@ static bool is_done(struct filter_call *call, struct op *op, uint64_t now)
     case OP_CONTENT:
     case OP_STORE:
     case OP_FAILED: return true;
-    case OP_ROOM: {
-        struct flow *f = call->tx ? &call->tx->flow : NULL;
-        return !f || !f->nsegments || !f->chunk_busy || !pipe_is_full(f->segments[f->at_segment].out);
-    }
+    case OP_ROOM: return !call->tx || flow_has_room(&call->tx->flow);
     case OP_DNS:
         if (op->query->done)
             op->error = op->query->error;
@@ -472,6 +470,7 @@ static bool is_done(struct filter_call *call, struct op *op, uint64_t now)
         if (stream->in.octets >= op->need || stream->ended || stream->dead)
             return op->ended = stream_is_over(stream) && stream->in.octets < op->need, true;
         pipe_compact(&op->stream->stream->in);
+        stream_flush(op->stream->stream); /* reading goes on where that made room */
         break;
     case OP_FLUSH:
         must(stream != NULL);

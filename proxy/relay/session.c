@@ -12,6 +12,7 @@
 #include "wire/sasl.h"
 
 enum { TOLD_WITHIN = 1000 };
+enum { OWED_MOST = 2000 }; /* milliseconds behind leave_by for the reply to the end of mail data; worker.c adds what closing takes */
 
 const char *close_phrase(enum close_why why)
 {
@@ -427,6 +428,13 @@ static void look_at_clocks(struct session *s)
     }
 }
 
+/* A backend that owes the reply to our end when the grace of a drain is over has a moment left; then the message is uncertain. */
+static void hurry_backend(struct session *s)
+{
+    if (s->leave_by && s->backend && our_end_is_said(s) && !s->tx->end_reply.code)
+        s->backend->deadline = min_u64(s->backend->deadline, s->leave_by + OWED_MOST);
+}
+
 static void earlier(uint64_t *at, uint64_t by)
 {
     if (by && (!*at || by < *at))
@@ -481,9 +489,17 @@ static bool replies_may_wait(struct session *s)
     return now < s->told_by;
 }
 
+/* Part of a line or of content: the client says the rest before we say anything. */
+static bool has_heard_part(const struct session *s)
+{
+    bool content = s->step == STEP_CONTENT || s->step == STEP_SKIP;
+    return content || !pipe_is_empty(&s->client->in) || s->reader.skipping;
+}
+
 void session_turn(struct session *s)
 {
     must(s->magic == SESSION_MAGIC);
+    hurry_backend(s);
     if (s->step != STEP_CLOSE)
         envelope_settle(s);
     look_at_clocks(s);
@@ -492,9 +508,11 @@ void session_turn(struct session *s)
         next = run_step(s);
     if (next == NEXT_END)
         return;
+    s->client->partial = has_heard_part(s);
     if (!replies_may_wait(s))
         stream_flush_soon(s->client);
     if (s->backend)
         backend_flush(s->backend);
+    hurry_backend(s);
     set_clock(s);
 }

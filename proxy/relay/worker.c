@@ -120,14 +120,6 @@ uint64_t worker_oldest_content(struct worker *w)
     return w->oldest;
 }
 
-bool worker_owes_a_reply(const struct worker *w)
-{
-    for (const struct session *s = w->sessions; s; s = s->next)
-        if (s->tx && s->tx->flow.data == DATA_ENDED)
-            return true;
-    return false;
-}
-
 void worker_close(struct worker *w)
 {
     must(!w->sessions);

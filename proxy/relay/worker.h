@@ -66,9 +66,6 @@ void worker_drain(struct worker *, uint32_t door, uint64_t by);
 void worker_strain(struct worker *, unsigned percent);
 /* When the oldest of the transactions began that have content to be read (loop_micros); UINT64_MAX: none has. As of this millisecond. */
 uint64_t worker_oldest_content(struct worker *);
-/* True while a session has said its end of mail data and waits for the reply: no drain may end it there (its own clock does,
- * timeouts.end). */
-bool worker_owes_a_reply(const struct worker *);
 void worker_close(struct worker *);              /* all sessions gone: pools and filter memory too */
 void worker_forget(struct worker *);             /* the loop has closed: the configurations are let go */
 /* A client came, by a door: the number that the caller gives a bound address. Says the banner after the connect hook. */

@@ -5,7 +5,8 @@
  * everything else. What lies between two happenings is one run, given by view when it is long and copied when it is
  * short, so a body of nothing but dots costs copies and not a span per line. The states carry what is held back (a CR,
  * a dot, a dot and its CR) over the end of the octets in hand; nothing else remembers anything. Never: allocates, looks
- * at what it has given, treats NUL or any other octet as special. */
+ * at what it has given. NUL and the eighth bit are octets like any other to both; the encoder's guard alone looks at
+ * them. */
 #include "wire/content.h"
 #ifdef __SSE2__
 #include <immintrin.h>
@@ -20,6 +21,14 @@ enum {
     DOT_BARE,    /* the same behind a bare LF */
     DOT_CR,      /* a lone dot and a CR were taken */
     DOT_BARE_CR, /* the same behind a bare LF */
+};
+
+/* What a line so far is to a receiver that drops NULs and, where that is guarded against, the eighth bit. */
+enum {
+    BEGUN,    /* nothing, behind a real line end: a dot is stuffed here */
+    NOTHING,  /* nothing but NULs, or behind what is a line end to it: a dot is not stuffed here */
+    LONE_DOT, /* a dot that is not stuffed, and NULs */
+    MORE,
 };
 
 /* A run of a few octets costs less copied than it costs as a span, and views between copies pin a block each. */
@@ -361,9 +370,55 @@ bool decoder_step(struct decoder *d, struct pipe *in, struct pipe *out, size_t m
 /* ---- encoder --------------------------------------------------------------------------------------------------------
  */
 
-void encoder_start(struct encoder *e, enum framing framing)
+void encoder_start(struct encoder *e, enum framing framing, enum guard guard)
 {
-    *e = (struct encoder){.framing = framing, .at = FRESH};
+    *e = (struct encoder){.framing = framing, .at = FRESH, .guard = guard, .line = BEGUN};
+}
+
+/* The first octet that whoever is guarded against does not take as it is; `len`: there is none. */
+static size_t find_odd(enum guard guard, const char *at, size_t len)
+{
+    if (guard == GUARD_NUL) {
+        const char *found = memchr(at, 0, len);
+        return found ? (size_t)(found - at) : len;
+    }
+    size_t n = 0;
+    while (n < len && (signed char)at[n] > 0)
+        n++;
+    return n;
+}
+
+/* One octet of a line in which there are odd ones, or that one of them began. */
+static void guard_octet(struct encoder *e, char octet)
+{
+    char c = e->guard == GUARD_EIGHTH_BIT ? (char)(octet & 0x7f) : octet;
+    bool ends = c == '\r' || c == '\n';
+    if (ends && e->line == LONE_DOT)
+        e->bad = e->hidden = true;
+    else if (ends)
+        e->line = octet == '\n' ? BEGUN : NOTHING;
+    else if (c == '.' &&
+             (e->line == NOTHING || (e->line == BEGUN && octet != '.'))) /* one behind a real line end is stuffed */
+        e->line = LONE_DOT;
+    else if (c == 0 && e->line == BEGUN)
+        e->line = NOTHING;
+    else if (c != 0)
+        e->line = MORE;
+}
+
+/* Looks at octets before they are given: those of a hidden end must not leave. */
+static void guard(struct encoder *e, const char *at, size_t len)
+{
+    for (size_t n = 0; n < len && !e->bad;) {
+        if (e->line == BEGUN || e->line == MORE) {
+            size_t plain = find_odd(e->guard, at + n, len - n);
+            if (plain)
+                e->line = at[n + plain - 1] == '\n' ? BEGUN : MORE;
+            n += plain;
+        }
+        if (n < len)
+            guard_octet(e, at[n++]);
+    }
 }
 
 static size_t encode(struct encoder *e, const struct span *s, size_t len, struct pipe *out)
@@ -413,6 +468,10 @@ bool encoder_step(struct encoder *e, struct pipe *in, struct pipe *out, size_t m
     size_t taken = 0;
     while (in->first && taken < most && !e->bad && !pipe_is_full(out)) {
         size_t n = min_size(in->first->len, most - taken);
+        if (e->guard)
+            guard(e, in->first->at, n);
+        if (e->bad)
+            break;
         if (e->framing == FRAMING_BINARY) {
             pipe_move(in, out, n);
         } else {
@@ -423,6 +482,13 @@ bool encoder_step(struct encoder *e, struct pipe *in, struct pipe *out, size_t m
     }
     e->octets += taken;
     return taken > 0;
+}
+
+bool encoder_may_end(struct encoder *e)
+{
+    if (e->line == LONE_DOT)
+        e->bad = e->hidden = true;
+    return !e->bad;
 }
 
 void encoder_end(struct encoder *e, struct pipe *out)

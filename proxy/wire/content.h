@@ -4,7 +4,8 @@
  * Only CRLF.CRLF ends mail data of DATA, only the last octet of a LAST chunk that of BDAT. The decoder gives content as the sender meant it (no stuffing, the CRLF before the dot
  * included), by view wherever a run is long enough; the encoder stuffs anew and trusts nobody. One scanner serves both: it
  * finds CR, LF and the dot that follows a line end in one pass, 16 octets at a time where the machine can (SSE2), with a
- * scalar fallback. NUL passes as it is: content is octets, and what is behind a NUL is not hidden from any stage. */
+ * scalar fallback. NUL passes as it is, but where it would hide an end: content is octets, and what is behind a NUL is not hidden from any
+ * stage. */
 #ifndef WIRE_CONTENT_H
 #define WIRE_CONTENT_H
 #include "base/pipe.h"
@@ -37,16 +38,25 @@ void decoder_chunk(struct decoder *, uint64_t octets, bool last);
  * is unstuffed, and a dot is a dot. A last chunk of no octet ends at the next call. BINARY knows no lines at all. */
 bool decoder_step(struct decoder *, struct pipe *in, struct pipe *out, size_t most);
 
+/* Against whom no end of mail data may be hidden in content (SMTP smuggling): a line that is a lone dot to a receiver that drops NULs; to one
+ * that also strips the eighth bit, and so takes octets for CR, LF, dot or NUL that are none. */
+enum guard { GUARD_NONE, GUARD_NUL, GUARD_EIGHTH_BIT };
+
 struct encoder {
     enum framing framing; /* DOTS: stuffed. CHUNKS: as it is, but checked. BINARY: as it is */
     uint8_t at;
-    bool bad;         /* a bare CR or LF came along: nothing may end this mail data */
+    enum guard guard;
+    uint8_t line;     /* what the line so far is to whom we guard against; private */
+    bool bad;         /* a bare CR or LF came along, or a hidden end: nothing may end this mail data */
+    bool hidden;      /* it was a hidden end */
     uint64_t octets;  /* of content taken */
 };
-void encoder_start(struct encoder *, enum framing);
-/* Moves content from in to out with dots stuffed, while out has room; at most `most` octets. Stops at the first bare CR or LF
- * with bad set. (A CR at the end of what is there is held back inside.) */
+void encoder_start(struct encoder *, enum framing, enum guard);
+/* Moves content from in to out with dots stuffed, while out has room; at most `most` octets. Stops at the first bare CR or LF, or
+ * before a hidden end, with bad set. (A CR at the end of what is there is held back inside.) */
 bool encoder_step(struct encoder *, struct pipe *in, struct pipe *out, size_t most);
+/* All of the content has been taken. False, and bad: the line end that encoder_end would add makes a hidden end of it. */
+bool encoder_may_end(struct encoder *);
 /* The end: CRLF if the content did not end with one (a CR held back becomes part of it), then ".CRLF". Never when bad: that
  * is a bug. Only flow_release may call it. Of chunks: a CR held back leaves as a line end, else nothing is added. */
 void encoder_end(struct encoder *, struct pipe *out);

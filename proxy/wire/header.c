@@ -76,6 +76,15 @@ static void unlink_field(struct headers *h, struct field *f)
     *(f->next ? &f->next->prev : &h->last) = f->prev;
 }
 
+/* The first that is no mbox line. */
+static struct field *top_of(const struct headers *h)
+{
+    struct field *f = h->first;
+    while (f && f->mbox)
+        f = f->next;
+    return f;
+}
+
 /* ---- in -------------------------------------------------------------------------------------------------------------
  */
 
@@ -101,7 +110,13 @@ static void finish(struct headers *h)
     struct arena_text *t = &h->partial;
     if (!t->len)
         return;
-    link_field(h, make_field(h, (struct str){t->at, t->len}), NULL);
+    struct field *f = make_field(h, (struct str){t->at, t->len});
+    link_field(h, f, NULL);
+    if (h->in_mbox) {
+        f->mbox = true;
+        headers_hide(h, f);
+        h->in_mbox = false;
+    }
     t->at += t->len;
     t->room -= t->len;
     t->len = 0;
@@ -123,10 +138,27 @@ static void take_line(struct headers *h, struct pipe *content)
     }
 }
 
-enum looks { A_FIELD, A_CONTINUATION, THE_END, NO_FIELD, UNDECIDED };
+enum looks { AN_MBOX_LINE, A_FIELD, A_CONTINUATION, THE_END, NO_FIELD, UNDECIDED };
+
+/* Whether the line at the head of content is of a mailbox: NO_FIELD when it is not. */
+static enum looks look_for_mbox(const struct pipe *content)
+{
+    const struct str from = STR("From ");
+    size_t at = 0, same = 0;
+    for (const struct span *s = content->first; s; s = s->next)
+        for (size_t i = 0; i < s->len; i++, at++) {
+            if (s->at[i] == '>' && !same && at < LOOK_MOST)
+                continue;
+            if (s->at[i] != from.at[same])
+                return NO_FIELD;
+            if (++same == from.len)
+                return AN_MBOX_LINE;
+        }
+    return content->ended ? NO_FIELD : UNDECIDED;
+}
 
 /* What the line at the head of content begins as. */
-static enum looks look(const struct pipe *content, bool within_field)
+static enum looks look_for_field(const struct pipe *content, bool within_field)
 {
     size_t at = 0;
     bool white = false;
@@ -152,6 +184,13 @@ static enum looks look(const struct pipe *content, bool within_field)
     return content->ended ? NO_FIELD : UNDECIDED;
 }
 
+static enum looks look(const struct headers *h, const struct pipe *content)
+{
+    bool begins = !top_of(h) && (!h->partial.len || h->in_mbox);
+    enum looks mbox = begins ? look_for_mbox(content) : NO_FIELD;
+    return mbox != NO_FIELD ? mbox : look_for_field(content, h->partial.len > 0 && !h->in_mbox);
+}
+
 static enum headers_took end(struct headers *h, struct pipe *content, bool separator)
 {
     finish(h);
@@ -174,10 +213,13 @@ enum headers_took headers_step(struct headers *h, struct pipe *content, size_t m
             return HEADERS_TOO_BIG;
         if (!content->first)
             return content->ended ? end(h, content, false) : HEADERS_MORE;
-        switch (look(content, h->partial.len > 0)) {
+        enum looks is = look(h, content);
+        switch (is) {
+        case AN_MBOX_LINE:
         case A_FIELD:
             finish(h);
             h->in_line = true;
+            h->in_mbox = is == AN_MBOX_LINE;
             break;
         case A_CONTINUATION: h->in_line = true; break;
         case THE_END: end(h, content, true); break;
@@ -194,7 +236,7 @@ enum headers_took headers_step(struct headers *h, struct pipe *content, size_t m
 struct field *headers_field(const struct headers *h, uint32_t handle)
 {
     struct field *f = handle && handle <= h->handles ? h->by_handle[handle - 1] : NULL;
-    return f && !f->removed ? f : NULL;
+    return f && !f->removed && !f->mbox ? f : NULL;
 }
 
 static bool is_wanted(const struct field *f, struct str name)
@@ -285,7 +327,7 @@ struct field *headers_add(struct headers *h, struct field *before, bool top, str
         return NULL;
     struct field *f = make_field(h, raw);
     f->edited = true;
-    link_field(h, f, before ? before : top ? h->first : NULL);
+    link_field(h, f, before ? before : top ? top_of(h) : NULL);
     h->changed = h->added = true;
     return f;
 }
@@ -316,6 +358,14 @@ bool headers_rename(struct headers *h, struct field *f, struct str name)
     return replace(h, f, (struct str){raw, name.len + f->raw.len - colon});
 }
 
+static bool looks_like_mbox(struct str raw)
+{
+    size_t n = 0;
+    while (n < raw.len && raw.at[n] == '>')
+        n++;
+    return str_equal(str_part(raw, n, n + 5), STR("From "));
+}
+
 void headers_remove(struct headers *h, struct field *f)
 {
     if (f->removed)
@@ -323,6 +373,10 @@ void headers_remove(struct headers *h, struct field *f)
     unlink_field(h, f);
     f->removed = h->changed = true;
     h->count -= !f->hidden;
+    /* "From :" (RFC 5322 4.5) would be an mbox line where it has become the first. */
+    struct field *first = top_of(h);
+    if (first && looks_like_mbox(first->raw))
+        headers_rename(h, first, first->name);
 }
 
 void headers_hide(struct headers *h, struct field *f)

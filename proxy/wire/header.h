@@ -11,6 +11,7 @@ struct field {
     struct field *next, *prev;
     uint32_t handle;
     bool removed, hidden; /* hidden: our own Received: sent, but no field to filters */
+    bool mbox;            /* no field at all: an mbox line (below). Hidden, and without a name to anybody */
     bool edited;
     struct str name;      /* without trailing WSP before the colon */
     struct str raw;       /* name, colon, value, final CRLF: what is sent. Folded lines inside */
@@ -29,9 +30,15 @@ struct headers {
     size_t octets;                /* taken so far, the separator included */
     struct arena_text { char *at; size_t len, room; } partial; /* private: the lines of a field not yet complete */
     bool in_line;                 /* private: partial ends within a line */
+    bool in_mbox;                 /* private: partial is an mbox line */
     bool body;                    /* no separator, but a body follows: the section ended with a line that is no field */
     bool added;                   /* a field was added */
 };
+
+/* Content that comes out of mailboxes begins with lines of their format, "From a@x date" or ">From ...". They are no fields, and end no
+ * header section as other lines do: they stay what they are, in front of all that is added, so that the backend makes of them what it
+ * would without us. (Postfix, whose rule this is: each line of any number of '>' and then "From " before the first that is none becomes
+ * an X-Mailbox-Line.) */
 
 enum headers_took { HEADERS_MORE, HEADERS_DONE, HEADERS_TOO_BIG };
 void headers_start(struct headers *, struct arena *);
@@ -41,7 +48,7 @@ void headers_start(struct headers *, struct arena *);
  * the end of content belongs to what it looks like (raw then has no CRLF). TOO_BIG: more than `most` octets. */
 enum headers_took headers_step(struct headers *, struct pipe *content, size_t most);
 
-struct field *headers_field(const struct headers *, uint32_t handle); /* NULL: unknown or removed */
+struct field *headers_field(const struct headers *, uint32_t handle); /* NULL: unknown, removed, or an mbox line */
 /* The next or previous not hidden field behind (before) `from` (NULL: the first, the last) with that name, any case; STR_NONE: any. */
 struct field *headers_next(const struct headers *, const struct field *from, struct str name);
 struct field *headers_back(const struct headers *, const struct field *from, struct str name);

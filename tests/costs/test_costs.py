@@ -169,6 +169,8 @@ def test_system_calls_of_a_message_stay_in_their_budget(gateway, chain, tmp_path
         print("%s, %s: %.2f system calls a message (at most %s): %s" % (NAMES[chain], NAMES[load], calls, budget, kinds))
         if calls > budget:
             over.append((NAMES[load], calls, budget))
+        if load != W1 and made.count("setsockopt") > 10:  # no acknowledgement is hurried for a peer that says whole things
+            over.append((NAMES[load], made.count("setsockopt"), "setsockopt"))
     assert not over
 
 

@@ -1,8 +1,9 @@
 """Nothing inside a message becomes an end of it or a command: every look-alike of the end of mail data, in every split, in both
-modes of bare line ends, followed by the commands of a second message. A decoder of a few lines, written from RFC 5321 alone,
+modes of bare line ends, followed by the commands of a second message; nor would one that drops NULs find an end inside. A decoder of a few lines, written from RFC 5321 alone,
 says what the backend has to hear; whatever it hears beyond that is the evil message."""
 import itertools
 import os
+import re
 import socket
 import threading
 import time
@@ -96,6 +97,8 @@ class Backend:
                     raw, buffer, mode = buffer[:end], buffer[end + 3:], "command"
                     if raw.replace(b"\r\n", b"").count(b"\r") + raw.replace(b"\r\n", b"").count(b"\n"):
                         self.evil.append(b"bare line end: " + raw)
+                    if b"\r\n.\r\n" in b"\r\n" + raw.replace(b"\0", b""):
+                        self.evil.append(b"an end but for NULs: " + raw)
                     self.messages.append(b"".join(l[1:] if l.startswith(b".") else l for l in raw.split(b"\r\n") for l in (l + b"\r\n",))[:-2])
                     sock.sendall(b"250 2.0.0 Ok\r\n")
 
@@ -128,7 +131,7 @@ def converse(c, backend, mode, octets, pieces):
             if len(pieces) > 1:
                 time.sleep(0.0005)
     reply = c.reply()
-    if bare and mode == "reject":
+    if (bare and mode == "reject") or re.search(rb"(^|\r\n)\0+\.\0*\r\n", content):
         assert reply.startswith("550 5.5.2"), reply
         assert len(backend.messages) == heard
     else:

@@ -96,7 +96,7 @@ static void round_trip(struct str content, uint32_t seed)
     struct pipe in = {0}, wire = {.mark = 1}, out = {0}, back = {0};
     struct arena arena = {0};
     struct encoder e;
-    encoder_start(&e, FRAMING_DOTS);
+    encoder_start(&e, FRAMING_DOTS, GUARD_NONE);
     fuzz_put(&in, content, seed);
     while (encoder_step(&e, &in, &wire, fuzz_piece(&seed, SIZE_MAX)))
         pipe_move(&wire, &out, wire.octets);
@@ -135,7 +135,7 @@ static void through_chunks(struct str content, uint32_t seed)
     struct pipe in = {0}, wire = {.mark = 1}, out = {0};
     struct arena arena = {0};
     struct encoder e;
-    encoder_start(&e, FRAMING_CHUNKS);
+    encoder_start(&e, FRAMING_CHUNKS, GUARD_NONE);
     fuzz_put(&in, content, seed);
     while (encoder_step(&e, &in, &wire, fuzz_piece(&seed, SIZE_MAX)))
         pipe_move(&wire, &out, wire.octets);

@@ -553,7 +553,7 @@ static void begin(const uint8_t *octets, size_t n)
     w->worker.census = census_open();
     w->worker.serial = 1ull << 48;
     loop_before_sleep(w->worker.loop, look, NULL);
-    net_begin(0);
+    net_begin(0, false);
     net_on_dial(host_dialled, NULL);
     worker_switch(&w->worker, w->conf);
     guest_arrives();

@@ -128,6 +128,14 @@ void backends_cut_off(struct world *w, unsigned port)
     }
 }
 
+void backends_heal(struct world *w)
+{
+    for (struct backend_peer *b = w->backends; b; b = b->next) {
+        b->faults = 0;
+        event_stop(&b->idle);
+    }
+}
+
 enum dialled backend_dialled(void *data, struct wire *wire)
 {
     struct world *w = data;

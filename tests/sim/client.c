@@ -40,6 +40,11 @@ static void soon(struct client *c)
 
 static void be_patient(struct client *);
 
+static uint64_t patience(const struct client *c)
+{
+    return c->world->calm ? PATIENCE_CALM : c->world->healed ? PATIENCE_HEALED : PATIENCE;
+}
+
 static void bite(struct event *e)
 {
     struct client *c = holder_of(e, struct client, dog);
@@ -48,13 +53,13 @@ static void bite(struct event *e)
         be_patient(c);
         return;
     }
-    sim_violation("client %u has heard nothing for %u s (%s is due)", c->number,
-                  (c->world->calm ? PATIENCE_CALM : PATIENCE) / 1000, c->ndue ? kinds[c->due[0].kind] : "nothing");
+    sim_violation("client %u has heard nothing for %u s (%s is due)", c->number, (unsigned)patience(c) / 1000,
+                  c->ndue ? kinds[c->due[0].kind] : "nothing");
 }
 
 static void be_patient(struct client *c)
 {
-    event_set(&c->dog, c->world->calm ? PATIENCE_CALM : PATIENCE, bite);
+    event_set(&c->dog, patience(c), bite);
 }
 
 static void over(struct client *c)
@@ -345,6 +350,13 @@ struct client *clients_new(struct world *w, unsigned n)
     }
     w->left = n;
     return all;
+}
+
+void clients_heal(struct world *w)
+{
+    for (unsigned i = 0; i < w->nclients; i++)
+        if (event_is_set(&w->clients[i].dog))
+            be_patient(&w->clients[i]);
 }
 
 void clients_free(struct world *w)

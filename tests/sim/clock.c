@@ -62,6 +62,11 @@ uint64_t sim_hash(void)
     return sim.hash;
 }
 
+bool sim_is_shown(void)
+{
+    return sim.trace;
+}
+
 void sim_trace(const char *format, ...)
 {
     char line[400];
@@ -181,33 +186,54 @@ void clock_move(uint64_t to)
 
 void octets_put(struct octets *o, const void *at, size_t n)
 {
-    if (o->len + n > o->room) {
-        o->room = (o->len + n) * 2;
-        o->at = must_grow(o->at, o->room);
+    if (o->gone + o->len + n > o->room) {
+        char *whole = o->at ? o->at - o->gone : NULL;
+        if (o->gone > o->len) {
+            memmove(whole, o->at, o->len);
+            o->gone = 0;
+        }
+        if (o->gone + o->len + n > o->room) {
+            o->room = (o->gone + o->len + n) * 2;
+            whole = must_grow(whole, o->room);
+        }
+        o->at = whole + o->gone;
     }
     if (n)
         memcpy(o->at + o->len, at, n);
     o->len += n;
 }
 
+void octets_copy(struct octets *o, size_t from, size_t n)
+{
+    char *copy = must_alloc(n);
+    memcpy(copy, o->at + from, n);
+    octets_put(o, copy, n);
+    free(copy);
+}
+
 void octets_drop(struct octets *o, size_t n)
 {
+    if (!n)
+        return;
     o->len -= n;
-    if (o->len)
-        memmove(o->at, o->at + n, o->len);
+    o->at += n;
+    o->gone += n;
 }
 
 void octets_free(struct octets *o)
 {
-    free(o->at);
+    free(o->at ? o->at - o->gone : NULL);
     *o = (struct octets){0};
 }
 
 size_t octets_line(const struct octets *o, size_t from)
 {
-    for (size_t i = from; i + 1 < o->len; i++)
-        if (o->at[i] == '\r' && o->at[i + 1] == '\n')
-            return i + 2;
+    if (!o->len)
+        return 0;
+    const char *at = o->at + from, *end = o->at + o->len;
+    while (end - at > 1 && (at = memchr(at + 1, '\n', (size_t)(end - at) - 1)) != NULL)
+        if (at[-1] == '\r')
+            return (size_t)(at - o->at) + 1;
     return 0;
 }
 

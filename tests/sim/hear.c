@@ -95,8 +95,8 @@ static bool hear_content(struct backend_peer *b)
 {
     struct octets heard = {0};
     const struct octets *in = &b->wire->in;
-    bool may =
-        in->len > 2 && memcmp(in->at + in->len - 2, "\r\n", 2) == 0; /* the gateway says nothing behind its end */
+    bool may = in->len > 4 ? memcmp(in->at + in->len - 5, "\r\n.\r\n", 5) == 0 /* the gateway says nothing behind its end */
+                           : in->len == 3;
     size_t end = may ? read_dotted(in, &heard) : 0;
     if (end) {
         octets_drop(&b->wire->in, end);

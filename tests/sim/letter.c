@@ -66,12 +66,17 @@ void letter_write(struct letter *l)
     size_t size = sim_random(sizes[sim_lesser(countof(sizes), countof(sizes))] + 1);
     if (sim_may(F_LARGE, l->binary ? 20 : 1))
         size = 60000 + sim_random(300000);
+    size_t heavy = world_played->heavy ? 400000 + sim_random(900000) : 0;
+    size = heavy ? 20000 : size;
     char line[120];
+    for (size_t n = sim_may(F_MBOX, 5) ? 1 + sim_random(2) : 0; n; n--)
+        put_text(&l->content, n % 2 ? "From inside@x.test  Tue May 10 14:55:10 2016\r\n" : ">From inside\r\n");
     snprintf(line, sizeof line, "X-Sim: %u\r\nSubject: inside\r\n", l->number);
     put_text(&l->content, line);
     for (size_t n = sim_random(4); n; n--)
         put_text(&l->content, fields[sim_random(countof(fields))]);
     put_text(&l->content, "\r\n");
+    size_t body = l->content.len;
     unsigned words = sim_chance(10) ? 2 : 60; /* nearly nothing but line ends: they are cut wherever anything is */
     while (l->content.len < size) {
         if (sim_chance(100 - words)) {
@@ -84,6 +89,9 @@ void letter_write(struct letter *l)
         }
         put_text(&l->content, "\r\n");
     }
+    for (size_t once = l->content.len - body;
+         heavy > l->content.len;) /* the same lines over and over: dice cost time */
+        octets_copy(&l->content, body, once);
     if (sim_may(F_BARE, 5))
         write_bare(l);
 }
@@ -160,13 +168,22 @@ static size_t bottom_of(const struct octets *o)
     return parted ? head - 2 : head;
 }
 
+/* Behind the mbox lines. */
+static size_t top_of(const struct octets *o)
+{
+    size_t at = 0;
+    while (o->len - at > 6 && (memcmp(o->at + at, "From ", 5) == 0 || memcmp(o->at + at, ">From ", 6) == 0))
+        at = octets_line(o, at);
+    return at;
+}
+
 static void apply(const struct edit *e, struct octets *o)
 {
     char text[80];
     size_t from = 0, end = 0;
     snprintf(text, sizeof text, "%s: %s\r\n", e->name, e->value);
     switch (e->how) {
-    case EDIT_TOP: replace(o, 0, 0, text); return;
+    case EDIT_TOP: replace(o, top_of(o), top_of(o), text); return;
     case EDIT_BOTTOM:
         from = bottom_of(o);
         replace(o, from, from, text);

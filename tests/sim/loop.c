@@ -23,6 +23,8 @@ struct loop {
     uint32_t nalarms, alarms_room;
     struct job *jobs, *hooks;
     bool stopped;
+    bool (*still)(void *);
+    void *still_data;
 };
 
 /* ---- tasks */
@@ -184,6 +186,12 @@ void loop_before_sleep(struct loop *l, void (*run)(void *), void *data)
 
 /* ---- the loop */
 
+void loop_when_still(struct loop *l, bool (*look)(void *), void *data)
+{
+    l->still = look;
+    l->still_data = data;
+}
+
 struct loop *loop_open(void)
 {
     return must_alloc(sizeof(struct loop));
@@ -215,6 +223,8 @@ void loop_run(struct loop *l)
         drain(l);
         if (l->stopped || sim_violated())
             return;
+        if (!l->ready && l->still && l->still(l->still_data))
+            continue;
         if (l->ready && !(event_next() && event_next() <= sim_now()))
             ; /* still awake: the clock stands, the poll finds nothing */
         else if (!move(l))

@@ -25,6 +25,7 @@ extern uint64_t sim_features; /* a bit each; all of them at first */
 bool sim_may(enum feature, unsigned percent);
 uint64_t sim_now(void);  /* milliseconds; begins at an hour */
 uint64_t sim_hash(void); /* of all that was traced since sim_begin */
+bool sim_is_shown(void); /* the trace is: what is only of use to a reader may be added */
 void sim_trace(const char *format, ...) PRINTF_LIKE(1, 2);
 /* A promise was broken. The first one is kept and printed; the loop stops. */
 void sim_violation(const char *format, ...) PRINTF_LIKE(1, 2);
@@ -45,13 +46,19 @@ static inline bool event_is_set(const struct event *e)
     return e->index != 0;
 }
 
+/* Called whenever no task is ready, before the clock moves on. True: it has woken some, and is called again behind
+ * their turns. */
+void loop_when_still(struct loop *, bool (*)(void *), void *data);
+
 /* ---- octets */
 struct octets {
     char *at;
     size_t len, room;
+    size_t gone; /* private: dropped in front of `at`, so that dropping costs nothing */
 };
 void octets_put(struct octets *, const void *, size_t);
-void octets_drop(struct octets *, size_t); /* the first ones */
+void octets_copy(struct octets *, size_t from, size_t n); /* of its own, to its end */
+void octets_drop(struct octets *, size_t);                /* the first ones */
 void octets_free(struct octets *);
 /* The offset behind the first CRLF, or 0: none is there. */
 size_t octets_line(const struct octets *, size_t from);
@@ -83,6 +90,11 @@ void wire_leave(struct wire **);  /* FIN, if none was sent, and lets go: what co
 
 /* A dial of the gateway has arrived. Says what becomes of it. */
 enum dialled { DIAL_ACCEPTED, DIAL_REFUSED, DIAL_UNANSWERED };
-void net_begin(unsigned breaking); /* wires are numbered anew; so many of a thousand pieces find theirs broken */
+/* Wires are numbered anew; so many of a thousand pieces find theirs broken. Heavy: much goes over them, in larger
+ * pieces. */
+void net_begin(unsigned breaking, bool heavy);
+void net_heal(void);                      /* none breaks any more */
+bool net_is_sound(const struct stream *); /* both ends are there, and nothing between them is broken */
+bool net_reads(const struct stream *);    /* reading has not stopped for want of room */
 void net_on_dial(enum dialled (*)(void *data, struct wire *), void *data);
 #endif

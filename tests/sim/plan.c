@@ -42,12 +42,12 @@ void plan_give_up(struct client *c)
 
 static void put_dotted(struct octets *to, const struct octets *from)
 {
-    bool fresh = true;
-    for (size_t i = 0; i < from->len; i++) {
-        if (fresh && from->at[i] == '.')
+    for (size_t at = 0, end; at < from->len; at = end) {
+        end = octets_line(from, at);
+        end = end ? end : from->len;
+        if (from->at[at] == '.')
             octets_put(to, ".", 1);
-        octets_put(to, &from->at[i], 1);
-        fresh = i > 0 && from->at[i] == '\n' && from->at[i - 1] == '\r';
+        octets_put(to, from->at + at, end - at);
     }
     octets_put(to, ".\r\n", 3);
 }

@@ -15,7 +15,9 @@
  *   clockless  a wait has no clock: who waits for a peer that hangs waits for ever
  *   unedited   an emission of a filter that rewrites bodies is dropped
  *   unnamed    XFORWARD is not said: the client of the transaction before is the client of this one
- *   misled     a quarantine is forgotten: the message goes where it would have gone */
+ *   stalled    content that begins to be dropped, or to leave by BDAT, while all pipes are full goes on only when
+ * somebody else wakes the session (a bug that was) unflushed  what was said, or room to read on, waits for the next
+ * turn misled     a quarantine is forgotten: the message goes where it would have gone */
 #include "world.h"
 #include "relay/backend.h"
 #include "relay/host.h"
@@ -36,13 +38,15 @@ bool __real_chain_turn(struct session *);                                       
 void __real_task_wake(struct task *);                                              void __wrap_task_wake(struct task *);
 void __real_alarm_set(struct alarm *, struct task *, uint64_t);                    void __wrap_alarm_set(struct alarm *, struct task *, uint64_t);
 bool __real_flow_emit(struct session *, struct str);                               bool __wrap_flow_emit(struct session *, struct str);
+bool __real_flow_open(struct session *);                                           bool __wrap_flow_open(struct session *);
+void __real_stream_flush_soon(struct stream *);                                    void __wrap_stream_flush_soon(struct stream *);
 bool __real_identity_put_xforward(const struct session *, uint32_t, uint32_t *, struct pipe *);
 bool __wrap_identity_put_xforward(const struct session *, uint32_t, uint32_t *, struct pipe *);
 /* clang-format on */
 
-static const char *const names[] = {"none",   "early",     "dot",      "swapped", "octet",
-                                    "stale",  "kept",      "accepted", "mixed",   "unbound",
-                                    "asleep", "clockless", "unedited", "unnamed", "misled"};
+static const char *const names[] = {"none",     "early",    "dot",    "swapped", "octet",    "stale",
+                                    "kept",     "accepted", "mixed",  "unbound", "asleep",   "clockless",
+                                    "unedited", "unnamed",  "misled", "stalled", "unflushed"};
 enum plant {
     NONE,
     EARLY,
@@ -58,7 +62,9 @@ enum plant {
     CLOCKLESS,
     UNEDITED,
     UNNAMED,
-    MISLED
+    MISLED,
+    STALLED,
+    UNFLUSHED
 };
 static enum plant plant;
 
@@ -175,4 +181,15 @@ bool __wrap_flow_emit(struct session *s, struct str octets)
 bool __wrap_identity_put_xforward(const struct session *s, uint32_t can, uint32_t *said, struct pipe *out)
 {
     return !blooms(UNNAMED) && __real_identity_put_xforward(s, can, said, out);
+}
+
+bool __wrap_flow_open(struct session *s)
+{
+    return __real_flow_open(s) && plant != STALLED;
+}
+
+void __wrap_stream_flush_soon(struct stream *s)
+{
+    if (!blooms(UNFLUSHED))
+        __real_stream_flush_soon(s);
 }

@@ -25,6 +25,7 @@ struct net_end {
 static size_t streams;
 static unsigned numbers;  /* of wires, in this world */
 static unsigned breaking; /* in thousandths of pieces */
+static bool heavy;
 static enum dialled (*on_dial)(void *, struct wire *);
 static void *on_dial_data;
 
@@ -39,15 +40,32 @@ void net_on_dial(enum dialled (*f)(void *, struct wire *), void *data)
     on_dial_data = data;
 }
 
-void net_begin(unsigned how_often)
+void net_begin(unsigned how_often, bool is_heavy)
 {
     numbers = 0;
     breaking = how_often;
+    heavy = is_heavy;
+}
+
+void net_heal(void)
+{
+    breaking = 0;
 }
 
 static struct net_end *end_of(const struct stream *s)
 {
     return ((struct wire *)s)->end;
+}
+
+bool net_is_sound(const struct stream *s)
+{
+    const struct net_end *e = end_of(s);
+    return !e->peer_gone && !e->broken && !e->vanished && !e->wire.reset;
+}
+
+bool net_reads(const struct stream *s)
+{
+    return !end_of(s)->starved;
 }
 
 static void run_down(struct event *);
@@ -66,7 +84,7 @@ static struct net_end *end_new(struct loop *l, struct task *task)
     e->wire.number = ++numbers;
     task_start(&e->flush, l, flush_now);
     size_t window = sim_random(countof(windows)), lag = sim_lesser(8, 4), cuts = sim_random(3);
-    e->window = sim_may(F_WINDOWS, 100) ? windows[window] : 262144;
+    e->window = sim_may(F_WINDOWS, 100) ? windows[heavy ? window | 2 : window] : 262144;
     e->lag = !sim_may(F_LAGS, 100) ? 0 : lags[lag == 3 && !sim_may(F_LONG_LAGS, 100) ? 2 : lag];
     e->cuts = sim_may(F_CUTS, 100) ? (enum cuts)cuts : CUT_NEVER;
     streams++;
@@ -111,7 +129,7 @@ static size_t cut(struct net_end *e, size_t n)
     if (e->cuts == CUT_NEVER || n < 2)
         return n;
     if (e->cuts == CUT_EACH)
-        return min_size(n, n < 300 ? 1 : 1 + sim_random(700));
+        return min_size(n, n < 300 ? 1 : 1 + sim_random(heavy ? 20000 : 700));
     return 1 + sim_random(n);
 }
 
@@ -131,11 +149,7 @@ static void show(const struct net_end *e, const char *way, const char *at, size_
         unsigned char c = (unsigned char)at[i];
         sum = sum * 31 + c;
         if (len < sizeof text - 3)
-            len += (size_t)snprintf(text + len, sizeof text - len, "%c",
-                                    c == '\r'            ? '\\'
-                                    : c == '\n'          ? '/'
-                                    : c < ' ' || c > 126 ? '?'
-                                                         : c);
+            text[len++] = (char)(c == '\r' ? '\\' : c == '\n' ? '/' : c < ' ' || c > 126 ? '?' : c);
     }
     text[len] = 0;
     sim_trace("%s%u %s %zu %08x |%s", e->host ? "c" : "b", e->wire.number, way, n, sum, text);

@@ -66,18 +66,35 @@ static void look(void *data)
     if (!w->worker.nsessions)
         loop_stop(w->worker.loop);
     else if (!event_is_set(&w->watch))
-        event_set(&w->watch, PATIENCE, too_long);
+        event_set(&w->watch, w->healed ? PATIENCE_HEALED : PATIENCE, too_long);
 }
 
-static void be_calm(struct world *w)
-{
-    static const uint64_t hard =
+static const uint64_t hard =
 #define SOFT                          0
 #define HARD                          1
 #define FEATURE(name, word, what, is) (uint64_t) is << F_##name |
 #include "features.def"
 #undef FEATURE
-        0;
+    0;
+
+/* From here on nothing goes wrong that has not gone wrong already. */
+static void heal(struct event *e)
+{
+    struct world *w = holder_of(e, struct world, heal);
+    sim_trace("faults stop");
+    sim_features &= ~hard;
+    w->faults = w->leaving = w->breaking = 0;
+    net_heal();
+    backends_heal(w);
+    for (unsigned i = 0; i < PLACES; i++)
+        memset(w->places[i].down, 0, sizeof w->places[i].down);
+    event_stop(&w->outage);
+    clients_heal(w);
+    w->healed = true;
+}
+
+static void be_calm(struct world *w)
+{
     w->calm = sim_chance(20);
     if (w->calm)
         sim_features &= ~hard;
@@ -98,7 +115,9 @@ static void world_open(struct world *w, const struct wishes *wish)
     static const unsigned faults[] = {0, 1, 5, 15}, leaving[] = {0, 2, 20}, breaking[] = {0, 0, 1, 10};
     be_calm(w);
     w->seed = wish->seed;
-    w->letters_each = wish->letters ? wish->letters : 4;
+    w->heavy = wish->seed % 8 == 5 && sim_may(F_HEAVY, 100);
+    w->looks = w->heavy || wish->seed % 8 == 4;
+    w->letters_each = wish->letters ? wish->letters : w->heavy ? 2 : 4;
     w->faults = faults[sim_random(countof(faults))];
     w->leaving = leaving[sim_random(countof(leaving))];
     w->breaking = breaking[sim_random(countof(breaking))];
@@ -109,10 +128,13 @@ static void world_open(struct world *w, const struct wishes *wish)
     w->worker.census = census_open();
     w->worker.serial = 1ull << 48;
     loop_before_sleep(w->worker.loop, look, w);
-    net_begin(w->breaking);
+    still_begin();
+    if (w->looks)
+        loop_when_still(w->worker.loop, still_look, w);
+    net_begin(w->breaking, w->heavy);
     net_on_dial(backend_dialled, w);
     worker_switch(&w->worker, w->conf);
-    unsigned clients = 1 + (unsigned)sim_random(8);
+    unsigned clients = 1 + (unsigned)sim_random(w->heavy ? 2 : 8);
     w->nclients = wish->clients ? wish->clients : clients;
     w->clients = clients_new(w, w->nclients);
     if (sim_may(F_RELOADS, 25))
@@ -123,12 +145,15 @@ static void world_open(struct world *w, const struct wishes *wish)
         event_set(&w->outage, sim_random(10000), outage);
     if (sim_may(F_LIMITS, 10))
         event_set(&w->strain, sim_random(10000), strain);
+    if (sim_may(F_HEALING, 40) && !w->calm)
+        event_set(&w->heal, sim_random(120000), heal);
 }
 
 /* Only of a world whose promises were kept: else the pieces lie about, and the process is about to end. */
 static void world_close(struct world *w)
 {
     event_stop(&w->watch);
+    event_stop(&w->heal);
     event_stop(&w->reload);
     event_stop(&w->drain);
     event_stop(&w->outage);

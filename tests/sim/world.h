@@ -11,8 +11,9 @@
 enum { RCPTS_MOST = 5, ADDED_MOST = 4, EDITS_MOST = 24, FILTERS_MOST = 4 };
 enum {
     PATIENCE = 900000,
+    PATIENCE_HEALED = 300000,
     PATIENCE_CALM = 30000
-}; /* milliseconds; the first is longer than all clocks of the gateway together */
+}; /* milliseconds; the first is longer than all clocks of the gateway together, the second than those of one command */
 /* The listener's route: senders of cN.test with N odd, or rcpts of z.test, go to OTHER. */
 enum routing { ROUTING_NONE, ROUTING_BY_SENDER, ROUTING_BY_RCPT };
 enum place {
@@ -75,7 +76,10 @@ struct place_is { /* what the servers of a place offer */
 
 struct world {
     uint64_t seed;
-    bool calm; /* nothing goes wrong: every reply must be a yes, and soon */
+    bool calm;   /* nothing goes wrong: every reply must be a yes, and soon */
+    bool heavy;  /* its letters are larger than all pipes together */
+    bool healed; /* nothing goes wrong any more, and every wait is one of the gateway's clocks at most */
+    bool looks;  /* each time that nothing is under way, whether somebody sleeps who could go on */
     struct worker worker;
     struct conf *conf;
     struct client *clients;
@@ -90,7 +94,7 @@ struct world {
     struct backend_peer *backends;
     struct service_peer *services;
     unsigned questions; /* that filters have asked them */
-    struct event reload, drain, watch, outage, strain;
+    struct event reload, drain, watch, outage, strain, heal;
     unsigned long acknowledged; /* ends of mail data whose 2yz a client has read */
 };
 extern struct world *world_played;
@@ -121,6 +125,7 @@ struct conf *conf_new(struct world *, unsigned generation);
 /* client.c, plan.c */
 struct client;
 struct client *clients_new(struct world *, unsigned n);
+void clients_heal(struct world *); /* nothing goes wrong any more: they are less patient */
 void clients_free(struct world *);
 uint64_t client_delivered(const struct client *);
 unsigned client_number(const struct client *);
@@ -136,4 +141,10 @@ enum dialled service_dialled(struct world *, struct wire *);
 /* backend.c */
 enum dialled backend_dialled(void *world, struct wire *);
 void backends_cut_off(struct world *, unsigned port); /* those of a server that goes down */
+void backends_heal(struct world *); /* those that are there answer from now on, but for what hangs already */
+
+/* still.c */
+void still_begin(void);
+bool still_look(
+    void *world); /* when nothing is under way: does anybody sleep who could go on? True: it has woken them */
 #endif

@@ -1,6 +1,6 @@
 """Random clients against a random hostile backend through several filters. Nothing is expected of a single dialog but the promises:
 the gateway lives, what was acknowledged is at the backend whole and was acknowledged there, nothing inside content becomes a command,
-and when all have gone nothing of them is left.
+nobody waits longer than the gateway's clocks let him, and when all have gone nothing of them is left.
 
 SLUICE_SOAK_SEED and SLUICE_SOAK_SECONDS choose another run. What threads do is not repeatable octet by octet; what they choose is."""
 import hashlib
@@ -19,6 +19,7 @@ from gateway import SLOW, SLUICE, Gateway, certificate, free_port
 SEED = int(os.environ.get("SLUICE_SOAK_SEED", "1"))
 SECONDS = float(os.environ.get("SLUICE_SOAK_SECONDS", "15"))
 CLIENTS = int(os.environ.get("SLUICE_SOAK_CLIENTS", "24"))
+WAIT_MOST = 30 * SLOW  # seconds for a reply, or for room to send on: more than the clocks towards backends let anybody wait
 INSIDE = b"VRFY inside-the-content"  # no client says this but in content
 KNOWN = re.compile(rb"(EHLO|HELO|MAIL FROM:|RCPT TO:|DATA|BDAT|RSET|QUIT)", re.I)
 
@@ -84,6 +85,7 @@ class Temper:
         self.evil = rng.choice([0, 0, 0, 0.01, 0.05, 0.2])
         self.slow = rng.choice([0, 0, 0.01, 0.1])
         self.refuse = rng.choice([0, 0.1, 0.3])
+        self.late_no = rng.choice([0, 0, 0.4])  # refuses DATA when much of the content waits already
         self.can = [c for c in (b"PIPELINING", b"8BITMIME", b"SMTPUTF8", b"SIZE 3000000") if rng.random() < 0.9]
         if rng.random() < 0.6:
             self.can += [b"CHUNKING", b"BINARYMIME"][:rng.choice([1, 2, 2])]
@@ -155,7 +157,10 @@ class Temper:
                 rcpts += good
                 self.say(b"250 2.1.5 ok\r\n" if good else rng.choice([b"450 4.2.1 later\r\n", b"550 5.1.1 no\r\n"]))
             elif verb == "DATA":
-                if not rcpts or rng.random() < self.refuse / 2:
+                if rcpts and rng.random() < self.late_no:
+                    time.sleep(rng.random() * 0.2)
+                    self.say(b"451 4.3.0 not now\r\n")
+                elif not rcpts or rng.random() < self.refuse / 2:
                     self.say(b"554 5.5.1 no\r\n")
                 elif self.say(b"354 go\r\n").startswith(b"354"):
                     self.content()
@@ -238,6 +243,8 @@ class Client(threading.Thread):
             self.sock = None
             try:
                 self.dialog()
+            except TimeoutError:
+                self.wrong.append("client %d, dialog %d: nothing for %d s" % (self.seed, self.dialogs, WAIT_MOST))
             except (OSError, Gone):
                 pass
             except Exception as e:  # nothing of the gateway's may look like this
@@ -252,7 +259,7 @@ class Client(threading.Thread):
 
     def connect(self):
         self.sock = socket.create_connection(("127.0.0.1", self.port), 30)
-        self.sock.settimeout(40 * SLOW)
+        self.sock.settimeout(WAIT_MOST)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
 
@@ -423,6 +430,8 @@ class Client(threading.Thread):
         lines += [b"X-Field-%d: %s" % (i, b"v" * rng.randrange(200)) for i in range(rng.choice([0, 0, 3, 100]))]
         lines.append(b"")
         size, octets = rng.choice([0, 10, 1000, 60000, 400000]), 0
+        if rng.random() < 0.1:  # more than all pipes and bounds hold, and now and then more than is taken
+            size = rng.choice([1000000, 2000000, 5000000])
         while octets < size:
             line = rng.choice([b"", b".", b"..", b".x", INSIDE, b"QUIT", b"text " * rng.randrange(30), b"\xe4" * 70, b"y" * rng.choice([998, 5000])])
             lines.append(line)
@@ -480,6 +489,11 @@ function on.message(s, m)
   if what == "quarantine" then return quarantine("for the test") end
 end
 """
+HEADERS = """
+function on.headers(s, m)
+  if m.headers:get "X-Do" == "reject" then return reject("554 5.7.1 no") end
+end
+"""
 WATCH = """
 function on.body(s, m, chunk)
   if #chunk > 15000 then sleep "1ms" end
@@ -488,8 +502,16 @@ function on.headers(s, m)
   if m.headers:get "X-Do" == "reject" then return reject("554 5.7.1 no") end
 end
 """
+REWRITE = """
+edits_body()
+function on.body(s, m, chunk)
+  chunk:replace(chunk:text())
+end
+"""
 CHAINS = {
     "none": "",
+    "headers": 'filter "headers.lua" { }',
+    "rewrite": 'filter "rewrite.lua" { }, filter "again.lua" { }, filter "watch.lua" { }',
     "early": 'filter "access" { sender = { ["b7@x.test"] = "REJECT no" } }, filter "ratelimit" { by = "ip", limit = 1000000, window = "1h" }',
     "body": 'filter "access" { sender = { ["b7@x.test"] = "REJECT no" } }, filter "watch.lua" { }',
     "late": 'quarantine = "q", filter "access" { sender = { ["b7@x.test"] = "REJECT no" } }, filter "random.lua" { },'
@@ -502,16 +524,16 @@ def world(sink, quarantine):
     for i, (name, chain) in enumerate(sorted(CHAINS.items())):
         ports.append(free_port())
         listens.append('chain "%s" { %s }\nlisten "%s" { "127.0.0.1:%d", backend = "b", chain = "%s", tls = "t", received = false, '
-                       'limits = { connections_per_client = 0, errors = 50, size = "2M" } }\n' % (name, chain, name, ports[-1], name))
+                       'limits = { connections_per_client = 0, errors = 50, size = "4M" } }\n' % (name, chain, name, ports[-1], name))
     cert = certificate("localhost")
     conf = ('hostname "mx.test"\nworkers(2)\n'
-            'timeouts { command = "20s", data = "20s", drain = "2s", connect = "2s", banner = "2s", helo = "2s", mail = "2s",\n'
+            'timeouts { command = "5m", data = "5m", drain = "2s", connect = "2s", banner = "2s", helo = "2s", mail = "2s",\n'
             '  rcpt = "2s", data_reply = "2s", block = "5s", end_by = "4s", end_reply = "8s" }\n'
             'tls "t" { certificate = "%s/cert.pem", key = "%s/key.pem" }\n'
             'backend "b" { "127.0.0.1:%d", { "localhost:%d", weight = 2 }, connections = 12, wait = "2s", health = "500ms" }\n'
             'backend "q" { "127.0.0.1:%d" }\n%s'
             % (cert, cert, sink.port, sink.port, quarantine.port, "".join(listens)))
-    return Gateway(conf, files={"random.lua": SCRIPT, "watch.lua": WATCH}), ports
+    return Gateway(conf, files={"random.lua": SCRIPT, "watch.lua": WATCH, "headers.lua": HEADERS, "rewrite.lua": REWRITE, "again.lua": REWRITE}), ports
 
 
 def descriptors(gateway):

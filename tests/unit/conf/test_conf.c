@@ -201,6 +201,16 @@ static void minimal_file_gives_the_defaults(void **state)
     conf_drop(conf);
 }
 
+static void header_size_follows_a_lower_size_down(void **state)
+{
+    struct conf *conf = good(BASE "limits { size = \"100K\" }\nlisten \"own\" { \":9\", limits = { size = \"10K\" } }\n"
+                                  "listen \"both\" { \":8\", limits = { size = \"10K\", header_size = \"2K\" } }\n");
+    assert_true(conf->listens[0].limits.size == 100 << 10 && conf->listens[0].limits.header_size == 100 << 10);
+    assert_true(conf->listens[1].limits.size == 10 << 10 && conf->listens[1].limits.header_size == 10 << 10);
+    assert_true(conf->listens[2].limits.size == 10 << 10 && conf->listens[2].limits.header_size == 2 << 10);
+    conf_drop(conf);
+}
+
 static void everything_said_is_in_the_model(void **state)
 {
     struct conf *conf = good(
@@ -513,7 +523,7 @@ static const struct { const char *text; uint32_t line; const char *what; } mista
     {BASE "limits {\n line = 10 }", 4, "expected 1024 to 65536 octets, got 10"},
     {BASE "limits {\n recipients = 1.5 }", 4, "whole number"},
     {BASE "limits {\n recipients = \"x\" }", 4, "expected a number"},
-    {BASE "limits {\n size = \"1K\" }\n", 4, "size is below header_size"},
+    {BASE "limits {\n size = \"1K\", header_size = \"2K\" }\n", 4, "size is below header_size"},
     {BASE "timeouts {\n command = true }", 4, "expected a duration like \"30s\""},
     {BASE "timeouts {\n command = 0 }", 4, "expected 0.001 to"},
     {BASE "timeouts {\n drian = 1 }", 4, "did you mean \"drain\"?"},
@@ -688,6 +698,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(minimal_file_gives_the_defaults),
+        cmocka_unit_test(header_size_follows_a_lower_size_down),
         cmocka_unit_test(everything_said_is_in_the_model),
         cmocka_unit_test(received_is_left_out_when_the_backend_knows_the_client),
         cmocka_unit_test(backends_have_servers_and_routes_choose_among_them),

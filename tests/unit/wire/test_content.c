@@ -240,7 +240,7 @@ static void plain_blocks_pass_both_stages_as_one_view(void **unused)
     struct decoder d;
     struct encoder e;
     decoder_start(&d, FRAMING_DOTS, BARE_REJECT);
-    encoder_start(&e, FRAMING_DOTS);
+    encoder_start(&e, FRAMING_DOTS, GUARD_NONE);
     pipe_view(&in, b, b->octets, b->used);
     assert_true(decoder_step(&d, &in, &mid, SIZE_MAX));
     assert_int_equal(d.lines, b->used / 48);
@@ -263,7 +263,7 @@ static void bodies_of_dots_make_few_spans(void **unused)
             struct decoder d;
             struct encoder e;
             decoder_start(&d, FRAMING_DOTS, bare);
-            encoder_start(&e, FRAMING_DOTS);
+            encoder_start(&e, FRAMING_DOTS, GUARD_NONE);
             pipe_view(&in, b, b->octets, b->used);
             decoder_step(&d, &in, &mid, SIZE_MAX);
             assert_true(count_spans(&mid) <= 16);
@@ -306,7 +306,7 @@ static void stages_take_nothing_while_out_is_full(void **unused)
     struct decoder d;
     struct encoder e;
     decoder_start(&d, FRAMING_DOTS, BARE_REJECT);
-    encoder_start(&e, FRAMING_DOTS);
+    encoder_start(&e, FRAMING_DOTS, GUARD_NONE);
     for (int i = 0; i < 100000; i++)
         pipe_put(&in, STR("0123456789\r\n"));
     while (decoder_step(&d, &in, &out, 16384)) {
@@ -335,7 +335,7 @@ static void feed_encoder(void *stage, struct pipe *in, struct pipe *out, bool la
 
 static void start_encoder(void *stage, const void *how)
 {
-    encoder_start(stage, FRAMING_DOTS);
+    encoder_start(stage, FRAMING_DOTS, GUARD_NONE);
 }
 
 static const struct split_stage encoder_stage = {sizeof(struct encoder), start_encoder, feed_encoder, NULL, NULL};
@@ -381,7 +381,7 @@ static void what_was_encoded_is_decoded_to_the_same(void **unused)
         struct encoder e;
         struct decoder d;
         struct arena arena = {0};
-        encoder_start(&e, FRAMING_DOTS);
+        encoder_start(&e, FRAMING_DOTS, GUARD_NONE);
         decoder_start(&d, FRAMING_DOTS, BARE_REJECT);
         pipe_put(&in, (struct str){text, n});
         while (encoder_step(&e, &in, &wire, (size_t)(seed >> 50) + 1)) {
@@ -440,8 +440,8 @@ static void wide_steps_see_what_single_octets_see(void **unused)
         assert_true(d.octets == e.octets && d.lines == e.lines && d.saw_bare == e.saw_bare && d.ended == e.ended &&
                     d.at == e.at);
         assert_true(str_equal(pipe_flat(&whole, whole.octets, &arena), pipe_flat(&single, single.octets, &arena)));
-        encoder_start(&wide, FRAMING_DOTS);
-        encoder_start(&narrow, FRAMING_DOTS);
+        encoder_start(&wide, FRAMING_DOTS, GUARD_NONE);
+        encoder_start(&narrow, FRAMING_DOTS, GUARD_NONE);
         while (encoder_step(&wide, &whole, &stuffed, SIZE_MAX)) {
         }
         while (encoder_step(&narrow, &single, &stuffed_single, 1)) {
@@ -472,7 +472,7 @@ static void a_line_end_on_the_border_of_a_wide_step_is_one(void **unused)
             pipe_view(&in, b, b->octets, at + behind);
             block_drop(b);
             decoder_start(&d, FRAMING_DOTS, BARE_REJECT);
-            encoder_start(&e, FRAMING_DOTS);
+            encoder_start(&e, FRAMING_DOTS, GUARD_NONE);
             while (decoder_step(&d, &in, &out, SIZE_MAX)) {
             }
             assert_true(!d.saw_bare && d.lines == 1 && d.octets == at + behind);
@@ -554,7 +554,7 @@ static void binary_chunks_pass_as_they_are(void **unused)
 
 static void start_chunk_encoder(void *stage, const void *how)
 {
-    encoder_start(stage, *(const enum framing *)how);
+    encoder_start(stage, *(const enum framing *)how, GUARD_NONE);
 }
 
 static void content_of_chunks_leaves_unstuffed_and_checked(void **unused)

@@ -80,7 +80,7 @@ static void sections_are_taken_field_by_field(void **unused)
 static void sections_without_separator_end_at_what_is_no_field(void **unused)
 {
     check(STR("A: 1\r\nno field\r\n"), STR("A= 1;done body 6|no field\r\n"));
-    check(STR("From x@y Mon\r\nA: 1\r\n"), STR("done body 0|From x@y Mon\r\nA: 1\r\n"));
+    check(STR("A: 1\r\nFrom x@y Mon\r\nB: 1\r\n"), STR("A= 1;done body 6|From x@y Mon\r\nB: 1\r\n"));
     check(STR(" A: 1\r\n"), STR("done body 0| A: 1\r\n"));
     check(STR(": x\r\n"), STR("done body 0|: x\r\n"));
     check(STR("A\xc3\xa9: x\r\n"), STR("done body 0|A\xc3\xa9: x\r\n"));
@@ -92,6 +92,44 @@ static void sections_without_separator_end_at_what_is_no_field(void **unused)
     check(STR("A: 1"), STR("A= 1;done 4|"));
     check(STR("A: 1\r"), STR("A= 1\r;done 5|"));
     check(STR("A: 1\r\n B"), STR("A= 1\r\n B;done 8|"));
+}
+
+static void mbox_lines_are_no_fields_and_end_nothing(void **unused)
+{
+    check(STR("From x@y Mon 1:2\r\nA: 1\r\n\r\nbody"), STR("A= 1;done separator 26|body"));
+    check(STR(">From x\r\n>>From y\r\nFrom z\r\nA: 1\r\n\r\n"), STR("A= 1;done separator 35|"));
+    check(STR("From : x\r\nFrom: y\r\n"), STR("From= y;done 19|"));
+    check(STR("From\t: x\r\n>From: y\r\n"), STR("From= x;>From= y;done 20|"));
+    check(STR("From x\r\n folded\r\nA: 1\r\n"), STR("done body 8| folded\r\nA: 1\r\n"));
+    check(STR("From x\r\nno field\r\n"), STR("done body 8|no field\r\n"));
+    check(STR("From x\r\n\r\nbody"), STR("done separator 10|body"));
+    check(STR("From x"), STR("done 6|"));
+    check(STR("From"), STR("done body 0|From"));
+    check(STR(">>>"), STR("done body 0|>>>"));
+}
+
+static void mbox_lines_stay_in_front_of_what_is_added(void **unused)
+{
+    struct arena arena = {0};
+    struct headers h;
+    struct headers_sender s = {0};
+    struct pipe in = {.ended = true}, out = {0};
+    pipe_put(&in, STR("From x@y Mon\r\n>From z\r\nGo: away\r\nFrom : a@b\r\n no more\r\n\r\n"));
+    headers_start(&h, &arena);
+    assert_int_equal(headers_step(&h, &in, plenty), HEADERS_DONE);
+    assert_int_equal(h.count, 2);
+    assert_null(headers_field(&h, 1));
+    headers_remove(&h, headers_next(&h, NULL, STR("Go"))); /* "From :" would be one of them now */
+    assert_true(headers_add(&h, NULL, true, STR("Received"), STR("us")) != NULL);
+    headers_remove(&h, headers_next(&h, NULL, STR("Received")));
+    assert_true(headers_add(&h, NULL, true, STR("X"), STR("1")) != NULL);
+    while (!headers_send(&h, &s, &out)) {
+    }
+    struct str sent = pipe_flat(&out, out.octets, &arena);
+    assert_true(str_equal(sent, STR("From x@y Mon\r\n>From z\r\nX: 1\r\nFrom: a@b\r\n no more\r\n\r\n")));
+    pipe_clear(&in);
+    pipe_clear(&out);
+    arena_reset(&arena);
 }
 
 static void a_bare_line_feed_ends_no_line(void **unused)
@@ -369,6 +407,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sections_are_taken_field_by_field),
         cmocka_unit_test(sections_without_separator_end_at_what_is_no_field),
+        cmocka_unit_test(mbox_lines_are_no_fields_and_end_nothing),
+        cmocka_unit_test(mbox_lines_stay_in_front_of_what_is_added),
         cmocka_unit_test(a_bare_line_feed_ends_no_line),
         cmocka_unit_test(names_are_bounded),
         cmocka_unit_test(too_big_is_told_in_time),

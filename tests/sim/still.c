@@ -1,0 +1,123 @@
+/* still.c - a wake-up that was lost is seen at once, not when some clock hides it.
+ *
+ * Whenever no task is ready, all that has happened has been seen to, so a turn that nobody asked for must change
+ * nothing. Each session is given one; whoever moves octets, says something or begins to read again then had slept
+ * though it could have gone on. Whose peer has gone and who has not heard of it is left alone: what is flushed then
+ * goes nowhere. Who looks now and then by a clock of its own (memory is short) is left alone, and whose clock is about
+ * to ring. */
+#include "world.h"
+#include "relay/backend.h"
+#include "relay/session.h"
+
+enum { SESSIONS_MOST = 16 };
+
+struct seen {
+    const struct session *session;
+    enum step step;
+    uint64_t sum;
+};
+static struct seen before[SESSIONS_MOST];
+static size_t nbefore;
+static bool asked;
+
+static uint64_t mix(uint64_t sum, uint64_t n)
+{
+    return (sum ^ n) * 0x100000001b3u;
+}
+
+static uint64_t sum_of_stream(uint64_t sum, const struct stream *s)
+{
+    if (!s)
+        return mix(sum, 1);
+    sum = mix(mix(sum, s->in.octets), s->out.octets);
+    return mix(mix(sum, s->written_octets), net_reads(s));
+}
+
+static uint64_t sum_of_transaction(uint64_t sum, const struct transaction *tx)
+{
+    const struct flow *f = &tx->flow;
+    sum = mix(mix(mix(sum, tx->serial), tx->nrcpts), tx->told);
+    sum = mix(mix(mix(sum, tx->sink), f->data), f->head);
+    sum = mix(mix(mix(sum, f->taken), f->judged), f->pass);
+    sum = mix(mix(sum, f->decoder.wire), f->encoder.octets);
+    return mix(mix(mix(sum, f->content.octets), f->filtered.octets), f->packed.octets);
+}
+
+static uint64_t sum_of(const struct session *s)
+{
+    const struct backend *b = s->backend;
+    uint64_t sum = mix(mix(mix(0xcbf29ce484222325u, s->state), s->step), s->why);
+    sum = sum_of_stream(sum, s->client);
+    if (s->tx)
+        sum = sum_of_transaction(sum, s->tx);
+    if (b)
+        sum = sum_of_stream(mix(mix(mix(sum, b->step), b->count), b->unsaid.octets), b->stream);
+    return mix(sum, b != NULL);
+}
+
+static void show(const char *when, const struct session *s)
+{
+    const struct backend *b = s->backend;
+    const struct flow *f = s->tx ? &s->tx->flow : NULL;
+    sim_trace("%s: alarm %llu state %d step %d, client in %zu out %zu reads %d%s", when,
+              s->alarm.at ? (unsigned long long)(s->alarm.at - sim_now()) : 0ull, s->state, s->step,
+              s->client->in.octets, s->client->out.octets, net_reads(s->client),
+              s->run.active ? ", a filter is at work" : "");
+    if (f)
+        sim_trace("  wire %llu content %zu filtered %zu encoded %llu packed %zu data %d head %d sink %d taken %d "
+                  "judged %d pass %d",
+                  (unsigned long long)f->decoder.wire, f->content.octets, f->filtered.octets,
+                  (unsigned long long)f->encoder.octets, f->packed.octets, f->data, f->head, s->tx->sink, f->taken,
+                  f->judged, f->pass);
+    if (b)
+        sim_trace("  backend step %d owes %u unsaid %zu in %zu out %zu", b->step, b->count, b->unsaid.octets,
+                  b->stream ? b->stream->in.octets : 0, b->stream ? b->stream->out.octets : 0);
+}
+
+static bool may_be_asked(const struct session *s)
+{
+    bool looks = (s->tx && s->tx->flow.paused) || s->waits_for_probe; /* the latter by the pool's clock */
+    bool sound = net_is_sound(s->client) && (!s->backend || !s->backend->stream || net_is_sound(s->backend->stream));
+    return !looks && sound && (!s->alarm.at || s->alarm.at > sim_now());
+}
+
+static bool ask(struct world *w)
+{
+    nbefore = 0;
+    for (struct session *s = w->worker.sessions; s && nbefore < SESSIONS_MOST; s = s->next) {
+        if (!may_be_asked(s))
+            continue;
+        if (sim_is_shown())
+            show("asked", s);
+        before[nbefore++] = (struct seen){s, s->step, sum_of(s)};
+        task_wake(&s->task);
+    }
+    return nbefore > 0;
+}
+
+static void compare(struct world *w)
+{
+    for (size_t i = 0; i < nbefore; i++) {
+        const struct session *s = w->worker.sessions;
+        while (s && s != before[i].session)
+            s = s->next;
+        if (!s)
+            sim_violation("a session slept at step %u though it could end: a wake-up was lost", before[i].step);
+        else if (sum_of(s) != before[i].sum && (show("went on", s), true))
+            sim_violation("a session slept at step %u though it could go on: a wake-up was lost", before[i].step);
+    }
+}
+
+bool still_look(void *data)
+{
+    struct world *w = data;
+    if (asked)
+        compare(w);
+    asked = !asked && ask(w);
+    return asked;
+}
+
+void still_begin(void)
+{
+    asked = false;
+}
