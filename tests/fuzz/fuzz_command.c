@@ -32,7 +32,7 @@ static void check_line(struct str line, size_t most)
     must(line.len <= most && line.at[line.len] == 0);
     for (size_t i = 0; i < line.len; i++)
         must(line.at[i] != '\r' && line.at[i] != '\n' && line.at[i]);
-    command_parse(line, &c);
+    command_parse(line, SYNTAX_STRICT, &c);
     must(is_part(c.word, line) && is_part(c.rest, line) && c.word.len + c.rest.len <= line.len);
     must(!memchr(line.at, ' ', c.word.len));
     must(!c.rest.len || (c.rest.at[0] != ' ' && c.rest.at[c.rest.len - 1] != ' '));

@@ -116,7 +116,7 @@ static void half_a_line_does_not_keep_its_pipe_full(void **unused)
 static void check(struct str line, enum verb verb, struct str rest)
 {
     struct command c;
-    command_parse(line, &c);
+    command_parse(line, SYNTAX_STRICT, &c);
     assert_int_equal(c.verb, verb);
     assert_true(str_equal(c.rest, rest));
 }
