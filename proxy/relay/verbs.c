@@ -44,7 +44,8 @@ enum next verb_answer(struct session *s, const struct reply *r)
     bool last = verb_is_last(s->command.verb) || !s->esmtp;
     if (last && !stream_in_is_empty(s->client))
         return verb_bye(s, WHY_PIPELINING, REPLY_SYNCHRONIZATION);
-    if (reply_class(r) == 5) /* a 4yz is no fault of the client: 452 to many rcpts must not cost those that were accepted */
+    if (reply_class(r) ==
+        5) /* a 4yz is no fault of the client: 452 to many rcpts must not cost those that were accepted */
         s->errors++;
     session_count_refusal(s, s->command.verb, r);
     session_reply(s, r);
@@ -84,7 +85,8 @@ static struct capabilities may_say(struct session *s)
     return s->esmtp || s->listen->syntax == SYNTAX_LENIENT ? session_offer(s) : (struct capabilities){0};
 }
 
-/* A UTF-8 local part without the word for it is as old as the word; what it means, its server knows. A domain is a name for all. */
+/* A UTF-8 local part without the word for it is as old as the word; what it means, its server knows. A domain is a name
+ * for all. */
 static bool needs_utf8(const struct session *s, const struct path *path)
 {
     return path->utf8 && (s->listen->syntax == SYNTAX_STRICT || !str_is_ascii(path->domain));
@@ -207,8 +209,8 @@ static bool data_may_join(const struct session *s)
     const struct transaction *tx = s->tx;
     if (!tx || session_settled(s) || tx->say != SAY_AT_DATA || chain_has(s->listen->chain, FILTER_DATA))
         return false;
-    if (tx->discard || tx->discarded || tx->added || tx->need_anew || envelope_is_said_anew(tx) ||
-        tx->failed.code || !s->backend)
+    if (tx->discard || tx->discarded || tx->added || tx->need_anew || envelope_is_said_anew(tx) || tx->failed.code ||
+        !s->backend)
         return false;
     return s->backend->step < BACKEND_READY || (s->backend->can.has & EXT_PIPELINING);
 }
@@ -283,6 +285,8 @@ static enum next check_starttls(struct session *s)
     if (s->state == STATE_CLOSING)
         return next;
     /* RFC 3207 4.2: what was learned in the clear is forgotten. */
+    transaction_reset(s, END_ABORTED);
+    claim_restore(s);
     s->said_hello = s->esmtp = false;
     text_set(&s->helo, STR_NONE);
     auth_free(s);
@@ -387,12 +391,14 @@ static enum next check_alone(struct session *s)
     }
 }
 
-/* Legal in the state the session is in. What only says who the client is, it may leave out. */
+/* Legal in the state the session is in, or for all that Postfix says: EHLO may be left out, and STARTTLS ends a
+ * transaction. */
 static bool is_legal(const struct session *s, enum verb v)
 {
-    if (s->state == STATE_HELLO && (v == VERB_MAIL || v == VERB_STARTTLS) && s->listen->syntax == SYNTAX_LENIENT)
-        return true;
-    return rows[v].legal & (1u << s->state);
+    unsigned more = 0;
+    if (s->listen->syntax == SYNTAX_LENIENT)
+        more = v == VERB_MAIL ? IN(HELLO) : v == VERB_STARTTLS ? ANYWHERE : NOWHERE;
+    return (rows[v].legal | more) & (1u << s->state);
 }
 
 enum next verb_check(struct session *s)

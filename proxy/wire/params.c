@@ -10,6 +10,7 @@ enum { ENVID_MOST = 100, ORCPT_MOST = 500 }; /* RFC 3461 4.4, 4.2 */
 struct parsing {
     struct params *params;
     enum syntax syntax;
+    bool vouched;  /* AUTH= has named somebody */
     bool repaired; /* a value, or how often it was said, was not as the RFCs have it */
     struct capabilities can;
     struct arena *arena;
@@ -82,12 +83,16 @@ static int read_envid(struct parsing *p, struct str value)
 static int read_auth(struct parsing *p, struct str value)
 {
     /* RFC 4954 5: to be understood by whoever offers AUTH. What it is worth, the backend that authenticated its user knows. */
+    if (p->vouched)
+        return REPLY_PARAM_TWICE;
+    p->vouched = !str_equal(value, STR("<>"));
+    if (!(p->can.has & EXT_AUTH)) { /* "AUTH=<>" of those who say it always: nobody here can vouch for more */
+        p->repaired = true;
+        return 0;
+    }
     if (!value.len || !is_xtext(p, &value))
         return REPLY_PARAM_BAD;
-    if (p->can.has & EXT_AUTH)
-        p->params->auth = arena_str(p->arena, value);
-    else
-        p->repaired = true; /* "AUTH=<>" of those who say it always: nobody here can vouch for more */
+    p->params->auth = arena_str(p->arena, value);
     return 0;
 }
 
@@ -350,7 +355,7 @@ static struct str with_spaces(struct str s, struct arena *arena)
 static int parse(struct str s, unsigned on, enum syntax syntax, struct capabilities can, struct arena *arena,
                  struct params *params, struct str *word)
 {
-    struct parsing p = {params, syntax, false, can, arena};
+    struct parsing p = {.params = params, .syntax = syntax, .can = can, .arena = arena};
     char *text = arena_space(arena, s.len + 1);
     size_t n = 0;
     unsigned seen = 0;

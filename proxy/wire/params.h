@@ -22,7 +22,7 @@ struct params {
  * Twice: 501. Values: 501 malformed, 504 BODY= value we do not know. Keywords in any case. *word: the keyword the reply speaks of,
  * in the arena. Returns 0 when fine, else the name of the reply (its %s is *word).
  *
- * LENIENT takes more, brought into the form of the RFCs: SIZE, BODY, SMTPUTF8 and AUTH said again (the last one counts); AUTH where it
+ * LENIENT takes more, brought into the form of the RFCs: SIZE, BODY and SMTPUTF8 said again, and AUTH behind "AUTH=<>" (the last one counts); AUTH where it
  * is not offered (and forgets it); xtext with lower case digits, a raw "=" or raw UTF-8; ENVID of any length; stray commas in NOTIFY. */
 int params_parse_mail(struct str, enum syntax, struct capabilities can, struct arena *, struct params *, struct str *word);
 int params_parse_rcpt(struct str, enum syntax, struct capabilities can, struct arena *, struct params *, struct str *word);

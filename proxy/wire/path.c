@@ -2,9 +2,9 @@
  * 4.5.3.1 (lengths), RFC 6531 3.3 (UTF-8 in local parts and domains).
  *
  * Strict but for two things the world does: underscores in domains, and source routes, which are read and forgotten
- * (RFC 5321 appendix C). What is in this form goes out as it was typed; what only the lenient reader takes is written anew
- * from what it means, so that a backend never reads a spelling that nobody here has read. Refused although the grammar has
- * it: an empty quoted local part. "@domain" is what tables call a whole domain. */
+ * (RFC 5321 appendix C). What is in this form goes out as it was typed; what only the lenient reader takes is written
+ * anew from what it means, so that a backend never reads a spelling that nobody here has read. Refused although the
+ * grammar has it: an empty quoted local part. "@domain" is what tables call a whole domain. */
 #include "wire/path.h"
 #include "base/idn.h"
 #include <arpa/inet.h>
@@ -37,10 +37,11 @@ static bool take(struct cursor *c, char octet)
  * LABEL: what the label of a domain is made of. */
 enum { ATEXT = 1, LABEL = 2, DOT = 4, BOTH = ATEXT | LABEL };
 static const uint8_t class[256] = {
-    ['0' ... '9'] = BOTH, ['A' ... 'Z'] = BOTH, ['a' ... 'z'] = BOTH, [128 ... 255] = BOTH, ['-'] = BOTH,   ['_'] = BOTH,
-    ['!'] = ATEXT,        ['#'] = ATEXT,        ['$'] = ATEXT,        ['%'] = ATEXT,        ['&'] = ATEXT,  ['\''] = ATEXT,
-    ['*'] = ATEXT,        ['+'] = ATEXT,        ['/'] = ATEXT,        ['='] = ATEXT,        ['?'] = ATEXT,  ['^'] = ATEXT,
-    ['`'] = ATEXT,        ['{'] = ATEXT,        ['|'] = ATEXT,        ['}'] = ATEXT,        ['~'] = ATEXT,  ['.'] = DOT};
+    ['0' ... '9'] = BOTH, ['A' ... 'Z'] = BOTH, ['a' ... 'z'] = BOTH, [128 ... 255] = BOTH, ['-'] = BOTH,
+    ['_'] = BOTH,         ['!'] = ATEXT,        ['#'] = ATEXT,        ['$'] = ATEXT,        ['%'] = ATEXT,
+    ['&'] = ATEXT,        ['\''] = ATEXT,       ['*'] = ATEXT,        ['+'] = ATEXT,        ['/'] = ATEXT,
+    ['='] = ATEXT,        ['?'] = ATEXT,        ['^'] = ATEXT,        ['`'] = ATEXT,        ['{'] = ATEXT,
+    ['|'] = ATEXT,        ['}'] = ATEXT,        ['~'] = ATEXT,        ['.'] = DOT};
 
 static inline unsigned class_of(char c)
 {
@@ -296,7 +297,8 @@ static int parse_strict(struct str *rest, enum path_kind kind, struct arena *are
     return 0;
 }
 
-/* ---- what the world says -------------------------------------------------------------------------------------------- */
+/* ---- what the world says --------------------------------------------------------------------------------------------
+ */
 
 static void skip_blanks(struct cursor *c)
 {
@@ -304,7 +306,16 @@ static void skip_blanks(struct cursor *c)
         step(c, 1);
 }
 
-/* One word at the head of *rest, up to a blank outside of quotes and brackets; what is between the brackets if there are any. */
+static size_t blanks_behind(struct str s)
+{
+    size_t n = 0;
+    while (n < s.len && (s.at[s.len - 1 - n] == ' ' || s.at[s.len - 1 - n] == '\t'))
+        n++;
+    return n;
+}
+
+/* One word at the head of *rest, up to a blank outside of quotes and brackets; what is between the brackets if there
+ * are any. */
 static bool take_token(struct str *rest, struct str *inside)
 {
     bool quoted = false, bracketed = rest->len && rest->at[0] == '<';
@@ -323,13 +334,13 @@ static bool take_token(struct str *rest, struct str *inside)
     bool closed = n < rest->len && rest->at[n] == '>';
     if (bracketed != closed || quoted || (n < rest->len && rest->at[n] == '<'))
         return false;
-    *inside = str_trim(str_part(*rest, bracketed, n));
+    *inside = str_part(*rest, bracketed, n);
     *rest = str_part(*rest, n + closed, rest->len);
     return (bracketed || inside->len) && (!rest->len || rest->at[0] == ' ' || rest->at[0] == '\t');
 }
 
-/* Words with dots between them, at the ends or side by side (RFC 5322 4.4, and carriers in Japan); a word may be quoted. A colon
- * is no more than itself here. */
+/* Words with dots between them, at the ends or side by side (RFC 5322 4.4, and carriers in Japan); a word may be
+ * quoted. A colon is no more than itself here. */
 static bool take_words(struct cursor *c, struct arena *arena, struct str *local)
 {
     char *text = arena_space(arena, c->left.len + 1);
@@ -357,8 +368,8 @@ static bool take_words(struct cursor *c, struct arena *arena, struct str *local)
     return n > 0 && !c->too_long;
 }
 
-/* A name without a domain is that of a user of the backend. Not where it may carry a domain that only the backend would see:
- * "user%domain", "domain!user", "user@domain" in quotes. */
+/* A name without a domain is that of a user of the backend. Not where it may carry a domain that only the backend would
+ * see: "user%domain", "domain!user", "user@domain" in quotes. */
 static bool is_plain_name(struct str name)
 {
     return is_dot_string(name) && !memchr(name.at, '%', name.len) && !memchr(name.at, '!', name.len);
@@ -366,7 +377,7 @@ static bool is_plain_name(struct str name)
 
 static bool take_loose(struct cursor *c, struct arena *arena, struct str *local, struct str *domain)
 {
-    bool routed = peek(c) == '@', quoted;
+    bool routed = peek(c) == '@', quoted; /* not behind a blank: Postfix reads that as something else */
     if (routed && !take_route(c))
         return false;
     skip_blanks(c);
@@ -396,6 +407,7 @@ static int parse_lenient(struct str *rest, enum path_kind kind, struct arena *ar
         return wrong(kind, NULL);
     if (c.left.len > PATH_MOST)
         return REPLY_PATH_TOO_LONG;
+    c.left.len -= blanks_behind(c.left);
     if ((kind == PATH_FORWARD || c.left.len) && !take_loose(&c, arena, &local, &domain))
         return wrong(kind, &c);
     fill_anew(p, local, domain, arena);

@@ -27,7 +27,7 @@ enum { PATH_LOCAL_MOST = 64 * 4, PATH_DOMAIN_MOST = 255, PATH_MOST = 1024 }; /* 
  * LENIENT takes more, and `raw` has it in the form of RFC 5321 then: no angle brackets; blanks and tabs at the ends and around the
  * "@"; dots side by side or at the ends of a local part; quoted words amid others; a colon in it; a final dot of the domain; a name
  * without a domain (printed so: there is no better form). Refused still, for two readers may take them for two things: comments,
- * two "@", unpaired or doubled brackets, a backslash outside of quotes, "%" or "!" or quotes in a name without a domain. */
+ * two "@", unpaired or doubled brackets, a route behind a blank, a backslash outside of quotes, "%" or "!" or quotes in a name without a domain. */
 int path_parse(struct str *rest, enum path_kind, enum syntax, struct arena *, struct path *);
 /* From filters and configuration: an address without <>, "" being the null path. */
 int path_from_address(struct str, enum path_kind, struct arena *, struct path *);

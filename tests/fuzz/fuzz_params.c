@@ -1,6 +1,6 @@
 /* fuzz_params.c - parameters of MAIL and RCPT. Claims: what is accepted, also by the lenient reader, needs nothing
- * that was not offered; put to a backend that can as much and parsed again, strictly, or its text parsed again, it is the
- * same; a backend that can less is told no more than it can. */
+ * that was not offered; put to a backend that can as much and parsed again, strictly, or its text parsed again, it is
+ * the same; a backend that can less is told no more than it can. */
 #include "fuzz.h"
 #include "wire/params.h"
 

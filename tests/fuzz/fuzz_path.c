@@ -1,6 +1,6 @@
 /* fuzz_path.c - paths of MAIL and RCPT, and addresses of filters. Claims: what was parsed, also by the lenient
- * reader, and printed parses again to the same, strictly where it has a domain; what is printed has no control octets, and
- * no octet behind its end; domains are lower case. */
+ * reader, and printed parses again to the same, strictly where it has a domain; what is printed has no control octets,
+ * and no octet behind its end; domains are lower case. */
 #include "fuzz.h"
 #include "wire/path.h"
 

@@ -97,8 +97,9 @@ static void addresses_are_looked_up_from_narrow_to_wide(void **state)
 
 static void an_address_literal_is_one_key_in_all_spellings(void **state)
 {
-    struct table *t = good("a@[IPv6:2001:DB8:0:0::25] a\n@[ipv6:2001:0db8::26] b\n[IPv6:2001:db8:0::27] c\n"
-                           "@[IPv6:::ffff:192.0.2.1] d\nx@[IPv6:1::2:3:4:5:6:7] e\n@[ipv6:::fffe:ffff] f\n[ipv6:nonsense] g\n");
+    struct table *t =
+        good("a@[IPv6:2001:DB8:0:0::25] a\n@[ipv6:2001:0db8::26] b\n[IPv6:2001:db8:0::27] c\n"
+             "@[IPv6:::ffff:192.0.2.1] d\nx@[IPv6:1::2:3:4:5:6:7] e\n@[ipv6:::fffe:ffff] f\n[ipv6:nonsense] g\n");
     found(t, "a@[IPv6:2001:db8::25]", "a");
     found(t, "A@[ipv6:2001:db8:0:0:0:0:0:25]", "a");
     found(t, "b@[IPv6:2001:db8::25]", NULL);
@@ -336,7 +337,8 @@ static void table_at_walks_all_entries_with_their_lines(void **state)
 
 static void keys_that_are_one_are_found_whatever_stands_between(void **state)
 {
-    const struct str keys[] = {STR("x.test"), STR("192.0.2.1"), STR("User@A.test"), STR("::ffff:192.0.2.1"), STR("y.test"), STR("user@a.TEST")};
+    const struct str keys[] = {STR("x.test"),           STR("192.0.2.1"), STR("User@A.test"),
+                               STR("::ffff:192.0.2.1"), STR("y.test"),    STR("user@a.TEST")};
     size_t one, other;
     assert_false(table_twins(keys, 3, &one, &other));
     assert_true(table_twins(keys, 4, &one, &other) && one == 1 && other == 3);
