@@ -123,16 +123,16 @@ def other_mail(alone, behind, chunked):
     """Of what was delivered, as first_difference. chunked: it came by BDAT."""
     if alone == behind:
         return None, None
-    if chunked and list(map(without_first_lines, alone)) == list(map(without_first_lines, behind)):
-        return FIRST_LINE, None
-    seen = None
+    one, other, seen = alone, behind, None
     for row, change in CHANGES.items():
-        changed = [change(m) for m in alone]
-        if changed != alone:
-            alone, seen = changed, row
-            if sorted(alone) == sorted(behind):
-                return seen, None
-    if set(alone) == set(behind) and len(alone) > len(behind):
+        changed = [change(m) for m in one]
+        if changed != one:
+            one, seen = changed, row
+    if chunked and sorted(one) != sorted(other):
+        one, other, seen = list(map(without_first_lines, one)), list(map(without_first_lines, other)), FIRST_LINE
+    if sorted(one) == sorted(other):
+        return seen, None
+    if set(one) == set(other) and len(one) > len(other):
         return SPELLING, None
     a, b = next((a, b) for a, b in zip(alone + [b""], behind + [b""]) if a != b)
     return None, "delivered alone:\n%r\nbehind Sluice:\n%r" % (a, b)
