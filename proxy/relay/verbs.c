@@ -44,8 +44,7 @@ enum next verb_answer(struct session *s, const struct reply *r)
     bool last = verb_is_last(s->command.verb) || !s->esmtp;
     if (last && !stream_in_is_empty(s->client))
         return verb_bye(s, WHY_PIPELINING, REPLY_SYNCHRONIZATION);
-    if (reply_class(r) ==
-        5) /* a 4yz is no fault of the client: 452 to many rcpts must not cost those that were accepted */
+    if (reply_class(r) == 5) /* a 4yz is no fault of the client: 452 to many rcpts must not cost those that were accepted */
         s->errors++;
     session_count_refusal(s, s->command.verb, r);
     session_reply(s, r);
@@ -209,8 +208,8 @@ static bool data_may_join(const struct session *s)
     const struct transaction *tx = s->tx;
     if (!tx || session_settled(s) || tx->say != SAY_AT_DATA || chain_has(s->listen->chain, FILTER_DATA))
         return false;
-    if (tx->discard || tx->discarded || tx->added || tx->need_anew || envelope_is_said_anew(tx) || tx->failed.code ||
-        !s->backend)
+    if (tx->discard || tx->discarded || tx->added || tx->need_anew || envelope_is_said_anew(tx) ||
+        tx->failed.code || !s->backend)
         return false;
     return s->backend->step < BACKEND_READY || (s->backend->can.has & EXT_PIPELINING);
 }
