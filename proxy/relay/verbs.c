@@ -390,13 +390,15 @@ static enum next check_alone(struct session *s)
     }
 }
 
-/* Legal in the state the session is in, or for all that Postfix says: EHLO may be left out, and STARTTLS ends a
- * transaction. */
+/* Legal in the state the session is in, or for all that Postfix says: EHLO may be left out, where no filter judges it,
+ * and STARTTLS ends a transaction. */
 static bool is_legal(const struct session *s, enum verb v)
 {
     unsigned more = 0;
-    if (s->listen->syntax == SYNTAX_LENIENT)
-        more = v == VERB_MAIL ? IN(HELLO) : v == VERB_STARTTLS ? ANYWHERE : NOWHERE;
+    if (s->listen->syntax == SYNTAX_LENIENT && v == VERB_MAIL && !chain_has(s->listen->chain, FILTER_HELO))
+        more = IN(HELLO);
+    if (s->listen->syntax == SYNTAX_LENIENT && v == VERB_STARTTLS)
+        more = ANYWHERE;
     return (rows[v].legal | more) & (1u << s->state);
 }
 
