@@ -153,6 +153,7 @@ listen "mx" {
     -- xclient = { "127.0.0.1" },       -- who may say XCLIENT
     -- xforward = { "127.0.0.1" },      -- who may say XFORWARD
     chunking = true,                    -- BDAT is offered
+    syntax = "lenient",                 -- commands as Postfix takes them, brought into form; or "strict": RFC 5321 to the letter
     bare = "reject",                    -- or "normalize": a CR or LF that stands alone is made a line end
     -- received = true,                 -- add our Received field: false when the backend is told by XCLIENT
     -- hostname = "mx1.example.org",    -- our name here

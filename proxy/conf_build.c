@@ -368,6 +368,7 @@ static void listen_build(struct loader *l, struct item *item)
     listen->chunking = block_true(item->checked, "chunking");
     listen->implicit = block_true(item->checked, "implicit");
     listen->require_tls = block_true(item->checked, "require_tls") || listen->implicit;
+    listen->syntax = str_equal(block_text(item->checked, "syntax"), STR("strict")) ? SYNTAX_STRICT : SYNTAX_LENIENT;
     listen->bare = str_equal(block_text(item->checked, "bare"), STR("normalize")) ? BARE_NORMALIZE : BARE_REJECT;
     listen->received = value_get(item->checked, STR("received"))
                            ? block_true(item->checked, "received")

@@ -44,6 +44,8 @@ static const struct directive directives[] = {
     {IN_LISTEN, "tls", VALUE, TYPE_TEXT, .doc = "the name of a tls block; default: STARTTLS is not offered"},
     {IN_LISTEN, "implicit", VALUE, TYPE_BOOL, .preset = "false", .doc = "TLS from the first octet (port 465)"},
     {IN_LISTEN, "require_tls", VALUE, TYPE_BOOL, .preset = "false", .doc = "530 to mail before STARTTLS"},
+    {IN_LISTEN, "syntax", KIND_CHOICE, TYPE_TEXT, .preset = "lenient", .choices = "lenient strict",
+     .doc = "commands: what Postfix takes by default too, brought into RFC 5321's form; or RFC 5321 to the letter"},
     {IN_LISTEN, "bare", KIND_CHOICE, TYPE_TEXT, .preset = "reject", .choices = "reject normalize",
      .doc = "a CR or LF that stands alone: refused, or made a line end"},
     {IN_LISTEN, "received", VALUE, TYPE_BOOL,

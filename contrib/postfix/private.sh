@@ -38,6 +38,7 @@ myhostname = mta.example.net
 mydestination =
 mynetworks = 127.0.0.0/8
 smtpd_authorized_xclient_hosts = 127.0.0.0/8
+local_header_rewrite_clients =
 smtpd_relay_restrictions = reject_unauth_destination
 smtpd_recipient_restrictions = check_recipient_access inline:{ { unknown@example.net = 550 5.1.1 no such user here } }, permit
 smtpd_client_connection_count_limit = 0

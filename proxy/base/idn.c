@@ -1,5 +1,7 @@
 /* idn.c - domains to one spelling, by libidn2. */
 #include "base/idn.h"
+#include "base/cidr.h"
+#include <arpa/inet.h>
 #include <idn2.h>
 
 static struct str lower(struct str s, char room[IDN_ROOM])
@@ -21,9 +23,24 @@ static uint8_t *to_ascii(const char *domain)
     return NULL;
 }
 
+/* "[IPv6:...]" of RFC 5321 4.1.3. False: it is none. */
+static bool put_literal(struct str domain, char room[IDN_ROOM])
+{
+    struct cidr ip;
+    char text[INET6_ADDRSTRLEN];
+    if (!str_starts_nocase(domain, STR("[IPv6:")) || domain.at[domain.len - 1] != ']' ||
+        !cidr_of_ip(str_part(domain, 6, domain.len - 1), &ip))
+        return false;
+    inet_ntop(ip.v6 ? AF_INET6 : AF_INET, ip.octets, text, sizeof text);
+    snprintf(room, IDN_ROOM, ip.v6 ? "[ipv6:%s]" : "[%s]", text);
+    return true;
+}
+
 struct str idn_fold(struct str domain, char room[IDN_ROOM])
 {
     char text[IDN_ROOM];
+    if (put_literal(domain, room))
+        return str_of(room);
     size_t dot = domain.len && domain.at[0] == '.';
     if (str_is_ascii(domain) || domain.len >= sizeof text || memchr(domain.at, 0, domain.len))
         return lower(domain, room);

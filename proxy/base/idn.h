@@ -1,5 +1,6 @@
 /* idn.h - one spelling for one domain: "xn--bcher-kva.example", "bücher.example", "BÜCHER.example", with letters of full width, decomposed, or
- * with joiners between them, are one name in DNS and must be one key here (RFC 5890 2.3.2.1, UTS 46). */
+ * with joiners between them, are one name in DNS and must be one key here (RFC 5890 2.3.2.1, UTS 46). So must
+ * all spellings of an address literal: "[IPv6:2001:DB8:0::1]" is "[ipv6:2001:db8::1]", "[IPv6:::ffff:192.0.2.1]" is "[192.0.2.1]". */
 #ifndef BASE_IDN_H
 #define BASE_IDN_H
 #include "base/str.h"

@@ -113,11 +113,12 @@ static bool looks_like_ip(struct str s)
     return colons >= 2 || (dots == 3 && !colons) || (dots && rest.at && !colons);
 }
 
-/* In lower case, where it stands; a domain with U-labels by its A-labels, beside the text. */
+/* In lower case, where it stands; a domain with U-labels by its A-labels, an address literal in
+ * its one spelling, beside the text. */
 static struct str fold_key(struct content *c, struct str key)
 {
     char room[IDN_ROOM];
-    if (str_is_ascii(key)) {
+    if (str_is_ascii(key) && !memchr(key.at, '[', key.len)) {
         for (size_t i = 0; i < key.len; i++)
             ((char *)key.at)[i] = char_lower(key.at[i]); /* into c->text, which is ours */
         return key;

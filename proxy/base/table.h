@@ -7,6 +7,7 @@
  * A domain with U-labels and the one with A-labels ("bücher.example", "xn--bcher-kva.example") are one key (base/idn.h).
  * Lookup of an IP: the longest prefix. Of an address: user+ext@domain, user@domain, @domain or domain, .parent domains
  * longest first, user@, "*". Of a domain or word: itself, .parents, "*". All but the value is case-insensitive.
+ * An IPv6 address literal behind the "@" is one key in all its spellings; one of ::ffff:192.0.2.1 is [192.0.2.1].
  * A table is shared by all threads; lookups take a read lock and copy what they found. */
 #ifndef BASE_TABLE_H
 #define BASE_TABLE_H

@@ -2,7 +2,7 @@
  *
  * Owns the stream and the ring of debts. Never knows an envelope: whoever takes it says words and is told replies. Whatever
  * the peer does wrong ends as BROKEN with the reply a client is to hear: a 4yz, for a fault of ours and his is no verdict on
- * the mail (protocol.md 4.6). */
+ * the mail (protocol.md 4.6). What it says of the client it was told of is said to that client as it is. */
 #include "relay/backend.h"
 #include "relay/identity.h"
 #include "relay/session.h"
@@ -290,6 +290,33 @@ static bool speaks_for_client(const struct backend *b)
     return b->session && (proxy || b->said_xclient);
 }
 
+/* Whether it refuses the client we have named, and not how we speak or that it is we who speak. */
+static bool is_about_client(const struct backend *b, const struct reply *r)
+{
+    bool hello = b->step == BACKEND_EHLO || b->step == BACKEND_HELO;
+    if (!speaks_for_client(b) || reply_class(r) < 4 || r->code == 421)
+        return false;
+    switch (r->code) {
+    case 500:
+    case 502:
+    case 503:
+    case 530:
+    case 535:
+    case 538: return false;
+    case 501:
+    case 504: return hello && b->session->helo[0];            /* of a name: Postfix' HELO checks */
+    case 550: return hello || r->enhanced[1] != 7 || r->enhanced[2]; /* 5.7.0 to XCLIENT: "insufficient authorization" */
+    default: return true;
+    }
+}
+
+static void refuse(struct backend *b, const struct reply *r, enum reply_name why, const char *log)
+{
+    if (is_about_client(b, r))
+        b->refusal = *r; /* its text is in b->arena */
+    backend_break(b, why, log);
+}
+
 static void say_hello(struct backend *b)
 {
     struct str name = our_name(b);
@@ -353,9 +380,9 @@ static void take_banner(struct backend *b, const struct reply *r)
     if (r->code == 220)
         say_hello(b);
     else if (reply_class(r) == 5)
-        backend_break(b, REPLY_BACKEND_MISCONFIGURED, "the banner refuses us for good");
+        refuse(b, r, REPLY_BACKEND_MISCONFIGURED, "the banner refuses us for good");
     else
-        backend_break(b, reply_class(r) == 4 ? REPLY_BACKEND_DOWN : REPLY_BACKEND_NONSENSE, "the banner refuses us");
+        refuse(b, r, reply_class(r) == 4 ? REPLY_BACKEND_DOWN : REPLY_BACKEND_NONSENSE, "the banner refuses us");
 }
 
 static void take_hello(struct backend *b, const struct reply *r)
@@ -375,9 +402,9 @@ static void take_hello(struct backend *b, const struct reply *r)
         b->helo_only = true; /* RFC 5321 3.2: a server that does not know EHLO */
         say_hello(b);
     } else if (reply_class(r) == 4) {
-        backend_break(b, r->code == 421 ? REPLY_BACKEND_CLOSING : REPLY_BACKEND_DOWN, "EHLO was deferred");
+        refuse(b, r, r->code == 421 ? REPLY_BACKEND_CLOSING : REPLY_BACKEND_DOWN, "EHLO was deferred");
     } else {
-        backend_break(b, reply_class(r) == 5 ? REPLY_BACKEND_MISCONFIGURED : REPLY_BACKEND_NONSENSE, "EHLO was refused");
+        refuse(b, r, reply_class(r) == 5 ? REPLY_BACKEND_MISCONFIGURED : REPLY_BACKEND_NONSENSE, "EHLO was refused");
     }
 }
 
@@ -410,8 +437,8 @@ static void take_xclient(struct backend *b, const struct reply *r)
     else if (r->code == 220)
         say_hello(b);
     else
-        backend_break(b, reply_class(r) == 4 || r->code == 421 ? REPLY_BACKEND_DOWN : REPLY_BACKEND_MISCONFIGURED,
-                      "XCLIENT was refused");
+        refuse(b, r, reply_class(r) == 4 || r->code == 421 ? REPLY_BACKEND_DOWN : REPLY_BACKEND_MISCONFIGURED,
+               "XCLIENT was refused");
 }
 
 static void take_reply(struct backend *b, const struct reply *r)

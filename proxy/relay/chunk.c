@@ -108,9 +108,10 @@ enum next chunk_check(struct session *s)
         s->junk++;
     if (s->refusal.code)
         return skip(s, &s->refusal);
-    if (!s->said_hello)
+    bool strict = s->listen->syntax == SYNTAX_STRICT;
+    if (!s->said_hello && strict)
         return skip_sequence(s, "send EHLO first");
-    if (!s->esmtp || !s->listen->chunking)
+    if ((!s->esmtp && strict) || !s->listen->chunking)
         return skip_named(s, REPLY_NOT_IMPLEMENTED);
     if (s->state == STATE_CHUNKS) {
         take(s);

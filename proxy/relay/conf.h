@@ -9,6 +9,7 @@
 #include "net/address.h"
 #include "net/tls.h"
 #include "wire/content.h"
+#include "wire/syntax.h"
 
 struct complaints { /* what is wrong, each with its place; errors and warnings */
     struct arena *arena;
@@ -159,6 +160,7 @@ struct listen_conf {
     struct table *proxy, *xclient, *xforward; /* networks; NULL: nobody. proxy: a PROXY header is due from these */
     bool chunking;            /* offered to clients */
     enum bare bare;
+    enum syntax syntax;       /* how much of RFC 5321's grammar clients may miss */
     bool received;            /* add our own Received field: default false with identity xclient, else true */
     struct str hostname;      /* in the banner; conf's by default */
     struct limits limits;

@@ -129,7 +129,7 @@ static enum next finish(struct session *s, enum transaction_end end, const struc
         return session_end(s, WHY_RESET, NULL);
     if (s->state == STATE_CLOSING)
         return NEXT_MORE;
-    s->state = STATE_READY;
+    s->state = s->said_hello ? STATE_READY : STATE_HELLO;
     s->step = STEP_LINE;
     return NEXT_MORE;
 }

@@ -44,6 +44,15 @@ static struct reply relayed(struct session *s, const struct reply *r, unsigned w
     return said;
 }
 
+/* RFC 5321 4.5.3.1.10: 552 in reply to RCPT would be read as "too many recipients" (engine.md A10). */
+struct reply debt_relayed(struct session *s, const struct reply *r)
+{
+    struct reply said = relayed(s, r, 2);
+    if (said.code == 552)
+        said.code = 554;
+    return said;
+}
+
 /* ---- by debt ----------------------------------------------------------------------------------------------------- */
 
 static void apply_xforward(struct session *s, const struct reply *r)
@@ -57,10 +66,7 @@ static void apply_xforward(struct session *s, const struct reply *r)
 static void apply_mail(struct session *s, const struct reply *r)
 {
     struct transaction *tx = s->tx;
-    tx->mail_reply = relayed(s, r, 2);
-    /* RFC 5321 4.5.3.1.10: 552 in reply to RCPT would be read as "too many recipients" (engine.md A10). */
-    if (tx->mail_reply.code == 552)
-        tx->mail_reply.code = 554;
+    tx->mail_reply = debt_relayed(s, r);
     if (is_desync(r, 2))
         backend_break(s->backend, REPLY_BACKEND_NONSENSE, "unexpected reply to MAIL");
     chain_reply(s, FILTER_MAIL, &tx->mail_reply, 0);

@@ -9,8 +9,6 @@
 #include "relay/lmtp.h"
 #include "relay/session.h"
 
-enum { SIZE_HEADROOM = 1024 };
-
 bool envelope_is_empty(const struct transaction *tx)
 {
     for (uint32_t i = 0; i < tx->nrcpts; i++)
@@ -69,7 +67,7 @@ static void say_mail(struct session *s, enum debt_what what)
     lmtp_begin(s);
     pipe_put(words, STR("MAIL FROM:"));
     path_put(&tx->reverse_path, words);
-    params_put_mail(&tx->params, b->can, tx->params.size ? tx->params.size + SIZE_HEADROOM : 0, words);
+    params_put_mail(&tx->params, b->can, tx->params.size ? tx->params.size + session_adds(s) : 0, words);
     pipe_put(words, STR("\r\n"));
     backend_say(b, what, tx->serial, 0);
     for (struct added *a = tx->added; a; a = a->next) /* whatever another one has heard of them */
@@ -410,7 +408,7 @@ static void lost(struct session *s)
     if (pool_again(s)) /* it has heard nothing: another server may */
         return;
     enum reply_name failure = b->failure;
-    struct reply why = reply_named(failure);
+    struct reply why = tx && b->refusal.code ? debt_relayed(s, &b->refusal) : reply_named(failure);
     bool was_ready = b->was_ready, silent = b->pooled && tx && !tx->answered && !b->slow;
     backend_abort(&s->backend);
     if (!tx)

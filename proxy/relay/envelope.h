@@ -19,6 +19,8 @@ void envelope_leave(struct session *, enum leave); /* the backend goes to the po
 
 /* debt.c: replies of the backend. */
 struct debt;
+/* A refusal as the client hears it; ours where the words of the backend would mislead. */
+struct reply debt_relayed(struct session *, const struct reply *);
 void debt_apply(struct session *, const struct debt *, const struct reply *);
 /* A reply although nothing is owed. Amid content a refusal is told at the end as said, anything else is nonsense (engine.md
  * A21 h): either way this content goes nowhere any more. */

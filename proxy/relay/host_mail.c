@@ -129,7 +129,7 @@ bool filter_set_reverse_path(struct filter_call *call, const char *address, cons
     struct str word;
     if (!may_edit_envelope(call) || !parse_address(call, address, PATH_REVERSE, &path))
         return false;
-    if (params && params_parse_mail(str_of(params), all_of_them(), &call->tx->arena, &parsed, &word))
+    if (params && params_parse_mail(str_of(params), SYNTAX_STRICT, all_of_them(), &call->tx->arena, &parsed, &word))
         return refused(call, "bad ESMTP parameters");
     if (call->filter->observe)
         return true;
@@ -153,7 +153,7 @@ bool filter_add_rcpt(struct filter_call *call, const char *address, const char *
     struct str word;
     if (!may_edit_envelope(call) || !parse_address(call, address, PATH_FORWARD, &path))
         return false;
-    if (params && params_parse_rcpt(str_of(params), all_of_them(), &tx->arena, &parsed, &word))
+    if (params && params_parse_rcpt(str_of(params), SYNTAX_STRICT, all_of_them(), &tx->arena, &parsed, &word))
         return refused(call, "bad ESMTP parameters");
     size_t n = 0;
     for (const struct added *a = tx->added; a; a = a->next)

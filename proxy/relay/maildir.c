@@ -173,7 +173,7 @@ static void take_mail(struct box *b, struct str rest)
         return;
     }
     rest = str_part(rest, 5, rest.len);
-    if (path_parse(&rest, PATH_REVERSE, &b->arena, &path)) {
+    if (path_parse(&rest, PATH_REVERSE, SYNTAX_LENIENT, &b->arena, &path)) {
         box_say(b, "501 5.1.7 Bad address");
         return;
     }
@@ -273,7 +273,7 @@ static void box_turn(struct task *task)
             box_say(b, "500 5.5.2 Bad line");
             continue;
         }
-        command_parse(line, &command);
+        command_parse(line, SYNTAX_STRICT, &command);
         take_command(b, &command);
     }
     if (b->quit || b->stream->dead || b->stream->ended) {

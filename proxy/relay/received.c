@@ -46,12 +46,23 @@ static const char *date_of(time_t now)
     return text;
 }
 
+/* Domain or address literal (RFC 5321 4.4): a name with other octets in it could pretend to be more than the name. */
+static struct str from_name(struct session *s)
+{
+    struct str name = arena_str(&s->tx->arena, s->helo[0] ? str_of(s->helo) : STR("unknown"));
+    char *at = (char *)name.at; /* a copy of our own */
+    for (size_t i = 0; i < name.len; i++)
+        if ((unsigned char)at[i] < 128 && !char_is_alnum(at[i]) && !strchr("-_.[]:", at[i]))
+            at[i] = '?';
+    return name;
+}
+
 void received_add(struct session *s)
 {
     struct transaction *tx = s->tx;
     const char *date = date_of((time_t)(loop_wall(s->worker->loop) / 1000000));
     bool v6 = s->ip.len && memchr(s->ip.at, ':', s->ip.len);
-    struct str tls = STR(""), whom = STR(""), ip = STR("unknown");
+    struct str tls = STR(""), whom = STR(""), ip = STR("unknown"), name = from_name(s);
     if (s->ip.len)
         ip = arena_print(&tx->arena, "[%s%.*s]", v6 ? "IPv6:" : "", STR_ARGS(s->ip));
     if (session_is_secure(s) && *s->tls.version)
@@ -59,9 +70,9 @@ void received_add(struct session *s)
     const struct path *only = only_rcpt(tx);
     if (only)
         whom = arena_print(&tx->arena, "\r\n\tfor <%.*s>", STR_ARGS(only->address));
-    struct str value = arena_print(&tx->arena, "from %s (%.*s)%.*s\r\n\tby %.*s (Sluice) with %s id %s.%u%.*s;\r\n\t%s",
-                                   s->helo[0] ? s->helo : "unknown", STR_ARGS(ip), STR_ARGS(tls),
-                                   STR_ARGS(s->listen->hostname), with(s), s->id, tx->number, STR_ARGS(whom), date);
+    struct str value = arena_print(
+        &tx->arena, "from %.*s (%.*s)%.*s\r\n\tby %.*s (Sluice) with %s id %s.%u%.*s;\r\n\t%s", STR_ARGS(name),
+        STR_ARGS(ip), STR_ARGS(tls), STR_ARGS(s->listen->hostname), with(s), s->id, tx->number, STR_ARGS(whom), date);
     bool changed = tx->headers.changed;
     struct field *field = headers_add(&tx->headers, NULL, true, STR("Received"), value);
     if (field)

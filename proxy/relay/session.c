@@ -309,7 +309,7 @@ static enum next step_line(struct session *s)
     s->command = (struct command){.verb = VERB_NONE};
     s->refused = (struct reply){0};
     if (took == LINE_TAKEN) {
-        command_parse(line, &s->command);
+        command_parse(line, s->listen->syntax, &s->command);
         if (s->first_line && command_is_http(line))
             return verb_bye(s, WHY_HTTP, REPLY_NOT_SMTP);
     }

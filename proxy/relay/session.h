@@ -128,6 +128,8 @@ enum next auth_turn(struct session *);
 enum next auth_passed(struct session *);
 /* offer.c: what EHLO says, and parameters are judged by. */
 struct capabilities session_offer(struct session *);
+/* Octets that a message may grow by here: our Received field, and what filters do to the header section. 0: it goes on as it came. */
+uint64_t session_adds(const struct session *);
 struct str session_offer_text(struct session *);
 /* received.c: the trace field. */
 void received_add(struct session *);     /* ours, on top, hidden from filters */

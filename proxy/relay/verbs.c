@@ -68,12 +68,27 @@ static enum next answer_word(struct session *s, enum reply_name name, const char
 
 static enum next check_hello(struct session *s)
 {
-    if (!helo_is_valid(s->command.rest)) {
+    struct str name;
+    if (!helo_take(s->command.rest, s->listen->syntax, &s->line, &name)) {
         if (!s->command.rest.len)
             return answer_word(s, REPLY_SYNTAX, s->command.verb == VERB_EHLO ? "EHLO hostname" : "HELO hostname");
         return answer_named(s, REPLY_HELO_BAD);
     }
+    s->command.rest = name;
     return session_hook(s, FILTER_HELO);
+}
+
+/* What parameters may be said: also by who has said HELO, or nothing yet, and uses what everybody has. */
+static struct capabilities may_say(struct session *s)
+{
+    return s->esmtp || s->listen->syntax == SYNTAX_LENIENT ? session_offer(s) : (struct capabilities){0};
+}
+
+/* A UTF-8 local part without the word for it is as old as the word; what it means, its server knows. A domain is a name
+ * for all. */
+static bool needs_utf8(const struct session *s, const struct path *path)
+{
+    return path->utf8 && (s->listen->syntax == SYNTAX_STRICT || !str_is_ascii(path->domain));
 }
 
 /* What stands behind "FROM:" or "TO:". RFC 5321 3.3 allows no space there; clients of all kinds put one, and everybody
@@ -101,14 +116,15 @@ static enum next check_mail(struct session *s)
         return answer_named(s, REPLY_MEMORY);
     struct path path;
     struct params params;
-    int why = path_parse(&rest, PATH_REVERSE, &s->line, &path);
+    enum syntax syntax = s->listen->syntax;
+    int why = path_parse(&rest, PATH_REVERSE, syntax, &s->line, &path);
     if (why)
         return answer_named(s, (enum reply_name)why);
-    struct capabilities can = s->esmtp ? session_offer(s) : (struct capabilities){0};
-    why = params_parse_mail(rest, can, &s->line, &params, &word);
+    struct capabilities can = may_say(s);
+    why = params_parse_mail(rest, syntax, can, &s->line, &params, &word);
     if (why)
         return answer_word(s, (enum reply_name)why, word.at);
-    if (path.utf8 && !params.smtputf8)
+    if (needs_utf8(s, &path) && !params.smtputf8)
         return answer_named(s, REPLY_UTF8_REFUSED);
     if (can.size && params.size > can.size)
         return answer_word(s, REPLY_TOO_BIG, arena_print(&s->line, "%llu", (unsigned long long)can.size).at);
@@ -117,8 +133,8 @@ static enum next check_mail(struct session *s)
         naming_start(s); /* its answer is there, mostly, when the backend is to hear it */
     rest = s->command.rest;
     rest = behind_colon(rest, 5);
-    path_parse(&rest, PATH_REVERSE, &tx->arena, &tx->reverse_path);
-    params_parse_mail(rest, can, &tx->arena, &tx->params, &word);
+    path_parse(&rest, PATH_REVERSE, syntax, &tx->arena, &tx->reverse_path);
+    params_parse_mail(rest, syntax, can, &tx->arena, &tx->params, &word);
     return session_hook(s, FILTER_MAIL);
 }
 
@@ -169,14 +185,14 @@ static enum next check_rcpt(struct session *s)
     rest = behind_colon(rest, 3);
     struct path path;
     struct params params;
-    int why = path_parse(&rest, PATH_FORWARD, &tx->arena, &path);
+    int why = path_parse(&rest, PATH_FORWARD, s->listen->syntax, &tx->arena, &path);
     if (why)
         return refuse_rcpt(s, (enum reply_name)why, word);
     struct capabilities can = session_offer(s);
-    why = params_parse_rcpt(rest, s->esmtp ? can : (struct capabilities){0}, &tx->arena, &params, &word);
+    why = params_parse_rcpt(rest, s->listen->syntax, may_say(s), &tx->arena, &params, &word);
     if (why)
         return refuse_rcpt(s, (enum reply_name)why, word);
-    if (path.utf8 && !tx->params.smtputf8)
+    if (needs_utf8(s, &path) && !tx->params.smtputf8)
         return refuse_rcpt(s, REPLY_UTF8_REFUSED, word);
     if (can.rcpt_max && tx->accepted + tx->discarded + (tx->nrcpts - tx->told) >= can.rcpt_max)
         return refuse_rcpt(s, REPLY_TOO_MANY_RCPTS, word);
@@ -268,6 +284,8 @@ static enum next check_starttls(struct session *s)
     if (s->state == STATE_CLOSING)
         return next;
     /* RFC 3207 4.2: what was learned in the clear is forgotten. */
+    transaction_reset(s, END_ABORTED);
+    claim_restore(s);
     s->said_hello = s->esmtp = false;
     text_set(&s->helo, STR_NONE);
     auth_free(s);
@@ -356,7 +374,7 @@ static enum next check_alone(struct session *s)
         return reset_envelope(s, &r);
     case VERB_NOOP: return answer_named(s, REPLY_OK);
     case VERB_QUIT:
-        if (s->command.rest.len)
+        if (s->command.rest.len && s->listen->syntax == SYNTAX_STRICT)
             return answer_word(s, REPLY_SYNTAX, "QUIT");
         return verb_bye(s, WHY_QUIT, REPLY_BYE);
     case VERB_VRFY:
@@ -372,6 +390,18 @@ static enum next check_alone(struct session *s)
     }
 }
 
+/* Legal in the state the session is in, or for all that Postfix says: EHLO may be left out, where no filter judges it,
+ * and STARTTLS ends a transaction. */
+static bool is_legal(const struct session *s, enum verb v)
+{
+    unsigned more = 0;
+    if (s->listen->syntax == SYNTAX_LENIENT && v == VERB_MAIL && !chain_has(s->listen->chain, FILTER_HELO))
+        more = IN(HELLO);
+    if (s->listen->syntax == SYNTAX_LENIENT && v == VERB_STARTTLS)
+        more = ANYWHERE;
+    return (rows[v].legal | more) & (1u << s->state);
+}
+
 enum next verb_check(struct session *s)
 {
     enum verb v = s->command.verb;
@@ -380,7 +410,7 @@ enum next verb_check(struct session *s)
         return session_settled(s) ? chunk_check(s) : NEXT_WAIT;
     if (is_shut_out(s))
         return session_refuse(s, &s->refusal);
-    bool legal = row->legal & (1u << s->state);
+    bool legal = is_legal(s, v);
     if (legal && row->traits & GROUP)
         return v == VERB_RCPT ? check_rcpt(s) : check_data(s);
     if (!session_settled(s))

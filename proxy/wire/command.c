@@ -101,12 +101,20 @@ enum line_took line_take(struct line_reader *r, struct pipe *in, size_t most, bo
 /* ---- words ----------------------------------------------------------------------------------------------------------
  */
 
-void command_parse(struct str line, struct command *c)
+static bool is_blank(char c, enum syntax syntax)
 {
-    const char *sp = line.len ? memchr(line.at, ' ', line.len) : NULL;
-    size_t len = sp ? (size_t)(sp - line.at) : line.len;
+    return c == ' ' || (c == '\t' && syntax == SYNTAX_LENIENT);
+}
+
+void command_parse(struct str line, enum syntax syntax, struct command *c)
+{
+    size_t len = 0;
+    while (syntax == SYNTAX_LENIENT && line.len && is_blank(line.at[0], syntax))
+        line = str_part(line, 1, line.len);
+    while (len < line.len && !is_blank(line.at[len], syntax))
+        len++;
     *c = (struct command){.verb = VERB_NONE, .word = str_part(line, 0, len), .rest = str_part(line, len, line.len)};
-    while (c->rest.len && c->rest.at[0] == ' ')
+    while (c->rest.len && is_blank(c->rest.at[0], syntax))
         c->rest = str_part(c->rest, 1, c->rest.len);
     /* RFC 5321 4.1.1: white space before the end of a line is to be tolerated. */
     while (c->rest.len && (c->rest.at[c->rest.len - 1] == ' ' || c->rest.at[c->rest.len - 1] == '\t'))
@@ -139,6 +147,22 @@ bool helo_is_valid(struct str s)
     for (size_t i = 0; i < s.len; i++)
         if ((unsigned char)s.at[i] <= ' ' || s.at[i] == 127 || s.at[i] == '<' || s.at[i] == '>')
             return false;
+    return true;
+}
+
+bool helo_take(struct str s, enum syntax syntax, struct arena *arena, struct str *name)
+{
+    size_t n = 0;
+    char *text = arena_space(arena, s.len + 1);
+    if (syntax == SYNTAX_STRICT ? !helo_is_valid(s) : (!s.len || s.len > 255 || !str_is_utf8(s)))
+        return false;
+    for (size_t i = 0; i < s.len; i++) {
+        bool blank = s.at[i] == ' ' || s.at[i] == '\t', control = (unsigned char)s.at[i] < ' ' || s.at[i] == 127;
+        if (!blank || !n || text[n - 1] != ' ')
+            text[n++] = blank ? ' ' : control ? '?' : s.at[i];
+    }
+    text[n] = 0;
+    *name = (struct str){text, n};
     return true;
 }
 

@@ -2,6 +2,7 @@
 #ifndef WIRE_COMMAND_H
 #define WIRE_COMMAND_H
 #include "base/pipe.h"
+#include "wire/syntax.h"
 
 enum verb {
     VERB_NONE, /* unknown */
@@ -32,12 +33,16 @@ struct line_reader {
 enum line_took line_take(struct line_reader *, struct pipe *in, size_t most, bool bare_lf_ends, struct arena *,
                          struct str *line);
 
-void command_parse(struct str line, struct command *);
+/* LENIENT: tabs are blanks too, and blanks may stand before the verb. */
+void command_parse(struct str line, enum syntax, struct command *);
 /* True for a first line that an HTTP client, not an SMTP client, would say ("GET / HTTP/1.1", "POST ", "Host: x"). */
 bool command_is_http(struct str line);
 /* EHLO and HELO argument: Domain or address literal (RFC 5321 4.1.1.1), lenient as Postfix is: any run of printable octets
  * without SP, '<', '>' up to 255, underscores too. False: 501. */
 bool helo_is_valid(struct str);
+/* The same as it is to be known from here on, in the arena. LENIENT: any UTF-8 up to 255 octets; a run of blanks is one SP, a control
+ * octet is "?". False: 501. */
+bool helo_take(struct str, enum syntax, struct arena *, struct str *name);
 /* BDAT argument (RFC 3030 2): chunk-size [SP "LAST"]. False: its octets cannot be counted. */
 bool bdat_parse(struct str, uint64_t *octets, bool *last);
 #endif

@@ -290,3 +290,26 @@ bool xtext_is_valid(struct str s)
     }
     return true;
 }
+
+bool xtext_repair(struct str s, struct arena *arena, struct str *right)
+{
+    char *text = arena_space(arena, s.len + 1);
+    size_t n = 0;
+    if (!str_is_utf8(s) || str_has_control(s))
+        return false;
+    for (size_t i = 0; i < s.len; i++) {
+        if (s.at[i] != '+') {
+            text[n++] = s.at[i];
+            continue;
+        }
+        if (s.len - i < 3 || char_hex(s.at[i + 1]) < 0 || char_hex(s.at[i + 2]) < 0)
+            return false;
+        text[n++] = (char)(char_hex(s.at[i + 1]) << 4 | char_hex(s.at[i + 2]));
+        i += 2;
+    }
+    struct pipe out = {0};
+    xtext_put((struct str){text, n}, &out);
+    *right = arena_str(arena, pipe_flat(&out, out.octets, arena));
+    pipe_clear(&out);
+    return true;
+}

@@ -34,4 +34,7 @@ bool date_is_valid(struct str); /* RFC 3339 date-time as RFC 4865 has it, by its
 /* xtext (RFC 3461 4): XCLIENT, XFORWARD, ENVID, ORCPT. */
 void xtext_put(struct str, struct pipe *out);
 bool xtext_is_valid(struct str);
+/* What is not xtext but can mean one thing only: hexadecimal digits in lower case, a raw "=", raw UTF-8. *right: as xtext, in the
+ * arena. False: a "+" without two digits, or an octet that no text has. */
+bool xtext_repair(struct str, struct arena *, struct str *right);
 #endif

@@ -9,6 +9,9 @@ enum { ENVID_MOST = 100, ORCPT_MOST = 500 }; /* RFC 3461 4.4, 4.2 */
 
 struct parsing {
     struct params *params;
+    enum syntax syntax;
+    bool vouched;  /* AUTH= has named somebody */
+    bool repaired; /* a value, or how often it was said, was not as the RFCs have it */
     struct capabilities can;
     struct arena *arena;
 };
@@ -57,9 +60,21 @@ static int read_ret(struct parsing *p, struct str value)
     return 0;
 }
 
+/* Whether it is xtext, or means what xtext can say: *value is xtext then. */
+static bool is_xtext(struct parsing *p, struct str *value)
+{
+    if (xtext_is_valid(*value))
+        return true;
+    if (p->syntax == SYNTAX_STRICT || !xtext_repair(*value, p->arena, value))
+        return false;
+    p->repaired = true;
+    return true;
+}
+
 static int read_envid(struct parsing *p, struct str value)
 {
-    if (!value.len || value.len > ENVID_MOST || !xtext_is_valid(value))
+    bool too_long = value.len > ENVID_MOST && p->syntax == SYNTAX_STRICT;
+    if (!value.len || too_long || !is_xtext(p, &value))
         return REPLY_PARAM_BAD;
     p->params->envid = arena_str(p->arena, value);
     return 0;
@@ -68,7 +83,14 @@ static int read_envid(struct parsing *p, struct str value)
 static int read_auth(struct parsing *p, struct str value)
 {
     /* RFC 4954 5: to be understood by whoever offers AUTH. What it is worth, the backend that authenticated its user knows. */
-    if (!value.len || !xtext_is_valid(value))
+    if (p->vouched)
+        return REPLY_PARAM_TWICE;
+    p->vouched = !str_equal(value, STR("<>"));
+    if (!(p->can.has & EXT_AUTH)) { /* "AUTH=<>" of those who say it always: nobody here can vouch for more */
+        p->repaired = true;
+        return 0;
+    }
+    if (!value.len || !is_xtext(p, &value))
         return REPLY_PARAM_BAD;
     p->params->auth = arena_str(p->arena, value);
     return 0;
@@ -131,17 +153,31 @@ static int read_holduntil(struct parsing *p, struct str value)
 
 static int read_notify(struct parsing *p, struct str value)
 {
+    static const char *const words[] = {"NEVER", "SUCCESS", "FAILURE", "DELAY"};
     struct str rest = value;
-    bool alone = str_equal_nocase(value, STR("NEVER")); /* RFC 3461 4.1: only by itself */
-    if (!value.len)
-        return REPLY_PARAM_BAD;
-    while (!alone && rest.at) {
+    char *text = arena_space(p->arena, value.len + 1);
+    size_t n = 0, count = 0;
+    bool never = false;
+    while (rest.at) {
         struct str word = str_cut(&rest, ',');
-        if (!str_equal_nocase(word, STR("SUCCESS")) && !str_equal_nocase(word, STR("FAILURE")) &&
-            !str_equal_nocase(word, STR("DELAY")))
+        size_t i = 0;
+        if (!word.len && p->syntax == SYNTAX_LENIENT)
+            continue;
+        while (i < countof(words) && !str_equal_nocase(word, str_of(words[i])))
+            i++;
+        if (i == countof(words))
             return REPLY_PARAM_BAD;
+        never |= i == 0;
+        if (count++)
+            text[n++] = ',';
+        memcpy(text + n, word.at, word.len);
+        n += word.len;
     }
-    p->params->notify = arena_str(p->arena, value);
+    text[n] = 0;
+    if (!count || (never && count > 1)) /* RFC 3461 4.1: only by itself */
+        return REPLY_PARAM_BAD;
+    p->repaired |= n < value.len;
+    p->params->notify = (struct str){text, n};
     return 0;
 }
 
@@ -161,12 +197,14 @@ static int read_orcpt(struct parsing *p, struct str value)
         return REPLY_PARAM_BAD;
     struct str type = str_part(value, 0, semicolon), address = str_part(value, semicolon + 1, value.len);
     for (size_t i = 0; i < type.len; i++)
-        if (!char_is_alnum(type.at[i]) && type.at[i] != '-')
+        if (!char_is_alnum(type.at[i]) && type.at[i] != '-' && (type.at[i] != '_' || p->syntax == SYNTAX_STRICT))
             return REPLY_PARAM_BAD;
     bool utf8 = str_equal_nocase(type, STR("utf-8")) && (p->can.has & EXT_SMTPUTF8);
-    if (!xtext_is_valid(address) && !(utf8 && is_utf8_text(address)))
+    if (!(utf8 && is_utf8_text(address)) && !is_xtext(p, &address))
         return REPLY_PARAM_BAD;
-    p->params->orcpt = arena_str(p->arena, value);
+    if (type.len + 1 + address.len > ORCPT_MOST)
+        return REPLY_PARAM_BAD;
+    p->params->orcpt = arena_join(p->arena, 3, (struct str[]){type, STR(";"), address});
     return 0;
 }
 
@@ -176,10 +214,11 @@ static const struct known {
     unsigned on;
     uint32_t needs;
     value_reader *read;
+    bool again; /* of several the last one counts */
 } known[] = {
-    {"SIZE", ON_MAIL, EXT_SIZE, read_size},    {"BODY", ON_MAIL, EXT_8BITMIME, read_body},
-    {"RET", ON_MAIL, EXT_DSN, read_ret},       {"SMTPUTF8", ON_MAIL, EXT_SMTPUTF8, read_smtputf8},
-    {"ENVID", ON_MAIL, EXT_DSN, read_envid},   {"AUTH", ON_MAIL, EXT_AUTH, read_auth},
+    {"SIZE", ON_MAIL, EXT_SIZE, read_size, true},    {"BODY", ON_MAIL, EXT_8BITMIME, read_body, true},
+    {"RET", ON_MAIL, EXT_DSN, read_ret},       {"SMTPUTF8", ON_MAIL, EXT_SMTPUTF8, read_smtputf8, true},
+    {"ENVID", ON_MAIL, EXT_DSN, read_envid},   {"AUTH", ON_MAIL, EXT_AUTH, read_auth, true},
     {"REQUIRETLS", ON_MAIL, EXT_REQUIRETLS, read_requiretls},
     {"MT-PRIORITY", ON_MAIL, EXT_MT_PRIORITY, read_priority},
     {"BY", ON_MAIL, EXT_DELIVERBY, read_by},
@@ -208,46 +247,16 @@ static int read_one(struct parsing *p, struct str text, unsigned on, unsigned *s
     for (size_t i = 0; i < countof(known); i++) {
         if (!str_equal_nocase(keyword, str_of(known[i].name)))
             continue;
-        if (!(known[i].on & on) || !(p->can.has & known[i].needs))
+        bool lenient = p->syntax == SYNTAX_LENIENT;
+        if (!(known[i].on & on) || (!(p->can.has & known[i].needs) && !(lenient && known[i].needs == EXT_AUTH)))
             break;
-        if (*seen & 1u << i)
+        if (*seen & 1u << i && !(lenient && known[i].again))
             return REPLY_PARAM_TWICE;
+        p->repaired |= (*seen & 1u << i) != 0;
         *seen |= 1u << i;
         return known[i].read(p, value);
     }
     return REPLY_PARAM_UNKNOWN;
-}
-
-static int parse(struct str s, unsigned on, struct capabilities can, struct arena *arena, struct params *params,
-                 struct str *word)
-{
-    struct parsing p = {params, can, arena};
-    char *text = arena_space(arena, s.len + 1);
-    size_t n = 0;
-    unsigned seen = 0;
-    *params = (struct params){.ret = STR_NONE};
-    for (struct str one = str_word(&s); one.at; one = str_word(&s)) {
-        int reply = read_one(&p, one, on, &seen, word);
-        if (reply)
-            return reply;
-        if (n)
-            text[n++] = ' ';
-        memcpy(text + n, one.at, one.len);
-        n += one.len;
-    }
-    text[n] = 0;
-    params->text = (struct str){text, n};
-    return 0;
-}
-
-int params_parse_mail(struct str s, struct capabilities can, struct arena *arena, struct params *p, struct str *word)
-{
-    return parse(s, ON_MAIL, can, arena, p, word);
-}
-
-int params_parse_rcpt(struct str s, struct capabilities can, struct arena *arena, struct params *p, struct str *word)
-{
-    return parse(s, ON_RCPT, can, arena, p, word);
 }
 
 static void put_word(struct pipe *out, struct str name, struct str value)
@@ -319,6 +328,64 @@ void params_put_rcpt(const struct params *p, struct capabilities can, struct pip
         }
         pipe_clear(&text);
     }
+}
+
+static struct str put_text(unsigned on, const struct params *params, struct capabilities can, struct arena *arena)
+{
+    struct pipe out = {0};
+    if (on & ON_MAIL)
+        params_put_mail(params, can, params->size, &out);
+    else
+        params_put_rcpt(params, can, &out);
+    struct str text = str_trim(pipe_flat(&out, out.octets, arena));
+    text = arena_str(arena, text.len ? text : STR(""));
+    pipe_clear(&out);
+    return text;
+}
+
+/* Tabs are blanks too. */
+static struct str with_spaces(struct str s, struct arena *arena)
+{
+    char *text = arena_space(arena, s.len + 1);
+    for (size_t i = 0; i < s.len; i++)
+        text[i] = s.at[i] == '\t' ? ' ' : s.at[i];
+    return (struct str){text, s.len};
+}
+
+static int parse(struct str s, unsigned on, enum syntax syntax, struct capabilities can, struct arena *arena,
+                 struct params *params, struct str *word)
+{
+    struct parsing p = {.params = params, .syntax = syntax, .can = can, .arena = arena};
+    char *text = arena_space(arena, s.len + 1);
+    size_t n = 0;
+    unsigned seen = 0;
+    *params = (struct params){.ret = STR_NONE};
+    if (syntax == SYNTAX_LENIENT)
+        s = with_spaces(s, arena);
+    for (struct str one = str_word(&s); one.at; one = str_word(&s)) {
+        int reply = read_one(&p, one, on, &seen, word);
+        if (reply)
+            return reply;
+        if (n)
+            text[n++] = ' ';
+        memcpy(text + n, one.at, one.len);
+        n += one.len;
+    }
+    text[n] = 0;
+    params->text = p.repaired ? put_text(on, params, can, arena) : (struct str){text, n};
+    return 0;
+}
+
+int params_parse_mail(struct str s, enum syntax syntax, struct capabilities can, struct arena *arena, struct params *p,
+                      struct str *word)
+{
+    return parse(s, ON_MAIL, syntax, can, arena, p, word);
+}
+
+int params_parse_rcpt(struct str s, enum syntax syntax, struct capabilities can, struct arena *arena, struct params *p,
+                      struct str *word)
+{
+    return parse(s, ON_RCPT, syntax, can, arena, p, word);
 }
 
 bool params_need_more(const struct params *p, struct capabilities can)

@@ -2,9 +2,11 @@
  * 4.5.3.1 (lengths), RFC 6531 3.3 (UTF-8 in local parts and domains).
  *
  * Strict but for two things the world does: underscores in domains, and source routes, which are read and forgotten
- * (RFC 5321 appendix C). What goes out is written anew from the parsed form, never as it was typed. Refused although
- * the grammar has it: an empty quoted local part. "@domain" is what tables call a whole domain. */
+ * (RFC 5321 appendix C). What is in this form goes out as it was typed; what only the lenient reader takes is written
+ * anew from what it means, so that a backend never reads a spelling that nobody here has read. Refused although the
+ * grammar has it: an empty quoted local part. "@domain" is what tables call a whole domain. */
 #include "wire/path.h"
+#include "base/idn.h"
 #include <arpa/inet.h>
 
 /* A place in the text: what is left of it, and a way to say why it went wrong. */
@@ -181,9 +183,20 @@ static int wrong(enum path_kind kind, const struct cursor *c)
     return c && c->too_long ? REPLY_PATH_TOO_LONG : kind == PATH_REVERSE ? REPLY_SENDER_SYNTAX : REPLY_RCPT_SYNTAX;
 }
 
-static void fill(struct path *p, struct str raw, struct str local, struct str domain, struct arena *arena)
+/* All spellings of one address literal are one key. */
+static struct str literal_key(struct str domain, struct arena *arena)
+{
+    char room[IDN_ROOM];
+    return domain.len && domain.at[0] == '[' ? arena_str(arena, idn_fold(domain, room)) : domain;
+}
+
+/* said: what of raw a peer is told. */
+static void fill(struct path *p, struct str raw, struct str said, struct str local, struct str domain,
+                 struct arena *arena)
 {
     *p = (struct path){.raw = arena_str(arena, raw)};
+    p->said = str_part(p->raw, raw.len - said.len, raw.len);
+    domain = literal_key(domain, arena);
     p->local = arena_str(arena, local.at ? local : STR(""));
     p->domain = STR("");
     p->null = !local.len;
@@ -202,6 +215,32 @@ static void fill(struct path *p, struct str raw, struct str local, struct str do
     at[domain.len] = 0;
     p->domain = (struct str){at, domain.len};
     p->address = (struct str){text, local.len + 1 + domain.len};
+}
+
+/* RFC 5321 4.1.2: quoted only where it must be, pairs only for the two octets that need them. */
+static struct str in_quotes(struct str local, struct arena *arena)
+{
+    if (!local.len || is_dot_string(local))
+        return local;
+    char *text = arena_space(arena, 2 * local.len + 3);
+    size_t n = 0;
+    text[n++] = '"';
+    for (size_t i = 0; i < local.len; i++) {
+        if (local.at[i] == '"' || local.at[i] == '\\')
+            text[n++] = '\\';
+        text[n++] = local.at[i];
+    }
+    text[n++] = '"';
+    text[n] = 0;
+    return (struct str){text, n};
+}
+
+/* In the form of RFC 5321 whatever it came in. */
+static void fill_anew(struct path *p, struct str local, struct str domain, struct arena *arena)
+{
+    struct str pieces[] = {in_quotes(local, arena), domain.len ? STR("@") : STR(""), domain};
+    struct str raw = arena_join(arena, countof(pieces), pieces);
+    fill(p, raw, raw, local, domain, arena);
 }
 
 /* A-d-l of RFC 5321 4.1.2: "@a,@b:". */
@@ -229,30 +268,156 @@ static bool take_mailbox(struct cursor *c, enum path_kind kind, struct arena *ar
     return kind == PATH_FORWARD && !quoted && str_equal_nocase(*local, STR("postmaster"));
 }
 
-int path_parse(struct str *rest, enum path_kind kind, struct arena *arena, struct path *p)
+static int parse_strict(struct str *rest, enum path_kind kind, struct arena *arena, struct path *p)
 {
     struct cursor c = {*rest, false};
     struct str local = STR(""), domain = STR("");
     if (!take(&c, '<'))
         return wrong(kind, NULL);
-    struct str whole = c.left;
+    struct str whole = c.left, said = whole;
     bool routed = peek(&c) == '@';
     if (kind == PATH_FORWARD || routed || peek(&c) != '>') {
         if (routed && !take_route(&c))
             return wrong(kind, &c);
+        said = c.left;
         if (!take_mailbox(&c, kind, arena, &local, &domain) || (routed && !domain.len))
             return wrong(kind, &c);
     }
     struct str raw = {whole.at, whole.len - c.left.len};
+    said.len -= c.left.len;
     if (!take(&c, '>') || (c.left.len && c.left.at[0] != ' '))
         return wrong(kind, NULL);
     if (raw.len > PATH_MOST)
         return REPLY_PATH_TOO_LONG;
     if (!str_is_utf8(raw))
         return wrong(kind, NULL);
-    fill(p, raw, local, domain, arena);
+    fill(p, raw, said, local, domain, arena);
     *rest = c.left;
     return 0;
+}
+
+/* ---- what the world says --------------------------------------------------------------------------------------------
+ */
+
+static void skip_blanks(struct cursor *c)
+{
+    while (peek(c) == ' ' || peek(c) == '\t')
+        step(c, 1);
+}
+
+static size_t blanks_behind(struct str s)
+{
+    size_t n = 0;
+    while (n < s.len && (s.at[s.len - 1 - n] == ' ' || s.at[s.len - 1 - n] == '\t'))
+        n++;
+    return n;
+}
+
+/* One word at the head of *rest, up to a blank outside of quotes and brackets; what is between the brackets if there
+ * are any. */
+static bool take_token(struct str *rest, struct str *inside)
+{
+    bool quoted = false, bracketed = rest->len && rest->at[0] == '<';
+    size_t n = bracketed;
+    for (; n < rest->len; n++) {
+        char octet = rest->at[n];
+        if (octet == '\\' && quoted && n + 1 < rest->len)
+            n++;
+        else if (octet == '"')
+            quoted = !quoted;
+        else if (!quoted && (octet == '<' || octet == '>'))
+            break;
+        else if (!quoted && !bracketed && (octet == ' ' || octet == '\t'))
+            break;
+    }
+    bool closed = n < rest->len && rest->at[n] == '>';
+    if (bracketed != closed || quoted || (n < rest->len && rest->at[n] == '<'))
+        return false;
+    *inside = str_part(*rest, bracketed, n);
+    *rest = str_part(*rest, n + closed, rest->len);
+    return (bracketed || inside->len) && (!rest->len || rest->at[0] == ' ' || rest->at[0] == '\t');
+}
+
+/* Words with dots between them, at the ends or side by side (RFC 5322 4.4, and carriers in Japan); a word may be
+ * quoted. A colon is no more than itself here. */
+static bool take_words(struct cursor *c, struct arena *arena, struct str *local)
+{
+    char *text = arena_space(arena, c->left.len + 1);
+    size_t n = 0;
+    bool after_dot = true;
+    while (c->left.len && peek(c) != '@' && peek(c) != ' ' && peek(c) != '\t') {
+        struct str piece = str_part(c->left, 0, 1);
+        bool quoted = peek(c) == '"';
+        if (quoted && (!after_dot || !take_quoted(c, arena, &piece)))
+            return false;
+        if (!quoted) {
+            if (!(class_of(peek(c)) & (ATEXT | DOT)) && peek(c) != ':')
+                return false;
+            step(c, 1);
+        }
+        memcpy(text + n, piece.at, piece.len);
+        n += piece.len;
+        after_dot = !quoted && piece.at[0] == '.';
+        if (quoted && c->left.len && !strchr("@. \t", peek(c)))
+            return false;
+    }
+    text[n] = 0;
+    *local = (struct str){text, n};
+    c->too_long = n > PATH_LOCAL_MOST;
+    return n > 0 && !c->too_long;
+}
+
+/* A name without a domain is that of a user of the backend. Not where it may carry a domain that only the backend would
+ * see: "user%domain", "domain!user", "user@domain" in quotes. */
+static bool is_plain_name(struct str name)
+{
+    return is_dot_string(name) && !memchr(name.at, '%', name.len) && !memchr(name.at, '!', name.len);
+}
+
+static bool take_loose(struct cursor *c, struct arena *arena, struct str *local, struct str *domain)
+{
+    bool routed = peek(c) == '@', quoted; /* not behind a blank: Postfix reads that as something else */
+    if (routed && !take_route(c))
+        return false;
+    skip_blanks(c);
+    quoted = peek(c) == '"';
+    if (!take_words(c, arena, local))
+        return false;
+    skip_blanks(c);
+    if (!c->left.len)
+        return !routed && !quoted && is_plain_name(*local);
+    if (!take(c, '@'))
+        return false;
+    skip_blanks(c);
+    *domain = c->left;
+    if (domain->len > 1 && domain->at[domain->len - 1] == '.')
+        domain->len--; /* that of the root */
+    c->too_long = domain->len > PATH_DOMAIN_MOST;
+    return domain->len && domain->at[0] == '[' ? literal_is_valid(*domain) : domain_is_valid(*domain);
+}
+
+static int parse_lenient(struct str *rest, enum path_kind kind, struct arena *arena, struct path *p)
+{
+    struct cursor c = {*rest, false};
+    struct str left, local = STR(""), domain = STR("");
+    skip_blanks(&c);
+    left = c.left;
+    if (!take_token(&left, &c.left) || !str_is_utf8(c.left))
+        return wrong(kind, NULL);
+    if (c.left.len > PATH_MOST)
+        return REPLY_PATH_TOO_LONG;
+    c.left.len -= blanks_behind(c.left);
+    if ((kind == PATH_FORWARD || c.left.len) && !take_loose(&c, arena, &local, &domain))
+        return wrong(kind, &c);
+    fill_anew(p, local, domain, arena);
+    *rest = left;
+    return 0;
+}
+
+int path_parse(struct str *rest, enum path_kind kind, enum syntax syntax, struct arena *arena, struct path *p)
+{
+    int why = parse_strict(rest, kind, arena, p);
+    return why && syntax == SYNTAX_LENIENT ? parse_lenient(rest, kind, arena, p) : why;
 }
 
 /* Filters give back what they were given, where local is unquoted: "john doe@example.org" is read as meant. */
@@ -283,49 +448,18 @@ int path_from_address(struct str s, enum path_kind kind, struct arena *arena, st
         if (local.len > PATH_LOCAL_MOST)
             return REPLY_PATH_TOO_LONG;
     }
-    fill(p, s.at ? s : STR(""), local, domain, arena);
-    struct str printed = path_print(p, arena);
-    p->raw = arena_str(arena, str_part(printed, 1, printed.len - 1));
+    fill_anew(p, local, domain, arena);
     return 0;
-}
-
-/* Room for the longest: each octet of the local part as a pair, quotes, brackets, "@" and NUL. */
-enum { PRINTED_MOST = 2 * PATH_LOCAL_MOST + PATH_DOMAIN_MOST + 6 };
-
-static size_t print(const struct path *p, char text[PRINTED_MOST])
-{
-    size_t n = 0;
-    must(p->local.len <= PATH_LOCAL_MOST && p->domain.len <= PATH_DOMAIN_MOST);
-    /* RFC 5321 4.1.2: quoted only where it must be, pairs only for the two octets that need them. */
-    bool quoted = p->local.len && !is_dot_string(p->local);
-    text[n++] = '<';
-    if (quoted)
-        text[n++] = '"';
-    for (size_t i = 0; i < p->local.len; i++) {
-        if (p->local.at[i] == '"' || p->local.at[i] == '\\')
-            text[n++] = '\\';
-        text[n++] = p->local.at[i];
-    }
-    if (quoted)
-        text[n++] = '"';
-    if (p->domain.len) {
-        text[n++] = '@';
-        memcpy(text + n, p->domain.at, p->domain.len);
-        n += p->domain.len;
-    }
-    text[n++] = '>';
-    return n;
 }
 
 struct str path_print(const struct path *p, struct arena *arena)
 {
-    char text[PRINTED_MOST];
-    /* cppcheck-suppress legacyUninitvar ; print fills it */
-    return arena_str(arena, (struct str){text, print(p, text)});
+    return arena_join(arena, 3, (struct str[]){STR("<"), p->said, STR(">")});
 }
 
 void path_put(const struct path *p, struct pipe *out)
 {
-    char text[PRINTED_MOST];
-    pipe_copy(out, text, print(p, text));
+    pipe_put(out, STR("<"));
+    pipe_put(out, p->said);
+    pipe_put(out, STR(">"));
 }

@@ -32,7 +32,14 @@ static void check_line(struct str line, size_t most)
     must(line.len <= most && line.at[line.len] == 0);
     for (size_t i = 0; i < line.len; i++)
         must(line.at[i] != '\r' && line.at[i] != '\n' && line.at[i]);
-    command_parse(line, &c);
+    struct arena arena = {0};
+    struct str name;
+    command_parse(line, SYNTAX_LENIENT, &c);
+    must(!c.word.len || (c.word.at[0] != ' ' && c.word.at[0] != '\t'));
+    if (helo_take(c.rest, SYNTAX_LENIENT, &arena, &name))
+        must(name.len && name.len <= c.rest.len && !str_has_control(name) && str_find(name, STR("  ")) == name.len);
+    arena_reset(&arena);
+    command_parse(line, SYNTAX_STRICT, &c);
     must(is_part(c.word, line) && is_part(c.rest, line) && c.word.len + c.rest.len <= line.len);
     must(!memchr(line.at, ' ', c.word.len));
     must(!c.rest.len || (c.rest.at[0] != ' ' && c.rest.at[c.rest.len - 1] != ' '));

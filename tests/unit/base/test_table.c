@@ -95,6 +95,24 @@ static void addresses_are_looked_up_from_narrow_to_wide(void **state)
     table_close(t);
 }
 
+static void an_address_literal_is_one_key_in_all_spellings(void **state)
+{
+    struct table *t =
+        good("a@[IPv6:2001:DB8:0:0::25] a\n@[ipv6:2001:0db8::26] b\n[IPv6:2001:db8:0::27] c\n"
+             "@[IPv6:::ffff:192.0.2.1] d\nx@[IPv6:1::2:3:4:5:6:7] e\n@[ipv6:::fffe:ffff] f\n[ipv6:nonsense] g\n");
+    found(t, "a@[IPv6:2001:db8::25]", "a");
+    found(t, "A@[ipv6:2001:db8:0:0:0:0:0:25]", "a");
+    found(t, "b@[IPv6:2001:db8::25]", NULL);
+    found(t, "b@[IPv6:2001:DB8::26]", "b");
+    found(t, "b@[IPv6:2001:DB8::27]", "c");
+    found(t, "b@[192.0.2.1]", "d");
+    found(t, "b@[IPv6:::FFFF:192.0.2.1]", "d");
+    found(t, "x@[ipv6:1:0:2:3:4:5:6:7]", "e");
+    found(t, "x@[ipv6:::255.254.255.255]", "f");
+    found(t, "x@[ipv6:nonsense]", "g");
+    table_close(t);
+}
+
 static void null_reverse_path_has_its_own_key(void **state)
 {
     struct table *t = good("<> null\n");
@@ -319,7 +337,8 @@ static void table_at_walks_all_entries_with_their_lines(void **state)
 
 static void keys_that_are_one_are_found_whatever_stands_between(void **state)
 {
-    const struct str keys[] = {STR("x.test"), STR("192.0.2.1"), STR("User@A.test"), STR("::ffff:192.0.2.1"), STR("y.test"), STR("user@a.TEST")};
+    const struct str keys[] = {STR("x.test"),           STR("192.0.2.1"), STR("User@A.test"),
+                               STR("::ffff:192.0.2.1"), STR("y.test"),    STR("user@a.TEST")};
     size_t one, other;
     assert_false(table_twins(keys, 3, &one, &other));
     assert_true(table_twins(keys, 4, &one, &other) && one == 1 && other == 3);
@@ -335,6 +354,7 @@ int main(void)
         cmocka_unit_test(table_at_walks_all_entries_with_their_lines),
         cmocka_unit_test(longest_prefix_wins),
         cmocka_unit_test(addresses_are_looked_up_from_narrow_to_wide),
+        cmocka_unit_test(an_address_literal_is_one_key_in_all_spellings),
         cmocka_unit_test(null_reverse_path_has_its_own_key),
         cmocka_unit_test(file_format_is_that_of_postfix),
         cmocka_unit_test(mistakes_have_a_place),

@@ -116,7 +116,7 @@ static void half_a_line_does_not_keep_its_pipe_full(void **unused)
 static void check(struct str line, enum verb verb, struct str rest)
 {
     struct command c;
-    command_parse(line, &c);
+    command_parse(line, SYNTAX_STRICT, &c);
     assert_int_equal(c.verb, verb);
     assert_true(str_equal(c.rest, rest));
 }
@@ -150,6 +150,41 @@ static void http_clients_are_recognized(void **unused)
     assert_false(command_is_http(STR("EHLO x")));
     assert_false(command_is_http(STR("HELP GET")));
     assert_false(command_is_http(STR("")));
+}
+
+static void check_helo(const char *text, const char *to_the_letter, const char *as_meant)
+{
+    struct arena arena = {0};
+    struct str name;
+    assert_string_equal(helo_take(str_of(text), SYNTAX_STRICT, &arena, &name) ? name.at : "bad", to_the_letter);
+    assert_string_equal(helo_take(str_of(text), SYNTAX_LENIENT, &arena, &name) ? name.at : "bad", as_meant);
+    arena_reset(&arena);
+}
+
+static void helo_arguments_are_taken_as_said_or_as_meant(void **unused)
+{
+    check_helo("mx.example.org", "mx.example.org", "mx.example.org");
+    check_helo("two  \t words", "bad", "two words");
+    check_helo("<x>", "bad", "<x>");
+    check_helo("[192.0.2.1", "[192.0.2.1", "[192.0.2.1");
+    check_helo("a\x01\x7f", "bad", "a??");
+    check_helo("m\xc3\xbc", "m\xc3\xbc", "m\xc3\xbc");
+    check_helo("m\xfc", "bad", "bad");
+    check_helo("", "bad", "bad");
+}
+
+static void tabs_are_blanks_to_the_lenient_reader(void **unused)
+{
+    struct command c;
+    command_parse(STR(" \tnoop\tx y\t"), SYNTAX_LENIENT, &c);
+    assert_int_equal(c.verb, VERB_NOOP);
+    assert_true(str_equal(c.rest, STR("x y")));
+    command_parse(STR("noop\tx"), SYNTAX_STRICT, &c);
+    assert_int_equal(c.verb, VERB_NONE);
+    command_parse(STR(" noop"), SYNTAX_STRICT, &c);
+    assert_int_equal(c.verb, VERB_NONE);
+    command_parse(STR(" \t "), SYNTAX_LENIENT, &c);
+    assert_int_equal(c.verb, VERB_NONE);
 }
 
 static void helo_arguments_are_judged_leniently(void **unused)
@@ -199,6 +234,8 @@ int main(void)
         cmocka_unit_test(half_a_line_does_not_keep_its_pipe_full),
         cmocka_unit_test(verbs_are_words_in_any_case),
         cmocka_unit_test(http_clients_are_recognized),
+        cmocka_unit_test(helo_arguments_are_taken_as_said_or_as_meant),
+        cmocka_unit_test(tabs_are_blanks_to_the_lenient_reader),
         cmocka_unit_test(helo_arguments_are_judged_leniently),
         cmocka_unit_test(bdat_counts_octets_or_is_none),
     };

@@ -23,7 +23,7 @@ static void check_mail(const char *text, struct capabilities can, const char *ex
     struct arena arena = {0};
     struct params p;
     struct str word;
-    assert_string_equal(name_of(params_parse_mail(str_of(text), can, &arena, &p, &word)), expected);
+    assert_string_equal(name_of(params_parse_mail(str_of(text), SYNTAX_STRICT, can, &arena, &p, &word)), expected);
     arena_reset(&arena);
 }
 
@@ -32,7 +32,7 @@ static void check_rcpt(const char *text, const char *expected)
     struct arena arena = {0};
     struct params p;
     struct str word;
-    assert_string_equal(name_of(params_parse_rcpt(str_of(text), all, &arena, &p, &word)), expected);
+    assert_string_equal(name_of(params_parse_rcpt(str_of(text), SYNTAX_STRICT, all, &arena, &p, &word)), expected);
     arena_reset(&arena);
 }
 
@@ -41,17 +41,18 @@ static void mail_parameters_are_read(void **unused)
     struct arena arena = {0};
     struct params p;
     struct str word;
-    assert_int_equal(
-        params_parse_mail(STR("  size=1000  Body=8bitMIME SMTPUTF8 ret=hdrs ENVID=a+2Bb "), all, &arena, &p, &word), 0);
+    assert_int_equal(params_parse_mail(STR("  size=1000  Body=8bitMIME SMTPUTF8 ret=hdrs ENVID=a+2Bb "), SYNTAX_STRICT,
+                                       all, &arena, &p, &word),
+                     0);
     assert_true(str_equal(p.text, STR("size=1000 Body=8bitMIME SMTPUTF8 ret=hdrs ENVID=a+2Bb")));
     assert_int_equal(p.size, 1000);
     assert_int_equal(p.body, BODY_8BITMIME);
     assert_true(p.smtputf8);
     assert_true(str_equal(p.ret, STR("HDRS")));
     assert_true(str_equal(p.envid, STR("a+2Bb")));
-    assert_int_equal(params_parse_mail(STR(""), all, &arena, &p, &word), 0);
+    assert_int_equal(params_parse_mail(STR(""), SYNTAX_STRICT, all, &arena, &p, &word), 0);
     assert_true(p.text.at && p.text.len == 0 && !p.ret.at && !p.envid.at && p.body == BODY_UNSAID);
-    assert_int_equal(params_parse_mail(STR("SIZE=99999999999999999999"), all, &arena, &p, &word), 0);
+    assert_int_equal(params_parse_mail(STR("SIZE=99999999999999999999"), SYNTAX_STRICT, all, &arena, &p, &word), 0);
     assert_true(p.size == UINT64_MAX);
     arena_reset(&arena);
 }
@@ -79,6 +80,53 @@ static void mail_parameters_are_judged(void **unused)
         check_mail(offered[i], all, "fine");
         check_mail(offered[i], (struct capabilities){0}, "unknown");
     }
+}
+
+/* What the strict reader refuses, and the text that the lenient one makes of it; or its reply. */
+static void check_loose(bool rcpt, const char *text, const char *expected)
+{
+    struct arena arena = {0};
+    struct params p;
+    struct str word;
+    int reply = rcpt ? params_parse_rcpt(str_of(text), SYNTAX_STRICT, all, &arena, &p, &word)
+                     : params_parse_mail(str_of(text), SYNTAX_STRICT, all, &arena, &p, &word);
+    assert_string_not_equal(name_of(reply), "fine");
+    reply = rcpt ? params_parse_rcpt(str_of(text), SYNTAX_LENIENT, all, &arena, &p, &word)
+                 : params_parse_mail(str_of(text), SYNTAX_LENIENT, all, &arena, &p, &word);
+    assert_string_equal(reply ? name_of(reply) : p.text.at, expected);
+    arena_reset(&arena);
+}
+
+static void what_the_world_says_is_brought_into_form(void **unused)
+{
+    check_loose(false, "ENVID=a+3db", "ENVID=a+3Db");
+    check_loose(false, "ENVID=a=b", "ENVID=a+3Db");
+    check_loose(false, "envid=+c3+bc ret=hdrs", "RET=HDRS ENVID=+C3+BC");
+    check_loose(false, "ENVID=\xc3\xbc", "ENVID=+C3+BC");
+    check_loose(false, "SIZE=1 SIZE=2", "SIZE=2");
+    check_loose(false, "BODY=7BIT body=8bitmime", "BODY=8BITMIME");
+    check_loose(false, "SMTPUTF8 SMTPUTF8", "SMTPUTF8");
+    check_loose(false, "AUTH=<>", "");
+    check_loose(false, "SIZE=1 AUTH=<>", "SIZE=1");
+    check_loose(false, "AUTH=", "");
+    check_loose(false, "AUTH=<> AUTH=a", "");
+    check_loose(false, "AUTH=a AUTH=<>", "twice");
+    check_loose(true, "NOTIFY=SUCCESS,", "NOTIFY=SUCCESS");
+    check_loose(true, "NOTIFY=,Success,,DELAY", "NOTIFY=Success,DELAY");
+    check_loose(true, "ORCPT=rfc822;a+2bb@c", "ORCPT=rfc822;a+2Bb@c");
+    check_loose(true, "ORCPT=rfc822;a=b@c", "ORCPT=rfc822;a+3Db@c");
+    check_loose(true, "ORCPT=rfc822;\xc3\xbc@c", "ORCPT=rfc822;+C3+BC@c");
+    check_loose(true, "ORCPT=rfc_822;a", "ORCPT=rfc_822;a");
+    check_loose(true, "\tNOTIFY=NEVER\tORCPT=rfc822;a", "NOTIFY=NEVER ORCPT=rfc822;a");
+    static const char *const bad[] = {
+        "ENVID=a+", "ENVID=a+x",    "ENVID=", "RET=FULL RET=HDRS", "ENVID=a ENVID=a", "ENVID=\xfc",
+        "SIZE=-1",  "SIZE=1 SIZE=", "RET="};
+    for (size_t i = 0; i < countof(bad); i++)
+        check_loose(false, bad[i], strchr(bad[i], ' ') && bad[i][0] != 'S' ? "twice" : "bad");
+    check_loose(true, "NOTIFY=,", "bad");
+    check_loose(true, "NOTIFY=NEVER,,DELAY", "bad");
+    check_loose(true, "NOTIFY=DELAY NOTIFY=DELAY", "twice");
+    check_loose(false, "FOO\xfc=1", "bad");
 }
 
 static void rcpt_parameters_are_judged(void **unused)
@@ -109,7 +157,8 @@ static void the_keyword_at_fault_is_named(void **unused)
     struct arena arena = {0};
     struct params p;
     struct str word;
-    assert_int_equal(params_parse_mail(STR("SIZE=1 Foo=bar"), all, &arena, &p, &word), REPLY_PARAM_UNKNOWN);
+    assert_int_equal(params_parse_mail(STR("SIZE=1 Foo=bar"), SYNTAX_STRICT, all, &arena, &p, &word),
+                     REPLY_PARAM_UNKNOWN);
     assert_string_equal(word.at, "Foo");
     arena_reset(&arena);
 }
@@ -120,8 +169,9 @@ static void backends_hear_only_what_they_offer(void **unused)
     struct params p;
     struct str word;
     struct pipe out = {0};
-    assert_int_equal(params_parse_mail(STR("SIZE=5 BODY=8BITMIME SMTPUTF8 RET=full ENVID=x"), all, &arena, &p, &word),
-                     0);
+    assert_int_equal(
+        params_parse_mail(STR("SIZE=5 BODY=8BITMIME SMTPUTF8 RET=full ENVID=x"), SYNTAX_STRICT, all, &arena, &p, &word),
+        0);
     params_put_mail(&p, all, 7, &out);
     params_put_mail(&p, (struct capabilities){0}, 7, &out);
     params_put_mail(&p, (struct capabilities){.has = EXT_SIZE}, 0, &out);
@@ -132,7 +182,7 @@ static void backends_hear_only_what_they_offer(void **unused)
     assert_true(params_need_more(&p, (struct capabilities){.has = all.has & ~(uint32_t)EXT_SMTPUTF8}));
     assert_true(params_need_more(&p, (struct capabilities){.has = all.has & ~(uint32_t)EXT_8BITMIME}));
     assert_false(params_need_more(&p, (struct capabilities){.has = all.has & ~(uint32_t)EXT_SIZE}));
-    assert_int_equal(params_parse_rcpt(STR("orcpt=rfc822;x NOTIFY=NEVER"), all, &arena, &p, &word), 0);
+    assert_int_equal(params_parse_rcpt(STR("orcpt=rfc822;x NOTIFY=NEVER"), SYNTAX_STRICT, all, &arena, &p, &word), 0);
     params_put_rcpt(&p, all, &out);
     params_put_rcpt(&p, (struct capabilities){0}, &out);
     assert_true(str_equal(pipe_flat(&out, out.octets, &arena), STR(" NOTIFY=NEVER ORCPT=rfc822;x")));
@@ -148,11 +198,14 @@ static void a_utf8_orcpt_is_told_in_ascii_where_smtputf8_is_not(void **unused)
     struct str word;
     struct pipe out = {0};
     struct capabilities dsn = {.has = EXT_DSN};
-    assert_int_equal(params_parse_rcpt(STR("ORCPT=utf-8;a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80@b"), all, &arena, &p, &word), 0);
+    assert_int_equal(params_parse_rcpt(STR("ORCPT=utf-8;a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80@b"), SYNTAX_STRICT, all,
+                                       &arena, &p, &word),
+                     0);
     params_put_rcpt(&p, all, &out);
     params_put_rcpt(&p, dsn, &out);
-    assert_true(str_equal(pipe_flat(&out, out.octets, &arena),
-                          STR(" ORCPT=utf-8;a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80@b ORCPT=utf-8;a\\x{E9}\\x{20AC}\\x{1F600}@b")));
+    assert_true(str_equal(
+        pipe_flat(&out, out.octets, &arena),
+        STR(" ORCPT=utf-8;a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80@b ORCPT=utf-8;a\\x{E9}\\x{20AC}\\x{1F600}@b")));
     pipe_clear(&out);
     arena_reset(&arena);
 }
@@ -225,8 +278,9 @@ static void parameters_that_only_pass_on_are_judged_by_their_grammar(void **unus
     struct pipe out = {0};
     struct params p;
     struct str word;
-    assert_int_equal(params_parse_mail(STR("by=60;nt REQUIRETLS MT-Priority=-3 holdfor=60"), can, &arena, &p, &word),
-                     0);
+    assert_int_equal(
+        params_parse_mail(STR("by=60;nt REQUIRETLS MT-Priority=-3 holdfor=60"), SYNTAX_STRICT, can, &arena, &p, &word),
+        0);
     params_put_mail(&p, can, 0, &out);
     assert_true(str_equal(pipe_flat(&out, out.octets, &arena), STR(" REQUIRETLS MT-PRIORITY=-3 BY=60;nt HOLDFOR=60")));
     assert_false(params_need_more(&p, can));
@@ -328,6 +382,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mail_parameters_are_read),
         cmocka_unit_test(mail_parameters_are_judged),
+        cmocka_unit_test(what_the_world_says_is_brought_into_form),
         cmocka_unit_test(rcpt_parameters_are_judged),
         cmocka_unit_test(the_keyword_at_fault_is_named),
         cmocka_unit_test(backends_hear_only_what_they_offer),
