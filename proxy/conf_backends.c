@@ -240,6 +240,7 @@ static void backend_build(struct loader *l, struct item *item)
     b->name = item->name;
     b->index = (unsigned)l->conf->nbackends++;
     b->identity = identity_of(block_text(block, "identity"));
+    b->identity_required = block_true(block, "identity_required");
     b->lmtp = str_equal(block_text(block, "protocol"), STR("lmtp"));
     b->separate = block_true(block, "separate");
     b->balance =

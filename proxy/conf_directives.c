@@ -74,6 +74,8 @@ static const struct directive directives[] = {
      .choices = "least_connections round_robin", .doc = "which of several servers is next"},
     {IN_BACKEND, "identity", KIND_CHOICE, TYPE_TEXT, .preset = "none", .choices = IDENTITY_NAMES,
      .doc = "how the backend learns who the client is"},
+    {IN_BACKEND, "identity_required", VALUE, TYPE_BOOL, .preset = "true",
+     .doc = "451 to mail while a server does not take XCLIENT (false: it sees our own address as everybody's); XFORWARD, which only its log needs, is missed with a warning"},
     {IN_BACKEND, "tls", VALUE, TYPE_TEXT, .preset = "off",
      .doc = "off, opportunistic, verified, or the name of a tls block (verified)"},
     {IN_BACKEND, "tls_name", VALUE, TYPE_TEXT,

@@ -66,11 +66,12 @@ void status_say(FILE *to, int64_t started, const struct conf *conf, const struct
     for (size_t i = 0; i < conf->nlistens; i++)
         say_certificate(to, &conf->listens[i]);
     for (size_t i = 0; i < s.nservers; i++)
-        fprintf(to, "server   %-12s %-28s %s, %u connection%s\n", s.servers[i].backend, s.servers[i].address,
+        fprintf(to, "server   %-12s %-28s %s, %u connection%s%s%s\n", s.servers[i].backend, s.servers[i].address,
                 !s.servers[i].looked ? "not looked at yet"
                 : s.servers[i].up    ? "up"
                                      : "down",
-                s.servers[i].connections, plural(s.servers[i].connections));
+                s.servers[i].connections, plural(s.servers[i].connections), *s.servers[i].why ? "; last failure: " : "",
+                s.servers[i].why);
     for (size_t i = 0; i < s.nbackends; i++)
         fprintf(to, "backend  %-12s %u connection%s in use, %u idle\n", s.backends[i].name, s.backends[i].busy,
                 plural(s.backends[i].busy), s.backends[i].idle);

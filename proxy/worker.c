@@ -325,6 +325,7 @@ static void tell_servers(struct status *s, const struct pool *pool)
                                     .looked = atomic_load(&at->server->looked),
                                     .connections = atomic_load(&at->server->connections),
                                     .in_use = server_in_use(at->server)};
+        server_why(at->server, one.why, sizeof one.why);
         snprintf(one.backend, sizeof one.backend, "%.*s", STR_ARGS(pool->conf->name));
         snprintf(one.address, sizeof one.address, "%.*s", STR_ARGS(at->conf->address.text));
         s->servers[s->nservers++] = one;

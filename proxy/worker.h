@@ -36,7 +36,7 @@ struct status { /* as the workers told it, summed up */
     uint32_t sessions, paused, workers; /* paused: so many workers accept nobody for want of room */
     struct status_backend { char name[64]; uint32_t idle, busy; } backends[64];
     size_t nbackends;
-    struct status_server { char backend[64], address[80]; bool up, looked; unsigned connections, in_use; } servers[64];
+    struct status_server { char backend[64], address[80], why[160]; bool up, looked; unsigned connections, in_use; } servers[64];
     size_t nservers; /* of the configuration of new sessions; their numbers are those of the whole process */
 };
 bool workers_status(struct workers *, struct status *); /* false: not all have told */

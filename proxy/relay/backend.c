@@ -283,11 +283,15 @@ static uint64_t hurried(const struct backend *b, uint64_t timeout)
     return b->hurry_by ? min_u64(timeout, b->hurry_by > now ? b->hurry_by - now : 1) : timeout;
 }
 
+static bool says_preface(const struct backend *b)
+{
+    return b->conf->identity == IDENTITY_PROXY || b->conf->identity == IDENTITY_PROXY_V1;
+}
+
 /* What it offers and refuses then is for that client, not for all. */
 static bool speaks_for_client(const struct backend *b)
 {
-    bool proxy = b->conf->identity == IDENTITY_PROXY || b->conf->identity == IDENTITY_PROXY_V1;
-    return b->session && (proxy || b->said_xclient);
+    return b->session && (says_preface(b) || b->said_xclient);
 }
 
 /* Whether it refuses the client we have named, and not how we speak or that it is we who speak. */
@@ -361,15 +365,28 @@ static void greeted(struct backend *b)
             return;
         }
     }
-    if (c->identity == IDENTITY_XCLIENT && b->session && !b->said_xclient) {
-        if (b->can.has & EXT_XCLIENT) {
-            server_succeeded(b->berth->server, c, &b->can, loop_now(b->worker->loop));
-            naming_start(b->session);
-            backend_step_to(b, BACKEND_NAMING, 0); /* the resolver has its own deadline */
+    bool tells = c->identity == IDENTITY_XCLIENT && !b->said_xclient;
+    bool takes = (b->can.has & EXT_XCLIENT) && (b->can.xclient & XATTR_ADDR);
+    if (tells && !takes) {
+        /* It would take every client for us, and relay for the world where it trusts our address. */
+        const char *why =
+            b->can.has & EXT_XCLIENT
+                ? "it does not offer XCLIENT with ADDR to us: smtpd_authorized_xclient_hosts there (docs/postfix.md)"
+                : "it does not offer XCLIENT to us: smtpd_authorized_xclient_hosts there must name our address "
+                  "(docs/postfix.md)";
+        if (c->identity_required) {
+            backend_break(b, REPLY_BACKEND_MISCONFIGURED, why);
             return;
         }
-        log_rare(LOG_WARNING, "xclient", "backend %.*s does not offer XCLIENT to us: it sees our address, not the client's",
-                 STR_ARGS(c->name));
+        log_rare(LOG_WARNING, "xclient",
+                 "backend %.*s: %s; identity_required is off: it sees our address as everybody's", STR_ARGS(c->name),
+                 why);
+    }
+    if (tells && takes && b->session) {
+        server_succeeded(b->berth->server, c, &b->can, loop_now(b->worker->loop));
+        naming_start(b->session);
+        backend_step_to(b, BACKEND_NAMING, 0); /* the resolver has its own deadline */
+        return;
     }
     ready(b);
 }
@@ -398,6 +415,11 @@ static void take_hello(struct backend *b, const struct reply *r)
         if (!b->conf->maildir && (b->conf->tls_mode != BACKEND_TLS_VERIFIED || b->stream->tls != STREAM_TLS)) /* RFC 8689 4.2.1 */
             b->can.has &= ~(uint32_t)EXT_REQUIRETLS;
         greeted(b);
+    } else if ((r->code == 500 || r->code == 502) && b->step == BACKEND_EHLO && says_preface(b)) {
+        /* An answer to our header: all that follow would be taken for those to the command before. */
+        b->blameless = false;
+        backend_break(b, REPLY_BACKEND_MISCONFIGURED,
+                      "it does not understand our PROXY header: smtpd_upstream_proxy_protocol there");
     } else if (reply_class(r) == 5 && b->step == BACKEND_EHLO && !b->said_xclient && !b->conf->lmtp) {
         b->helo_only = true; /* RFC 5321 3.2: a server that does not know EHLO */
         say_hello(b);

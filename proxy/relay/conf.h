@@ -80,6 +80,7 @@ struct backend_conf {
     bool lmtp;                /* RFC 2033 */
     bool separate;            /* one rcpt per transaction: the others hear 452 4.5.3 */
     enum identity identity;
+    bool identity_required;   /* XCLIENT, PROXY: nothing is forwarded to a server that does not take it */
     enum backend_tls tls_mode;
     bool tls_implicit;        /* TLS from the first octet; tls_mode is not OFF then */
     struct tls *tls;

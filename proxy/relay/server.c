@@ -115,6 +115,7 @@ void server_succeeded(struct server *s, const struct backend_conf *b, const stru
     bool news = !atomic_exchange(&s->looked, true), up_again = false;
     pthread_mutex_lock(&s->lock);
     s->bad = 0;
+    s->why[0] = 0;
     if (!atomic_load(&s->up) && ++s->good >= b->rise) {
         atomic_store(&s->up, true);
         up_again = news = true;
@@ -139,6 +140,7 @@ void server_failed(struct server *s, const struct backend_conf *b, const char *w
     bool news = !atomic_exchange(&s->looked, true), falls = false;
     pthread_mutex_lock(&s->lock);
     s->good = 0;
+    snprintf(s->why, sizeof s->why, "%s", why);
     if (s->bad < UINT32_MAX)
         s->bad++;
     /* Without looks nobody would notice that it is back, so it is never taken out. */
@@ -167,6 +169,13 @@ void server_look_soon(struct server *s, uint64_t now)
     uint64_t due = atomic_load(&s->next_look);
     if (due > now + LOOK_SOON && due <= now + LOOK_DOWN) /* later than that: a look is under way */
         atomic_compare_exchange_strong(&s->next_look, &due, now + LOOK_SOON);
+}
+
+void server_why(struct server *s, char *text, size_t room)
+{
+    pthread_mutex_lock(&s->lock);
+    snprintf(text, room, "%s", s->why);
+    pthread_mutex_unlock(&s->lock);
 }
 
 bool server_is_known(struct server *s, struct capabilities *can)

@@ -27,6 +27,7 @@ struct server {
     uint32_t good, bad;            /* in a row */
     bool known;
     struct capabilities can;       /* of the last EHLO; copied as it is */
+    char why[160];                 /* of its last failure; "": it has not failed since it was ready */
     struct tally { alignas(CACHE_LINE) atomic_uint in_use; } tallies[]; /* of the connections, by worker: held by a session */
 };
 
@@ -45,6 +46,7 @@ void server_failed(struct server *, const struct backend_conf *, const char *why
 /* True for one caller of all when a look is due: it has until `by` to say how it went, then others may look. */
 bool server_claim_look(struct server *, uint64_t now, uint64_t by);
 void server_look_soon(struct server *, uint64_t now); /* somebody wants it, and it is down */
+void server_why(struct server *, char *text, size_t room); /* why its last dial or look failed; "": it did not */
 bool server_is_known(struct server *, struct capabilities *can);
 
 /* Before a dial: false when `most` (0: any number) connections are there already. Each true needs its leave. */
