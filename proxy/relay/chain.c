@@ -532,7 +532,6 @@ static void tell_end(struct session *s, enum filter_stage stage)
         if (stage == FILTER_RESET) {
             slot->transaction_memory = NULL;
             slot->added = 0;
-            slot->waited = 0;
             slot->called_tx = slot->skip_tx = slot->edited = false;
             slot->lessen_tx = slot->flags_less_tx = 0;
         }
@@ -542,6 +541,12 @@ static void tell_end(struct session *s, enum filter_stage stage)
 void chain_reset(struct session *s)
 {
     tell_end(s, FILTER_RESET);
+}
+
+void chain_forget_waits(struct session *s)
+{
+    for (size_t i = 0; s->slots && i < s->listen->chain->nfilters; i++)
+        s->slots[i].waited = 0;
 }
 
 void chain_disconnect(struct session *s)

@@ -52,6 +52,7 @@ uint64_t chain_clock(const struct session *);          /* deadline of the call a
 /* Stages that cannot wait. REPLY may reword *reply: a 2yz stays one, a refusal a refusal. */
 void chain_reply(struct session *, enum filter_stage of, struct reply *, uint32_t rcpt);
 void chain_reset(struct session *);
+void chain_forget_waits(struct session *); /* the line of the transaction has told them */
 void chain_disconnect(struct session *);
 void chain_again(struct session *); /* another client speaks on this connection: filters hear DISCONNECT and begin anew */
 struct slot *chain_slot(struct session *, const struct filter *);

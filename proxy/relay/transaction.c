@@ -94,6 +94,7 @@ void transaction_reset(struct session *s, enum transaction_end end)
     chain_stop(s, CANCEL_CLIENT_GONE);
     chain_reset(s);
     journal_transaction(s);
+    chain_forget_waits(s);
     if (s->backend) {
         bool answered = tx->end_reply.code && tx->flow.data == DATA_ENDED;
         /* RFC 3030 2: behind a BDAT that was refused its state is indeterminate, RSET must be sent before another transaction. */
