@@ -92,6 +92,7 @@ backend "postfix" {
     separate = false,                   -- true: one recipient per transaction, so that no last reply is folded
     balance = "least_connections",      -- or "round_robin": which of several servers is next
     identity = "none",                  -- "xclient", "xforward", "proxy" (v2), "proxy_v1": how it learns who the client is
+    identity_required = true,           -- 451 while it does not take that (XCLIENT, PROXY): it would take everybody for us
     tls = "off",                        -- "opportunistic", "verified", or the name of a tls block
     -- tls_name = "mx.example.org",     -- the name to ask for and to verify: the host of the address
     tls_implicit = false,               -- TLS from the first octet
