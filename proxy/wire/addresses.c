@@ -1,5 +1,6 @@
 /* addresses.c - one pass over the field, a mailbox at a time. See addresses.h. */
 #include "wire/addresses.h"
+#include "wire/token.h"
 #include "wire/words.h"
 
 void addresses_start(struct addresses *a, struct str value, struct arena *arena)
@@ -141,20 +142,6 @@ static bool end_angle(struct addresses *a, struct mailbox *m)
 
 /* ---- the walk ---------------------------------------------------------------------------------------------------- */
 
-static size_t comment_end(struct str s)
-{
-    size_t depth = 0;
-    for (size_t i = 0; i < s.len; i++) {
-        if (s.at[i] == '\\')
-            i++;
-        else if (s.at[i] == '(')
-            depth++;
-        else if (s.at[i] == ')' && --depth == 0)
-            return i + 1;
-    }
-    return s.len;
-}
-
 /* Returns how many octets of the quoted string were taken; 0: it has no end. */
 static size_t take_quoted(struct addresses *a)
 {
@@ -227,7 +214,7 @@ static enum step take(struct addresses *a, struct mailbox *m)
     size_t n = 1;
     enum step step = GO_ON;
     if (c == '(') {
-        n = comment_end(a->rest);
+        n = min_size(token_comment(a->rest), a->rest.len);
         letter(a, ' ', false); /* it parts words as white space does */
     } else if (c == '"' && !a->no_quotes && (n = take_quoted(a))) {
         ;

@@ -1,23 +1,16 @@
 /* authres.c - see authres.h. */
 #include "wire/authres.h"
+#include "wire/token.h"
 
 static bool is_white(char c)
 {
     return c == ' ' || (unsigned char)c < ' ' || c == 127;
 }
 
-static size_t comment_end(struct str s)
+/* A comment or a quoted string; one without an end takes the rest. */
+static size_t over(struct str s)
 {
-    size_t depth = 0;
-    for (size_t i = 0; i < s.len; i++) {
-        if (s.at[i] == '\\')
-            i++;
-        else if (s.at[i] == '(')
-            depth++;
-        else if (s.at[i] == ')' && --depth == 0)
-            return i + 1;
-    }
-    return s.len;
+    return min_size(s.at[0] == '(' ? token_comment(s) : token_quoted(s), s.len);
 }
 
 /* Over white space and comments. */
@@ -28,22 +21,11 @@ static void skip(struct str *s)
         if (is_white(s->at[i]))
             i++;
         else if (s->at[i] == '(')
-            i += comment_end(str_part(*s, i, s->len));
+            i += over(str_part(*s, i, s->len));
         else
             break;
     }
     *s = str_part(*s, i, s->len);
-}
-
-static size_t quoted_end(struct str s)
-{
-    for (size_t i = 1; i < s.len; i++) {
-        if (s.at[i] == '\\')
-            i++;
-        else if (s.at[i] == '"')
-            return i + 1;
-    }
-    return s.len;
 }
 
 /* A word of octets and quoted strings, as in  "a; b"@example.com , without the quotes; it ends at white space, a
@@ -53,7 +35,7 @@ static struct str take_word(struct str *s, const char *also, struct arena *arena
 {
     size_t len = 0, n = 0;
     while (len < s->len && !is_white(s->at[len]) && !strchr("(;", s->at[len]) && !strchr(also, s->at[len]))
-        len += s->at[len] == '"' ? quoted_end(str_part(*s, len, s->len)) : 1;
+        len += s->at[len] == '"' ? over(str_part(*s, len, s->len)) : 1;
     char *text = arena_space(arena, len + 1);
     bool quoted = false;
     for (size_t i = 0; i < len; i++) {
@@ -85,7 +67,7 @@ static struct str take_clause(struct str *rest)
     size_t i = 0;
     while (i < rest->len && rest->at[i] != ';') {
         struct str s = str_part(*rest, i, rest->len);
-        i += s.at[0] == '"' ? quoted_end(s) : s.at[0] == '(' ? comment_end(s) : 1;
+        i += s.at[0] == '"' || s.at[0] == '(' ? over(s) : 1;
     }
     struct str clause = str_part(*rest, 0, i);
     *rest = str_part(*rest, i + 1, rest->len);

@@ -4,6 +4,7 @@
  * label leaves them to the reader's guess. */
 #include "wire/codec.h"
 #include "wire/words.h"
+#include "wire/token.h"
 #include "wire/words_find.h"
 
 struct out {
@@ -153,32 +154,6 @@ struct str words_encode(struct str text, struct words_beside beside, words_conve
 
 /* ---- fields of addresses ----------------------------------------------------------------------------------------- */
 
-/* Behind the quoted string or comment that begins at i; s.len + 1: it has no end. */
-static size_t quoted_end(struct str s, size_t i)
-{
-    for (i++; i < s.len; i++) {
-        if (s.at[i] == '\\')
-            i++;
-        else if (s.at[i] == '"')
-            return i + 1;
-    }
-    return s.len + 1;
-}
-
-static size_t comment_end(struct str s, size_t i)
-{
-    size_t depth = 0;
-    for (; i < s.len; i++) {
-        if (s.at[i] == '\\')
-            i++;
-        else if (s.at[i] == '(')
-            depth++;
-        else if (s.at[i] == ')' && --depth == 0)
-            return i + 1;
-    }
-    return s.len + 1;
-}
-
 static bool is_foreign(struct str s) /* text that needs encoded words */
 {
     return !str_is_ascii(s) && str_is_utf8(s);
@@ -206,7 +181,7 @@ static void put_name(struct out *o, struct str text, char next)
 
 static size_t put_quoted(struct out *o, struct str s, size_t i)
 {
-    size_t end = quoted_end(s, i), n = 0;
+    size_t end = i + token_quoted(str_part(s, i, s.len)), n = 0;
     if (end > s.len) {
         put(o, STR("\""));
         return i + 1;
@@ -227,7 +202,7 @@ static size_t put_quoted(struct out *o, struct str s, size_t i)
 
 static size_t put_comment(struct out *o, struct str s, size_t i, words_convert *convert)
 {
-    size_t end = comment_end(s, i);
+    size_t end = i + token_comment(str_part(s, i, s.len));
     if (end > s.len || !is_foreign(str_part(s, i, end))) {
         put(o, str_part(s, i, end));
         return min_size(end, s.len);

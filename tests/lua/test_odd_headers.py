@@ -196,9 +196,9 @@ def test_every_shipped_script_is_here():
 
 
 def fields(message):
-    """The fields as octets, in order, up to the first line that is none."""
+    """The fields as octets, in order, up to the first line that is none. Mbox lines at the head are no fields ("From :" is one)."""
     found = []
-    for line in re.findall(rb"[^\n]*\n|[^\n]+", message):
+    for line in re.findall(rb"[^\n]*\n|[^\n]+", re.sub(rb"\A(?:>*[Ff][Rr][Oo][Mm] [^\n]*\n)+", b"", message)):
         if line[:1] in b" \t" and found:
             found[-1] += line
         elif re.match(rb"[!-9;-~]{1,997}[ \t]*:", line):
@@ -217,7 +217,7 @@ def all_messages(chances=CHANCES):
 
 
 def errors(gateway):
-    return [line for line in gateway.log().splitlines() if re.match(r"ts=\S+ error ", line)][:5]
+    return [line for line in gateway.log().splitlines() if re.match(r"ts=\S+ level=error ", line)][:5]
 
 
 def judge_reads(name, checks, mail):

@@ -1,0 +1,27 @@
+/* token.c - see token.h. Depth is a counter: a megabyte of "(" costs no stack. */
+#include "wire/token.h"
+
+size_t token_comment(struct str s)
+{
+    size_t depth = 0;
+    for (size_t i = 0; i < s.len; i++) {
+        if (s.at[i] == '\\')
+            i++;
+        else if (s.at[i] == '(')
+            depth++;
+        else if (s.at[i] == ')' && --depth == 0)
+            return i + 1;
+    }
+    return s.len + 1;
+}
+
+size_t token_quoted(struct str s)
+{
+    for (size_t i = 1; i < s.len; i++) {
+        if (s.at[i] == '\\')
+            i++;
+        else if (s.at[i] == '"')
+            return i + 1;
+    }
+    return s.len + 1;
+}
