@@ -79,9 +79,9 @@ static enum next check_hello(struct session *s)
 }
 
 /* What parameters may be said: also by who has said HELO, or nothing yet, and uses what everybody has. */
-static struct capabilities may_say(struct session *s)
+static bool may_say_parameters(const struct session *s)
 {
-    return s->esmtp || s->listen->syntax == SYNTAX_LENIENT ? session_offer(s) : (struct capabilities){0};
+    return s->esmtp || s->listen->syntax == SYNTAX_LENIENT;
 }
 
 /* A UTF-8 local part without the word for it is as old as the word; what it means, its server knows. A domain is a name
@@ -120,7 +120,7 @@ static enum next check_mail(struct session *s)
     int why = path_parse(&rest, PATH_REVERSE, syntax, &s->line, &path);
     if (why)
         return answer_named(s, (enum reply_name)why);
-    struct capabilities can = may_say(s);
+    struct capabilities can = may_say_parameters(s) ? session_offer(s) : (struct capabilities){0};
     why = params_parse_mail(rest, syntax, can, &s->line, &params, &word);
     if (why)
         return answer_word(s, (enum reply_name)why, word.at);
@@ -189,7 +189,8 @@ static enum next check_rcpt(struct session *s)
     if (why)
         return refuse_rcpt(s, (enum reply_name)why, word);
     struct capabilities can = session_offer(s);
-    why = params_parse_rcpt(rest, s->listen->syntax, may_say(s), &tx->arena, &params, &word);
+    why = params_parse_rcpt(rest, s->listen->syntax, may_say_parameters(s) ? can : (struct capabilities){0}, &tx->arena,
+                            &params, &word);
     if (why)
         return refuse_rcpt(s, (enum reply_name)why, word);
     if (needs_utf8(s, &path) && !tx->params.smtputf8)

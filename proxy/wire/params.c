@@ -346,6 +346,8 @@ static struct str put_text(unsigned on, const struct params *params, struct capa
 /* Tabs are blanks too. */
 static struct str with_spaces(struct str s, struct arena *arena)
 {
+    if (!s.len || !memchr(s.at, '\t', s.len))
+        return s;
     char *text = arena_space(arena, s.len + 1);
     for (size_t i = 0; i < s.len; i++)
         text[i] = s.at[i] == '\t' ? ' ' : s.at[i];

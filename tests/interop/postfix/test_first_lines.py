@@ -15,6 +15,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("postfix")
 CONTENTS = [  # MARK tells them apart
     b"From a@x.test  Tue May 10 14:55:10 2016\r\nFrom: a@x.test\r\nSubject: MARK\r\n\r\nbody\r\n",
     b">From a@x.test\r\n>>From b@x.test\r\nSubject: MARK\r\n\r\nbody\r\n",
+    b"FROM a@x.test  Tue May 10\r\nfrom b@x.test\r\nSubject: MARK\r\n\r\nbody\r\n",
     b"From a@x.test\r\n folded MARK\r\nSubject: x\r\n\r\nbody\r\n",
     b"From a@x.test\r\n\r\nMARK\r\n",
     b"From : a@x.test\r\nSubject: MARK\r\n\r\nbody\r\n",
