@@ -89,12 +89,12 @@ static bool load(struct filter *f, struct lua_host *host)
 {
     host->memory = 64 << 20; /* what the check may use; the instance's own limits are read from its options */
     host->cpu = 2;
-    struct lua_box *box = box_open(host, 0);
+    struct lua_box *box = box_open(host);
     if (!box) {
         filter_complain(f, NULL, NULL, 0, "not enough memory");
         return false;
     }
-    struct lua_run run = {.loading = f, .host = host, .box = box};
+    struct lua_run run = {.loading = f, .host = host, .box = box, .account = &box->own};
     bool good = run_main(&run, NULL);
     if (good) {
         lua_pushcfunction(box->L, lookups_open);

@@ -1,7 +1,4 @@
-/* lua_guard.c - the two limits of a script: memory by the allocator, CPU by a thread that watches.
- *
- * What a run makes the gateway keep outside of Lua, in arenas of the call and the transaction, counts as memory of the
- * script: arena_total() has grown by it, as nothing else of this thread runs meanwhile.
+/* lua_guard.c - the limit of CPU time of a script, by a thread that watches. That of memory is in lua_box.c.
  *
  * A permanent count hook would cost every script a factor of 2.5. So a watchdog looks every 5 ms at what each thread
  * runs, and only when a script has used up its CPU time sends that thread a signal, whose handler sets a hook. What
@@ -13,7 +10,6 @@
  * Time is the thread's CPU time: a machine that is busy elsewhere kills nobody. Sanitized for threads, signals do not
  * reach pure Lua code: there a count hook polls the clock. */
 #include "filters/lua_host.h"
-#include "base/fault.h"
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -43,46 +39,6 @@ static pthread_key_t key;
 static struct guard *guards;
 static atomic_bool asleep;
 static __thread struct guard *mine __attribute__((tls_model("initial-exec")));
-
-/* Small pieces may go a little beyond the limit, and whatever arenas hold: the frame of a finalizer, without which a
- * buffer of the auxiliary library would never be given back. */
-enum { SMALL = 256, RESERVE = 16384 };
-
-static size_t outside(const struct lua_box *box)
-{
-    int64_t n = box->arenas_from ? (int64_t)arena_total() - box->arenas_from : 0;
-    return n > 0 ? (size_t)n : 0;
-}
-
-void guard_memory(lua_State *L)
-{
-    const struct lua_box *box = run_of(L)->box;
-    if (!box->arenas_from || box->held + outside(box) <= box->limit)
-        return;
-    lua_gc(L, LUA_GCCOLLECT);
-    if (box->held + outside(box) > box->limit)
-        lua_newuserdatauv(L, box->limit, 0); /* fails: the way to raise Lua's own error of memory */
-}
-
-void *guard_alloc(void *data, void *at, size_t old, size_t size)
-{
-    struct lua_box *box = data;
-    if (!at)
-        old = 0; /* Lua passes the kind of object here */
-    if (size == 0) {
-        free(at);
-        box->held -= old;
-        return NULL;
-    }
-    bool small = size <= SMALL;
-    size_t most = small && box->limit <= SIZE_MAX - RESERVE ? box->limit + RESERVE : box->limit;
-    if (size > old && (box->held - old + size + (small ? 0 : outside(box)) > most || fault_strikes(FAULT_MEMORY)))
-        return NULL;
-    void *got = realloc(at, size);
-    if (got)
-        box->held += size - old;
-    return got;
-}
 
 static int64_t clock_of(clockid_t id)
 {

@@ -1,8 +1,9 @@
 /* lua_host.h - the inside of the Lua host: one instance, its state in each worker, one run of one hook.
  *
  * struct lua_host: the instance (filter memory): the script's text and what its main chunk declared; read-only after open.
- * struct lua_box: one lua_State of one worker with its memory limit; one that keeps running out of memory is retired and a
- * new one made, while suspended runs of the old one come to their end.
+ * struct lua_box: one lua_State of one worker; one whose script keeps too much is retired and a new one made, while what is
+ * suspended in the old one, or has vars there, comes to its end.
+ * struct lua_account: what one session holds in a box, while a call of it runs or it keeps vars (lua_box.c).
  * struct lua_run: one run of one hook (call memory): a coroutine, what it waits for, the verdicts it has made.
  *
  * Objects that scripts see hold no pointer into the host: they name the session or transaction they belong to by a token, and
@@ -20,7 +21,6 @@ enum {
     LUA_HOST_STAGES = FILTER_TICK + 1,
     LUA_EVERY_MOST = 16,
     LUA_TABLES_MOST = 32,
-    LUA_POOL = 64,
     LUA_ZONES_MOST = 32
 };
 
@@ -40,36 +40,39 @@ struct lua_host {
     unsigned nevery;
 };
 
+enum lua_vars { VARS_SESSION, VARS_TRANSACTION };
+struct lua_account {
+    struct lua_account *next, **link; /* the living ones of the box */
+    struct lua_box *box;
+    struct lua_run *runs;
+    size_t held;      /* octets: its blocks of Lua's memory, and its patterns */
+    uint64_t client;  /* whose sessions count together: a hash of the address, IPv6: of the /64 */
+    int vars[2];      /* by enum lua_vars: tables of the script's own, in the registry; 0: none */
+    bool living;      /* else it only waits for its last block */
+    bool lost;        /* it had to give way: the next call of the session fails */
+};
+
 struct lua_box {
     lua_State *L;
     struct lua_host *host;
-    size_t held, limit;
+    struct lua_account own, *accounts, *running; /* own: what the main chunk and the sandbox hold; running: NULL: no limit */
+    size_t held, limit; /* limit: of one account */
+    size_t left, base;  /* held by accounts that are not living; the same at the end of the main chunk */
+    size_t foreign;     /* by how much the run at hand let blocks of others grow */
     int64_t arenas_from; /* arena_total() without what the run at hand has taken; 0: none runs */
-    unsigned generation, runs;
     bool retired, closed_main;  /* closed_main: the main chunk has ended: nothing can be declared any more */
     int hooks[LUA_HOST_STAGES]; /* references; 0: none */
     int every[LUA_EVERY_MOST];
     unsigned nevery;
-    struct {
-        int ref;
-        lua_State *co;
-    } idle[LUA_POOL];
-    unsigned nidle;
 };
 
 struct lua_worker { /* worker memory */
-    struct lua_box *box;
-    unsigned generations;
+    struct lua_box *box; /* of new sessions; a retired one goes with its last account */
     uint64_t tokens;
-    int64_t memory_errors[3]; /* when, microseconds */
 };
-struct lua_vars {
-    unsigned generation;
-    int ref;
-}; /* a table of the script's own, in the registry of a box */
 struct lua_session {
     uint64_t token;
-    struct lua_vars vars;
+    struct lua_account *account; /* NULL: it keeps nothing */
 };
 struct lua_place {
     struct lua_place *next;
@@ -77,7 +80,6 @@ struct lua_place {
 };
 struct lua_transaction {
     uint64_t token;
-    struct lua_vars vars;
     char *separate;
     struct lua_place *places;
 };
@@ -91,12 +93,14 @@ struct lua_listing {
 };
 
 struct lua_run {              /* call memory */
+    struct lua_run *next;     /* of the account: a reply hook may run while another call of the session waits */
     struct filter_call *call; /* NULL: the main chunk at load */
     struct filter *loading;   /* the instance being opened; else NULL */
     struct lua_host *host;
     struct lua_box *box;
+    struct lua_account *account;
     struct lua_worker *worker;
-    lua_State *co;
+    lua_State *co;  /* NULL: it has ended, or was abandoned */
     int ref;        /* of co */
     uint64_t token; /* of this run alone */
     enum filter_stage stage;
@@ -122,22 +126,35 @@ struct lua_run {              /* call memory */
     int made_line[2];
 };
 
-/* lua_guard.c: memory and CPU */
-void *guard_alloc(void *box, void *at, size_t old, size_t size);
+/* lua_guard.c: CPU */
 void guard_enter(lua_State *, double cpu);
 bool guard_leave(void); /* it was killed */
 bool guard_is_due(void);
 int guard_used_ms(void);       /* CPU time of the run at hand, when it was killed */
 const char *guard_place(void); /* "file:line" where the kill struck, or "" */
-void guard_memory(lua_State *); /* raises when what the script holds, arenas included, is beyond its limit */
 void guard_poll(lua_State *);  /* loops in C that a script can make long: raises when time is up */
+
+/* lua_box.c: memory */
+struct lua_box *box_open(struct lua_host *); /* NULL: the limit is too small */
+void box_close(struct lua_box *);
+void *box_alloc(void *box, void *at, size_t old, size_t size);
+void box_check(lua_State *);                              /* raises when the run at hand, arenas included, is beyond its limit */
+void box_enter(struct lua_box *, struct lua_account *);   /* what is taken from now on is this account's */
+void box_leave(struct lua_box *);
+bool box_is_spent(struct lua_box *);                      /* what is left of calls that have ended is too much */
+void box_retire(struct lua_box *);                        /* it goes with its last account, or at once */
+unsigned box_relieve(struct lua_box *);                   /* between two runs: how many accounts had to give way */
+struct lua_account *account_open(struct lua_box *, struct filter_call *);
+void account_close(struct lua_account *);                 /* without runs and vars. Its box may go with it */
+void account_drop_vars(struct lua_account *, enum lua_vars);
+struct lua_account *account_charge(lua_State *, size_t octets); /* memory that is not Lua's; returns who has to pay */
+void account_discharge(struct lua_account *, size_t octets);
 
 /* lua_run.c */
 struct lua_run *run_of(lua_State *);
 struct filter_call *run_call(lua_State *, const char *what); /* raises in the main chunk */
 bool run_main(struct lua_run *, struct filter_call *);       /* runs the main chunk in run->box; false: run->error */
-struct lua_box *box_open(struct lua_host *, unsigned generation);
-void box_close(struct lua_box *);
+void run_abandon(struct lua_run *, const char *why); /* a suspended one: it fails when it is resumed */
 enum filter_verdict lua_hook_run(struct filter_call *, enum filter_stage);
 enum filter_verdict lua_hook_resume(struct filter_call *, const struct filter_event *);
 void lua_hook_cancel(struct filter_call *, enum filter_cancel);
@@ -180,7 +197,6 @@ void push_session(lua_State *, struct lua_run *);
 void push_message(lua_State *, struct lua_run *);
 void push_chunk(lua_State *, struct lua_run *);
 void push_reply(lua_State *, struct lua_run *);
-void vars_drop(struct lua_box *, struct lua_vars *);
 struct str subject_of(lua_State *, int arg);                 /* text, number or chunk */
 void message_check(lua_State *, int arg, const char *class); /* raises unless it is of the transaction at hand */
 struct lua_transaction *transaction_of(struct lua_run *);

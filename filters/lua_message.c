@@ -84,25 +84,17 @@ static void set_fact(lua_State *L, struct filter_call *call, const char *key, co
 
 /* ---- vars -------------------------------------------------------------------------------------------------------- */
 
-static int push_vars(lua_State *L, struct lua_vars *vars)
+static int push_vars(lua_State *L, enum lua_vars which)
 {
-    struct lua_box *box = run_of(L)->box;
-    if (vars->ref && vars->generation == box->generation) {
-        lua_rawgeti(L, LUA_REGISTRYINDEX, vars->ref);
+    struct lua_account *a = run_of(L)->account;
+    if (a->vars[which]) {
+        lua_rawgeti(L, LUA_REGISTRYINDEX, a->vars[which]);
         return 1;
     }
     lua_newtable(L);
     lua_pushvalue(L, -1);
-    int ref = luaL_ref(L, LUA_REGISTRYINDEX);
-    *vars = (struct lua_vars){box->generation, ref};
+    a->vars[which] = luaL_ref(L, LUA_REGISTRYINDEX);
     return 1;
-}
-
-void vars_drop(struct lua_box *box, struct lua_vars *vars)
-{
-    if (vars->ref && vars->generation == box->generation)
-        luaL_unref(box->L, LUA_REGISTRYINDEX, vars->ref);
-    vars->ref = 0;
 }
 
 /* ---- s ----------------------------------------------------------------------------------------------------------- */
@@ -183,7 +175,7 @@ static int session_index(lua_State *L)
     else if (!strcmp(key, "auth"))
         push_auth(L, call);
     else if (!strcmp(key, "vars"))
-        push_vars(L, &session_of_run(run_of(L))->vars);
+        push_vars(L, VARS_SESSION);
     else
         return lua_method(L, SESSION, session_fields);
     return 1;
@@ -269,7 +261,7 @@ static int message_index(lua_State *L)
     if (!strcmp(key, "headers"))
         push_fields(L, run);
     else if (!strcmp(key, "vars"))
-        push_vars(L, &transaction_of(run)->vars);
+        push_vars(L, VARS_TRANSACTION);
     else if (!strcmp(key, "from") && filter_reverse_path(call, &p))
         push_address(L, run, &p, RCPT_NONE);
     else if (!strcmp(key, "rcpts"))

@@ -1,33 +1,63 @@
 /* lua_re.c - re "pattern": PCRE2 with limits, on texts and on chunks of a body.
  *
  * A match that hits a limit raises: nil would mean "clean". The last 128 patterns are kept by their text, so re "..."
- * inside a hook costs a lookup; their memory is not Lua's, so the number of living ones is bounded. */
+ * inside a hook costs a lookup, if they are no larger than a quarter of `memory` together; their memory is not Lua's,
+ * and counts as that of the call that compiled them. */
 #include "filters/lua_host.h"
 #include "base/pattern.h"
 
 #define RE "re"
-enum { CACHED = 128, LIVING_MOST = 1024, PATTERN_MOST = 65536, NAMES_MOST = PATTERN_GROUPS };
+enum { CACHED = 128, PATTERN_MOST = 65536, NAMES_MOST = PATTERN_GROUPS };
+enum { COUNT = 1, OCTETS = 2 }; /* of what is kept, beside it: no pattern is a number */
 struct re {
     struct pattern *pattern;
+    struct lua_account *account;
 };
 
 static int re_free(lua_State *L)
 {
     struct re *re = luaL_checkudata(L, 1, RE);
     if (re->pattern) {
-        unsigned *living = lua_touserdata(L, lua_upvalueindex(1));
+        account_discharge(re->account, pattern_octets(re->pattern));
         pattern_close(re->pattern);
         re->pattern = NULL;
-        --*living;
     }
     return 0;
+}
+
+static lua_Integer kept(lua_State *L, int which)
+{
+    lua_rawgeti(L, 2, which);
+    lua_Integer n = lua_tointeger(L, -1);
+    lua_pop(L, 1);
+    return n;
+}
+
+/* Stack: 1 text, 2 what is kept, 3 pattern. */
+static void keep(lua_State *L, size_t octets)
+{
+    lua_Integer n = kept(L, COUNT), all = kept(L, OCTETS) + (lua_Integer)octets;
+    if (n >= CACHED || (double)all > run_of(L)->host->memory / 4) {
+        lua_newtable(L);
+        lua_pushvalue(L, -1);
+        lua_replace(L, 2);
+        lua_setfield(L, LUA_REGISTRYINDEX, "patterns");
+        n = 0;
+        all = (lua_Integer)octets;
+    }
+    lua_pushinteger(L, n + 1);
+    lua_rawseti(L, 2, COUNT);
+    lua_pushinteger(L, all);
+    lua_rawseti(L, 2, OCTETS);
+    lua_pushvalue(L, 1);
+    lua_pushvalue(L, 3);
+    lua_rawset(L, 2);
 }
 
 static int re_open(lua_State *L)
 {
     size_t len;
     const char *text = luaL_checklstring(L, 1, &len);
-    unsigned *living = lua_touserdata(L, lua_upvalueindex(1));
     lua_settop(L, 1);
     luaL_argcheck(L, len <= PATTERN_MOST, 1, "too long a pattern");
     luaL_getsubtable(L, LUA_REGISTRYINDEX, "patterns"); /* 2 */
@@ -35,30 +65,15 @@ static int re_open(lua_State *L)
     if (lua_rawget(L, 2) != LUA_TNIL)
         return 1;
     lua_settop(L, 2);
-    lua_rawgeti(L, 2, 1); /* how many are in there: no pattern is a number */
-    lua_Integer n = lua_tointeger(L, -1);
-    if (n >= CACHED) {
-        lua_newtable(L);
-        lua_replace(L, 2);
-        lua_pushvalue(L, 2);
-        lua_setfield(L, LUA_REGISTRYINDEX, "patterns");
-        lua_gc(L, LUA_GCCOLLECT);
-        n = 0;
-    }
-    if (*living >= LIVING_MOST)
-        return luaL_error(L, "re: more than %d patterns are kept", LIVING_MOST);
-    lua_settop(L, 2);
-    struct re *re = lua_new(L, RE, sizeof *re);
+    struct re *re = lua_new(L, RE, sizeof *re); /* 3 */
     char error[200];
     re->pattern = pattern_open((struct str){text, len}, error, sizeof error);
     if (!re->pattern)
         return luaL_error(L, "re: %s", error);
-    ++*living;
-    lua_pushinteger(L, n + 1);
-    lua_rawseti(L, 2, 1);
-    lua_pushvalue(L, 1);
-    lua_pushvalue(L, 3);
-    lua_rawset(L, 2);
+    size_t octets = pattern_octets(re->pattern);
+    re->account = account_charge(L, octets);
+    box_check(L);
+    keep(L, octets);
     return 1;
 }
 
@@ -247,15 +262,8 @@ void re_install(lua_State *L)
     static const luaL_Reg methods[] = {{"test", re_test},   {"match", re_match},   {"find", re_find},
                                        {"named", re_named}, {"gmatch", re_gmatch}, {"gsub", re_gsub},
                                        {NULL, NULL}};
-    static const luaL_Reg none[] = {{NULL, NULL}};
-    unsigned *living = lua_newuserdatauv(L, sizeof *living, 0);
-    *living = 0;
-    lua_class(L, RE, methods, none);
-    luaL_getmetatable(L, RE);
-    lua_pushvalue(L, -2);
-    lua_pushcclosure(L, re_free, 1);
-    lua_setfield(L, -2, "__gc");
-    lua_pop(L, 1);
-    lua_pushcclosure(L, re_open, 1);
+    static const luaL_Reg meta[] = {{"__gc", re_free}, {NULL, NULL}};
+    lua_class(L, RE, methods, meta);
+    lua_pushcfunction(L, re_open);
     lua_setfield(L, -2, "re");
 }

@@ -32,7 +32,7 @@ static int append_addresses(lua_State *L, struct str value, int n)
         push_mailbox(L, m.address, m.local, m.domain, text_decode(m.name, arena));
         lua_rawseti(L, -2, ++n);
         if ((n & 255) == 0) {
-            guard_memory(L);
+            box_check(L);
             guard_poll(L);
         }
     }

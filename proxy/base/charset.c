@@ -120,6 +120,10 @@ static bool find_descriptor(const char *name, iconv_t *found)
         c->entries[i].to_utf8 = iconv_open("UTF-8", name);
         /* NOLINTNEXTLINE(performance-no-int-to-ptr): POSIX' own way to say that */
         c->entries[i].known = c->entries[i].to_utf8 != (iconv_t)-1;
+        if (!c->entries[i].known && errno != EINVAL) { /* no descriptor, no memory: that may be over at the next mail */
+            c->n = i;
+            return false;
+        }
         c->opens -= c->entries[i].known && c->opens != UINT_MAX;
     }
     if (i) { /* to the front: the last ones of the row are the next to go */

@@ -142,6 +142,14 @@ void pattern_close(struct pattern *p)
     free(p);
 }
 
+size_t pattern_octets(const struct pattern *p)
+{
+    size_t code = 0, jit = 0;
+    pcre2_pattern_info(p->code, PCRE2_INFO_SIZE, &code);
+    pcre2_pattern_info(p->code, PCRE2_INFO_JITSIZE, &jit);
+    return sizeof *p + code + jit;
+}
+
 static int64_t cpu_us(void)
 {
     struct timespec t;

@@ -10,6 +10,7 @@ struct pattern_match { size_t count; struct { size_t from, to; bool set; } group
  * Octets, not UTF, unless the pattern begins with (*UTF). */
 struct pattern *pattern_open(struct str, char *error, size_t room);
 void pattern_close(struct pattern *);
+size_t pattern_octets(const struct pattern *); /* that it holds, with the code of the JIT */
 enum pattern_took { PATTERN_NO, PATTERN_YES, PATTERN_LIMIT }; /* LIMIT: gave up: neither yes nor no */
 enum pattern_took pattern_match(const struct pattern *, struct str subject, size_t from, struct pattern_match *);
 /* For long matches stop() is asked now and then; true: LIMIT. Without it a match that takes a second is given up. */

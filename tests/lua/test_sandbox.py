@@ -196,18 +196,27 @@ end"""
         assert len(house.mails()) == 6
 
 
-def test_three_memory_errors_within_a_minute_make_the_state_anew():
+def test_a_script_that_keeps_too_much_in_variables_of_its_own_is_made_anew():
     script = """
 local kept = {}
+function on.mail(s, m) s.vars.began = #kept end
 function on.rcpt(s, m, to)
   if to.localpart == "bomb" then while true do kept[#kept + 1] = ("x"):rep(10000) end end
-  return reject("550 5.7.1 result=%d", #kept)
+  if to.localpart == "wait" then sleep "2s" end
+  return reject("550 5.7.1 result=%d %d", s.vars.began, #kept)
 end"""
     with House('filter "x.lua" { memory = "1M", cpu = "2s" }', {"x.lua": script}) as house:
-        for _ in range(3):
-            house.ask("x", "x", "bomb")
-        assert "its Lua state is made anew" in house.log()
-        assert house.ask("x") == ["550 5.7.1 result=0"]
+        with house.client() as old, house.client() as waits:
+            for c in (old, waits):
+                c.mail("a@sender.example")
+            waits.putcmd("rcpt", "TO:<wait@example.org>")
+            assert [house.ask("bomb")[0][:3] for _ in range(2)] == ["451", "451"]
+            assert house.ask("x") == ["550 5.7.1 result=0 0"]  # a new state
+            eventually(lambda: "its Lua state is made anew" in house.log())
+            kept = old.rcpt("x@example.org")[1]  # what has vars goes on in the old one, and so does what waits
+            assert kept.startswith(b"5.7.1 result=0 ") and int(kept.split()[-1]) > 100, kept
+            assert waits.getreply()[1] == kept
+        assert house.ask("x") == ["550 5.7.1 result=0 0"]
 
 
 def test_a_coroutine_that_was_killed_is_not_used_again():

@@ -1,0 +1,267 @@
+/* lua_box.c - a Lua state of one worker, and who holds what in it.
+ *
+ * All clients of a worker share the state of a script, so its memory is accounted to whom it belongs: every block names
+ * the account of the call that took it, and gives back to that account, whoever is running when it is collected. A call
+ * may hold `memory`, with what its session keeps in vars; one that wants more fails alone. The state as a whole may
+ * hold WHOLE times as much. Beyond that nobody's next call fails: who holds most gives way, counted by client, so that
+ * many connections of one client weigh as one.
+ *
+ * What is left when calls have ended is garbage, or kept by the script in variables of its own. When after a full
+ * collection more than `memory` is left, new sessions get a new state; calls and vars in the old one come to their end.
+ *
+ * Memory outside of Lua counts too: of patterns to the account, of arenas of the call and the transaction to the run at
+ * hand, as nothing else of this thread runs meanwhile and makes arena_total() grow. */
+#include "filters/lua_host.h"
+#include "base/cidr.h"
+#include "base/fault.h"
+
+/* Small pieces may go a little beyond the limit, and whatever arenas hold: the frame of a finalizer, without which a
+ * buffer of the auxiliary library would never be given back. */
+enum { WHOLE = 4, CAP = 6, SMALL = 256, RESERVE = 16384 };
+
+/* ---- accounts ---------------------------------------------------------------------------------------------------- */
+
+static void count(struct lua_account *a, size_t more, size_t less)
+{
+    struct lua_box *box = a->box;
+    a->held += more - less;
+    box->held += more - less;
+    if (a->living)
+        return;
+    box->left += more - less;
+    if (!a->held && a != &box->own)
+        free(a);
+}
+
+static uint64_t client_of(struct filter_call *call)
+{
+    struct filter_text ip = filter_fact(call, "client.ip");
+    struct cidr net;
+    if (!ip.at || !cidr_of_ip((struct str){ip.at, ip.len}, &net))
+        return 0;
+    cidr_mask(&net, net.v6 ? 64 : 32);
+    return str_hash((struct str){(const char *)net.octets, sizeof net.octets}, 1);
+}
+
+struct lua_account *account_open(struct lua_box *box, struct filter_call *call)
+{
+    struct lua_account *a = must_alloc(sizeof *a);
+    *a = (struct lua_account){.next = box->accounts, .box = box, .client = client_of(call), .living = true};
+    if (box->accounts)
+        box->accounts->link = &a->next;
+    a->link = &box->accounts;
+    box->accounts = a;
+    return a;
+}
+
+void account_drop_vars(struct lua_account *a, enum lua_vars which)
+{
+    if (a->vars[which])
+        luaL_unref(a->box->L, LUA_REGISTRYINDEX, a->vars[which]);
+    a->vars[which] = 0;
+}
+
+void account_close(struct lua_account *a)
+{
+    struct lua_box *box = a->box;
+    *a->link = a->next;
+    if (a->next)
+        a->next->link = a->link;
+    a->living = false;
+    box->left += a->held;
+    if (!a->held)
+        free(a);
+    if (box->retired && !box->accounts)
+        box_close(box);
+}
+
+struct lua_account *account_charge(lua_State *L, size_t octets)
+{
+    struct lua_box *box = run_of(L)->box;
+    struct lua_account *a = box->running ? box->running : &box->own;
+    count(a, octets, 0);
+    return a;
+}
+
+void account_discharge(struct lua_account *a, size_t octets)
+{
+    count(a, 0, octets);
+}
+
+/* ---- the allocator ----------------------------------------------------------------------------------------------- */
+
+static size_t outside(const struct lua_box *box)
+{
+    int64_t n = box->arenas_from ? (int64_t)arena_total() - box->arenas_from : 0;
+    return n > 0 ? (size_t)n : 0;
+}
+
+static bool may_take(const struct lua_box *box, size_t more, bool small)
+{
+    size_t reserve = small ? RESERVE : 0, arenas = small ? 0 : outside(box);
+    return !box->running || (box->running->held + box->foreign + arenas + more <= box->limit + reserve &&
+                             box->held + more <= CAP * box->limit + reserve);
+}
+
+/* In front of each block stands its account. A block that grows stays whose it is, and its growth counts against the
+ * call at hand too: the tables that all calls share grow for one of them. */
+void *box_alloc(void *data, void *at, size_t old, size_t size)
+{
+    struct lua_box *box = data;
+    struct lua_account **block = at ? (struct lua_account **)at - 1 : NULL;
+    struct lua_account *owner = block ? *block : box->running ? box->running : &box->own;
+    old = at ? old + sizeof *block : 0; /* Lua passes the kind of object where there is none yet */
+    if (size == 0) {
+        free(block);
+        if (block)
+            count(owner, 0, old);
+        return NULL;
+    }
+    bool small = size <= SMALL;
+    size += sizeof *block;
+    if (size > old && (!may_take(box, size - old, small) || fault_strikes(FAULT_MEMORY)))
+        return NULL;
+    block = realloc(block, size);
+    if (!block)
+        return NULL;
+    *block = owner;
+    if (owner != box->running && size > old)
+        box->foreign += size - old;
+    count(owner, size, old);
+    return block + 1;
+}
+
+void box_check(lua_State *L)
+{
+    const struct lua_box *box = run_of(L)->box;
+    if (!box->arenas_from || may_take(box, 0, false))
+        return;
+    lua_gc(L, LUA_GCCOLLECT);
+    if (!may_take(box, 0, false))
+        lua_newuserdatauv(L, box->limit, 0); /* fails: the way to raise Lua's own error of memory */
+}
+
+void box_enter(struct lua_box *box, struct lua_account *a)
+{
+    box->running = a;
+    box->foreign = 0;
+}
+
+void box_leave(struct lua_box *box)
+{
+    box->running = NULL;
+}
+
+/* ---- the whole --------------------------------------------------------------------------------------------------- */
+
+struct lua_box *box_open(struct lua_host *host)
+{
+    struct lua_box *box = must_alloc(sizeof *box);
+    box->host = host;
+    box->limit = (size_t)host->memory;
+    box->own.box = box;
+    box_enter(box, &box->own);
+    box->L = lua_newstate(box_alloc, box);
+    if (!box->L) {
+        free(box);
+        return NULL;
+    }
+    *(struct lua_run **)lua_getextraspace(box->L) = NULL;
+    lua_pushcfunction(box->L, sandbox_open);
+    bool made = lua_pcall(box->L, 0, 0, 0) == LUA_OK;
+    box_leave(box);
+    if (made)
+        return box;
+    box_close(box);
+    return NULL;
+}
+
+void box_close(struct lua_box *box)
+{
+    while (box->accounts) {
+        struct lua_account *a = box->accounts;
+        box->retired = false;
+        account_close(a);
+    }
+    box_leave(box); /* without a limit: finalizers may take some memory to give back what buffers hold */
+    lua_close(box->L);
+    must(box->held == 0);
+    free(box);
+}
+
+bool box_is_spent(struct lua_box *box)
+{
+    if (box->left <= box->base + box->limit)
+        return false;
+    lua_gc(box->L, LUA_GCCOLLECT);
+    return box->left > box->base + box->limit;
+}
+
+void box_retire(struct lua_box *box)
+{
+    box->retired = true;
+    if (!box->accounts)
+        box_close(box);
+}
+
+static int by_client(const void *a, const void *b)
+{
+    uint64_t x = (*(struct lua_account *const *)a)->client, y = (*(struct lua_account *const *)b)->client;
+    return x < y ? -1 : x > y;
+}
+
+/* Which one holds most of the client that holds most. Sorted by client. */
+static size_t largest(struct lua_account *const *all, size_t n)
+{
+    size_t found = 0, most = 0;
+    for (size_t i = 0; i < n;) {
+        size_t best = i, sum = 0;
+        for (uint64_t client = all[i]->client; i < n && all[i]->client == client; i++) {
+            sum += all[i]->held;
+            best = all[i]->held > all[best]->held ? i : best;
+        }
+        if (sum > most) {
+            most = sum;
+            found = best;
+        }
+    }
+    return found;
+}
+
+/* Its suspended calls end with an error; where vars are gone, the next call of the session does. */
+static void evict(struct lua_account *a)
+{
+    for (struct lua_run *run = a->runs; run; run = run->next)
+        run_abandon(run, "the calls of all clients held too much memory, and this client most (option memory)");
+    a->lost = a->vars[VARS_SESSION] || a->vars[VARS_TRANSACTION];
+    account_drop_vars(a, VARS_SESSION);
+    account_drop_vars(a, VARS_TRANSACTION);
+}
+
+unsigned box_relieve(struct lua_box *box)
+{
+    const size_t most = WHOLE * box->limit, wanted = most / 4 * 3; /* not at the next call again */
+    if (box->held <= most)
+        return 0;
+    lua_gc(box->L, LUA_GCCOLLECT);
+    size_t n = 0, held = box->held;
+    unsigned evicted = 0;
+    if (held <= wanted)
+        return 0;
+    for (struct lua_account *a = box->accounts; a; a = a->next)
+        n++;
+    struct lua_account **all = must_alloc(max_size(n, 1) * sizeof(struct lua_account *)), *a;
+    n = 0;
+    for (a = box->accounts; a; a = a->next)
+        all[n++] = a;
+    qsort(all, n, sizeof(struct lua_account *), by_client);
+    for (; held > wanted && n; evicted++) {
+        size_t i = largest(all, n);
+        held -= min_size(held, all[i]->held);
+        evict(all[i]);
+        memmove(&all[i], &all[i + 1], (--n - i) * sizeof(struct lua_account *));
+    }
+    free(all);
+    lua_gc(box->L, LUA_GCCOLLECT);
+    return evicted;
+}
