@@ -189,12 +189,19 @@ void box_close(struct lua_box *box)
     free(box);
 }
 
+void box_sweep(struct lua_box *box)
+{
+    box->swept = min_size(box->swept, box->left);
+    if (box->left <= box->swept + box->limit / 2)
+        return;
+    lua_gc(box->L, LUA_GCCOLLECT);
+    box->swept = box->left;
+}
+
 bool box_is_spent(struct lua_box *box)
 {
-    if (box->left <= box->base + box->limit)
-        return false;
-    lua_gc(box->L, LUA_GCCOLLECT);
-    return box->left > box->base + box->limit;
+    box_sweep(box);
+    return box->swept > box->base + box->limit;
 }
 
 void box_retire(struct lua_box *box)

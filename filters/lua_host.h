@@ -58,6 +58,7 @@ struct lua_box {
     struct lua_account own, *accounts, *running; /* own: what the main chunk and the sandbox hold; running: NULL: no limit */
     size_t held, limit; /* limit: of one account */
     size_t left, base;  /* held by accounts that are not living; the same at the end of the main chunk */
+    size_t swept;       /* the same when all garbage had been collected */
     size_t foreign;     /* by how much the run at hand let blocks of others grow */
     int64_t arenas_from; /* arena_total() without what the run at hand has taken; 0: none runs */
     bool retired, closed_main;  /* closed_main: the main chunk has ended: nothing can be declared any more */
@@ -141,6 +142,7 @@ void *box_alloc(void *box, void *at, size_t old, size_t size);
 void box_check(lua_State *);                              /* raises when the run at hand, arenas included, is beyond its limit */
 void box_enter(struct lua_box *, struct lua_account *);   /* what is taken from now on is this account's */
 void box_leave(struct lua_box *);
+void box_sweep(struct lua_box *);                         /* before a run: its CPU time is not for the garbage of others */
 bool box_is_spent(struct lua_box *);                      /* what is left of calls that have ended is too much */
 void box_retire(struct lua_box *);                        /* it goes with its last account, or at once */
 unsigned box_relieve(struct lua_box *);                   /* between two runs: how many accounts had to give way */

@@ -309,6 +309,7 @@ static enum filter_verdict finish(struct lua_run *run)
 
 static enum filter_verdict drive(struct lua_run *run)
 {
+    box_sweep(run->box);
     bool ended = !run->co || go(run, 0, run->host->cpu);
     relieve(run);
     return ended ? finish(run) : VERDICT_SUSPEND;
@@ -330,7 +331,7 @@ bool run_main(struct lua_run *run, struct filter_call *call)
         thread_end(run);
         run->error = "the main chunk waited";
     }
-    run->box->base = run->box->left;
+    run->box->base = run->box->swept = run->box->left;
     return !run->error;
 }
 
