@@ -135,7 +135,7 @@ chain "inbound" {
     --     prefix = "access",           -- of its keys in stores: the file name
     --     only = { listen = { "mx" }, tls = true },
     --     except = { from = { "example.org" }, rcpt = { "postmaster@" } },
-    --     memory = "16M",              -- of a script, per worker, 256K to 4G; scripts only
+    --     memory = "16M",              -- of a session in a script, 256K to 4G; all of a worker together: four times; scripts only
     --     cpu = "100ms",               -- of a script: of a call between two waits, 1ms to 60s; scripts only
     -- },
 }

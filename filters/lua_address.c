@@ -1,8 +1,9 @@
 /* lua_address.c - addresses and IPs as scripts see them: values that hold their own text and never go stale.
  *
- * Local part and domain are always texts, "" where there is none; domains are in lower case and A-labels as the
- * envelope has them. Those of header fields come from lua_text.c. */
+ * Local part and domain are always texts, "" where there is none; domains are in lower case and A-labels, whatever the
+ * spelling in addr: one domain is one key. Those of header fields come from lua_text.c. */
 #include "filters/lua_host.h"
+#include "base/idn.h"
 #include "base/table.h"
 #include "wire/path.h"
 #include <arpa/inet.h>
@@ -21,6 +22,9 @@ struct ip {
 static struct lua_address *new_address(lua_State *L, struct str addr, struct str local, struct str domain,
                                        struct str params, struct str name)
 {
+    char room[IDN_ROOM];
+    if (domain.len)
+        domain = idn_fold(domain, room);
     const struct str parts[] = {addr, local, domain, params, name};
     size_t total = 0;
     for (size_t i = 0; i < countof(parts); i++)
@@ -107,8 +111,14 @@ static void push_str(lua_State *L, struct str s)
     lua_pushlstring(L, s.at ? s.at : "", s.len);
 }
 
-static const char *const address_fields[] = {"addr",   "localpart", "domain",     "user",  "ext",
-                                             "params", "name",      "postmaster", "state", NULL};
+static void push_key(lua_State *L, struct str addr)
+{
+    char room[IDN_ROOM];
+    push_str(L, idn_fold_address(addr, room));
+}
+
+static const char *const address_fields[] = {"addr", "localpart",  "domain", "user", "ext", "params",
+                                             "name", "postmaster", "state",  "key",  NULL};
 
 static int address_index(lua_State *L)
 {
@@ -131,6 +141,8 @@ static int address_index(lua_State *L)
         push_params(L, part(a, 3));
     else if (!strcmp(key, "name"))
         push_str(L, part(a, 4));
+    else if (!strcmp(key, "key"))
+        push_key(L, part(a, 0));
     else if (!strcmp(key, "postmaster"))
         lua_pushboolean(L, str_equal_nocase(local, STR("postmaster")));
     else if (!strcmp(key, "state"))
@@ -149,7 +161,7 @@ static int address_tostring(lua_State *L)
 static int address_equal(lua_State *L)
 {
     const struct lua_address *a = luaL_testudata(L, 1, ADDRESS), *b = luaL_testudata(L, 2, ADDRESS);
-    lua_pushboolean(L, a && b && str_equal(part(a, 0), part(b, 0)));
+    lua_pushboolean(L, a && b && str_equal(part(a, 1), part(b, 1)) && str_equal(part(a, 2), part(b, 2)));
     return 1;
 }
 

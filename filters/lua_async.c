@@ -5,6 +5,7 @@
  * which asks all zones at once. Where Lua cannot yield (the comparator of sort, a function given to gsub) the wait
  * raises and says so. */
 #include "filters/lua_host.h"
+#include "base/idn.h"
 #include <arpa/inet.h>
 #include <math.h>
 
@@ -103,6 +104,15 @@ static bool code_matches(const char *filter, const unsigned char code[4], bool *
     return all && *good;
 }
 
+bool zone_is_good(const char *zone)
+{
+    const char *filter = strchr(zone, '=');
+    bool good = true;
+    if (filter)
+        code_matches(filter + 1, (const unsigned char[4]){0}, &good);
+    return good && *zone && *zone != '=';
+}
+
 /* What one address of the answer says. 127.255.255.x is how Spamhaus and others tell a public resolver that it is
  * refused, 127.0.0.1 how URIBL and SURBL do; a zone that answers with addresses of the world is no list any more. */
 static void record_code(struct lua_listing *l, struct filter_text t, const char *filter)
@@ -196,9 +206,15 @@ static unsigned milliseconds(lua_State *L, int arg)
 
 static const char *name_at(lua_State *L, int arg)
 {
+    char room[IDN_ROOM];
     struct str s = address_text(L, arg);
     luaL_argcheck(L, strlen(s.at) == s.len, arg, "a NUL cannot stand in a name");
-    return s.at;
+    if (str_is_ascii(s))
+        return s.at;
+    s = idn_fold(s, room); /* DNS knows A-labels */
+    lua_pushlstring(L, s.at, s.len);
+    lua_replace(L, arg);
+    return lua_tostring(L, arg);
 }
 
 static int ask(lua_State *L)
@@ -258,13 +274,8 @@ static int ask_lists(lua_State *L)
     const char *name = name_at(L, 1);
     for (size_t i = 0; i < n; i++) { /* all that can raise, before the first question */
         lua_rawgeti(L, 2, (lua_Integer)i + 1);
-        const char *filter = strchr(lua_plain(L, -1), '=');
-        bool good = true;
-        if (filter)
-            code_matches(filter + 1, (const unsigned char[4]){0}, &good);
-        if (!good)
-            return luaL_error(L, "dns.bl: \"%s\": behind \"=\" stand codes like \"127.0.0.[2..11]\"",
-                              lua_tostring(L, -1));
+        if (!zone_is_good(lua_plain(L, -1)))
+            return luaL_error(L, "dns.bl: " ZONE_WRONG, lua_tostring(L, -1));
         lua_pop(L, 1);
     }
     run->listings = filter_alloc(call, LIFE_CALL, (n + 1) * sizeof *run->listings);

@@ -190,6 +190,8 @@ void message_install(lua_State *); /* lua_message.c, lua_fields.c, lua_address.c
 void fields_install(lua_State *);
 void address_install(lua_State *);
 void async_install(lua_State *);   /* lua_async.c */
+#define ZONE_WRONG "\"%s\": a zone is a domain, and behind \"=\" stand codes like \"127.0.0.[2..11]\""
+bool zone_is_good(const char *zone); /* of dns.bl, else ZONE_WRONG */
 void library_install(lua_State *); /* lua_lib.c, lua_re.c, lua_lookup.c */
 void re_install(lua_State *);
 void lookup_install(lua_State *);
@@ -239,6 +241,8 @@ void push_lookup(lua_State *, const struct filter_value *); /* of a TABLE or CID
 int lookups_open(lua_State *);                              /* protected; 1: the run, light */
 const char *lookup_path(lua_State *, int arg, bool *cidr);  /* an object of table_file not looked up yet; else NULL */
 /* lua_async.c */
+#define ZONE_WRONG "\"%s\": a zone is a domain, and behind \"=\" stand codes like \"127.0.0.[2..11]\""
+bool zone_is_good(const char *zone); /* of dns.bl, else ZONE_WRONG */
 void async_event(struct lua_run *, const struct filter_event *, bool *whole); /* whole: the script goes on */
 void push_value(lua_State *, const struct filter_value *);
 int message_body(lua_State *);                                              /* m:body{max=} */

@@ -7,29 +7,42 @@
 
 /* ---- words ------------------------------------------------------------------------------------------------------- */
 
+enum { PAIRS_MOST = 32 };
+
+static int by_key(const void *a, const void *b)
+{
+    return strcmp(((const struct filter_pair *)a)->key, ((const struct filter_pair *)b)->key);
+}
+
+/* The pairs of the table at `at`, in order of their keys. Their texts stay on the stack. */
+static size_t take_pairs(lua_State *L, int at, struct filter_pair *pairs)
+{
+    size_t n = 0;
+    luaL_checkstack(L, 5 * PAIRS_MOST + 10, NULL);
+    for (lua_pushnil(L); lua_next(L, at) && n < PAIRS_MOST; n++) {
+        int key = lua_gettop(L) - 1;
+        pairs[n] = (struct filter_pair){.size = sizeof *pairs, .is_number = lua_type(L, -1) == LUA_TNUMBER};
+        pairs[n].number = pairs[n].is_number ? lua_tonumber(L, -1) : 0;
+        pairs[n].text.at = luaL_tolstring(L, -1, &pairs[n].text.len);
+        lua_pushvalue(L, key); /* a copy: made a text in place, the key would lead lua_next astray */
+        pairs[n].key = luaL_tolstring(L, -1, NULL);
+        lua_pushvalue(L, key);
+    }
+    qsort(pairs, n, sizeof *pairs, by_key);
+    return n;
+}
+
 /* log.info("text" [, { key = value }]) */
 static int say(lua_State *L)
 {
     struct lua_run *run = run_of(L);
-    luaL_Buffer b;
-    luaL_buffinit(L, &b);
+    struct filter_pair pairs[PAIRS_MOST];
+    lua_settop(L, 2);
     luaL_tolstring(L, 1, NULL);
-    luaL_addvalue(&b);
-    if (lua_istable(L, 2)) {
-        luaL_pushresult(&b);
-        for (lua_pushnil(L); lua_next(L, 2); lua_pop(L, 1)) {
-            const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
-            const char *value = luaL_tolstring(L, -1, NULL);
-            lua_pushfstring(L, "%s %s=%s", lua_tostring(L, -4), key, value);
-            lua_replace(L, -5);
-            lua_pop(L, 1);
-        }
-    } else {
-        luaL_pushresult(&b);
-    }
+    size_t n = lua_istable(L, 2) ? take_pairs(L, 2, pairs) : 0;
     if (run && run->call)
-        filter_log(run->call, (enum filter_level)lua_tointeger(L, lua_upvalueindex(1)), "%.*s", 2000,
-                   lua_tostring(L, -1));
+        filter_log_with(run->call, (enum filter_level)lua_tointeger(L, lua_upvalueindex(1)), lua_tostring(L, 3), pairs,
+                        n);
     return 0;
 }
 

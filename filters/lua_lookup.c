@@ -4,6 +4,7 @@
  * written in the script is our own. table_file("...") in the main chunk is opened at load, so that a missing file is
  * found by the check; as a default in options{} the host opens it, and a missing one is then empty. */
 #include "filters/lua_host.h"
+#include "base/idn.h"
 #include "base/table.h"
 
 #define LOOKUP "table"
@@ -190,13 +191,19 @@ static int lookup_free(lua_State *L)
 
 /* ---- sets -------------------------------------------------------------------------------------------------------- */
 
+/* lower: domains in their one spelling too, what stands behind "@" or all of it. */
 static void push_key(lua_State *L, int arg, bool lower)
 {
     if (lua_type(L, arg) == LUA_TNUMBER && !lower) {
         lua_pushvalue(L, arg);
         return;
     }
+    char room[IDN_ROOM];
     struct str s = address_text(L, arg);
+    if (lower && s.len < sizeof room / 2 && !str_is_ascii(s)) {
+        s = idn_fold_address(s, room);
+        lower = false;
+    }
     luaL_Buffer b;
     char *at = luaL_buffinitsize(L, &b, s.len + 1);
     for (size_t i = 0; i < s.len; i++)

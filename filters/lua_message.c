@@ -3,6 +3,7 @@
  * Each is a token and nothing else: every access asks the call at hand, and one that belongs to another session or
  * transaction raises. vars are tables of the script's own, kept in the registry until reset or disconnect. */
 #include "filters/lua_host.h"
+#include "base/idn.h"
 
 #define SESSION "session"
 #define MESSAGE "message"
@@ -333,14 +334,15 @@ static size_t rcpt_at(lua_State *L, struct filter_call *call, int arg)
         luaL_argcheck(L, a->token == transaction_of(run_of(L))->token, arg, "a recipient of another message");
         return a->rcpt;
     }
-    struct str wanted = address_text(L, arg);
+    char room[IDN_ROOM], wanted_room[IDN_ROOM];
+    struct str text = address_text(L, arg), wanted = idn_fold_address(text, wanted_room);
     for (size_t i = 0, n = filter_rcpt_count(call); i < n; i++) {
         struct filter_path p = {.size = sizeof p};
         if (filter_rcpt(call, i, &p) && p.state != RCPT_REFUSED && p.state != RCPT_DROPPED &&
-            str_equal_nocase((struct str){p.address.at, p.address.len}, wanted))
+            str_equal(idn_fold_address((struct str){p.address.at, p.address.len}, room), wanted))
             return i;
     }
-    luaL_error(L, "the message has no recipient <%s>", wanted.at);
+    luaL_error(L, "the message has no recipient <%s>", text.at);
     return 0;
 }
 

@@ -390,6 +390,25 @@ static void check_said(lua_State *L, struct lua_run *run)
     lua_settop(L, 2);
 }
 
+/* The option `zones` is what dns.bl asks: a list, or the keys of a map. */
+static void check_zones(lua_State *L, struct lua_run *run)
+{
+    const struct filter_value *zones = filter_value_get(run->host->options, "zones");
+    enum filter_type type = filter_value_type(zones);
+    size_t n = type == TYPE_LIST || type == TYPE_MAP ? filter_value_count(zones) : 0;
+    for (size_t i = 0; i < n; i++) {
+        struct filter_text key;
+        const struct filter_value *v = filter_value_at(zones, i, &key);
+        const char *zone = type == TYPE_MAP ? key.at : filter_value_text(v).at;
+        if (zone && !zone_is_good(zone)) {
+            filter_complain(run->loading, v, NULL, 0, "option \"zones\": " ZONE_WRONG, zone);
+            run->refused = true;
+        }
+    }
+    if (run->refused)
+        luaL_error(L, "option \"zones\"");
+}
+
 static int options_declare(lua_State *L)
 {
     struct lua_run *run = run_of(L);
@@ -415,8 +434,10 @@ static int options_declare(lua_State *L)
             push_default(L);
         lua_setfield(L, 2, name);
     }
-    if (run->loading)
+    if (run->loading) {
         check_said(L, run);
+        check_zones(L, run);
+    }
     push_strict(L);
     return 1;
 }

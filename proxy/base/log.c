@@ -1,5 +1,6 @@
 /* log.c - the thread's buffer of lines, and how values are written so that one event stays one line. */
 #include "base/log_ring.h"
+#include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -273,6 +274,19 @@ void log_number(const char *key, int64_t value)
     if (value < 0)
         put_octet('-');
     put(digits.at, digits.len);
+}
+
+void log_real(const char *key, double value)
+{
+    char text[40];
+    bool whole = value > -1e15 && value < 1e15 && (double)(int64_t)value == value;
+    int n = whole ? snprintf(text, sizeof text, "%lld", (long long)value) : snprintf(text, sizeof text, "%.14g", value);
+    if (!isfinite(value)) {
+        log_text(key, (struct str){text, (size_t)n});
+        return;
+    }
+    key_put(key);
+    put(text, (size_t)n);
 }
 
 void log_seconds(const char *key, uint64_t microseconds)

@@ -38,6 +38,7 @@ void log_list(const char *key, size_t n, const struct str *values, uint32_t more
 void log_angle(const char *key, struct str value);       /* key=<value> */
 void log_pieces(const char *key, size_t n, const struct str *pieces); /* one value, put together from these */
 void log_number(const char *key, int64_t value);
+void log_real(const char *key, double value);            /* digits; what JSON has no number for is text */
 void log_seconds(const char *key, uint64_t microseconds); /* 0.123 */
 void log_end(void);
 void log_say(enum log_level, const char *format, ...) PRINTF_LIKE(2, 3);

@@ -293,6 +293,84 @@ void filter_random(struct filter_call *call, void *octets, size_t n)
     must(RAND_bytes(octets, (int)n) == 1);
 }
 
+/* ---- the log --------------------------------------------------------------------------------------------------------- */
+
+enum { PAIRS_MOST = 32, KEY_OCTETS = 64, MSG_ROOM = 1100, PAIRS_ROOM = 4000 };
+
+/* The keys of docs/log.md: what a filter says is never taken for what we say. */
+static const char *const own_keys[] = {
+    "accepted",  "auth",    "backend",  "by",     "changed", "client", "code", "detail", "dropped",
+    "ecode",     "errors",  "event",    "filter", "from",    "helo",   "id",   "last",   "level",
+    "listen",    "method",  "mid",      "more",   "msg",     "nrcpt",  "op",   "port",   "qid",
+    "rdns",      "refused", "replies",  "reply",  "result",  "score",  "size", "stage",  "subject",
+    "t_backend", "t_data",  "t_filter", "t_run",  "t_total", "tags",   "tls",  "to",     "ts",
+    "uncertain", "user",    "verdict",  "waited", "what",    "why"};
+
+static size_t key_write(char to[KEY_OCTETS + 3], const char *key)
+{
+    bool own = !*key;
+    size_t n = 0;
+    for (size_t i = 0; i < countof(own_keys); i++)
+        own |= strcmp(key, own_keys[i]) == 0;
+    for (; key[n] && n < KEY_OCTETS; n++) {
+        char c = char_lower(key[n]);
+        bool fits = char_is_alnum(c) || c == '_';
+        own |= c != key[n] || !fits;
+        to[n + 2] = fits ? c : '_';
+    }
+    to[n + 2] = 0;
+    memcpy(to, "x_", 2);
+    if (!own)
+        memmove(to, to + 2, n + 1);
+    return own ? n + 2 : n;
+}
+
+/* The first octets whose escapes fit into the room; what they take is subtracted. */
+static struct str fitting(struct str text, size_t *room)
+{
+    size_t n = 0;
+    for (; n < text.len; n++) {
+        unsigned char c = (unsigned char)text.at[n];
+        size_t takes = c < ' ' || c > '~' || c == '"' || c == '\\' ? 6 : 1;
+        if (takes > *room)
+            break;
+        *room -= takes;
+    }
+    return str_part(text, 0, n);
+}
+
+static void log_pair(const struct filter_pair *pair, size_t *room)
+{
+    char key[KEY_OCTETS + 3];
+    size_t overhead = key_write(key, pair->key) + 32; /* quotes, or the digits of a number */
+    if (*room < overhead)
+        return;
+    *room -= overhead;
+    if (pair->is_number)
+        log_real(key, pair->number);
+    else
+        log_text(key, fitting((struct str){pair->text.at ? pair->text.at : "", pair->text.len}, room));
+}
+
+void filter_log_with(struct filter_call *call, enum filter_level level, const char *msg,
+                     const struct filter_pair *pairs, size_t n)
+{
+    if (!log_wants((enum log_level)level))
+        return;
+    size_t msg_room = n ? MSG_ROOM : SIZE_MAX, room = PAIRS_ROOM;
+    log_begin((enum log_level)level, "script");
+    if (call->session) {
+        char id[48];
+        snprintf(id, sizeof id, call->tx ? "%s.%u" : "%s", call->session->id, call->tx ? call->tx->number : 0);
+        log_text("id", str_of(id));
+    }
+    log_text("filter", call->filter->name);
+    log_text("msg", fitting(str_of(msg), &msg_room));
+    for (size_t i = 0; i < n && i < PAIRS_MOST; i++)
+        log_pair((const struct filter_pair *)((const char *)pairs + i * pairs->size), &room);
+    log_end();
+}
+
 void filter_log(struct filter_call *call, enum filter_level level, const char *format, ...)
 {
     if (!log_wants((enum log_level)level))
@@ -302,14 +380,6 @@ void filter_log(struct filter_call *call, enum filter_level level, const char *f
     struct arena arena = {0}; /* not the call's: it may log for as long as it lives */
     struct str text = arena_vprint(&arena, format, args);
     va_end(args);
-    log_begin((enum log_level)level, "script");
-    if (call->session) {
-        char id[48];
-        snprintf(id, sizeof id, call->tx ? "%s.%u" : "%s", call->session->id, call->tx ? call->tx->number : 0);
-        log_text("id", str_of(id));
-    }
-    log_text("filter", call->filter->name);
-    log_text("msg", text);
-    log_end();
+    filter_log_with(call, level, text.at, NULL, 0);
     arena_reset(&arena);
 }

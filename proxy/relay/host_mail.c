@@ -4,6 +4,7 @@
  * backend has been told, is refused with a reason. */
 #include "relay/backend.h"
 #include "relay/host.h"
+#include "base/idn.h"
 #include "relay/route.h"
 
 static bool refused(struct filter_call *call, const char *why)
@@ -30,13 +31,21 @@ static void edited(struct filter_call *call)
 
 /* ---- envelope -------------------------------------------------------------------------------------------------------- */
 
-static void show_path(const struct path *path, const struct params *params, unsigned state, struct filter_path *out)
+/* One spelling for one domain: that of the envelope stays as it came. */
+static struct filter_text folded(struct filter_call *call, const struct path *path)
+{
+    char room[IDN_ROOM];
+    return fact_of_text(path->utf8 ? arena_str(&call->arena, idn_fold(path->domain, room)) : path->domain);
+}
+
+static void show_path(struct filter_call *call, const struct path *path, const struct params *params, unsigned state,
+                      struct filter_path *out)
 {
     struct filter_path shown = {
         .size = sizeof shown,
         .address = fact_of_text(path->address),
         .local = fact_of_text(path->local),
-        .domain = fact_of_text(path->domain),
+        .domain = folded(call, path),
         .raw = fact_of_text(path->raw),
         .params = fact_of_text(params->text),
     };
@@ -50,7 +59,7 @@ bool filter_reverse_path(struct filter_call *call, struct filter_path *out)
 {
     if (!call->tx)
         return refused(call, "there is no transaction");
-    show_path(&call->tx->reverse_path, &call->tx->params, RCPT_ACCEPTED, out);
+    show_path(call, &call->tx->reverse_path, &call->tx->params, RCPT_ACCEPTED, out);
     return true;
 }
 
@@ -81,13 +90,13 @@ bool filter_rcpt(struct filter_call *call, size_t i, struct filter_path *out)
         return refused(call, "there is no transaction");
     if (i < call->tx->nrcpts) {
         const struct rcpt *r = &call->tx->rcpts[i];
-        show_path(&r->path, &r->params, r->dropped || r->discarded ? RCPT_DROPPED : states[r->fate], out);
+        show_path(call, &r->path, &r->params, r->dropped || r->discarded ? RCPT_DROPPED : states[r->fate], out);
         return true;
     }
     const struct added *a = added_at(call->tx, i - call->tx->nrcpts);
     if (!a)
         return refused(call, "there is no such recipient");
-    show_path(&a->path, &a->params, a->dropped ? RCPT_DROPPED : RCPT_ADDED, out);
+    show_path(call, &a->path, &a->params, a->dropped ? RCPT_DROPPED : RCPT_ADDED, out);
     return true;
 }
 

@@ -19,7 +19,7 @@ function on.rcpt(s, m, to)
   if s.auth or to.postmaster or (opt.skip and (opt.skip:has(s.ip) or opt.skip:has(s.rdns) or opt.skip:has(to))) then return end
   s.vars.from = s.vars.from or origin(s)
   if st:get("ok:" .. s.vars.from) then return end -- it has proved that it tries again
-  local key = hash.short(s.vars.from, m.from.addr:lower(), to.addr:lower())
+  local key = hash.short(s.vars.from, m.from.key, to.key)
   if st:add(key, now(), opt.retry_window) then return defer(opt.text, opt.delay) end
   local waited = now() - (st:get(key) or now())
   if waited < opt.delay then return defer(opt.text, math.ceil(opt.delay - waited)) end

@@ -19,6 +19,6 @@ end
 
 function on.rcpt(s, m, to)
   local who = m.vars.who
-  if not who or to.postmaster or st:distinct("rcpt:" .. who, to.addr:lower(), opt.window) <= opt.recipients then return end
+  if not who or to.postmaster or st:distinct("rcpt:" .. who, to.key, opt.window) <= opt.recipients then return end
   return act(opt, opt.window)
 end

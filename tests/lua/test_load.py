@@ -1,7 +1,9 @@
 """What is wrong with a script is said at load, with file and line."""
+import os
+
 import pytest
 
-from house import check
+from house import SCRIPTS, check
 
 HOOK = "function on.rcpt(s, m, to) end\n"
 
@@ -174,3 +176,14 @@ def test_all_wrong_entries_of_a_list_and_a_table_are_told(tmp_path):
     assert code == 2 and len(told) == 9, out
     for said in ('text "a"', 'text "b"', '"10.0.0.1/8"', '"x": ', '"a": expected', '"c": expected', "table:1: ", "table:4: ", "table:6: "):
         assert any(said in line for line in told), (said, out)
+
+
+def test_a_zone_whose_codes_are_malformed_is_told_at_load():
+    with open(os.path.join(SCRIPTS, "dnsbl.lua")) as f:
+        dnsbl = f.read()
+    for zones in ('["a.example"] = 1, ["b.example=127.0.0.[2..300]"] = 2', '["b.example=127.0.0"] = 2', '["b.example="] = 2', '["=127.0.0.2"] = 2'):
+        code, out = check(dnsbl, "{ zones = { %s } }" % zones)
+        assert code == 2 and out.startswith("sluice.lua:4: ") and 'option "zones": "' in out and out.count("error:") == 1, out
+    code, out = check("local opt = options { zones = list 'text' }\n" + HOOK, '{ zones = { "a.example", "x=y" } }')
+    assert code == 2 and 'option "zones": "x=y": a zone is a domain' in out, out
+    assert check(dnsbl, '{ zones = { ["a.example=127.0.[0;1].[2..9]"] = 5 } }')[0] == 0

@@ -164,3 +164,49 @@ def test_postmaster_of_our_domains_is_a_recipient():
         with house.client() as c:
             c.mail("a@b.c")
             assert c.rcpt("postmaster@other.example")[0] == 550
+
+
+SPELLINGS = ("xn--bcher-kva.example", "b\u00fccher.example", "B\u00dcCHER.example")
+
+
+def asked(house, rcpt, sender="a@sender.example"):
+    with house.client(local_hostname="x") as c:
+        c.sock.sendall(f"MAIL FROM:<{sender}> SMTPUTF8\r\nRCPT TO:<{rcpt}>\r\n".encode())
+        return [text(c.getreply()) for _ in range(2)][1]
+
+
+def test_one_domain_in_two_spellings_passes_no_list_and_no_counter():
+    for listed in SPELLINGS:
+        scripts = {"allow": f"ann@{listed} OK\n"}
+        with House(f'filter "recipients.lua" {{ allow = "@DIR@/allow", domains = {{ "{listed}" }} }}', scripts) as house:
+            for d in SPELLINGS:
+                assert asked(house, "ann@" + d).startswith("250") and asked(house, "bob@" + d).startswith("550 5.1.1"), (listed, d)
+                assert asked(house, "postmaster@" + d).startswith("250")
+    with House('filter "ratelimit.lua" { recipients = 1, exempt = { "10.0.0.0/8" } }') as house:
+        assert [asked(house, "Ann@" + d)[:3] for d in SPELLINGS] == ["250"] * 3 and asked(house, "ann@else.example")[:3] == "451"
+    with House('filter "greylist.lua" { delay = "1s" }') as house:
+        replies = [asked(house, "a@" + d, "b@" + d)[:3] for d in SPELLINGS]
+        assert replies == ["451"] * 3
+        time.sleep(2.1)
+        assert asked(house, "a@" + SPELLINGS[2], "b@" + SPELLINGS[1]).startswith("250")
+
+
+def test_domains_of_addresses_are_folded():
+    script = """
+local names = set({ "B\u00dccher.example", "x@b\u00fccher.example", "Gr\u00fc\u00dfe", ("\u00fc"):rep(400) }, { lower = true })
+function on.rcpt(s, m, to)
+  local a = address.parse "x@XN--bcher-KVA.example"
+  assert(to.domain == "xn--bcher-kva.example" and m.from.domain == to.domain and a.domain == to.domain)
+  assert(to.key == "ann@xn--bcher-kva.example" and address.parse("Ann@b\u00fccher.example").key == to.key)
+  assert(to == address.parse "Ann@xn--bcher-kva.example" and to ~= a)
+  assert(names:has(to.domain) and names:has(a) and names:has "gr\u00fc\u00dfe" and names:has(("\u00fc"):rep(400)))
+  assert(address.list("<y@B\u00dccher.example>")[1].domain == to.domain)
+  m:set_rcpt("ANN@xn--bcher-kva.example", "new@xn--bcher-kva.example")
+  local t = dns.txt("list.b\u00fccher.example")
+  return reject("550 5.7.1 %s %s", t[1], dns.bl("b\u00fccher.example", { "bl.example" })["bl.example"].listed)
+end
+function on.headers(s, m) assert(m.headers:addresses("From")[1].domain == "xn--bcher-kva.example") end"""
+    dns = Dns({("list.xn--bcher-kva.example", "txt"): ["found"], ("xn--bcher-kva.example.bl.example", "a"): ["127.0.0.2"]})
+    with House('filter "x.lua"', {"x.lua": script}, more=dns.conf()) as house:
+        for d in SPELLINGS:
+            assert asked(house, "Ann@" + d, "b@" + d) == "550 5.7.1 found true", house.log()[-1000:]
