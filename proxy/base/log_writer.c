@@ -18,7 +18,13 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { RING = 262144, NAP = 50, LOOK_EVERY = 1, SYSLOG_LINE = 2048, RETRY = 1 };
+enum {
+    RING = 262144,
+    NAP = 50,
+    LOOK_EVERY = 1,
+    SYSLOG_LINE = 17408 /* longer than any line of log.c with its head */,
+    RETRY = 1
+};
 
 struct ring {
     _Alignas(CACHE_LINE) atomic_size_t head; /* octets put in so far: written by its thread */

@@ -4,7 +4,9 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -132,6 +134,28 @@ static void what_was_written_in_part_swallows_no_other_line(void **state)
     assert_int_equal(count(s, "msg=last\n"), 1);
 }
 
+static void syslog_gets_lines_of_any_length_whole(void **state)
+{
+    static char text[65536];
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    char error[256];
+    snprintf(name.sun_path, sizeof name.sun_path, "%s/syslog", folder);
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&name, sizeof name), 0);
+    for (enum log_format f = LOG_LOGFMT; f <= LOG_JSON; f++) {
+        struct log_settings s = {.format = f, .target = LOG_TO_SYSLOG, .path = str_of(name.sun_path)};
+        log_set(&s, log_open(&s, (unsigned)-1, error, sizeof error));
+        line_of_bad_values('\xff');
+        log_flush();
+        ssize_t n = recv(fd, text, sizeof text - 1, 0);
+        assert_true(n > 4096);
+        struct str tail = str_of(f == LOG_JSON ? ",\"last\":1}" : " last=1");
+        assert_true(str_equal((struct str){text + n - tail.len, tail.len}, tail));
+    }
+    close(fd);
+    unlink(name.sun_path);
+}
+
 static void *say_some(void *data)
 {
     for (int i = 0; i < 20; i++)
@@ -227,6 +251,7 @@ int main(void)
         cmocka_unit_test(no_value_takes_the_room_of_those_behind_it),
         cmocka_unit_test(a_value_is_cut_between_characters),
         cmocka_unit_test(what_was_written_in_part_swallows_no_other_line),
+        cmocka_unit_test(syslog_gets_lines_of_any_length_whole),
         cmocka_unit_test(threads_come_and_go),
         cmocka_unit_test(a_new_target_has_all_that_is_said_behind_its_setting),
         cmocka_unit_test(a_rotation_that_leaves_nothing_to_be_opened_is_told),
