@@ -22,7 +22,7 @@ enum {
     RING = 262144,
     NAP = 50,
     LOOK_EVERY = 1,
-    SYSLOG_LINE = 17408 /* longer than any line of log.c with its head */,
+    SYSLOG_LINE = 17408, /* longer than any line of log.c with its head */
     RETRY = 1
 };
 

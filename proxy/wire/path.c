@@ -37,11 +37,10 @@ static bool take(struct cursor *c, char octet)
  * LABEL: what the label of a domain is made of. */
 enum { ATEXT = 1, LABEL = 2, DOT = 4, BOTH = ATEXT | LABEL };
 static const uint8_t class[256] = {
-    ['0' ... '9'] = BOTH, ['A' ... 'Z'] = BOTH, ['a' ... 'z'] = BOTH, [128 ... 255] = BOTH, ['-'] = BOTH,
-    ['_'] = BOTH,         ['!'] = ATEXT,        ['#'] = ATEXT,        ['$'] = ATEXT,        ['%'] = ATEXT,
-    ['&'] = ATEXT,        ['\''] = ATEXT,       ['*'] = ATEXT,        ['+'] = ATEXT,        ['/'] = ATEXT,
-    ['='] = ATEXT,        ['?'] = ATEXT,        ['^'] = ATEXT,        ['`'] = ATEXT,        ['{'] = ATEXT,
-    ['|'] = ATEXT,        ['}'] = ATEXT,        ['~'] = ATEXT,        ['.'] = DOT};
+    ['0' ... '9'] = BOTH, ['A' ... 'Z'] = BOTH, ['a' ... 'z'] = BOTH, [128 ... 255] = BOTH, ['-'] = BOTH,   ['_'] = BOTH,
+    ['!'] = ATEXT,        ['#'] = ATEXT,        ['$'] = ATEXT,        ['%'] = ATEXT,        ['&'] = ATEXT,  ['\''] = ATEXT,
+    ['*'] = ATEXT,        ['+'] = ATEXT,        ['/'] = ATEXT,        ['='] = ATEXT,        ['?'] = ATEXT,  ['^'] = ATEXT,
+    ['`'] = ATEXT,        ['{'] = ATEXT,        ['|'] = ATEXT,        ['}'] = ATEXT,        ['~'] = ATEXT,  ['.'] = DOT};
 
 static inline unsigned class_of(char c)
 {
@@ -314,8 +313,7 @@ static size_t blanks_behind(struct str s)
     return n;
 }
 
-/* Where an unquoted bracket stands behind `from`, a blank too outside of brackets, or the end; SIZE_MAX: within quotes.
- */
+/* Where an unquoted bracket stands behind `from`, outside of brackets a blank too, or the end; SIZE_MAX: in quotes. */
 static size_t token_end(struct str s, size_t from, bool bracketed)
 {
     bool quoted = false;
