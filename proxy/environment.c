@@ -34,6 +34,12 @@ void environment_files(const struct conf *conf, struct complaints *c)
             complain(c, true, l->file, l->line, "listen \"%.*s\": user \"%.*s\" cannot read it again: %s", STR_ARGS(l->name),
                      STR_ARGS(conf->user), error);
     }
+    for (size_t i = 0; i < conf->nbackends; i++) {
+        const struct backend_conf *b = &conf->backends[i];
+        if (b->tls && !tls_is_readable(b->tls, error, sizeof error))
+            complain(c, true, conf->path, 0, "backend \"%.*s\": user \"%.*s\" cannot read it again: %s", STR_ARGS(b->name),
+                     STR_ARGS(conf->user), error);
+    }
     for (size_t i = 0; i < conf->nfilters; i++) {
         const struct filter *f = conf->filters[i];
         if (memchr(f->source.at, '/', f->source.len))

@@ -7,10 +7,12 @@
 #include "proxy/environment.h"
 #include "proxy/house.h"
 #include "proxy/probe.h"
+#include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
+#include <unistd.h>
 
-static const char *program; /* as we were called: an upgrade starts it again */
+static const char *program;                     /* as we were called: an upgrade starts it again */
 static const char default_path[] = SLUICE_CONF; /* as it was built: /etc/sluice/sluice.lua */
 
 static int run(int argc, char **argv);
@@ -310,8 +312,20 @@ static int help(int argc, char **argv)
     return 0;
 }
 
+/* Started with some of the three closed, their numbers would go to sockets, and what is said there to whoever is at the
+ * other end. */
+static void open_standard_descriptors(void)
+{
+    int fd;
+    while ((fd = open("/dev/null", O_RDWR)) >= 0 && fd <= 2)
+        ;
+    if (fd > 2)
+        close(fd);
+}
+
 int main(int argc, char **argv)
 {
+    open_standard_descriptors();
     program = argc ? argv[0] : "";
     if (argc < 2) {
         say_usage(stderr);

@@ -6,7 +6,8 @@
 #include <sys/stat.h>
 #include <time.h>
 
-enum { LOG_BUFFER = 16384, VALUE_MOST = 1024, RARE_SLOTS = 64 };
+/* VALUE_MOST: of a value as it is written, with its escapes; no line has so many that LINE_MOST would not hold them. */
+enum { LOG_BUFFER = 32768, LINE_MOST = 16384, VALUE_MOST = 1024, RARE_SLOTS = 64 };
 
 /* Read by all threads, field by field. */
 static struct {
@@ -122,8 +123,18 @@ static void put_escape(unsigned char c)
         put(escape, (size_t)snprintf(escape, sizeof escape, buffer.json ? "\\u%04x" : "\\x%02x", c));
 }
 
-/* What stands raw in the buffer from `from` on, written anew with its opening quote and its escapes. */
-static void write_anew(size_t from, unsigned all, bool quote)
+/* A character that was cut is left out, or all the others would be escaped with it. */
+static size_t without_part(const char *at, size_t len)
+{
+    size_t n = len;
+    while (n && len - n < 3 && ((unsigned char)at[n - 1] & 0xC0) == 0x80)
+        n--;
+    return n && (unsigned char)at[n - 1] >= 0xC0 ? n - 1 : len;
+}
+
+/* What stands raw in the buffer from `from` on, written anew with its opening quote and its escapes. False: the end of
+ * it found no room. */
+static bool write_anew(size_t from, unsigned all, bool quote)
 {
     char raw[VALUE_MOST];
     struct str v = {raw, buffer.len - from};
@@ -133,16 +144,25 @@ static void write_anew(size_t from, unsigned all, bool quote)
     if (quote)
         put_octet('"');
     for (size_t i = 0, run; i < v.len; i = run) {
+        size_t room = from + VALUE_MOST + 1 - min_size(buffer.len, from + VALUE_MOST + 1);
         for (run = i; run < v.len && !(asks((unsigned char)raw[run]) & escaped); run++)
             ;
+        if (run - i > room) {
+            put(raw + i, without_part(raw + i, room));
+            return false;
+        }
         put(raw + i, run - i);
-        for (; run < v.len && (asks((unsigned char)raw[run]) & escaped); run++)
+        for (; run < v.len && (asks((unsigned char)raw[run]) & escaped); run++) {
+            if (buffer.len > from + VALUE_MOST)
+                return false;
             put_escape((unsigned char)raw[run]);
+        }
     }
+    return true;
 }
 
-/* JSON text, or logfmt's: quoted only when it holds SP, quotes, a backslash or control octets. Most values hold nothing of
- * the kind: they are copied first and looked at then. */
+/* JSON text, or logfmt's: quoted only when it holds SP, quotes, a backslash or control octets. Most values hold nothing
+ * of the kind: they are copied first and looked at then. */
 static void value_put(size_t n, const struct str *pieces)
 {
     size_t left = VALUE_MOST;
@@ -152,7 +172,11 @@ static void value_put(size_t n, const struct str *pieces)
     size_t from = buffer.len;
     for (size_t i = 0; i < n; i++) {
         size_t len = min_size(pieces[i].len, left);
-        cut |= len < pieces[i].len;
+        if (len < pieces[i].len) {
+            len = without_part(pieces[i].at, len);
+            cut = true;
+            left = len;
+        }
         left -= len;
         put(len ? pieces[i].at : "", len);
     }
@@ -161,7 +185,7 @@ static void value_put(size_t n, const struct str *pieces)
         all |= asks((unsigned char)buffer.at[i]);
     bool quote = !buffer.json && (all & QUOTE);
     if (quote || (all & (ESCAPE | HIGH)))
-        write_anew(from, all, quote);
+        cut |= !write_anew(from, all, quote);
     if (cut)
         put_text("...");
     if (quote || buffer.json)
@@ -193,7 +217,7 @@ void log_begin(enum log_level level, const char *event)
     static const char *const names[] = {"debug", "info", "warning", "error"};
     static const char *const priorities[] = {"<7>", "<6>", "<4>", "<3>"}; /* sd-daemon(3), RFC 5424 6.2.1 */
     bool stamps = __atomic_load_n(&settings.stamps, __ATOMIC_RELAXED);
-    if (buffer.len > LOG_BUFFER - 6144)
+    if (buffer.len > LOG_BUFFER - LINE_MOST)
         log_flush();
     buffer.line = buffer.len;
     buffer.json = __atomic_load_n(&settings.json, __ATOMIC_RELAXED);

@@ -18,7 +18,13 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { RING = 262144, NAP = 50, LOOK_EVERY = 1, SYSLOG_LINE = 2048, RETRY = 1 };
+enum {
+    RING = 262144,
+    NAP = 50,
+    LOOK_EVERY = 1,
+    SYSLOG_LINE = 17408, /* longer than any line of log.c with its head */
+    RETRY = 1
+};
 
 struct ring {
     _Alignas(CACHE_LINE) atomic_size_t head; /* octets put in so far: written by its thread */
@@ -34,6 +40,7 @@ struct sink {
     char path[200]; /* of the file, or of syslog's socket */
     int facility;
     int fd;
+    bool torn;    /* the last line was written in part */
     dev_t device; /* of the file */
     ino_t inode;
     time_t looked, tried;
@@ -118,7 +125,8 @@ static void sink_close(struct sink *s)
     s->fd = -1;
 }
 
-/* After a rotation the path names another file, or none. The old one stays while the new one cannot be opened. */
+/* After a rotation the path names another file, or none. The old one stays while the new one cannot be opened: that is
+ * told in it, for it may be unlinked soon. */
 static void look_at_file(struct sink *s, time_t now)
 {
     struct stat st;
@@ -129,10 +137,14 @@ static void look_at_file(struct sink *s, time_t now)
     if (stat(s->path, &st) == 0 && st.st_dev == s->device && st.st_ino == s->inode)
         return;
     int fd = open_file(s->path);
-    if (fd < 0)
+    if (fd < 0) {
+        log_rare(LOG_ERROR, s->path, "log: %s: %s: lines go to the file that had this name before", s->path,
+                 strerror(errno));
         return;
+    }
     sink_close(s);
     s->fd = fd;
+    s->torn = false;
     remember_file(s);
 }
 
@@ -217,18 +229,33 @@ static unsigned long long count_lines(const char *at, size_t len)
     return n;
 }
 
-/* Whole lines. False: some were lost, and have been counted. */
+/* What was written in part (a disk that got full) ends with a line end before the next line. */
+static bool write_lines(struct sink *s, const char *at, size_t len, size_t *done)
+{
+    *done = 0;
+    if (s->torn && !write_all(s->fd, "\n", 1, done)) {
+        *done = 0;
+        return false;
+    }
+    bool good = write_all(s->fd, at, len, done);
+    s->torn = *done && at[*done - 1] != '\n';
+    return good;
+}
+
+/* Whole lines. False: some were lost, and have been counted. A new target holds for all that is logged behind log_set.
+ */
 static bool sink_write(struct sink *s, const char *at, size_t len)
 {
     struct timespec now;
     size_t done;
     unsigned long long lost = 0;
+    take_next();
     clock_gettime(CLOCK_REALTIME_COARSE, &now);
     look_at_file(s, now.tv_sec);
     if (s->target == LOG_TO_SYSLOG) {
         for (const char *end = at + len, *lf; at < end && (lf = memchr(at, '\n', (size_t)(end - at))); at = lf + 1)
             lost += !write_syslog(s, at, (size_t)(lf - at), now.tv_sec);
-    } else if (!write_all(s->fd, at, len, &done)) {
+    } else if (!write_lines(s, at, len, &done)) {
         lost = count_lines(at + done, len - done);
     }
     if (lost)
@@ -277,7 +304,7 @@ void log_hand_on(const char *lines, size_t len, bool urgent)
     if (!atomic_load_explicit(&log_thread.runs, memory_order_acquire)) {
         size_t done;
         if (sink.target == LOG_TO_STDERR || sink.target == LOG_TO_FILE)
-            write_all(sink.fd, lines, len, &done);
+            write_lines(&sink, lines, len, &done);
         else
             sink_write(&sink, lines, len);
         return;
@@ -405,7 +432,6 @@ static void *work(void *data)
     while (true) {
         bool ending = atomic_load(&log_thread.ending);
         size_t written = 0;
-        take_next();
         if (empty_all(&written) && written)
             tell_lost();
         drop_left();

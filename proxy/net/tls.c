@@ -424,7 +424,7 @@ bool tls_is_readable(const struct tls *t, char *error, size_t room)
         if (!readable("certificate", p.chain, error, room) || !readable("key", p.key, error, room))
             return false;
     }
-    return true;
+    return !t->settings.ca_file || readable("ca_file", t->settings.ca_file, error, room);
 }
 
 int64_t tls_expires(struct tls *t, char *file, size_t room)

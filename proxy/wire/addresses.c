@@ -15,8 +15,16 @@ void addresses_start(struct addresses *a, struct str value, struct arena *arena)
                             .inside_quoted = text + room * 3};
 }
 
+static bool is_white(char c)
+{
+    return c == ' ' || (unsigned char)c < ' ' || c == 127;
+}
+
+/* White space that angles begin with is left out: what is inside is looked at again and again. */
 static void letter(struct addresses *a, char c, bool quoted)
 {
+    if (a->in_angle && !a->inside_len && !quoted && is_white(c))
+        return;
     if (a->in_angle) {
         a->inside[a->inside_len] = c;
         a->inside_quoted[a->inside_len++] = quoted;
@@ -24,11 +32,6 @@ static void letter(struct addresses *a, char c, bool quoted)
         a->text[a->len] = c;
         a->quoted[a->len++] = quoted;
     }
-}
-
-static bool is_white(char c)
-{
-    return c == ' ' || (unsigned char)c < ' ' || c == 127;
 }
 
 /* ---- one address ------------------------------------------------------------------------------------------------- */
@@ -170,10 +173,7 @@ static bool in_literal(const struct addresses *a) /* within [...] behind "@": it
 /* What is inside of the angles so far is a route (RFC 5322 4.4): "@one.example,@two.example". */
 static bool in_route(const struct addresses *a)
 {
-    size_t i = 0;
-    while (i < a->inside_len && is_white(a->inside[i]))
-        i++;
-    return i < a->inside_len && a->inside[i] == '@' && !a->inside_quoted[i];
+    return a->inside_len && a->inside[0] == '@' && !a->inside_quoted[0];
 }
 
 enum step { GO_ON, GIVE, END_OF_MAILBOX };

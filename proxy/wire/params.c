@@ -6,6 +6,7 @@
 #include "wire/params.h"
 
 enum { ENVID_MOST = 100, ORCPT_MOST = 500 }; /* RFC 3461 4.4, 4.2 */
+enum { ORCPT_LENIENT = 1200 };               /* with the longest path and NOTIFY a line that Postfix reads whole: 2048 octets */
 
 struct parsing {
     struct params *params;
@@ -193,7 +194,8 @@ static bool is_utf8_text(struct str s)
 static int read_orcpt(struct parsing *p, struct str value)
 {
     size_t semicolon = str_find(value, STR(";"));
-    if (!value.len || semicolon == 0 || semicolon == value.len || value.len > ORCPT_MOST)
+    size_t most = p->syntax == SYNTAX_STRICT ? ORCPT_MOST : ORCPT_LENIENT;
+    if (!value.len || semicolon == 0 || semicolon == value.len || value.len > most)
         return REPLY_PARAM_BAD;
     struct str type = str_part(value, 0, semicolon), address = str_part(value, semicolon + 1, value.len);
     for (size_t i = 0; i < type.len; i++)
@@ -202,7 +204,7 @@ static int read_orcpt(struct parsing *p, struct str value)
     bool utf8 = str_equal_nocase(type, STR("utf-8")) && (p->can.has & EXT_SMTPUTF8);
     if (!(utf8 && is_utf8_text(address)) && !is_xtext(p, &address))
         return REPLY_PARAM_BAD;
-    if (type.len + 1 + address.len > ORCPT_MOST)
+    if (type.len + 1 + address.len > most)
         return REPLY_PARAM_BAD;
     p->params->orcpt = arena_join(p->arena, 3, (struct str[]){type, STR(";"), address});
     return 0;
@@ -322,7 +324,7 @@ void params_put_rcpt(const struct params *p, struct capabilities can, struct pip
     } else {
         struct pipe text = {0};
         put_ascii(&text, p->orcpt);
-        if (text.octets <= ORCPT_MOST) { /* else it is left out: RCPT matters more than what a report would say */
+        if (text.octets <= ORCPT_LENIENT) { /* else it is left out: RCPT matters more than what a report would say */
             pipe_put(out, STR(" ORCPT="));
             pipe_move(&text, out, text.octets);
         }

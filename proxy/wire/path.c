@@ -313,15 +313,14 @@ static size_t blanks_behind(struct str s)
     return n;
 }
 
-/* One word at the head of *rest, up to a blank outside of quotes and brackets; what is between the brackets if there
- * are any. */
-static bool take_token(struct str *rest, struct str *inside)
+/* Where an unquoted bracket stands behind `from`, outside of brackets a blank too, or the end; SIZE_MAX: in quotes. */
+static size_t token_end(struct str s, size_t from, bool bracketed)
 {
-    bool quoted = false, bracketed = rest->len && rest->at[0] == '<';
-    size_t n = bracketed;
-    for (; n < rest->len; n++) {
-        char octet = rest->at[n];
-        if (octet == '\\' && quoted && n + 1 < rest->len)
+    bool quoted = false;
+    size_t n = from;
+    for (; n < s.len; n++) {
+        char octet = s.at[n];
+        if (octet == '\\' && quoted && n + 1 < s.len)
             n++;
         else if (octet == '"')
             quoted = !quoted;
@@ -330,11 +329,43 @@ static bool take_token(struct str *rest, struct str *inside)
         else if (!quoted && !bracketed && (octet == ' ' || octet == '\t'))
             break;
     }
-    bool closed = n < rest->len && rest->at[n] == '>';
-    if (bracketed != closed || quoted || (n < rest->len && rest->at[n] == '<'))
+    return quoted ? SIZE_MAX : n;
+}
+
+/* A name that stands before an address (RFC 5322 3.2.5), with dots, and nothing that could be an address itself. */
+static bool is_phrase(struct str s)
+{
+    bool quoted = false, any = false;
+    for (size_t i = 0; i < s.len; i++) {
+        if (s.at[i] == '"')
+            quoted = !quoted;
+        else if (quoted)
+            i += s.at[i] == '\\';
+        else if (s.at[i] != ' ' && s.at[i] != '\t' && !(class_of(s.at[i]) & (ATEXT | DOT)))
+            return false;
+        any = any || (s.at[i] != ' ' && s.at[i] != '\t');
+    }
+    return any;
+}
+
+/* One word at the head of *rest, up to a blank outside of quotes and brackets; what is between the brackets if there
+ * are any. "<NAME <ADDRESS>>" is of those who put brackets around what they have. */
+static bool take_token(struct str *rest, struct str *inside)
+{
+    bool bracketed = rest->len && rest->at[0] == '<';
+    size_t from = bracketed, n = token_end(*rest, from, bracketed);
+    bool named = bracketed && n < rest->len && rest->at[n] == '<' && is_phrase(str_part(*rest, 1, n));
+    if (named)
+        n = token_end(*rest, from = n + 1, true);
+    if (n == SIZE_MAX || (n < rest->len && rest->at[n] == '<') || bracketed != (n < rest->len && rest->at[n] == '>'))
         return false;
-    *inside = str_part(*rest, bracketed, n);
-    *rest = str_part(*rest, n + closed, rest->len);
+    *inside = str_part(*rest, from, n);
+    size_t end = n + bracketed;
+    while (named && end < rest->len && (rest->at[end] == ' ' || rest->at[end] == '\t'))
+        end++;
+    if (named && (!inside->len || inside->at[0] == '@' || end >= rest->len || rest->at[end++] != '>'))
+        return false;
+    *rest = str_part(*rest, end, rest->len);
     return (bracketed || inside->len) && (!rest->len || rest->at[0] == ' ' || rest->at[0] == '\t');
 }
 

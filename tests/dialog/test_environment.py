@@ -153,6 +153,14 @@ def test_check_as_root_tells_what_its_user_cannot_read(folder):
     assert code == 0
     for path in ("key %s/privkey.pem", "script %s/s.lua", "table %s/table"):
         assert 'user "nobody" cannot read it again: %s: Permission denied' % (path % folder) in said, said
+    make_certificate(folder + "/ca", *EC)
+    os.chmod(folder + "/ca/fullchain.pem", 0o600)
+    for name, where, block in (("listen", "l", 'tls "t" { certificate = "%s/ca", client = "optional", ca = "%s/ca/fullchain.pem" }\nlisten "l" { '
+                                               '"127.0.0.1:0", backend = "b", tls = "t" }\n' % (folder, folder)),
+                               ("backend", "c", 'tls "t" { ca = "%s/ca/fullchain.pem" }\nbackend "c" { "127.0.0.1:2", tls = "t" }\nlisten "l" { '
+                                                '"127.0.0.1:0", backend = "c" }\n' % folder)):
+        code, said = check(folder, 'user "nobody"\n' + BASE + block)
+        assert code == 0 and re.search(name + ' "%s": user "nobody" cannot read it again: .*ca/fullchain.pem: Permission denied' % where, said), said
 
 
 @ROOT_ONLY

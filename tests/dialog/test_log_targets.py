@@ -159,3 +159,12 @@ def test_a_full_disk_stops_nothing():
     world.refuse(20)
     wait_for(lambda: re.search(r"log: \d\d+ lines were lost", world.gateway.ask("status")[1]))
     world.end()
+
+
+def test_started_without_standard_error_no_socket_gets_its_number():
+    world = World(start=False)
+    world.gateway.process = subprocess.Popen(["sh", "-c", 'exec "$0" run -c "$1" 0<&- 1>&- 2>&-', SLUICE, world.gateway.conf], env=world.gateway.env)
+    wait_for(lambda: world.gateway.ask("status")[0] == 0)
+    world.refuse(3)
+    assert {os.readlink("/proc/%d/fd/%d" % (world.gateway.process.pid, n)) for n in range(3)} == {"/dev/null"}
+    world.end()

@@ -69,7 +69,8 @@ def controls(a, b, later):
 @row
 def length(a, b, later):
     name = re.match(r"\s*(?:EHLO|HELO)\s+(\S.*)", b.to, re.I)
-    long = b.text == "5.1.3 Path too long\n" or (name and len(name.group(1)) > 255 and b.code == 501)
+    orcpt = b.text == "5.5.4 Bad value of parameter ORCPT\n" and len(b.to) > 1200
+    long = orcpt or b.text == "5.1.3 Path too long\n" or (name and len(name.group(1)) > 255 and b.code == 501)
     return classes(a, b, TAKEN, REFUSED) and bool(long)
 
 
@@ -83,7 +84,7 @@ def doubtful(a, b, later):
     path = path.strip(" \t")
     bare = re.sub(r'"(?:[^"\\]|\\.)*"', "Q", path)
     address = bare.split(">")[0].strip("< \t")
-    loose = re.search(r"[()\\]|<\s*<|<\s+@|^:|@[^:,>]*@", bare) or (bare[:1] != "<" and ">" in bare)
+    loose = re.search(r"[()\\]|<[^<>]*<|<\s+@|^:|@[^:,>]*@", bare) or (bare[:1] != "<" and ">" in bare)
     no_domain = "@" not in address.split(":")[-1] and (re.search(r"[!%:Q]|^\.*$|\.\.|^\.|\.$", address) or address.startswith("@"))
     return bool(loose or no_domain or re.search(r"ORCPT=\S*Q|^\S+,(\s|$)", bare))
 

@@ -172,6 +172,7 @@ CONTENTS = {
     "500k": HEAD + b"\r\n" + b"a line of text that says nothing\r\n" * 15000, "from-line": b"From a@example.org Thu Jan  1 00:00:00 2026\r\n" + MAIL,
     "gt-from-line": b">From a@example.org Thu Jan  1 00:00:00 2026\r\n" + MAIL, "body-from": HEAD + b"\r\nFrom here on\r\n",
     "no-blank-line": HEAD + b"this is no field\r\nx\r\n", "odd-first": b"this is no field\r\n" + MAIL, "blank-first": b" x\r\n" + MAIL,
+    "dot-blank-first": b". x\r\n" + MAIL, "dot-from-first": b".From x\r\n" + MAIL,
     "tab-first": b"\tx\r\n" + MAIL, "colon-first": b": x\r\n" + MAIL, "space-before-colon": b"X-Odd : x\r\n" + MAIL, "empty-value": b"X-Odd:\r\n" + MAIL,
     "no-space": b"X-Odd:x\r\n" + MAIL, "many-spaces": b"X-Odd:     x   \r\n" + MAIL, "tab-value": b"X-Odd:\tx\t\r\n" + MAIL,
     "folded": b"X-Odd: x\r\n y\r\n\tz\r\n" + MAIL, "folded-empty": b"X-Odd:\r\n x\r\n" + MAIL, "folded-blank-line": b"X-Odd: x\r\n  \r\n y\r\n" + MAIL,
@@ -199,6 +200,14 @@ for name in ["8bit", "utf8-value", "from-line", "folded", "dots", "line-5000", "
     whole("helo-content-" + name, hello="HELO x.example.org", content=CONTENTS[name])
 whole("smtputf8-content", mail=FROM + " SMTPUTF8", content=CONTENTS["utf8-value"])
 whole("null-sender", mail="MAIL FROM:<>")
+for n, path in enumerate(["<Some Name <a@example.org>>", '<"N., <x@y>" M. < a@example.org > >', "<x <>>", "<x, y <a@example.org>>", "<x@y <a@example.org>>",
+                          "<x (y) <a@example.org>>", "<x <y <a@example.org>>>", "<x <a@example.org> y>", "<=?utf-8?q?x?= <a@example.org>>", "< <a@example.org>>",
+                          "<x. <a@example.org>>", '<"x" <a@example.org>>', "<x <@y.example:a@example.org>>", "<x <a@example.org.>>", "<x<a@example.org>>",
+                          "<x <a b@example.org>>", "<x <root>>", "<x\t<a@example.org>>", "<.x <a@example.org>>", "<% <a@example.org>>"]):
+    whole("named-sender-%02d" % n, mail="MAIL FROM:" + path)
+    whole("named-rcpt-%02d" % n, rcpt="RCPT TO:" + path)
+whole("long-orcpt", rcpt=TO + " ORCPT=rfc822;" + "a" * 900)
+whole("longer-orcpt", rcpt=TO + " ORCPT=rfc822;" + "a" * 1300)
 whole("dot-in-the-middle", content=HEAD + b"\r\nx\r\n..\r\ny\r\n")
 add("lf-command", raw(b"EHLO x.example.org\n"), FROM, TO, data(MAIL))
 add("cr-command", raw(b"NOOP x\rNOOP\r\n", 1), "NOOP")

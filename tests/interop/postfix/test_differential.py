@@ -83,7 +83,7 @@ listen "l" { "127.0.0.1:%d", tls = "t", %s limits = { connections_per_client = 0
             row, what = first_difference(alone, behind)
             if not row and not what:
                 row, what = other_mail(*[[m for i in queue_ids(replies) for m in sorted(map(trimmed, mails[i]))] for replies in (alone, behind)],
-                                       any(re.match("BDAT ", r.to, re.I) for r in alone))
+                                       any(re.match("BDAT ", r.to, re.I) for r in alone) or any(map(is_dotted, steps)))
             if row:
                 rows.add(row)
             if what:
@@ -119,8 +119,13 @@ def without_first_lines(mail):
     return re.sub(rb"[ \t]+:|\n\n+|X-Mailbox-Line: ", lambda m: {b":": b":", b"\n": b"\n"}.get(m.group(0)[-1:], b""), mail)
 
 
-def other_mail(alone, behind, chunked):
-    """Of what was delivered, as first_difference. chunked: it came by BDAT."""
+def is_dotted(step):
+    """Content behind DATA that begins with a dot which none of its octets needs: Postfix looks at the first line before it takes that off."""
+    return step[:1] == ("data",) and re.match(rb"\.(?:[ \t]|>*From )", step[1])
+
+
+def other_mail(alone, behind, first):
+    """Of what was delivered, as first_difference. first: its first lines may differ."""
     if alone == behind:
         return None, None
     one, other, seen = alone, behind, None
@@ -128,7 +133,7 @@ def other_mail(alone, behind, chunked):
         changed = [change(m) for m in one]
         if changed != one:
             one, seen = changed, row
-    if chunked and sorted(one) != sorted(other):
+    if first and sorted(one) != sorted(other):
         one, other, seen = list(map(without_first_lines, one)), list(map(without_first_lines, other)), FIRST_LINE
     if sorted(one) == sorted(other):
         return seen, None

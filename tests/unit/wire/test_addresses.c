@@ -46,6 +46,19 @@ static void mailboxes_and_groups(void **unused)
     reads("\"a b\"@c, \"a@b\"@c, \"a\\\"b\"@c", "|a b|c |a@b|c |a\"b|c");
 }
 
+static void what_others_have_misread(void **unused)
+{
+    reads("\"'X, Y' via Z\" <spam@lists.example>", "'X, Y' via Z|spam|lists.example");
+    reads("\"bogus@domain.example\" <real@domain.example>", "bogus@domain.example|real|domain.example");
+    reads("\"a, b; c: <d@e>\" (f, g@h) <i@j.example>", "a, b; c: <d@e>|i|j.example");
+    reads("\"foo \\\"bar\\\" quux\" <foo@quux.example>", "foo \"bar\" quux|foo|quux.example");
+    reads("boss@one.example(boss@one.example\x01@two.example", "|boss|one.example");
+    reads("< a@b >, <\ta @ b>", "|a|b |a|b");
+    reads("< <a@b>>", "|a|b");
+    reads("<(c) @one:a@b>", "|a|b");
+    reads("a@b <>, <> c@d", "a@b|| || |c|d");
+}
+
 static void what_is_broken(void **unused)
 {
     reads("A <a@b", "A|a|b");
@@ -74,10 +87,14 @@ static void time_is_linear(void **unused)
     static const char *const parts[] = {"<",    "\"", "\\\"", "(",   ")",  ":", ",",   "a@b ", "a@b,",
                                         "<a@b", "[",  "@",    "(\"", "\\", " ", "@[:", "a "};
     static char text[1 << 18];
-    for (size_t i = 0; i < countof(parts); i++) {
-        size_t len = strlen(parts[i]), n = 0;
+    for (size_t i = 0; i <= countof(parts); i++) {
+        size_t len = i < countof(parts) ? strlen(parts[i]) : sizeof text, n = 0;
+        memset(text, ' ', sizeof text / 2);
+        memset(text + sizeof text / 2, ':', sizeof text / 2);
+        text[0] = '<'; /* many colons behind much white space: the last round */
         for (; n + len <= sizeof text; n += len)
-            memcpy(text + n, parts[i], len);
+            if (i < countof(parts))
+                memcpy(text + n, parts[i], len);
         struct addresses walk;
         struct mailbox m;
         clock_t begun = clock();
@@ -94,6 +111,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(mailboxes_and_groups, reset),
+        cmocka_unit_test_teardown(what_others_have_misread, reset),
         cmocka_unit_test_teardown(what_is_broken, reset),
         cmocka_unit_test_teardown(time_is_linear, reset),
     };

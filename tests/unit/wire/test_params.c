@@ -152,6 +152,28 @@ static void rcpt_parameters_are_judged(void **unused)
     check_rcpt("ORCPT=rfc822;a ORCPT=rfc822;b", "twice");
 }
 
+static void a_long_orcpt_is_taken_while_its_line_stays_one_that_postfix_reads(void **unused)
+{
+    char text[1400] = "ORCPT=rfc822;";
+    struct arena arena = {0};
+    struct params p;
+    struct str word;
+    for (size_t n = strlen(text), i = 0; i < 1300; i++)
+        text[n + i] = 'a';
+    static const struct {
+        size_t len;
+        enum syntax syntax;
+        const char *expected;
+    } rows[] = {{500, SYNTAX_STRICT, "fine"}, {501, SYNTAX_STRICT, "bad"}, {1200, SYNTAX_LENIENT, "fine"}, {1201, SYNTAX_LENIENT, "bad"}};
+    for (size_t i = 0; i < countof(rows); i++) {
+        struct str s = {text, strlen("ORCPT=") + rows[i].len};
+        assert_string_equal(name_of(params_parse_rcpt(s, rows[i].syntax, all, &arena, &p, &word)), rows[i].expected);
+    }
+    memset(text + strlen("ORCPT=rfc822;"), '\xfc', 600); /* three octets each as xtext */
+    assert_string_equal(name_of(params_parse_rcpt((struct str){text, 600}, SYNTAX_LENIENT, all, &arena, &p, &word)), "bad");
+    arena_reset(&arena);
+}
+
 static void the_keyword_at_fault_is_named(void **unused)
 {
     struct arena arena = {0};
@@ -384,6 +406,7 @@ int main(void)
         cmocka_unit_test(mail_parameters_are_judged),
         cmocka_unit_test(what_the_world_says_is_brought_into_form),
         cmocka_unit_test(rcpt_parameters_are_judged),
+        cmocka_unit_test(a_long_orcpt_is_taken_while_its_line_stays_one_that_postfix_reads),
         cmocka_unit_test(the_keyword_at_fault_is_named),
         cmocka_unit_test(backends_hear_only_what_they_offer),
         cmocka_unit_test(parameters_that_only_pass_on_are_judged_by_their_grammar),

@@ -67,6 +67,8 @@ static void what_the_world_says_is_brought_into_form(void **unused)
     check_loose("<@x.example,@y:.a@c.example>", ".a@c.example|.a|c.example||<\".a\"@c.example>");
     check_loose("<root>", "root|root|||<root>");
     check_loose("Root", "root|Root|||<Root>");
+    check_loose("<Some Name <a@b.example>>", "a@b.example|a|b.example||<a@b.example>");
+    check_loose("<\"N., \\\" <x@y>\" M. < a@b.example > >", "a@b.example|a|b.example||<a@b.example>");
     check_as(SYNTAX_LENIENT, PATH_REVERSE, STR("<  >"), "||||<>");
     check_as(SYNTAX_LENIENT, PATH_REVERSE, STR("<postmaster>"), "postmaster|postmaster|||<postmaster>");
 }
@@ -81,6 +83,19 @@ static void what_could_mean_two_things_stays_refused(void **unused)
         "<a@b",
         "a@b>",
         "<<a@b>>",
+        "< <a@b>>",
+        "<x@y <a@b>>",
+        "<x, y <a@b>>",
+        "<x: <a@b>>",
+        "<x (y) <a@b>>",
+        "<x\\ <a@b>>",
+        "<x <a@b>",
+        "<x <a@b> y>",
+        "<x <>>",
+        "<x <@y:a@b>>",
+        "<x <a b@c>>",
+        "<x <y <a@b>>>",
+        "<x <a@b> <c@d>>",
         "<a@b>,<c@d>",
         "<a@b>x",
         "<a@b,c@d>",
@@ -195,6 +210,19 @@ static void malformed_paths_are_refused(void **unused)
         "<a@b >",
         "<a@b>x",
         "<<a@b>>",
+        "< <a@b>>",
+        "<x@y <a@b>>",
+        "<x, y <a@b>>",
+        "<x: <a@b>>",
+        "<x (y) <a@b>>",
+        "<x\\ <a@b>>",
+        "<x <a@b>",
+        "<x <a@b> y>",
+        "<x <>>",
+        "<x <@y:a@b>>",
+        "<x <a b@c>>",
+        "<x <y <a@b>>>",
+        "<x <a@b> <c@d>>",
         "<a..b@c>",
         "<.a@c>",
         "<a.@c>",
