@@ -519,7 +519,7 @@ const struct filter_value *filter_table(struct filter *f, const char *file)
 
 static void complain_unknown(struct filter *f)
 {
-    /* What conf_directives.c knows of every filter. */
+    /* What conf_directives.c knows of every filter; the last two of scripts only. */
     static const char *const of_all[] = {"timeout", "message_timeout", "on_error", "observe", "name", "prefix",
                                          "only",    "except",          "memory",   "cpu"};
     const char *names[NAMES_MOST];
@@ -542,7 +542,7 @@ static void complain_unknown(struct filter *f)
             continue; /* the core's, left here for the host of scripts */
         struct str near = nearest_name(key, names, n);
         if (!near.at)
-            near = nearest_name(key, of_all, countof(of_all));
+            near = nearest_name(key, of_all, countof(of_all) - (f->def->name[0] == '.' ? 0 : 2));
         if (is_element(key))
             filter_complain(f, f->raw->items + i, NULL, 0, "takes no unnamed element: write name = value");
         else if (near.at)
