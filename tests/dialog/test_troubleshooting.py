@@ -118,6 +118,17 @@ def test_each_failure_of_a_backend_has_an_entry():
     assert not missing, missing
 
 
+def test_each_key_of_the_log_is_in_its_page():
+    rows = [line.split("|")[1] for line in read("docs/log.md").splitlines() if line.startswith("| `")]
+    named = set(re.findall(r"`(\w+)`", "".join(rows)))
+    said_keys = set()
+    for path in glob.glob(ROOT + "/proxy/*.c") + glob.glob(ROOT + "/proxy/*/*.c") + glob.glob(ROOT + "/filters/*.c"):
+        said_keys |= set(re.findall(r'\blog_(?:text|number|seconds|list|angle|pieces)\("(\w+)"', read(path)))
+    assert len(said_keys) > 40 and said_keys <= named, said_keys - named
+    no_keys = {"msg", "rcpt", "conn", "auth", "observe", "script", "log"}  # events
+    assert named - said_keys - no_keys == {"ts", "level"}  # put by log_begin
+
+
 def test_no_entry_has_words_that_nobody_says():
     ours = [reply for _, reply in REPLIES]
     filters = "".join(read(p) for p in glob.glob(ROOT + "/scripts/filters/*.lua") + glob.glob(ROOT + "/filters/*.c"))
