@@ -30,8 +30,9 @@ if [ $postfix = 1 ] && [ "$(id -u)" != 0 ]; then
 fi
 
 case $port in
-''|*[!0-9]*) echo "quickstart.sh: --port $port is no number" >&2; exit 2 ;;
+''|*[!0-9]*|??????*) echo "quickstart.sh: --port $port is no port" >&2; exit 2 ;;
 esac
+[ "$port" -ge 1 ] && [ "$port" -le 65534 ] || { echo "quickstart.sh: --port is 1 to 65534" >&2; exit 2; }
 for busy in $port $([ $postfix = 0 ] || echo $((port + 1))); do
     if (exec 3<>"/dev/tcp/127.0.0.1/$busy") 2>/dev/null; then
         echo "quickstart.sh: something listens on 127.0.0.1:$busy already: choose another port with --port N" >&2
@@ -58,6 +59,7 @@ if [ ${#missing[@]} -gt 0 ]; then
     guard=/usr/sbin/policy-rc.d made=0
     if [ $postfix = 1 ] && [ ! -e $guard ]; then
         printf '#!/bin/sh\nexit 101\n' > $guard && chmod +x $guard && made=1
+        trap 'rm -f $guard' EXIT
     fi
     { $sudo apt-get update -q && $sudo env DEBIAN_FRONTEND=noninteractive \
         apt-get install -y -q --no-install-recommends "${missing[@]}"; } > "$log" 2>&1 || {
@@ -65,7 +67,7 @@ if [ ${#missing[@]} -gt 0 ]; then
         echo "quickstart.sh: the packages could not be installed ($log)" >&2
         exit 1
     }
-    [ $made = 0 ] || rm -f $guard
+    [ $made = 0 ] || { rm -f $guard; trap - EXIT; }
 fi
 
 # Postfix' processes are not root: each folder on the way to theirs must let them through, and a home of mode 0700 does not.
@@ -73,10 +75,11 @@ postfix_reaches() { setpriv --reuid postfix --clear-groups test -x "$1" 2>/dev/n
 case $folder in
 '')
     folder=$root/demo
-    mkdir -p "$folder"
-    if [ $postfix = 1 ] && ! postfix_reaches "$folder"; then
+    if [ $postfix = 1 ] && ! postfix_reaches "$root"; then
         folder=$(mktemp -d /var/tmp/sluice-demo.XXXXXX)
         chmod 755 "$folder"
+    else
+        mkdir -p "$folder"
     fi ;;
 /*) mkdir -p "$folder" ;;
 *) folder=$from/$folder; mkdir -p "$folder" ;;

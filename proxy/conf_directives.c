@@ -290,21 +290,23 @@ static bool choice_holds(struct loader *l, const struct item *item, const struct
 {
     const char *names[32];
     size_t n = 0;
-    struct str rest = str_of(d->choices), word;
+    bool text = raw->type == VALUE_TEXT;
+    struct str rest = str_of(d->choices), word, got = text ? v->text : str_of(value_shown(raw));
     while ((word = str_word(&rest)).at && n < countof(names)) {
-        if (str_equal(word, v->text))
+        if (text && str_equal(word, got))
             return true;
         names[n++] = arena_str(&l->conf->arena, word).at;
     }
-    struct str list = STR(""), near = nearest_name(v->text, names, n);
+    struct str list = STR(""), near = text ? nearest_name(got, names, n) : STR_NONE;
     for (size_t i = 0; i < n; i++)
         list = arena_print(&l->conf->arena, "%.*s%s\"%s\"", STR_ARGS(list),
                            i == 0       ? ""
                            : i + 1 == n ? " or "
                                         : ", ",
                            names[i]);
-    item_complain(l, item, raw, "%s: expected %.*s, got \"%.*s\"%s%s%s", what, STR_ARGS(list), STR_ARGS(v->text),
-                  near.at ? " (did you mean \"" : "", near.at ? near.at : "", near.at ? "\"?)" : "");
+    const char *quote = text ? "\"" : "";
+    item_complain(l, item, raw, "%s: expected %.*s, got %s%.*s%s%s%s%s", what, STR_ARGS(list), quote, STR_ARGS(got),
+                  quote, near.at ? " (did you mean \"" : "", near.at ? near.at : "", near.at ? "\"?)" : "");
     return false;
 }
 
@@ -325,6 +327,8 @@ static void take(struct loader *l, const struct item *item, const struct directi
     } else if (d->type == TYPE_TEXT && raw->type != VALUE_TEXT && strncmp(d->doc, "the name of ", 12) == 0) {
         item_complain(l, item, raw, "%s: expected %.*s, a text; got %s", what, (int)strcspn(d->doc, ";"), d->doc,
                       raw->type == VALUE_NUMBER ? "a number" : value_shown(raw));
+        return;
+    } else if (d->kind == KIND_CHOICE && raw->type != VALUE_TEXT && !choice_holds(l, item, d, what, raw, raw)) {
         return;
     } else if (!value_convert(l->conf, l->complaints, raw, d->type, d->of, what, &value)) {
         return;

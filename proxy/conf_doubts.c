@@ -67,10 +67,55 @@ static void doubt_filter(struct loader *l, const struct chain *chain, const stru
         complain(l->complaints, true, f->file, f->line, "filter \"%.*s\": it never acts: %s", STR_ARGS(f->name), why);
 }
 
-void conf_doubt(struct loader *l)
+/* Nobody of its filters is ever asked. */
+static void doubt_chain(struct loader *l, const struct chain *chain)
 {
     for (size_t i = 0; i < l->conf->nlistens; i++)
+        if (l->conf->listens[i].chain == chain)
+            return;
+    if (chain->nfilters)
+        complain(l->complaints, true, chain->filters[0]->file, chain->filters[0]->line,
+                 "chain \"%.*s\": no listener names it: its filters see no mail", STR_ARGS(chain->name));
+}
+
+static bool is_wildcard(struct str ip)
+{
+    return str_equal(ip, STR("0.0.0.0")) || str_equal(ip, STR("::"));
+}
+
+/* Whoever connects to `to` comes to the listener at `at`: the same address, or that of this machine where all are
+ * listened at. */
+static bool leads_to(const struct address *to, const struct address *at, struct arena *arena)
+{
+    if (to->name.ss_family != at->name.ss_family)
+        return false;
+    if (str_equal(to->text, at->text))
+        return at->port || to->name.ss_family == AF_UNIX;
+    struct str there = address_ip(to, arena);
+    return to->port == at->port && is_wildcard(address_ip(at, arena)) &&
+           (str_starts(there, STR("127.")) || str_equal(there, STR("::1")));
+}
+
+static void doubt_circle(struct loader *l, const struct listen_conf *listen)
+{
+    const struct backend_conf *b = listen->backend;
+    for (size_t i = 0; b && i < b->nservers; i++)
+        for (size_t k = 0; k < listen->naddresses; k++)
+            if (leads_to(&b->servers[i].address, &listen->addresses[k], &l->conf->arena))
+                complain(
+                    l->complaints, true, listen->file, listen->line,
+                    "listen \"%.*s\": its backend \"%.*s\" is this listener itself (%.*s): mail would go in a circle",
+                    STR_ARGS(listen->name), STR_ARGS(b->name), STR_ARGS(b->servers[i].address.text));
+}
+
+void conf_doubt(struct loader *l)
+{
+    for (size_t i = 0; i < l->conf->nlistens; i++) {
         doubt_trust(l, &l->conf->listens[i]);
+        doubt_circle(l, &l->conf->listens[i]);
+    }
+    for (size_t i = 0; i < l->conf->nchains; i++)
+        doubt_chain(l, &l->conf->chains[i]);
     for (size_t i = 0; i < l->conf->nchains; i++)
         for (size_t k = 0; k < l->conf->chains[i].nfilters; k++)
             doubt_filter(l, &l->conf->chains[i], l->conf->chains[i].filters[k]);

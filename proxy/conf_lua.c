@@ -379,6 +379,8 @@ static void chunk_run(lua_State *L, const char *path)
     s->text = file_text(&l->conf->arena, path);
     if (!s->text.at)
         luaL_error(L, "%s: %s", path, strerror(errno));
+    if (str_starts(s->text, STR("\xef\xbb\xbf"))) /* the mark that some editors put in front of UTF-8 */
+        s->text = str_part(s->text, 3, s->text.len);
     snprintf(name, sizeof name, "=#%u", l->nsources++);
     if (luaL_loadbufferx(L, s->text.at, s->text.len, name, "t") != LUA_OK)
         lua_error(L);
@@ -418,6 +420,27 @@ static int swallow(lua_State *L)
     return 1;
 }
 
+/* What other configurations call true and false. */
+static bool is_yes_or_no(const char *name, bool *yes)
+{
+    static const char *const words[] = {"yes", "no", "on", "off", "True", "False", "TRUE", "FALSE"};
+    for (size_t i = 0; i < countof(words); i++)
+        if (strcmp(name, words[i]) == 0) {
+            *yes = i % 2 == 0;
+            return true;
+        }
+    return false;
+}
+
+static void complain_here(lua_State *L, const char *text)
+{
+    struct loader *l = run_of(L)->loader;
+    unsigned source;
+    uint32_t line;
+    here(L, &source, &line);
+    complain(l->complaints, false, l->sources[source].path, line, "%s", text);
+}
+
 static int global_read(lua_State *L)
 {
     static const luaL_Reg functions[] = {
@@ -436,12 +459,15 @@ static int global_read(lua_State *L)
         lua_pushcclosure(L, directive_call, 1);
         return 1;
     }
+    bool yes;
+    if (is_yes_or_no(name, &yes)) {
+        complain_here(L, lua_pushfstring(L, "write %s, not %s", yes ? "true" : "false", name));
+        lua_pushboolean(L, yes);
+        return 1;
+    }
     struct str hint = directive_hint(&l->conf->arena, AT_TOP, str_of(name));
     if (hint.len) {
-        unsigned source;
-        uint32_t line;
-        here(L, &source, &line);
-        complain(l->complaints, false, l->sources[source].path, line, "unknown directive \"%s\"%s", name, hint.at);
+        complain_here(L, lua_pushfstring(L, "unknown directive \"%s\"%s", name, hint.at));
         lua_pushcfunction(L, swallow);
         return 1;
     }
@@ -479,10 +505,26 @@ static int sandbox_run(lua_State *L)
     return 0;
 }
 
-/* Lua's words for the three mistakes everybody makes, in the words of who made them. */
+/* Of a mistake in the words that a file is made of. NULL: it is another. */
+static const char *reword_token(struct arena *a, const char *text, const char *token)
+{
+    if (strncmp(token, "'<\\", 3) == 0)
+        return "a character that is not ASCII stands outside of quotes (a typographic quote?): a text stands between "
+               "two \"";
+    if (strncmp(text, "malformed number", 16) == 0)
+        return arena_print(a, "%s: a size or a duration with a unit stands in quotes, like \"10M\"", text).at;
+    if (strncmp(text, "unexpected symbol", 17) == 0 && (token[1] == '#' || token[1] == '/'))
+        return arena_print(a, "%s: a comment begins with --", text).at;
+    return NULL;
+}
+
+/* Lua's words for the mistakes everybody makes, in the words of who made them. */
 static const char *reword(struct arena *a, const char *text)
 {
     const char *near = strstr(text, " near "), *token = near ? near + 6 : "";
+    const char *better = reword_token(a, text, token);
+    if (better)
+        return better;
     bool brace = strncmp(text, "'}' expected", 12) == 0;
     if (brace && strstr(token, "<eof>")) {
         const char *open = strstr(text, "(to close '{' at line ");

@@ -130,7 +130,7 @@ static void ports(const struct conf *conf, struct complaints *c)
 void environment_root(const struct conf *conf, struct complaints *c)
 {
     if (geteuid() == 0 && !conf->user.len)
-        complain(c, true, conf->path, 0, "it runs as root, filters and scripts too: name a user, or start it as one");
+        complain(c, true, conf->path, 0, "it runs as root, filters and scripts too: name a user, or start it as one, as the unit of systemd does");
 }
 
 void environment_check(const struct conf *conf, struct complaints *c)

@@ -190,6 +190,11 @@ static int probe(struct conf *conf)
     return lost ? 1 : 0;
 }
 
+static const char *plural(size_t n)
+{
+    return n == 1 ? "" : "s";
+}
+
 static int check(int argc, char **argv)
 {
     struct arguments a = arguments_take("check", argc, argv);
@@ -215,8 +220,9 @@ static int check(int argc, char **argv)
     if (conf && a.explain)
         conf_say_order(stdout, conf);
     else if (conf)
-        printf("%s: good: %zu listeners, %zu backends, %zu filters\n", a.path, conf->nlistens, conf->nbackends,
-               conf->nfilters);
+        printf("%s: good: %zu listener%s, %zu backend%s, %zu filter%s\n", a.path, conf->nlistens,
+               plural(conf->nlistens), conf->nbackends, plural(conf->nbackends), conf->nfilters,
+               plural(conf->nfilters));
     int code = conf ? 0 : 2;
     if (conf && a.probe)
         code = probe(conf);

@@ -296,12 +296,31 @@ static struct stamp stamp_of(const struct stat *st)
     return (struct stamp){st->st_mtim, st->st_size, st->st_ino};
 }
 
+/* "hash:/etc/postfix/access" and its like: the type of a table is Postfix', and we know one. 0: no such path. */
+static size_t type_in(const char *path)
+{
+    const char *mark = strstr(path, ":/"), *from = mark;
+    while (from && from > path && char_is_alpha(from[-1]))
+        from--;
+    return from && from < mark && (from == path || from[-1] == '/') ? (size_t)(mark - from) : 0;
+}
+
+static void say_no_file(char *error, size_t room, const char *path)
+{
+    size_t type = errno == ENOENT ? type_in(path) : 0;
+    if (type)
+        say(error, room, "%s: a table is the path of a text file, without \"%.*s:\"", path, (int)type,
+            strstr(path, ":/") - type);
+    else
+        say(error, room, "%s: %s", path, strerror(errno));
+}
+
 static struct content *load(const char *path, struct stamp *stamp, char *error, size_t room)
 {
     struct stat st;
     int fd = fault_strikes(FAULT_FILE) ? -1 : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0 || fstat(fd, &st) != 0) {
-        say(error, room, "%s: %s", path, strerror(errno));
+        say_no_file(error, room, path);
         if (fd >= 0)
             close(fd);
         return NULL;

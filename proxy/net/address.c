@@ -110,6 +110,14 @@ bool address_parse(struct str s, struct arena *arena, struct address *a, const c
         *why = "a port is at most 65535";
         return false;
     }
+    if (!number && colon && is_name(str_part(s, colon, s.len)) && !char_is_digit(s.at[colon])) {
+        *why = "a port is a number";
+        return false;
+    }
+    if (!number && !colon && (str_number(s, &port) || is_name(s))) {
+        *why = str_number(s, &port) ? "a port alone is written with a colon, like :25" : "a port is missing: HOST:PORT";
+        return false;
+    }
     if (!number) {
         *why = "expected inet:HOST:PORT, inet6:[HOST]:PORT, unix:/PATH, HOST:PORT, [HOST]:PORT or :PORT";
         return false;
@@ -124,6 +132,9 @@ bool address_parse(struct str s, struct arena *arena, struct address *a, const c
             return false;
         }
         host = str_part(host, 1, host.len - 1);
+    } else if (str_find(host, STR(":[")) < host.len) {
+        *why = "only inet:, inet6: and unix: may stand in front";
+        return false;
     } else if (str_find(host, STR(":")) < host.len) {
         *why = "an IPv6 address stands in brackets: [HOST]:PORT";
         return false;

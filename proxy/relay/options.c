@@ -519,6 +519,9 @@ const struct filter_value *filter_table(struct filter *f, const char *file)
 
 static void complain_unknown(struct filter *f)
 {
+    /* What conf_directives.c knows of every filter; the last two of scripts only. */
+    static const char *const of_all[] = {"timeout", "message_timeout", "on_error", "observe", "name", "prefix",
+                                         "only",    "except",          "memory",   "cpu"};
     const char *names[NAMES_MOST];
     size_t n = 0;
     bool elements = false;
@@ -538,6 +541,8 @@ static void complain_unknown(struct filter *f)
         if (f->def->name[0] == '.' && (str_equal(key, STR("memory")) || str_equal(key, STR("cpu"))))
             continue; /* the core's, left here for the host of scripts */
         struct str near = nearest_name(key, names, n);
+        if (!near.at)
+            near = nearest_name(key, of_all, countof(of_all) - (f->def->name[0] == '.' ? 0 : 2));
         if (is_element(key))
             filter_complain(f, f->raw->items + i, NULL, 0, "takes no unnamed element: write name = value");
         else if (near.at)

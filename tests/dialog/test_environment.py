@@ -179,13 +179,30 @@ def test_root_without_user_is_told_so(folder):
     ('xforward = { "0.0.0.0/1", "128.0.0.0/1" }', '"xforward" trusts the whole internet'),
     ('chain = "user"', 'filter "ratelimit": it never acts: it counts by the user who has authenticated'),
     ('chain = "auth"', 'filter "access": it never acts: only = { auth = true }'),
-    ('chain = "tls"', 'filter "access-2": it never acts: only = { tls = true }')])
+    ('chain = "tls"', 'filter "access": it never acts: only = { tls = true }')])
 def test_what_is_most_likely_not_meant_is_warned_of(folder, what, words):
-    chains = ('chain "user" { filter "ratelimit" { limit = 5, window = "1h", by = "user" } }\n'
-              'chain "auth" { filter "access" { sender = { "x.test" }, only = { auth = true } } }\n'
-              'chain "tls" { filter "access" { sender = { "x.test" }, only = { tls = true } } }\n')
+    chains = {"user": 'filter "ratelimit" { limit = 5, window = "1h", by = "user" }',
+              "auth": 'filter "access" { sender = { "x.test" }, only = { auth = true } }',
+              "tls": 'filter "access" { sender = { "x.test" }, only = { tls = true } }'}
+    chains = "".join('chain "%s" { %s }\n' % (name, f) for name, f in chains.items() if 'chain = "%s"' % name in what)
     code, said = check(folder, BASE + chains + 'listen "l" { "127.0.0.1:0", backend = "b", %s }\n' % what)
     assert code == 0 and words in said and without_root(said).count("\n") == 1, said
+
+
+def test_a_chain_that_no_listener_names_is_warned_of(folder):
+    text = BASE + 'chain "c" { filter "access" { sender = { "x.test" } } }\n'
+    listen = 'listen "l" { "127.0.0.1:0", backend = "b"%s }\n'
+    assert 'chain "c": no listener names it' in check(folder, text + listen % "")[1]
+    assert without_root(check(folder, text + listen % ', chain = "c"')[1]) == ""
+
+
+@pytest.mark.parametrize("backend,listen,circle", [
+    ("127.0.0.1:%d", "127.0.0.1:%d", True), ("127.0.0.1:%d", ":%d", True), ("127.0.0.1:%d", "0.0.0.0:%d", True), ("[::1]:%d", "[::]:%d", True),
+    ("127.0.0.1:%d", "127.0.0.2:%d", False), ("192.0.2.1:%d", ":%d", False), ("maildir:/tmp/%d", ":%d", False)])
+def test_a_backend_that_is_its_own_listener_is_warned_of(folder, backend, listen, circle):
+    port = free_port()
+    code, said = check(folder, 'backend "b" { "%s" }\nlisten "l" { "%s", backend = "b" }\n' % (backend % port, listen % port))
+    assert code == 0 and ("mail would go in a circle" in said) == circle, said
 
 
 def test_what_is_meant_is_not_warned_of(folder):
@@ -209,3 +226,15 @@ def test_process_1_refuses_an_upgrade_that_would_end_with_it():
     server.close()
     g.process.kill()
     g.process.wait()
+
+
+@pytest.mark.parametrize("options,words", [
+    ('client = "hash:/etc/postfix/access"', 'hash:/etc/postfix/access: a table is the path of a text file, without "hash:"'),
+    ('client = { "192.0.2.1" }, on_eror = "continue"', 'unknown option "on_eror" (did you mean "on_error"?)')])
+def test_habits_of_others_are_told_what_is_meant_here(folder, options, words):
+    code, said = check(folder, BASE + 'chain "c" { filter "access" { %s } }\nlisten "l" { "127.0.0.1:0", backend = "b", chain = "c" }\n' % options)
+    assert code == 2 and words in said, said
+
+
+def test_the_mark_that_editors_put_in_front_of_utf8_is_no_mistake(folder):
+    assert check(folder, "\ufeff" + BASE + 'listen "l" { "127.0.0.1:0", backend = "b" }\n')[0] == 0

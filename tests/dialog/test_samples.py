@@ -17,4 +17,6 @@ def test_a_sample_is_good(name):
     done = subprocess.run([SLUICE, "check", "-c", "%s/conf/%s" % (ROOT, name)], capture_output=True, text=True, timeout=60,
                           env=dict(os.environ, SLUICE_CERTIFICATE=path))
     shutil.rmtree(path)
-    assert done.returncode == 0 and without_root(done.stderr) == "", done.stderr
+    # Below a private home `user` reads nothing of this tree, and is told so.
+    said = [line for line in without_root(done.stderr).splitlines() if "cannot read it again: " not in line or ROOT not in line.split("again: ")[1]]
+    assert done.returncode == 0 and not said, done.stderr

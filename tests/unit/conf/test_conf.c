@@ -322,7 +322,7 @@ static void filters_get_options_names_and_conditions(void **state)
     assert_string_equal(conf->filters[1]->prefix.at, "pp");
     assert_true(!conf->filters[1]->observe && conf->filters[2]->observe);
     assert_null(filter_value_get(conf->filters[1]->options, "peer"));
-    assert_int_equal(heard.warnings, 1); /* the preset's table is not there, and empty then */
+    assert_int_equal(heard.warnings, 2); /* the preset's table is not there, and empty then; no listener names the chain */
     assert_int_equal(opened, 2);
     conf_drop(conf_hold(conf));
     assert_int_equal(closed, 0);
@@ -532,9 +532,21 @@ static const struct { const char *text; uint32_t line; const char *what; } mista
     {BASE "listen \"x\" { \":9\",\n limits = { sise = 1 } }", 4, "did you mean \"size\"?"},
     {BASE "listen \"x\" { \":9\",\n bare = \"rejct\" }", 4, "expected \"reject\" or \"normalize\", got \"rejct\" (did you mean \"reject\"?)"},
     {BASE "listen \"x\" { \"mail.test:25\" }", 3, "takes an IP address, not the name \"mail.test\""},
-    {BASE "listen \"x\" {\n \"25\" }", 4, "expected inet:HOST:PORT"},
+    {BASE "listen \"x\" {\n \"25\" }", 4, "a port alone is written with a colon"},
+    {BASE "listen \"x\" {\n \"127.0.0.1\" }", 4, "a port is missing: HOST:PORT"},
+    {BASE "listen \"x\" {\n \"127.0.0.1:\" }", 4, "expected inet:HOST:PORT"},
+    {BASE "listen \"x\" {\n \"127.0.0.1:smtp\" }", 4, "a port is a number"},
+    {BASE "backend \"c\" {\n \"smtp:[127.0.0.1]:25\" }", 4, "only inet:, inet6: and unix: may stand in front"},
+    {BASE "backend \"c\" { \"127.0.0.1:2\",\n identity = true }", 4, "expected \"none\", \"xclient\", \"xforward\", \"proxy\" or \"proxy_v1\", got true"},
+    {BASE "listen \"x\" { \":9\",\n require_tls = yes }", 4, "write true, not yes"},
+    {BASE "listen \"x\" { \":9\",\n received = off }", 4, "write false, not off"},
+    {BASE "limits { size = 10M }", 3, "stands in quotes, like \"10M\""},
+    {BASE "# a comment", 3, "a comment begins with --"},
+    {BASE "// a comment", 3, "a comment begins with --"},
+    {"hostname \xe2\x80\x9cmx1\xe2\x80\x9d", 1, "a typographic quote?"},
     {BASE "listen \"x\" { \":2525\" }", 3, "is taken by listen \"mx\""},
-    {BASE "backend \"x\" { \"nowhere\" }", 3, "or maildir:/PATH"},
+    {BASE "backend \"x\" { \"nowhere\" }", 3, "a port is missing: HOST:PORT"},
+    {BASE "backend \"x\" { \"maildr:/PATH\" }", 3, "or maildir:/PATH"},
     {BASE "backend \"x\" { \":25\" }", 3, "cannot be dialled"},
     {BASE "backend \"x\" { \"127.0.0.1:1\", identity = \"xcleint\" }", 3, "did you mean \"xclient\"?"},
     {BASE "backend \"x\" { \"127.0.0.1:1\", tls = \"strict\" }", 3, "\"off\", \"opportunistic\", \"verified\" or the name"},
@@ -590,7 +602,8 @@ static void all_mistakes_are_told_at_once(void **state)
 
 static void loose_ends_are_warned_of(void **state)
 {
-    struct conf *conf = good(BASE "filter \"plain\" {}\nlimits { recipients = 50 }\n");
+    struct conf *conf = good(BASE "filter \"plain\" {}\nlimits { recipients = 50 }\nchain \"c\" {\nfilter \"plain\" {} }");
+    assert_true(said("t.lua", 6, "chain \"c\": no listener names it"));
     assert_true(said("t.lua", 3, "stands in no chain"));
     assert_true(said("t.lua", 4, "at least 100"));
     conf_drop(conf);
