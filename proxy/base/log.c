@@ -212,6 +212,16 @@ static void put_stamp(void)
     put_text(text);
 }
 
+/* A value of ours, which needs no escapes. */
+static void put_word(const char *word)
+{
+    if (buffer.json)
+        put_octet('"');
+    put_text(word);
+    if (buffer.json)
+        put_octet('"');
+}
+
 void log_begin(enum log_level level, const char *event)
 {
     static const char *const names[] = {"debug", "info", "warning", "error"};
@@ -235,8 +245,9 @@ void log_begin(enum log_level level, const char *event)
     } else {
         first_key("level");
     }
-    value_put(1, &(struct str){names[level], strlen(names[level])});
-    log_text("event", str_of(event));
+    put_word(names[level]);
+    key_put("event");
+    put_word(event);
 }
 
 void log_text(const char *key, struct str value)
