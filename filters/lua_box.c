@@ -121,14 +121,14 @@ void *box_alloc(void *data, void *at, size_t old, size_t size)
     size += sizeof *block;
     if (size > old && (!may_take(box, size - old, small) || fault_strikes(FAULT_MEMORY)))
         return NULL;
-    block = realloc(block, size);
-    if (!block)
+    struct lua_account **got = realloc(block, size);
+    if (!got)
         return NULL;
-    *block = owner;
+    *got = owner;
     if (owner != box->running && size > old)
         box->foreign += size - old;
     count(owner, size, old);
-    return block + 1;
+    return got + 1;
 }
 
 void box_check(lua_State *L)

@@ -312,7 +312,7 @@ static size_t key_write(char to[KEY_OCTETS + 3], const char *key)
     size_t n = 0;
     for (size_t i = 0; i < countof(own_keys); i++)
         own |= strcmp(key, own_keys[i]) == 0;
-    for (; key[n] && n < KEY_OCTETS; n++) {
+    for (; n < KEY_OCTETS && key[n]; n++) {
         char c = char_lower(key[n]);
         bool fits = char_is_alnum(c) || c == '_';
         own |= c != key[n] || !fits;
