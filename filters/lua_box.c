@@ -46,7 +46,10 @@ static uint64_t client_of(struct filter_call *call)
 struct lua_account *account_open(struct lua_box *box, struct filter_call *call)
 {
     struct lua_account *a = must_alloc(sizeof *a);
-    *a = (struct lua_account){.next = box->accounts, .box = box, .client = client_of(call), .living = true};
+    struct lua_session *s = filter_keep(call, LIFE_SESSION);
+    if (s && !s->client)
+        s->client = client_of(call);
+    *a = (struct lua_account){.next = box->accounts, .box = box, .client = s ? s->client : 0, .living = true};
     if (box->accounts)
         box->accounts->link = &a->next;
     a->link = &box->accounts;

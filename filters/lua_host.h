@@ -74,6 +74,7 @@ struct lua_worker { /* worker memory */
 struct lua_session {
     uint64_t token;
     struct lua_account *account; /* NULL: it keeps nothing */
+    uint64_t client;             /* of its accounts; 0: not yet looked at */
 };
 struct lua_place {
     struct lua_place *next;
