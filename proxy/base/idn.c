@@ -12,14 +12,17 @@ static struct str lower(struct str s, char room[IDN_ROOM])
     return (struct str){room, n};
 }
 
-/* Non-transitional as browsers and Postfix do (UTS 46 4); a name that fails so for its joiners is tried without them, for an MTA behind us
- * may do that. NULL: it is no name. */
+/* NULL: it is no name, or nothing is left of it (a zero width space). Non-transitional as browsers and Postfix do (UTS 46
+ * 4); a name that fails so for its joiners is tried without them, for an MTA behind us may do that. */
 static uint8_t *to_ascii(const char *domain)
 {
     uint8_t *ascii = NULL;
     if (idn2_lookup_u8((const uint8_t *)domain, &ascii, IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL) == IDN2_OK ||
-        idn2_lookup_u8((const uint8_t *)domain, &ascii, IDN2_NFC_INPUT | IDN2_TRANSITIONAL) == IDN2_OK)
-        return ascii;
+        idn2_lookup_u8((const uint8_t *)domain, &ascii, IDN2_NFC_INPUT | IDN2_TRANSITIONAL) == IDN2_OK) {
+        if (*ascii)
+            return ascii;
+        idn2_free(ascii);
+    }
     return NULL;
 }
 

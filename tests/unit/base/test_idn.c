@@ -51,6 +51,7 @@ static void a_label_that_is_none_hides_no_other(void **state)
     folds("b\xc3\xbc--x\xe3\x80\x82" "b\xc3\xbc" "cher\xef\xbc\x8e" "example", "b\xc3\xbc--x.xn--bcher-kva.example");
     folds(".-\xc3\xbc.b\xc3\xbc" "cher.example", ".-\xc3\xbc.xn--bcher-kva.example");
     folds("-\xc3\xbc..b\xc3\xbc" "cher.example.", "-\xc3\xbc..xn--bcher-kva.example.");
+    folds("\xef\xbb\xbf", "\xef\xbb\xbf"); /* of which nothing would be left */
     char error[256];
     struct str sub[] = {STR(".xn--bcher-kva.example")};
     struct table *t = table_of(sub, NULL, 1, error, sizeof error);
