@@ -382,7 +382,8 @@ static void chunk_run(lua_State *L, const char *path)
     if (str_starts(s->text, STR("\xef\xbb\xbf"))) /* the mark that some editors put in front of UTF-8 */
         s->text = str_part(s->text, 3, s->text.len);
     snprintf(name, sizeof name, "=#%u", l->nsources++);
-    if (luaL_loadbufferx(L, s->text.at, s->text.len, name, "t") != LUA_OK)
+    size_t mark = str_starts(s->text, STR("\xef\xbb\xbf")) ? 3 : 0; /* editors put it there; Lua skips it in files only */
+    if (luaL_loadbufferx(L, s->text.at + mark, s->text.len - mark, name, "t") != LUA_OK)
         lua_error(L);
     r->deep++;
     lua_call(L, 0, 0);

@@ -64,10 +64,22 @@ static const struct {
     {"x-sjis", "cp932"},
     {"x-gbk", "gbk"},
     {"x-mac-roman", "macintosh"},
+    {"x-mac-cyrillic", "mac-cyrillic"},
     {"iso-8859-8-i", "iso-8859-8"},
     {"iso-8859-8-e", "iso-8859-8"},
     {"iso-8859-6-i", "iso-8859-6"},
     {"x-windows-949", "cp949"},
+    {"gb_2312", "gb18030"},
+    {"gb_2312-80", "gb18030"},
+    {"csgb2312", "gb18030"},
+    {"chinese", "gb18030"},
+    {"x-euc-jp", "euc-jp"},
+    {"x-euc-tw", "euc-tw"},
+    {"x-big5", "big5"},
+    {"x-x-big5", "big5"},
+    {"cn-big5", "big5"},
+    {"unicode-1-1-utf-7", "utf-7"},
+    {"utf8mb4", "utf-8"},
 };
 
 static bool is_utf8(const char *name)
@@ -92,8 +104,14 @@ static bool name_take(struct str charset, char name[CHARSET_NAME_MOST + 1])
         name[i] = char_lower(c);
     }
     name[charset.len] = 0;
-    if (!strncmp(name, "cp-", 3) && char_is_digit(name[3]))
-        memmove(name + 2, name + 3, strlen(name + 3) + 1);
+    static const char *const pages[] = {"cp-", "x-cp", "windows", "win-"}; /* and "windows-1252", which iconv knows */
+    for (size_t i = 0; i < countof(pages); i++) {
+        size_t len = strlen(pages[i]);
+        if (strncmp(name, pages[i], len) || !char_is_digit(name[len]))
+            continue;
+        memmove(name + 2, name + len, strlen(name + len) + 1);
+        memcpy(name, "cp", 2);
+    }
     for (size_t i = 0; i < countof(aliases); i++)
         if (!strcmp(name, aliases[i].name)) {
             strcpy(name, aliases[i].is);

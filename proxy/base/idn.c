@@ -12,14 +12,17 @@ static struct str lower(struct str s, char room[IDN_ROOM])
     return (struct str){room, n};
 }
 
-/* Non-transitional as browsers and Postfix do (UTS 46 4); a name that fails so for its joiners is tried without them, for an MTA behind us
- * may do that. NULL: it is no name. */
+/* NULL: it is no name, or nothing is left of it (a zero width space). Non-transitional as browsers and Postfix do (UTS 46
+ * 4); a name that fails so for its joiners is tried without them, for an MTA behind us may do that. */
 static uint8_t *to_ascii(const char *domain)
 {
     uint8_t *ascii = NULL;
     if (idn2_lookup_u8((const uint8_t *)domain, &ascii, IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL) == IDN2_OK ||
-        idn2_lookup_u8((const uint8_t *)domain, &ascii, IDN2_NFC_INPUT | IDN2_TRANSITIONAL) == IDN2_OK)
-        return ascii;
+        idn2_lookup_u8((const uint8_t *)domain, &ascii, IDN2_NFC_INPUT | IDN2_TRANSITIONAL) == IDN2_OK) {
+        if (*ascii)
+            return ascii;
+        idn2_free(ascii);
+    }
     return NULL;
 }
 
@@ -36,6 +39,44 @@ static bool put_literal(struct str domain, char room[IDN_ROOM])
     return true;
 }
 
+/* Octets of the dot at the head of s, of whatever script (UTS 46 4); 0: none stands there. */
+static size_t dot_length(struct str s)
+{
+    static const char *const dots[] = {".", "\xe3\x80\x82", "\xef\xbc\x8e", "\xef\xbd\xa1"};
+    for (size_t i = 0; i < countof(dots); i++)
+        if (str_starts(s, str_of(dots[i])))
+            return strlen(dots[i]);
+    return 0;
+}
+
+/* Where one label is none, the others fold all the same: nobody leaves a key ".bücher.example" by a name below it that
+ * cannot be looked up. */
+static struct str fold_labels(struct str domain, char room[IDN_ROOM])
+{
+    char label[IDN_ROOM];
+    size_t n = 0;
+    while (domain.len) {
+        size_t len = 0, dot;
+        while (len < domain.len && !dot_length(str_part(domain, len, domain.len)))
+            len++;
+        memcpy(label, domain.at, len);
+        label[len] = 0;
+        uint8_t *ascii = str_is_ascii((struct str){label, len}) ? NULL : to_ascii(label);
+        for (size_t i = 0; !ascii && i < len; i++)
+            label[i] = char_lower(label[i]);
+        dot = dot_length(str_part(domain, len, domain.len));
+        struct str said = str_of(ascii ? (const char *)ascii : label);
+        size_t take = min_size(said.len, IDN_ROOM - 1 - n);
+        memcpy(room + n, said.at, take);
+        n += take;
+        idn2_free(ascii);
+        if (dot && n < IDN_ROOM - 1)
+            room[n++] = '.';
+        domain = str_part(domain, len + dot, domain.len);
+    }
+    return (struct str){room, n};
+}
+
 struct str idn_fold(struct str domain, char room[IDN_ROOM])
 {
     char text[IDN_ROOM];
@@ -48,7 +89,7 @@ struct str idn_fold(struct str domain, char room[IDN_ROOM])
     text[domain.len - dot] = 0;
     uint8_t *ascii = to_ascii(text);
     if (!ascii)
-        return lower(domain, room);
+        return fold_labels(domain, room);
     int n = snprintf(room, IDN_ROOM, "%s%s", dot ? "." : "", (const char *)ascii);
     idn2_free(ascii);
     return (struct str){room, min_size((size_t)n, IDN_ROOM - 1)};

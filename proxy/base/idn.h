@@ -6,8 +6,8 @@
 #include "base/str.h"
 
 enum { IDN_ROOM = 1024 };
-/* The domain in lower case, its U-labels as A-labels. A dot in front is kept (".example.org" of tables). What is no domain that can be looked
- * up, or longer than the room, is only made lower case. The result is in `room`, at most IDN_ROOM octets; longer names are cut. */
+/* The domain in lower case, its U-labels as A-labels. A dot in front is kept (".example.org" of tables). A label that
+ * cannot be looked up, and a domain that is longer than the room, is only made lower case. The result is in `room`, at most IDN_ROOM octets; longer names are cut. */
 struct str idn_fold(struct str domain, char room[IDN_ROOM]);
 /* The same for what stands behind the last '@', the rest as it is but in lower case; without '@' all of it is a domain. */
 struct str idn_fold_address(struct str address, char room[IDN_ROOM]);

@@ -246,6 +246,8 @@ static struct content *parse(char *text, size_t len, const char *path, char *err
         content_free(c);
         return NULL;
     }
+    if (len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) /* the mark that editors put there is no part of the first key */
+        at = 3;
     while (at < len) {
         char *end = memchr(text + at, '\n', len - at);
         size_t to = end ? (size_t)(end - text) : len, next = to + 1;

@@ -324,7 +324,7 @@ void params_put_rcpt(const struct params *p, struct capabilities can, struct pip
     } else {
         struct pipe text = {0};
         put_ascii(&text, p->orcpt);
-        if (text.octets <= ORCPT_LENIENT) { /* else it is left out: RCPT matters more than what a report would say */
+        if (text.octets <= ORCPT_MOST) { /* else it is left out: RCPT matters more than what a report would say */
             pipe_put(out, STR(" ORCPT="));
             pipe_move(&text, out, text.octets);
         }

@@ -24,11 +24,11 @@ static void same(const struct params *p, const struct params *q)
         fuzz_same(a[i], b[i]);
 }
 
-/* What has no strict form but the one it came in: a long ENVID, an underscore in the type of ORCPT. */
+/* What has no strict form but the one it came in: a long ENVID or ORCPT, an underscore in the type of ORCPT. */
 static enum syntax again(const struct params *p)
 {
     size_t type = str_find(p->orcpt, STR(";"));
-    return p->envid.len > 100 || str_find(p->orcpt, STR("_")) < type ? SYNTAX_LENIENT : SYNTAX_STRICT;
+    return p->envid.len > 100 || p->orcpt.len > 500 || str_find(p->orcpt, STR("_")) < type ? SYNTAX_LENIENT : SYNTAX_STRICT;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *octets, size_t n)

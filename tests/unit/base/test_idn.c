@@ -25,6 +25,7 @@ static void all_spellings_of_a_domain_are_one(void **state)
     folds("b\xc3\xbc\xc2\xad" "cher.example", "xn--bcher-kva.example");                         /* a soft hyphen */
     folds("b\xc3\xbc" "cher\xe3\x80\x82" "example", "xn--bcher-kva.example");                   /* an ideographic full stop */
     folds(".b\xc3\xbc" "cher.example", ".xn--bcher-kva.example");
+    folds("i\xe2\x9d\xa4.Example", "xn--i-7iq.example");
     folds("", "");
     folds(".", ".");
 }
@@ -41,6 +42,26 @@ static void what_is_no_domain_is_lower_case_only(void **state)
     assert_int_equal(idn_fold((struct str){longer, sizeof longer}, room).len, IDN_ROOM);
     longer[100] = '@';
     assert_true(idn_fold_address((struct str){longer, sizeof longer}, room).len <= IDN_ROOM);
+}
+
+static void a_label_that_is_none_hides_no_other(void **state)
+{
+    folds("XN--ZZZZZZZZ99.b\xc3\xbc" "cher.example", "xn--zzzzzzzz99.xn--bcher-kva.example");
+    folds("B\xc3\xbc--x.B\xc3\x9c" "CHER.example", "b\xc3\xbc--x.xn--bcher-kva.example");
+    folds("b\xc3\xbc--x\xe3\x80\x82" "b\xc3\xbc" "cher\xef\xbc\x8e" "example", "b\xc3\xbc--x.xn--bcher-kva.example");
+    folds(".-\xc3\xbc.b\xc3\xbc" "cher.example", ".-\xc3\xbc.xn--bcher-kva.example");
+    folds("-\xc3\xbc..b\xc3\xbc" "cher.example.", "-\xc3\xbc..xn--bcher-kva.example.");
+    folds("\xef\xbb\xbf", "\xef\xbb\xbf"); /* of which nothing would be left */
+    char error[256];
+    struct str sub[] = {STR(".xn--bcher-kva.example")};
+    struct table *t = table_of(sub, NULL, 1, error, sizeof error);
+    assert_true(table_match(t, STR("a@xn--zzzzzzzz99.b\xc3\xbc" "cher.example"), NULL));
+    table_close(t);
+    char room[IDN_ROOM], longest[IDN_ROOM];
+    for (size_t i = 0; i < sizeof longest; i++)
+        longest[i] = i % 4 == 3 ? '.' : i % 4 == 0 ? '\xc3' : i % 4 == 1 ? '\xbc' : 'x'; /* each label grows */
+    memcpy(longest, "\xc3\xbc--", 4);
+    assert_true(idn_fold((struct str){longest, sizeof longest - 1}, room).len < IDN_ROOM);
 }
 
 static void keys_of_tables_meet_in_any_spelling(void **state)
@@ -70,6 +91,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_spellings_of_a_domain_are_one),
         cmocka_unit_test(what_is_no_domain_is_lower_case_only),
+        cmocka_unit_test(a_label_that_is_none_hides_no_other),
         cmocka_unit_test(keys_of_tables_meet_in_any_spelling),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

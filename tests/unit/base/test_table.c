@@ -131,6 +131,12 @@ static void file_format_is_that_of_postfix(void **state)
     found(t, "value-keeps-case", "Some Text");
     assert_int_equal(table_count(t), 4);
     table_close(t);
+    t = good("\xef\xbb\xbf" "192.0.2.1 one\nb two\n"); /* as some editors begin a file */
+    found_ip(t, "192.0.2.1", "one");
+    table_close(t);
+    t = good("\xef\xbb\xbf");
+    assert_int_equal(table_count(t), 0);
+    table_close(t);
     t = good("");
     found(t, "x", NULL);
     table_close(t);

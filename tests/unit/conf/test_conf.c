@@ -201,6 +201,11 @@ static void minimal_file_gives_the_defaults(void **state)
     conf_drop(conf);
 }
 
+static void the_mark_that_editors_put_in_front_is_no_text(void **state)
+{
+    conf_drop(good("\xef\xbb\xbf" BASE));
+}
+
 static void header_size_follows_a_lower_size_down(void **state)
 {
     struct conf *conf = good(BASE "limits { size = \"100K\" }\nlisten \"own\" { \":9\", limits = { size = \"10K\" } }\n"
@@ -711,6 +716,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(minimal_file_gives_the_defaults),
+        cmocka_unit_test(the_mark_that_editors_put_in_front_is_no_text),
         cmocka_unit_test(header_size_follows_a_lower_size_down),
         cmocka_unit_test(everything_said_is_in_the_model),
         cmocka_unit_test(received_is_left_out_when_the_backend_knows_the_client),

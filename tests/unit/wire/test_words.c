@@ -37,6 +37,10 @@ static void encoded_words_become_utf8(void **unused)
     reads("=?utf-8?B?w6k=?=", "\xc3\xa9");
     reads("=?UTF-8*en?q?a_=C3=a9=3F?= x", "a \xc3\xa9? x");
     reads("=?iso-8859-1?Q?=E9=80?=", "\xc3\xa9\xe2\x82\xac"); /* as windows-1252 */
+    reads("=?windows1251?Q?=E9?= =?win-1251?Q?=E9?= =?x-cp1251?Q?=E9?= =?CP-1251?Q?=E9?=", "\xd0\xb9\xd0\xb9\xd0\xb9\xd0\xb9");
+    reads("=?x-euc-jp?B?xvzL3A==?=", "\xe6\x97\xa5\xe6\x9c\xac");
+    reads("=?gb_2312-80?B?1tDOxA==?= =?x-big5?B?pKSk5Q==?=", "\xe4\xb8\xad\xe6\x96\x87\xe4\xb8\xad\xe6\x96\x87");
+    reads("=?unicode-1-1-utf-7?Q?+AOk-?= =?utf8mb4?q?=C3=A9?=", "\xc3\xa9\xc3\xa9");
     reads("=?windows-1252?Q?=80=93?=", "\xe2\x82\xac\xe2\x80\x9c");
     reads("=?ISO-8859-15?Q?=A4=E9?=", "\xe2\x82\xac\xc3\xa9");
     reads("=?koi8-r?B?8NLJ18XU?=", "\xd0\x9f\xd1\x80\xd0\xb8\xd0\xb2\xd0\xb5\xd1\x82");
