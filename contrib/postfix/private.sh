@@ -11,10 +11,11 @@ usage() { sed -n '2,7s/^# //p' "$0"; exit 2; }
 verb=$1
 dir=$(mkdir -p "$2" && cd "$2" && pwd)
 
-# Postfix writes to one of the two.
+# Postfix writes to one of the two; where it cannot read its configuration, to syslog alone, and postconf says why.
 failed() {
     echo "private.sh: $1; it says:" >&2
-    tail -n 5 "$dir/start.log" "$dir/log" >&2
+    tail -q -n 5 "$dir/start.log" "$dir/log" >&2
+    postconf -c "$dir/etc" -n 2>&1 >/dev/null | tail -n 5 >&2
 }
 
 start() {

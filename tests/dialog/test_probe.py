@@ -79,9 +79,15 @@ def test_one_that_is_told_the_client_is_not_asked_to_relay():
     assert judge.has_heard(["EHLO mx.test", "QUIT"]), judge.heard
 
 
-def test_xclient_that_is_not_offered_is_as_if_it_was_told_nothing():
+def test_xclient_that_is_not_offered_makes_it_fail():
     judge = Judge([], "250 ok")
     code, said = probe('backend "b" { "127.0.0.1:%d", identity = "xclient" }' % judge.port)
+    assert code == 1 and "NOT reached: it does not offer XCLIENT to us" in said
+
+
+def test_xclient_that_is_not_offered_nor_required_is_as_if_it_was_told_nothing():
+    judge = Judge([], "250 ok")
+    code, said = probe('backend "b" { "127.0.0.1:%d", identity = "xclient", identity_required = false }' % judge.port)
     assert code == 0 and "which it does NOT offer" in said and "WARNING" in said
 
 
