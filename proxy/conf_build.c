@@ -152,7 +152,7 @@ static void limits_judge(struct loader *l, const struct item *item, const struct
 {
     const struct filter_value *at;
     if (!value_get(own, STR("header_size")) && limits->size && limits->size < limits->header_size)
-        limits->header_size = limits->size; /* whoever says only the size need not know of the other */
+        limits->header_size = limits->size; /* unless it is set, it follows `size` down */
     if ((at = value_get(own, STR("recipients"))) && at->number >= 1 && limits->recipients < 100)
         item_warn(l, item, at, "limits: recipients = %u: RFC 5321 4.5.3.1.8 wants at least 100", limits->recipients);
     if ((at = said_in(own, "rcpt_commands", "recipients")) && limits->rcpt_commands < limits->recipients)

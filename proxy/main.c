@@ -318,8 +318,7 @@ static int help(int argc, char **argv)
     return 0;
 }
 
-/* Started with some of the three closed, their numbers would go to sockets, and what is said there to whoever is at the
- * other end. */
+/* A process started with one of the three closed would give its number to a socket, and log lines would go to that peer. */
 static void open_standard_descriptors(void)
 {
     int fd;

@@ -1,4 +1,4 @@
-/* log_ring.h - between log.c, which makes lines, and log_writer.c, which writes them; nobody else includes it. */
+/* log_ring.h - between log.c, which makes lines, and log_writer.c, which writes them. No other file includes it. */
 #ifndef BASE_LOG_RING_H
 #define BASE_LOG_RING_H
 #include "base/log.h"

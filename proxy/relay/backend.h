@@ -47,7 +47,7 @@ struct backend {
     bool blameless;              /* it broke before READY for what it thinks of the client, or for want of room */
     bool closing;                /* it said 421 */
     enum reply_name failure;     /* BROKEN: what a client hears of it */
-    struct reply refusal;        /* BROKEN before it was READY, by this: what it thinks of the client, who hears it so; code 0: none */
+    struct reply refusal;        /* of this client, said before READY: the client is told it as it is; code 0: none */
     struct str broke;            /* and what the log says */
     struct arena arena;          /* of the handshake */
 };

@@ -89,8 +89,8 @@ uint16_t chain_pass_end(const struct chain *chain, uint16_t pass)
 
 /* ---- who is called --------------------------------------------------------------------------------------------------- */
 
-/* At RCPT the one in hand. At stages that concern the whole message those that are in the envelope, not whom a filter left out: `all` of
- * them, or any. Nobody switches a filter off for others by adding one recipient who is exempt. */
+/* At RCPT: the recipient in hand. At stages of the whole message: the recipients in the envelope, without those that a filter left out, `all`
+ * of them or any one. So a sender cannot switch a filter off for others by adding one exempt recipient. */
 static bool rcpts_match(const struct session *s, struct table *table, enum filter_stage stage, bool all)
 {
     const struct transaction *tx = s->tx;

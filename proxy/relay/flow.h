@@ -85,8 +85,7 @@ bool flow_send(struct session *);
 bool flow_has_room(const struct flow *); /* for what the filter at work emits */
 /* A filter's octets for the chunk in hand, or (MESSAGE) for the whole body; line ends are mended. false: the pipe is full. */
 bool flow_emit(struct session *, struct str);
-/* Says DATA to the backend when it is time, the envelope anew before it if it must be. True: the content may go somewhere at once, to
- * the backend (by BDAT) or into the sink, so that whoever stopped because the pipes were full goes on in the same turn: nobody else
- * will wake the session for it. */
+/* Says DATA to the backend when it is time, the envelope anew before it if it must be. True: content can move again, to the backend (by
+ * BDAT) or into the sink. The caller then runs the flow once more in the same turn: no event is left that would wake the session. */
 bool flow_open(struct session *);
 #endif

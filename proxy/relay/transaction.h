@@ -79,7 +79,7 @@ struct transaction {
     enum transaction_end end;
     double score;
     struct note *notes;
-    uint32_t refused;       /* recipients whose refusal was to be logged */
+    uint32_t refused;       /* refused recipients; the first 100 have a log line each */
     uint64_t started, data_at, data_done, backend_micros, release_at;
     uint64_t filter_run, filter_waited; /* microseconds */
     struct str queue_id, backend_server;

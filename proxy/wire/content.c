@@ -375,7 +375,7 @@ void encoder_start(struct encoder *e, enum framing framing, enum guard guard)
     *e = (struct encoder){.framing = framing, .at = FRESH, .guard = guard, .line = BEGUN};
 }
 
-/* The first octet that whoever is guarded against does not take as it is; `len`: there is none. */
+/* The offset of the first octet that the guarded receiver reads as another octet, or drops; `len`: none. */
 static size_t find_odd(enum guard guard, const char *at, size_t len)
 {
     if (guard == GUARD_NUL) {

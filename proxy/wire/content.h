@@ -38,15 +38,15 @@ void decoder_chunk(struct decoder *, uint64_t octets, bool last);
  * is unstuffed, and a dot is a dot. A last chunk of no octet ends at the next call. BINARY knows no lines at all. */
 bool decoder_step(struct decoder *, struct pipe *in, struct pipe *out, size_t most);
 
-/* Against whom no end of mail data may be hidden in content (SMTP smuggling): a line that is a lone dot to a receiver that drops NULs; to one
- * that also strips the eighth bit, and so takes octets for CR, LF, dot or NUL that are none. */
+/* Receivers for which content may not hide an end of mail data (SMTP smuggling). GUARD_NUL: one that drops NULs, so that CRLF NUL "." CRLF is
+ * an end. GUARD_EIGHTH_BIT: one that also strips the eighth bit, so that 0xAE is a dot. */
 enum guard { GUARD_NONE, GUARD_NUL, GUARD_EIGHTH_BIT };
 
 struct encoder {
     enum framing framing; /* DOTS: stuffed. CHUNKS: as it is, but checked. BINARY: as it is */
     uint8_t at;
     enum guard guard;
-    uint8_t line;     /* what the line so far is to whom we guard against; private */
+    uint8_t line;     /* the line so far, as the guarded receiver reads it; private */
     bool bad;         /* a bare CR or LF came along, or a hidden end: nothing may end this mail data */
     bool hidden;      /* it was a hidden end */
     uint64_t octets;  /* of content taken */

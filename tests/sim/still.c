@@ -1,10 +1,10 @@
 /* still.c - a wake-up that was lost is seen at once, not when some clock hides it.
  *
  * Whenever no task is ready, all that has happened has been seen to, so a turn that nobody asked for must change
- * nothing. Each session is given one; whoever moves octets, says something or begins to read again then had slept
- * though it could have gone on. Whose peer has gone and who has not heard of it is left alone: what is flushed then
- * goes nowhere. Who looks now and then by a clock of its own (memory is short) is left alone, and whose clock is about
- * to ring. */
+ * nothing. Each session gets one such turn. A session that then moves octets, says something or begins to read had
+ * slept although it could go on: its wake-up was lost. Left alone are sessions whose peer is gone without their knowing
+ * (what they flush goes nowhere), those that look by a clock of their own (short of memory), and those whose clock is
+ * about to ring. */
 #include "world.h"
 #include "relay/backend.h"
 #include "relay/session.h"
