@@ -139,7 +139,9 @@ bool address_parse(struct str s, struct arena *arena, struct address *a, const c
         *why = "an IPv6 address stands in brackets: [HOST]:PORT";
         return false;
     }
-    return parse_host(host, brackets || v6_said, arena, a, why);
+    /* "[mail.example.org]:25" and "[192.0.2.1]:25" are Postfix' way to say "without MX": nobody looks for MX here. */
+    bool literal = brackets && str_find(host, STR(":")) < host.len;
+    return parse_host(host, literal || v6_said, arena, a, why);
 }
 
 struct address address_of(const struct sockaddr *from, socklen_t len, struct arena *arena)

@@ -11,6 +11,8 @@ static void each_form_gives_its_canonical_text(void **state)
         {"192.0.2.1:25", "inet:192.0.2.1:25", AF_INET},
         {"inet6:[2001:DB8::1]:25", "inet6:[2001:db8::1]:25", AF_INET6},
         {"[::1]:2525", "inet6:[::1]:2525", AF_INET6},
+        {"[mx.example.org]:25", "inet:mx.example.org:25", 0},
+        {"[192.0.2.1]:25", "inet:192.0.2.1:25", AF_INET},
         {":25", "inet6:[::]:25", AF_INET6},
         {"inet::25", "inet:0.0.0.0:25", AF_INET},
         {" unix:/run/x ", "unix:/run/x", AF_UNIX},
