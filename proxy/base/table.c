@@ -155,7 +155,12 @@ static bool add(struct content *c, struct str key, struct str value, const char 
         c->nets[c->nnets++] = (struct net){cidr, key, value, c->line};
         return true;
     }
+    bool ascii = str_is_ascii(key);
     key = fold_key(c, key);
+    if (!ascii && looks_like_ip(key)) {
+        *why = "an address with characters that are not ASCII";
+        return false;
+    }
     if (c->nwords == c->words_room)
         c->words = must_grow(c->words, (c->words_room = c->words_room ? c->words_room * 2 : 16) * sizeof *c->words);
     c->words[c->nwords++] = (struct word){key, value, c->line};

@@ -144,6 +144,7 @@ static void file_format_is_that_of_postfix(void **state)
 
 static void mistakes_have_a_place(void **state)
 {
+    bad("x y\n1\xef\xbc\x8e" "2.3.4 OK\n", 2, "not ASCII"); /* a dot of full width */
     bad("ok 1\n!192.0.2.0/24 no\n", 2, "not supported");
     bad("\n\n192.0.2.1/24 x\nlater y\n", 3, "did you mean \"192.0.2.0/24\"?");
     bad("192.0.2.0/33 x", 1, "0 to 32");
