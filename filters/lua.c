@@ -27,6 +27,8 @@ static bool read_script(struct filter *f, struct lua_host *host)
         return false;
     }
     host->text = must_grow(host->text, host->len + 1);
+    if (host->len >= 3 && memcmp(host->text, "\xef\xbb\xbf", 3) == 0) /* the byte order mark of some editors: Lua skips it in files only */
+        memset(host->text, ' ', 3);
     if (host->len && host->text[0] == '#') { /* #!... */
         host->text[0] = '-';
         if (host->len > 1)

@@ -187,3 +187,9 @@ def test_a_zone_whose_codes_are_malformed_is_told_at_load():
     code, out = check("local opt = options { zones = list 'text' }\n" + HOOK, '{ zones = { "a.example", "x=y" } }')
     assert code == 2 and 'option "zones": "x=y": a zone is a domain' in out, out
     assert check(dnsbl, '{ zones = { ["a.example=127.0.[0;1].[2..9]"] = 5 } }')[0] == 0
+
+
+@pytest.mark.parametrize("front", ["\ufeff", "#!/usr/bin/lua\n", "\ufeff-- a comment\n"])
+def test_what_editors_put_in_front_of_a_script_is_no_mistake(front):
+    code, out = check(front + HOOK)
+    assert code == 0, out
