@@ -19,6 +19,7 @@ done
 build=${SLUICE_BUILD:-$root/build-tests}
 passed=0 failed=0 skipped=0
 jobs=$(nproc)
+many=$((jobs + jobs / 2 + 1)) # for tests that mostly wait for clocks
 
 say() { printf '\n== %s (%d min %02d s so far)\n' "$1" $((SECONDS / 60)) $((SECONDS % 60)); }
 
@@ -136,7 +137,7 @@ build_kind Asan "$build-asan" || { count 0 1 0; finish; }
 run_unit "$build-asan"
 export SLUICE="$build-asan/sluice" SLUICE_BUILD_DIR="$build-asan"
 export SLUICE_SLOW=3 ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:quarantine_size_mb=16}
-run_pytest 'dialogs (ASan, UBSan)' -n "$jobs" tests/dialog
+run_pytest 'dialogs (ASan, UBSan)' -n "$many" tests/dialog
 if compgen -G 'tests/lua/*.py' >/dev/null; then run_pytest 'scripts' -n "$jobs" tests/lua; fi
 if compgen -G 'tests/module/test_*.py' >/dev/null; then run_pytest 'a filter from outside the tree' tests/module; fi
 run_pytest 'faults (ASan)' -n "$jobs" tests/faults --ignore tests/faults/test_hostile.py
@@ -156,7 +157,7 @@ run_pytest 'interop (Release)' tests/interop
 if [ $fast = 0 ]; then
     build_kind Tsan "$build-tsan" || { count 0 1 0; finish; }
     export SLUICE="$build-tsan/sluice" SLUICE_BUILD_DIR="$build-tsan" SLUICE_WORKERS=4 TSAN_OPTIONS=exitcode=66:suppressions=$root/tests/tsan.supp
-    run_pytest 'dialogs (TSan, 4 workers)' -n "$jobs" tests/dialog
+    run_pytest 'dialogs (TSan, 4 workers)' -n "$many" tests/dialog
     run_pytest 'change under load (TSan, 4 workers)' tests/soak/test_reload.py tests/soak/test_room.py
 fi
 finish
