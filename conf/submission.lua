@@ -1,6 +1,6 @@
 -- Submission for users: port 587 with STARTTLS and port 465 with TLS from the first octet. AUTH is relayed to Postfix, which knows the users
 -- (smtpd_sasl_auth_enable = yes) and trusts us with the client's name and address (smtpd_authorized_xclient_hosts = 127.0.0.1).
--- local_header_rewrite_clients = permit_sasl_authenticated: it completes header fields of those who have logged in, and of nobody else.
+-- local_header_rewrite_clients = permit_sasl_authenticated: Postfix completes header fields only for clients that have authenticated.
 -- Passwords pass by unseen; filters and the log know the name.
 hostname "mail.example.org"
 user "nobody"

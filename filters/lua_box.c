@@ -1,10 +1,10 @@
 /* lua_box.c - a Lua state of one worker, and who holds what in it.
  *
- * All clients of a worker share the state of a script, so its memory is accounted to whom it belongs: every block names
- * the account of the call that took it, and gives back to that account, whoever is running when it is collected. A call
- * may hold `memory`, with what its session keeps in vars; one that wants more fails alone. The state as a whole may
- * hold WHOLE times as much. Beyond that nobody's next call fails: who holds most gives way, counted by client, so that
- * many connections of one client weigh as one.
+ * All clients of a worker share the Lua state of a script. Each block of its memory is charged to the account of the
+ * session whose call allocated it, and credited to that account when it is freed, whichever call runs then. One session
+ * (its call and its vars) may hold `memory` octets; a call that needs more fails alone. The state as a whole may hold
+ * WHOLE times `memory`. Above that, the sessions of the client that holds most are evicted; a call of another client
+ * never fails for it. All connections of one client count together.
  *
  * What is left when calls have ended is garbage, or kept by the script in variables of its own. When after a full
  * collection more than `memory` is left, new sessions get a new state; calls and vars in the old one come to their end.
@@ -106,8 +106,8 @@ static bool may_take(const struct lua_box *box, size_t more, bool small)
                              box->held + more <= CAP * box->limit + reserve);
 }
 
-/* In front of each block stands its account. A block that grows stays whose it is, and its growth counts against the
- * call at hand too: the tables that all calls share grow for one of them. */
+/* A pointer to its account precedes each block. A block that grows keeps its account; the growth also counts against
+ * the limit of the call that runs, since tables that all calls share grow because of one of them. */
 void *box_alloc(void *data, void *at, size_t old, size_t size)
 {
     struct lua_box *box = data;

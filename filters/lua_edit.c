@@ -24,7 +24,7 @@ static bool is_among(const char *name, const char *const *names)
     return false;
 }
 
-/* Fields whose value is a list of addresses: encoded as a whole they would lose them. */
+/* Fields whose value is a list of addresses: only names and comments in it may be encoded (RFC 2047 5). */
 static bool holds_addresses(const char *name)
 {
     static const char *const names[] = {"From",
@@ -213,8 +213,8 @@ static struct str old_value(lua_State *L, struct filter_call *call, uint32_t han
     return (struct str){copy, value.len};
 }
 
-/* What goes between text that ends at `column` and octets whose first word has `next`: white space that is not there
- * yet, and a fold when the line would be too long. */
+/* The white space to put between text that ends at `column` and octets that begin with a word of `next` octets: none
+ * where there is some, a fold where the line would exceed LINE. */
 static struct str between(struct str left, size_t column, size_t next, bool has_space, bool left_blank)
 {
     bool folds = !left_blank && column + next + !has_space > LINE;
