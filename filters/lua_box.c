@@ -9,15 +9,95 @@
  * What is left when calls have ended is garbage, or kept by the script in variables of its own. When after a full
  * collection more than `memory` is left, new sessions get a new state; calls and vars in the old one come to their end.
  *
+ * Coroutines are used again, so each has an account of its own, and what that holds counts for the session whose call has
+ * the coroutine. Small blocks wait for the next one of their size: what a collection frees, the next calls ask for again.
+ *
  * Memory outside of Lua counts too: of patterns to the account, of arenas of the call and the transaction to the run at
  * hand, as nothing else of this thread runs meanwhile and makes arena_total() grow. */
 #include "filters/lua_host.h"
 #include "base/cidr.h"
 #include "base/fault.h"
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#define memory_hide(at, size) ASAN_POISON_MEMORY_REGION(at, size)
+#define memory_show(at, size) ASAN_UNPOISON_MEMORY_REGION(at, size)
+#else
+#define memory_hide(at, size) ((void)(at), (void)(size))
+#define memory_show(at, size) ((void)(at), (void)(size))
+#endif
 
 /* Small pieces may go a little beyond the limit, and whatever arenas hold: the frame of a finalizer, without which a
  * buffer of the auxiliary library would never be given back. */
 enum { WHOLE = 4, CAP = 6, SMALL = 256, RESERVE = 16384 };
+enum { CELLS_KEPT = 64, THREAD_MOST = 4096 }; /* free blocks of one size; octets of a coroutine that is used again */
+
+/* ---- small blocks ------------------------------------------------------------------------------------------------ */
+
+/* Cells are of the sizes that malloc has anyway: 24, 40, 56 ... octets. 0: it is too large for one. */
+static size_t cell_kind(size_t size)
+{
+    size_t kind = (size + 7) / 16;
+    return kind < LUA_CELL_KINDS ? kind : 0;
+}
+
+static void *cell_take(struct lua_box *box, size_t kind)
+{
+    struct lua_cells *cells = &box->cells[kind];
+    struct lua_cell *c = cells->first;
+    if (!c)
+        return malloc(kind * 16 + 8);
+    memory_show(c, kind * 16 + 8);
+    cells->first = c->next;
+    cells->n--;
+    return c;
+}
+
+static void cell_give(struct lua_box *box, void *at, size_t kind)
+{
+    struct lua_cells *cells = &box->cells[kind];
+    struct lua_cell *c = at;
+    if (cells->n >= CELLS_KEPT) {
+        free(at);
+        return;
+    }
+    c->next = cells->first;
+    cells->first = c;
+    cells->n++;
+    memory_hide(c, kind * 16 + 8);
+}
+
+static void cells_close(struct lua_box *box)
+{
+    for (size_t kind = 0; kind < LUA_CELL_KINDS; kind++)
+        while (box->cells[kind].n) {
+            struct lua_cell *c = box->cells[kind].first;
+            memory_show(c, kind * 16 + 8);
+            box->cells[kind].first = c->next;
+            box->cells[kind].n--;
+            free(c);
+        }
+}
+
+/* As realloc() does. */
+static void *block_resize(struct lua_box *box, void *at, size_t old, size_t size)
+{
+    size_t from = old ? cell_kind(old) : 0, to = size ? cell_kind(size) : 0;
+    if (from && from == to)
+        return at;
+    if (!from && !to && size)
+        return realloc(at, size);
+    void *got = to ? cell_take(box, to) : size ? malloc(size) : NULL;
+    must(got || size > old || !size); /* Lua counts on it that less is always there */
+    if (size && !got)
+        return NULL;
+    if (at && got)
+        memcpy(got, at, min_size(old, size));
+    if (from)
+        cell_give(box, at, from);
+    else
+        free(at);
+    return got;
+}
 
 /* ---- accounts ---------------------------------------------------------------------------------------------------- */
 
@@ -26,6 +106,8 @@ static void count(struct lua_account *a, size_t more, size_t less)
     struct lua_box *box = a->box;
     a->held += more - less;
     box->held += more - less;
+    if (a->user)
+        a->user->held += more - less;
     if (a->living)
         return;
     box->left += more - less;
@@ -43,13 +125,29 @@ static uint64_t client_of(struct filter_call *call)
     return str_hash((struct str){(const char *)net.octets, sizeof net.octets}, 1);
 }
 
+static struct lua_account *account_make(struct lua_box *box)
+{
+    struct lua_account *a = must_grow(NULL, sizeof *a);
+    *a = (struct lua_account){.box = box, .living = true};
+    return a;
+}
+
+static void account_end(struct lua_account *a)
+{
+    a->living = false;
+    a->box->left += a->held;
+    if (!a->held)
+        free(a);
+}
+
 struct lua_account *account_open(struct lua_box *box, struct filter_call *call)
 {
-    struct lua_account *a = must_alloc(sizeof *a);
+    struct lua_account *a = account_make(box);
     struct lua_session *s = filter_keep(call, LIFE_SESSION);
     if (s && !s->client)
         s->client = client_of(call);
-    *a = (struct lua_account){.next = box->accounts, .box = box, .client = s ? s->client : 0, .living = true};
+    a->client = s ? s->client : 0;
+    a->next = box->accounts;
     if (box->accounts)
         box->accounts->link = &a->next;
     a->link = &box->accounts;
@@ -70,10 +168,7 @@ void account_close(struct lua_account *a)
     *a->link = a->next;
     if (a->next)
         a->next->link = a->link;
-    a->living = false;
-    box->left += a->held;
-    if (!a->held)
-        free(a);
+    account_end(a);
     if (box->retired && !box->accounts)
         box_close(box);
 }
@@ -99,9 +194,8 @@ static size_t outside(const struct lua_box *box)
     return n > 0 ? (size_t)n : 0;
 }
 
-static bool may_take(const struct lua_box *box, size_t more, bool small)
+static inline bool may_take(const struct lua_box *box, size_t more, size_t arenas, size_t reserve)
 {
-    size_t reserve = small ? RESERVE : 0, arenas = small ? 0 : outside(box);
     return !box->running || (box->running->held + box->foreign + arenas + more <= box->limit + reserve &&
                              box->held + more <= CAP * box->limit + reserve);
 }
@@ -113,34 +207,31 @@ void *box_alloc(void *data, void *at, size_t old, size_t size)
     struct lua_box *box = data;
     struct lua_account **block = at ? (struct lua_account **)at - 1 : NULL;
     struct lua_account *owner = block ? *block : box->running ? box->running : &box->own;
-    old = at ? old + sizeof *block : 0; /* Lua passes the kind of object where there is none yet */
-    if (size == 0) {
-        free(block);
-        if (block)
-            count(owner, 0, old);
-        return NULL;
-    }
     bool small = size <= SMALL;
-    size += sizeof *block;
-    if (size > old && (!may_take(box, size - old, small) || fault_strikes(FAULT_MEMORY)))
+    old = at ? old + sizeof *block : 0; /* Lua passes the kind of object where there is none yet */
+    size += size ? sizeof *block : 0;
+    if (size > old && (!may_take(box, size - old, small ? 0 : outside(box), small ? RESERVE : 0) ||
+                       fault_strikes(FAULT_MEMORY)))
         return NULL;
-    struct lua_account **got = realloc(block, size);
-    if (!got)
+    block = block_resize(box, block, old, size);
+    if (!block && size)
         return NULL;
-    *got = owner;
-    if (owner != box->running && size > old)
+    if (size > old && owner != box->running && (!owner->user || owner->user != box->running))
         box->foreign += size - old;
     count(owner, size, old);
-    return got + 1;
+    if (!block)
+        return NULL;
+    *block = owner;
+    return block + 1;
 }
 
 void box_check(lua_State *L)
 {
     const struct lua_box *box = run_of(L)->box;
-    if (!box->arenas_from || may_take(box, 0, false))
+    if (!box->arenas_from || may_take(box, 0, outside(box), 0))
         return;
     lua_gc(L, LUA_GCCOLLECT);
-    if (!may_take(box, 0, false))
+    if (!may_take(box, 0, outside(box), 0))
         lua_newuserdatauv(L, box->limit, 0); /* fails: the way to raise Lua's own error of memory */
 }
 
@@ -155,6 +246,56 @@ void box_leave(struct lua_box *box)
     box->running = NULL;
 }
 
+/* ---- coroutines -------------------------------------------------------------------------------------------------- */
+
+static int thread_make(lua_State *L)
+{
+    struct lua_thread *t = lua_touserdata(L, 1);
+    t->co = lua_newthread(L);
+    t->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    return 0;
+}
+
+static void thread_drop(struct lua_box *box, struct lua_thread *t)
+{
+    luaL_unref(box->L, LUA_REGISTRYINDEX, t->ref);
+    account_end(t->account);
+}
+
+bool thread_take(struct lua_box *box, struct lua_account *user, struct lua_thread *t)
+{
+    if (box->nidle) {
+        *t = box->idle[--box->nidle];
+    } else {
+        *t = (struct lua_thread){.account = account_make(box)};
+        box_enter(box, t->account);
+        lua_pushcfunction(box->L, thread_make);
+        lua_pushlightuserdata(box->L, t);
+        bool made = lua_pcall(box->L, 1, 0, 0) == LUA_OK;
+        lua_settop(box->L, 0);
+        box_leave(box);
+        if (!made) {
+            account_end(t->account);
+            *t = (struct lua_thread){0};
+            return false;
+        }
+    }
+    t->account->user = user;
+    user->held += t->account->held;
+    return true;
+}
+
+void thread_give(struct lua_box *box, struct lua_thread *t, bool clean)
+{
+    t->account->user->held -= t->account->held;
+    t->account->user = NULL;
+    if (clean && box->nidle < LUA_THREADS_IDLE && t->account->held <= THREAD_MOST)
+        box->idle[box->nidle++] = *t;
+    else
+        thread_drop(box, t);
+    *t = (struct lua_thread){0};
+}
+
 /* ---- the whole --------------------------------------------------------------------------------------------------- */
 
 struct lua_box *box_open(struct lua_host *host)
@@ -166,6 +307,7 @@ struct lua_box *box_open(struct lua_host *host)
     box_enter(box, &box->own);
     box->L = lua_newstate(box_alloc, box);
     if (!box->L) {
+        cells_close(box);
         free(box);
         return NULL;
     }
@@ -186,9 +328,12 @@ void box_close(struct lua_box *box)
         box->retired = false;
         account_close(a);
     }
+    while (box->nidle)
+        thread_drop(box, &box->idle[--box->nidle]);
     box_leave(box); /* without a limit: finalizers may take some memory to give back what buffers hold */
     lua_close(box->L);
     must(box->held == 0);
+    cells_close(box);
     free(box);
 }
 

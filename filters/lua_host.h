@@ -21,7 +21,9 @@ enum {
     LUA_HOST_STAGES = FILTER_TICK + 1,
     LUA_EVERY_MOST = 16,
     LUA_TABLES_MOST = 32,
-    LUA_ZONES_MOST = 32
+    LUA_ZONES_MOST = 32,
+    LUA_THREADS_IDLE = 16,
+    LUA_CELL_KINDS = 17
 };
 
 struct lua_host {
@@ -45,11 +47,22 @@ struct lua_account {
     struct lua_account *next, **link; /* the living ones of the box */
     struct lua_box *box;
     struct lua_run *runs;
-    size_t held;      /* octets: its blocks of Lua's memory, and its patterns */
+    struct lua_account *user; /* of a coroutine's account: whose call has it, and for whom it counts */
+    size_t held;      /* octets: its blocks of Lua's memory, and its patterns; of coroutines that run for it too */
     uint64_t client;  /* whose sessions count together: a hash of the address, IPv6: of the /64 */
     int vars[2];      /* by enum lua_vars: tables of the script's own, in the registry; 0: none */
     bool living;      /* else it only waits for its last block */
     bool lost;        /* it had to give way: the next call of the session fails */
+};
+
+struct lua_thread {
+    lua_State *co; /* NULL: none */
+    int ref;
+    struct lua_account *account; /* of the coroutine itself, with its stack */
+};
+
+struct lua_cell {
+    struct lua_cell *next;
 };
 
 struct lua_box {
@@ -65,6 +78,12 @@ struct lua_box {
     int hooks[LUA_HOST_STAGES]; /* references; 0: none */
     int every[LUA_EVERY_MOST];
     unsigned nevery;
+    struct lua_thread idle[LUA_THREADS_IDLE];
+    unsigned nidle;
+    struct lua_cells {
+        struct lua_cell *first;
+        unsigned n;
+    } cells[LUA_CELL_KINDS]; /* free blocks, lua_box.c */
 };
 
 struct lua_worker { /* worker memory */
@@ -102,8 +121,7 @@ struct lua_run {              /* call memory */
     struct lua_box *box;
     struct lua_account *account;
     struct lua_worker *worker;
-    lua_State *co;  /* NULL: it has ended, or was abandoned */
-    int ref;        /* of co */
+    struct lua_thread thread; /* none: it has ended, or was abandoned */
     uint64_t token; /* of this run alone */
     enum filter_stage stage;
     bool main, may_wait, asked, refused; /* refused: options, and the host of filters has said why */
@@ -150,6 +168,9 @@ unsigned box_relieve(struct lua_box *);                   /* between two runs: h
 struct lua_account *account_open(struct lua_box *, struct filter_call *);
 void account_close(struct lua_account *);                 /* without runs and vars. Its box may go with it */
 void account_drop_vars(struct lua_account *, enum lua_vars);
+/* A coroutine, whose memory counts for user meanwhile. False: no memory. clean: its last function has returned. */
+bool thread_take(struct lua_box *, struct lua_account *user, struct lua_thread *);
+void thread_give(struct lua_box *, struct lua_thread *, bool clean);
 struct lua_account *account_charge(lua_State *, size_t octets); /* memory that is not Lua's; returns who has to pay */
 void account_discharge(struct lua_account *, size_t octets);
 
@@ -183,6 +204,10 @@ double lua_check_seconds(lua_State *, int arg);
 bool lua_to_tagged(lua_State *, int arg, double *number, bool *is_size);
 const char *lua_plain(lua_State *, int arg); /* a text without NUL, else raises */
 void *lua_new(lua_State *, const char *class, size_t octets);
+static inline bool is(const char *key, const char *name) /* most differ in the first letter */
+{
+    return *key == *name && strcmp(key, name) == 0;
+}
 
 void pattern_install(lua_State *); /* lua_pattern.c: fills the string table at the top */
 void tables_install(lua_State *);  /* lua_tables.c: fills the table library at the top */

@@ -2,8 +2,8 @@
  *
  * The coroutine's body is a C function that calls the hook by lua_pcallk, so an error leaves the coroutine whole and
  * __close runs under the limits. Waits yield; the host's resume goes on. Everything that can run out of memory happens
- * inside the coroutine or a protected call: an error never escapes to Lua's panic. Each run has a coroutine of its own:
- * a fresh one costs 0.1 us more than one used before, and belongs to the account of the run with all its stack. */
+ * inside the coroutine or a protected call: an error never escapes to Lua's panic. A coroutine is used again after a
+ * clean end only. */
 #include "filters/lua_check.h"
 #include "base/charset.h"
 
@@ -23,50 +23,6 @@ struct filter_call *run_call(lua_State *L, const char *what)
         return luaL_error(L, "%s can only be used inside a hook", what), NULL;
     box_check(L);
     return run->call;
-}
-
-/* ---- coroutines -------------------------------------------------------------------------------------------------- */
-
-static int make_thread(lua_State *L)
-{
-    int *ref = lua_touserdata(L, 1);
-    lua_State *co = lua_newthread(L);
-    *ref = luaL_ref(L, LUA_REGISTRYINDEX);
-    lua_pushlightuserdata(L, co);
-    return 1;
-}
-
-static bool thread_take(struct lua_run *run)
-{
-    lua_State *L = run->box->L;
-    box_enter(run->box, run->account);
-    lua_pushcfunction(L, make_thread);
-    lua_pushlightuserdata(L, &run->ref);
-    bool made = lua_pcall(L, 1, 1, 0) == LUA_OK;
-    run->co = made ? lua_touserdata(L, -1) : NULL;
-    lua_settop(L, 0);
-    box_leave(run->box);
-    if (made)
-        *(struct lua_run **)lua_getextraspace(run->co) = run;
-    return made;
-}
-
-static void thread_give(struct lua_run *run)
-{
-    *(struct lua_run **)lua_getextraspace(run->co) = NULL;
-    luaL_unref(run->box->L, LUA_REGISTRYINDEX, run->ref);
-    run->co = NULL;
-}
-
-/* Its variables are closed, which may run code of the script: under the limits. */
-static void thread_end(struct lua_run *run)
-{
-    box_enter(run->box, run->account);
-    guard_enter(run->co, run->host->cpu);
-    lua_resetthread(run->co);
-    guard_leave();
-    box_leave(run->box);
-    thread_give(run);
 }
 
 /* ---- the body of the coroutine ----------------------------------------------------------------------------------- */
@@ -190,6 +146,35 @@ static int body(lua_State *L)
     return body_done(L, lua_pcallk(L, 0, 0, 0, 0, body_done), 0);
 }
 
+/* ---- coroutines -------------------------------------------------------------------------------------------------- */
+
+static bool run_begin(struct lua_run *run)
+{
+    if (!thread_take(run->box, run->account, &run->thread))
+        return false;
+    *(struct lua_run **)lua_getextraspace(run->thread.co) = run;
+    lua_pushcfunction(run->thread.co, body);
+    return true;
+}
+
+static void run_end(struct lua_run *run, bool clean)
+{
+    *(struct lua_run **)lua_getextraspace(run->thread.co) = NULL;
+    thread_give(run->box, &run->thread, clean);
+}
+
+/* Its variables are closed, which may run code of the script: under the limits. */
+static void run_break(struct lua_run *run)
+{
+    run->may_wait = false;
+    box_enter(run->box, run->account);
+    guard_enter(run->thread.co, run->host->cpu);
+    lua_resetthread(run->thread.co);
+    guard_leave();
+    box_leave(run->box);
+    run_end(run, false);
+}
+
 /* ---- running ----------------------------------------------------------------------------------------------------- */
 
 /* True: it has ended, run->error says whether well. */
@@ -199,8 +184,8 @@ static bool go(struct lua_run *run, int nargs, double cpu)
     run->box->arenas_from = (int64_t)arena_total() - run->grown;
     charset_allow(CHARSET_OPENS);
     box_enter(run->box, run->account);
-    guard_enter(run->co, cpu);
-    int status = lua_resume(run->co, NULL, nargs, &nresults);
+    guard_enter(run->thread.co, cpu);
+    int status = lua_resume(run->thread.co, NULL, nargs, &nresults);
     bool killed = guard_is_due() && (status == LUA_YIELD || !run->ended || run->status != LUA_OK);
     if (status == LUA_YIELD && !killed) {
         guard_leave();
@@ -212,7 +197,7 @@ static bool go(struct lua_run *run, int nargs, double cpu)
     }
     if (status != LUA_OK && status != LUA_YIELD) { /* outside the protected call: no memory for its arguments */
         run->status = status;
-        run->error = status == LUA_ERRMEM ? "" : error_text(run->co, run);
+        run->error = status == LUA_ERRMEM ? "" : error_text(run->thread.co, run);
     }
     if (killed || run->status == LUA_ERRMEM) {
         char text[200];
@@ -229,21 +214,21 @@ static bool go(struct lua_run *run, int nargs, double cpu)
             memcpy(run->call ? filter_alloc(run->call, LIFE_CALL, len) : arena_space(&run->scratch, len), text, len);
         run->status = killed ? LUA_ERRRUN : LUA_ERRMEM;
     }
-    if (killed || status != LUA_OK || run->status != LUA_OK)
-        lua_resetthread(run->co); /* may run __close of the script: still under the limit */
+    bool clean = !killed && status == LUA_OK && run->status == LUA_OK;
+    if (!clean)
+        lua_resetthread(run->thread.co); /* may run __close of the script: still under the limit */
     guard_leave();
     box_leave(run->box);
     run->box->arenas_from = 0;
-    thread_give(run);
+    run_end(run, clean);
     return true;
 }
 
 void run_abandon(struct lua_run *run, const char *why)
 {
-    if (!run->co)
+    if (!run->thread.co)
         return;
-    run->may_wait = false;
-    thread_end(run);
+    run_break(run);
     run->error = why;
     run->status = LUA_ERRRUN;
 }
@@ -310,7 +295,7 @@ static enum filter_verdict finish(struct lua_run *run)
 static enum filter_verdict drive(struct lua_run *run)
 {
     box_sweep(run->box);
-    bool ended = !run->co || go(run, 0, run->host->cpu);
+    bool ended = !run->thread.co || go(run, 0, run->host->cpu);
     relieve(run);
     return ended ? finish(run) : VERDICT_SUSPEND;
 }
@@ -319,16 +304,15 @@ bool run_main(struct lua_run *run, struct filter_call *call)
 {
     run->call = call;
     run->main = true;
-    if (!thread_take(run)) {
+    if (!run_begin(run)) {
         run->error = "not enough memory for the script";
         return false;
     }
-    lua_pushcfunction(run->co, body);
     bool ended = go(run, 0, call ? run->host->cpu * 5 : 2);
     run->main = false;
     run->box->closed_main = true;
     if (!ended) { /* cannot be: waits refuse to start in the main chunk */
-        thread_end(run);
+        run_break(run);
         run->error = "the main chunk waited";
     }
     run->box->base = run->box->swept = run->box->left;
@@ -397,11 +381,10 @@ enum filter_verdict lua_hook_run(struct filter_call *call, enum filter_stage sta
     *run = (struct lua_run){
         .call = call, .host = host, .box = a->box, .account = a, .worker = w, .stage = stage, .token = ++w->tokens};
     run->may_wait = stage != FILTER_REPLY && stage != FILTER_RESET && stage != FILTER_DISCONNECT;
-    if (!thread_take(run))
+    if (!run_begin(run))
         return fail(call, a, stage, "not enough memory to call the hook (option memory)");
     run->next = a->runs;
     a->runs = run;
-    lua_pushcfunction(run->co, body);
     return drive(run);
 }
 
@@ -423,10 +406,7 @@ void lua_hook_cancel(struct filter_call *call, enum filter_cancel why)
     struct lua_run *run = filter_keep(call, LIFE_CALL);
     if (!run || !run->account)
         return;
-    if (run->co) {
-        run->may_wait = false;
-        thread_end(run);
-    }
+    run_abandon(run, NULL);
     arena_reset(&run->scratch);
     leave(run);
 }
