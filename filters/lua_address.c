@@ -127,25 +127,25 @@ static int address_index(lua_State *L)
     const char *key = luaL_checkstring(L, 2);
     struct str local = part(a, 1);
     size_t plus = str_find(local, STR("+"));
-    if (!strcmp(key, "addr"))
+    if (is(key, "addr"))
         push_str(L, part(a, 0));
-    else if (!strcmp(key, "localpart"))
+    else if (is(key, "localpart"))
         push_str(L, local);
-    else if (!strcmp(key, "domain"))
+    else if (is(key, "domain"))
         push_str(L, part(a, 2));
-    else if (!strcmp(key, "user"))
+    else if (is(key, "user"))
         push_str(L, plus && plus < local.len ? str_part(local, 0, plus) : local);
-    else if (!strcmp(key, "ext"))
+    else if (is(key, "ext"))
         push_str(L, plus && plus < local.len ? str_part(local, plus + 1, local.len) : STR(""));
-    else if (!strcmp(key, "params"))
+    else if (is(key, "params"))
         push_params(L, part(a, 3));
-    else if (!strcmp(key, "name"))
+    else if (is(key, "name"))
         push_str(L, part(a, 4));
-    else if (!strcmp(key, "key"))
+    else if (is(key, "key"))
         push_key(L, part(a, 0));
-    else if (!strcmp(key, "postmaster"))
+    else if (is(key, "postmaster"))
         lua_pushboolean(L, str_equal_nocase(local, STR("postmaster")));
-    else if (!strcmp(key, "state"))
+    else if (is(key, "state"))
         a->rcpt == RCPT_NONE ? lua_pushnil(L) : (void)lua_pushstring(L, states[a->state % countof(states)]);
     else
         return lua_method(L, ADDRESS, address_fields);
@@ -262,9 +262,9 @@ static int ip_index(lua_State *L)
 {
     const struct ip *ip = luaL_checkudata(L, 1, IP);
     const char *key = luaL_checkstring(L, 2);
-    if (!strcmp(key, "version"))
+    if (is(key, "version"))
         lua_pushinteger(L, ip->version);
-    else if (!strcmp(key, "private"))
+    else if (is(key, "private"))
         lua_pushboolean(L, is_private(ip));
     else
         return lua_method(L, IP, ip_fields);

@@ -158,7 +158,7 @@ static int session_index(lua_State *L)
     struct filter_call *call = check_session(L);
     const char *key = luaL_checkstring(L, 2);
     for (size_t i = 0; i < countof(session_facts); i++) {
-        if (strcmp(key, session_facts[i].key))
+        if (!is(key, session_facts[i].key))
             continue;
         const char *fact = session_facts[i].fact;
         switch (session_facts[i].kind) {
@@ -169,13 +169,13 @@ static int session_index(lua_State *L)
         }
         return 1;
     }
-    if (!strcmp(key, "ip"))
+    if (is(key, "ip"))
         push_ip(L, filter_fact(call, "client.ip"));
-    else if (!strcmp(key, "tls"))
+    else if (is(key, "tls"))
         push_tls(L, call);
-    else if (!strcmp(key, "auth"))
+    else if (is(key, "auth"))
         push_auth(L, call);
-    else if (!strcmp(key, "vars"))
+    else if (is(key, "vars"))
         push_vars(L, VARS_SESSION);
     else
         return lua_method(L, SESSION, session_fields);
@@ -259,27 +259,27 @@ static int message_index(lua_State *L)
     struct lua_run *run = run_of(L);
     const char *key = luaL_checkstring(L, 2);
     struct filter_path p = {.size = sizeof p};
-    if (!strcmp(key, "headers"))
+    if (is(key, "headers"))
         push_fields(L, run);
-    else if (!strcmp(key, "vars"))
+    else if (is(key, "vars"))
         push_vars(L, VARS_TRANSACTION);
-    else if (!strcmp(key, "from") && filter_reverse_path(call, &p))
+    else if (is(key, "from") && filter_reverse_path(call, &p))
         push_address(L, run, &p, RCPT_NONE);
-    else if (!strcmp(key, "rcpts"))
+    else if (is(key, "rcpts"))
         push_rcpts(L, call);
-    else if (!strcmp(key, "id"))
+    else if (is(key, "id"))
         push_fact(L, call, "transaction.id");
-    else if (!strcmp(key, "size"))
+    else if (is(key, "size"))
         push_fact_integer(L, call, "content.octets");
-    else if (!strcmp(key, "params"))
+    else if (is(key, "params"))
         push_mail_params(L, call);
-    else if (!strcmp(key, "tags"))
+    else if (is(key, "tags"))
         push_handle(L, TAGS, transaction_of(run)->token);
-    else if (!strcmp(key, "total"))
+    else if (is(key, "total"))
         lua_pushnumber(L, filter_score(call, 0, ""));
-    else if (!strcmp(key, "outcome"))
+    else if (is(key, "outcome"))
         push_fact(L, call, "transaction.end");
-    else if (!strcmp(key, "backend"))
+    else if (is(key, "backend"))
         push_fact(L, call, "backend.name");
     else
         return lua_method(L, MESSAGE, message_fields);
@@ -459,9 +459,9 @@ static int chunk_index(lua_State *L)
 {
     struct filter_chunk c = chunk_at(L, 1);
     const char *key = luaL_checkstring(L, 2);
-    if (!strcmp(key, "offset"))
+    if (is(key, "offset"))
         lua_pushinteger(L, (lua_Integer)c.offset);
-    else if (!strcmp(key, "last"))
+    else if (is(key, "last"))
         lua_pushboolean(L, c.last);
     else
         return lua_method(L, CHUNK, chunk_fields);

@@ -20,6 +20,7 @@ static const char *const count_names[COUNTS] = {"connections", "messages", "reci
 /* What a peek costs: a rate has no question that counts nothing. */
 #define PEEK 1e-6
 
+enum { HEAD_ROOM = 64 };
 struct rate { /* limit < 0: none */
     double limit, window;
 };
@@ -32,6 +33,7 @@ struct ratelimit {
     struct filter_text text;
     const char *store;
     const struct filter_value *overrides, *exempt;
+    char head[HEAD_ROOM]; /* of the keys where no override has a window of its own */
 };
 struct asking { /* of a call: what is asked of the store */
     struct rate rate;
@@ -157,6 +159,11 @@ static unsigned stages_of(const struct ratelimit *r)
     }
 }
 
+static void key_head(const struct ratelimit *r, double window, char head[HEAD_ROOM])
+{
+    snprintf(head, HEAD_ROOM, "%s/%g%s", count_names[r->count], window, r->bucket ? "b" : "");
+}
+
 static bool open_ratelimit(struct filter *f)
 {
     static const struct filter_option options[] = {
@@ -199,6 +206,7 @@ static bool open_ratelimit(struct filter *f)
         filter_needs_auth(f);
     good &= read_code(f, r, filter_value_get(o, "code"));
     good = read_numbers(f, r, o) && good && check_overrides(f, r);
+    key_head(r, r->rate.window, r->head);
     filter_lessen(f, stages_of(r), ~0u);
     return good;
 }
@@ -276,17 +284,37 @@ static bool override_of(const struct ratelimit *r, const struct identity *id, st
 
 static enum filter_verdict refuse(struct filter_call *, const struct ratelimit *, const struct asking *, int64_t retry);
 
+/* Behind what stands in `to` already, as much as there is room for; where the next one goes. */
+static size_t add(char *to, size_t room, size_t at, const char *text)
+{
+    size_t n = strlen(text);
+    if (n > room - at - 1)
+        n = room - at - 1;
+    memcpy(to + at, text, n);
+    to[at + n] = 0;
+    return at + n;
+}
+
 static enum filter_verdict ask(struct filter_call *call, const struct ratelimit *r, struct asking *a,
                                const struct identity *id)
 {
-    char *key = filter_alloc(call, LIFE_CALL, PARTS * 300 + 200);
-    size_t used = (size_t)sprintf(key, "%s/%g%s", count_names[r->count], a->rate.window, r->bucket ? "b" : "");
+    const size_t room = PARTS * 300 + 200;
+    char *key = filter_alloc(call, LIFE_CALL, room), head[HEAD_ROOM];
+    bool usual = a->rate.window == r->rate.window;
+    if (!usual)
+        key_head(r, a->rate.window, head);
+    size_t used = add(key, room, 0, usual ? r->head : head), who = 0;
     a->who[0] = 0;
     for (unsigned i = 0; i < PARTS; i++)
         if (r->by & (1u << i)) {
-            used += (size_t)sprintf(key + used, " %s=%s", by_names[i], id->parts[i]);
-            size_t at = strlen(a->who);
-            snprintf(a->who + at, sizeof a->who - at, "%s%s %s", at ? ", " : "", by_names[i], id->parts[i]);
+            used = add(key, room, used, " ");
+            used = add(key, room, used, by_names[i]);
+            used = add(key, room, used, "=");
+            used = add(key, room, used, id->parts[i]);
+            who = add(a->who, sizeof a->who, who, who ? ", " : "");
+            who = add(a->who, sizeof a->who, who, by_names[i]);
+            who = add(a->who, sizeof a->who, who, " ");
+            who = add(a->who, sizeof a->who, who, id->parts[i]);
         }
     struct filter_store s = {.size = sizeof s,
                              .store = r->store,

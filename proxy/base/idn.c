@@ -99,13 +99,8 @@ struct str idn_fold_address(struct str address, char room[IDN_ROOM])
 {
     char domain_room[IDN_ROOM];
     size_t at = address.len;
-    bool plain = address.len <= IDN_ROOM; /* no U-label, no address literal: most are */
-    for (size_t i = 0; i < address.len && plain; i++) {
-        plain = (unsigned char)address.at[i] < 128 && address.at[i] != '[';
-        room[i] = char_lower(address.at[i]);
-    }
-    if (plain)
-        return (struct str){room, address.len};
+    if (str_is_ascii(address) && !(address.len && memchr(address.at, '[', address.len)))
+        return lower(address, room); /* no U-label, no address literal: most are */
     while (at > 0 && address.at[at - 1] != '@')
         at--;
     struct str local = lower(str_part(address, 0, at), room), domain = idn_fold(str_part(address, at, address.len), domain_room);

@@ -3,7 +3,9 @@
 #include <stdarg.h>
 
 enum { CLASSES = 4, KEEP_SPANS = 4096 };
-static const uint32_t class_size[CLASSES] = {512, 4096, 16384, 65536};
+/* A full 64 KiB read wants exactly BLOCK_READ octets: the largest class counts its payload, not its header. */
+static const uint32_t class_room[CLASSES] = {512 - sizeof(struct block), 4096 - sizeof(struct block),
+                                             16384 - sizeof(struct block), BLOCK_READ};
 static const uint32_t class_keep[CLASSES] = {1024, 256, 256, 32}; /* free blocks a thread keeps of each */
 
 static _Thread_local struct {
@@ -16,22 +18,19 @@ static _Thread_local struct {
 
 struct block *block_take(size_t size)
 {
-    int c = 0;
-    while (c < CLASSES && class_size[c] - sizeof(struct block) < size)
-        c++;
-    /* A full 64 KiB read wants exactly BLOCK_READ octets: the largest class counts its payload, not its header. */
-    size_t payload = c < CLASSES ? class_size[c] - sizeof(struct block) : max_size(size, BLOCK_READ);
-    int list = c < CLASSES - 1 ? c : payload == BLOCK_READ || c == CLASSES - 1 ? CLASSES - 1 : -1;
-    if (list == CLASSES - 1)
-        payload = BLOCK_READ;
-    struct block *b = list >= 0 ? bank.free[list] : NULL;
+    uint32_t kind = 0;
+    while (kind < CLASSES && class_room[kind] < size)
+        kind++;
+    struct block *b = kind < CLASSES ? bank.free[kind] : NULL;
     if (b) {
-        bank.free[list] = b->next;
-        bank.kept[list]--;
+        bank.free[kind] = b->next;
+        bank.kept[kind]--;
     } else {
-        b = malloc(sizeof *b + payload);
+        size = kind < CLASSES ? class_room[kind] : size;
+        b = malloc(sizeof *b + size);
         must(b != NULL);
-        b->size = (uint32_t)payload;
+        b->size = (uint32_t)size;
+        b->kind = kind;
     }
     b->next = NULL;
     b->refs = 1;
@@ -45,16 +44,13 @@ void block_drop(struct block *b)
     if (!b || --b->refs)
         return;
     bank.total -= b->size + sizeof *b;
-    for (int c = 0; c < CLASSES; c++) {
-        uint32_t payload = c == CLASSES - 1 ? BLOCK_READ : class_size[c] - (uint32_t)sizeof *b;
-        if (b->size == payload && bank.kept[c] < class_keep[c]) {
-            b->next = bank.free[c];
-            bank.free[c] = b;
-            bank.kept[c]++;
-            return;
-        }
+    if (b->kind >= CLASSES || bank.kept[b->kind] >= class_keep[b->kind]) {
+        free(b);
+        return;
     }
-    free(b);
+    b->next = bank.free[b->kind];
+    bank.free[b->kind] = b;
+    bank.kept[b->kind]++;
 }
 
 size_t block_total(void)

@@ -13,6 +13,7 @@ enum { PIPE_SHORT = 256, BLOCK_READ = 65536, PIPE_MARK = 65536 };
 struct block {
     struct block *next; /* in the freelist */
     uint32_t refs, size, used;
+    uint32_t kind; /* which freelist; none: beyond them */
     char octets[];
 };
 

@@ -85,16 +85,25 @@ bool str_number(struct str s, uint64_t *value)
     return true;
 }
 
+/* Both halves of the product: who does not know the seed cannot say what a difference between two texts becomes. */
+static uint64_t multiplied(uint64_t a, uint64_t b)
+{
+    unsigned __int128 product = (unsigned __int128)a * b;
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+/* Eight octets in one go, some of the last ones twice. */
 uint64_t str_hash(struct str s, uint64_t seed)
 {
-    uint64_t h = seed ^ 0x9E3779B97F4A7C15u ^ (s.len * 0xD6E8FEB86659FD93u);
-    for (size_t i = 0; i < s.len; i++) {
-        h = (h ^ (unsigned char)s.at[i]) * 0x100000001B3u;
-        h ^= h >> 29;
+    uint64_t h = seed ^ 0x9E3779B97F4A7C15u ^ (s.len * 0xD6E8FEB86659FD93u), x = 0;
+    for (size_t i = 0; i < s.len && s.len >= sizeof x; i += sizeof x) {
+        memcpy(&x, s.at + min_size(i, s.len - sizeof x), sizeof x);
+        h = multiplied(h ^ x, 0xA0761D6478BD642Fu);
     }
-    h ^= h >> 32;
-    h *= 0xD6E8FEB86659FD93u;
-    return h ^ (h >> 32);
+    if (s.len < sizeof x)
+        for (size_t i = 0; i < s.len; i++)
+            x = x << 8 | (unsigned char)s.at[i];
+    return multiplied(multiplied(h ^ x, 0xE7037ED1A0B428DBu), 0xD6E8FEB86659FD93u);
 }
 
 int char_hex(char c)
@@ -107,7 +116,14 @@ int char_hex(char c)
 
 bool str_is_ascii(struct str s)
 {
-    for (size_t i = 0; i < s.len; i++)
+    const uint64_t high = UINT64_MAX / 255 * 128;
+    size_t i = 0;
+    for (uint64_t x; i + sizeof x <= s.len; i += sizeof x) {
+        memcpy(&x, s.at + i, sizeof x);
+        if (x & high)
+            return false;
+    }
+    for (; i < s.len; i++)
         if ((unsigned char)s.at[i] > 127)
             return false;
     return true;
@@ -133,6 +149,8 @@ bool str_has_control(struct str s)
 /* RFC 3629 section 4: no overlong forms, no surrogates, nothing above U+10FFFF. */
 bool str_is_utf8(struct str s)
 {
+    if (str_is_ascii(s))
+        return true;
     for (size_t i = 0; i < s.len;) {
         unsigned char c = (unsigned char)s.at[i++];
         if (c < 0x80)

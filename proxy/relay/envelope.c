@@ -133,6 +133,8 @@ static void pump(struct session *s)
     if (!tx || !tx->nrcpts || !b || b->step != BACKEND_READY) /* before the first rcpt there is nothing to say to the one that is bound */
         return;
     tx->backend_server = b->berth->conf->address.text;
+    if (tx->told == tx->nrcpts && !tx->saying_again && tx->flow.data != DATA_WANTED)
+        return;
     if (params_need_more(&tx->params, b->can)) {
         backend_break(b, REPLY_BACKEND_CANNOT, "it lacks an extension that was offered to the client");
         return;

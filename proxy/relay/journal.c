@@ -76,11 +76,15 @@ static void log_rcpts(const struct transaction *tx)
 
 static void log_enhanced(const struct reply *r)
 {
-    char rooms[3][DECIMAL_ROOM];
-    struct str pieces[5] = {[1] = STR("."), [3] = STR(".")};
-    for (size_t i = 0; i < 3; i++)
-        pieces[2 * i] = str_decimal(rooms[i], r->enhanced[i]);
-    log_pieces("ecode", 5, pieces);
+    char text[3 * DECIMAL_ROOM + 3], room[DECIMAL_ROOM];
+    size_t n = 0;
+    for (size_t i = 0; i < 3; i++) {
+        struct str digits = str_decimal(room, r->enhanced[i]);
+        memcpy(text + n, digits.at, digits.len);
+        n += digits.len;
+        text[n++] = '.';
+    }
+    log_text("ecode", (struct str){text, n - 1});
 }
 
 static void log_id(const struct session *s)

@@ -130,13 +130,8 @@ static const struct store_conf *store_named(const struct filter_call *call, cons
 /* Store prefix, filter prefix, ':', key: octets, a NUL in the key included. */
 static struct str store_key(struct op *op, const struct store_conf *sc, const struct filter *f, struct filter_text key)
 {
-    struct str head = arena_print(&op->arena, "%.*s%.*s:", STR_ARGS(sc->prefix), STR_ARGS(f->prefix));
-    char *whole = arena_space(&op->arena, head.len + key.len + 1);
-    memcpy(whole, head.at, head.len);
-    if (key.len)
-        memcpy(whole + head.len, key.at, key.len);
-    whole[head.len + key.len] = 0;
-    return (struct str){whole, head.len + key.len};
+    struct str pieces[] = {sc->prefix, f->prefix, STR(":"), {key.at, key.len}};
+    return arena_join(&op->arena, countof(pieces), pieces);
 }
 
 uint64_t filter_store(struct filter_call *call, const struct filter_store *want)

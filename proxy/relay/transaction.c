@@ -14,14 +14,15 @@ const char *transaction_end_name(enum transaction_end end)
     return names[end];
 }
 
-struct transaction *transaction_start(struct session *s)
+struct transaction *transaction_start(struct session *s, struct arena *arena)
 {
     must(!s->tx);
     struct transaction *tx = must_alloc(sizeof *tx);
     tx->magic = TRANSACTION_MAGIC;
     tx->number = ++s->messages;
     tx->serial = ++s->worker->serial;
-    tx->arena.first = 2048;
+    tx->arena = *arena;
+    *arena = (struct arena){0};
     tx->started = loop_micros(s->worker->loop);
     tx->route = tx->home = s->listen->backend;
     tx->say = chain_say(s->listen->chain);

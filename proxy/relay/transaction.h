@@ -89,7 +89,7 @@ enum { TRANSACTION_MAGIC = 0x7A5AC7u };
 
 struct note { struct note *next; bool session; struct str name, value; char *space; size_t room; };
 
-struct transaction *transaction_start(struct session *);
+struct transaction *transaction_start(struct session *, struct arena *); /* takes over what is in the arena */
 /* The one end of a transaction: filters hear RESET, the line is logged, the backend is left, the arena goes. */
 void transaction_reset(struct session *, enum transaction_end);
 struct rcpt *transaction_rcpt(struct transaction *); /* a new one, HELD */

@@ -98,9 +98,35 @@ static struct str behind_colon(struct str rest, size_t colon)
     return str_trim(str_part(rest, colon, rest.len));
 }
 
+/* What is parsed lies in an arena that becomes the transaction's. */
+static enum next begin_mail(struct session *s, struct str rest, struct arena *arena)
+{
+    struct path path;
+    struct params params;
+    struct str word = STR("");
+    enum syntax syntax = s->listen->syntax;
+    int why = path_parse(&rest, PATH_REVERSE, syntax, arena, &path);
+    if (why)
+        return answer_named(s, (enum reply_name)why);
+    struct capabilities can = may_say_parameters(s) ? session_offer(s) : (struct capabilities){0};
+    why = params_parse_mail(rest, syntax, can, arena, &params, &word);
+    if (why)
+        return answer_word(s, (enum reply_name)why, word.at);
+    if (needs_utf8(s, &path) && !params.smtputf8)
+        return answer_named(s, REPLY_UTF8_REFUSED);
+    if (can.size && params.size > can.size)
+        return answer_word(s, REPLY_TOO_BIG, arena_print(&s->line, "%llu", (unsigned long long)can.size).at);
+    struct transaction *tx = transaction_start(s, arena);
+    tx->reverse_path = path;
+    tx->params = params;
+    if (s->listen->backend->identity == IDENTITY_XCLIENT || s->listen->backend->identity == IDENTITY_XFORWARD)
+        naming_start(s); /* its answer is there, mostly, when the backend is to hear it */
+    return session_hook(s, FILTER_MAIL);
+}
+
 static enum next check_mail(struct session *s)
 {
-    struct str rest = s->command.rest, word = STR("");
+    struct str rest = s->command.rest;
     if (s->listen->require_tls && !session_is_secure(s))
         return answer_named(s, REPLY_NEED_TLS);
     if (s->listen->auth == AUTH_REQUIRE && !session_is_authenticated(s))
@@ -114,28 +140,10 @@ static enum next check_mail(struct session *s)
         return verb_bye(s, WHY_JUNK, REPLY_TOO_MANY_TRANSACTIONS);
     if (block_total() + arena_total() > s->listen->limits.memory)
         return answer_named(s, REPLY_MEMORY);
-    struct path path;
-    struct params params;
-    enum syntax syntax = s->listen->syntax;
-    int why = path_parse(&rest, PATH_REVERSE, syntax, &s->line, &path);
-    if (why)
-        return answer_named(s, (enum reply_name)why);
-    struct capabilities can = may_say_parameters(s) ? session_offer(s) : (struct capabilities){0};
-    why = params_parse_mail(rest, syntax, can, &s->line, &params, &word);
-    if (why)
-        return answer_word(s, (enum reply_name)why, word.at);
-    if (needs_utf8(s, &path) && !params.smtputf8)
-        return answer_named(s, REPLY_UTF8_REFUSED);
-    if (can.size && params.size > can.size)
-        return answer_word(s, REPLY_TOO_BIG, arena_print(&s->line, "%llu", (unsigned long long)can.size).at);
-    struct transaction *tx = transaction_start(s);
-    if (s->listen->backend->identity == IDENTITY_XCLIENT || s->listen->backend->identity == IDENTITY_XFORWARD)
-        naming_start(s); /* its answer is there, mostly, when the backend is to hear it */
-    rest = s->command.rest;
-    rest = behind_colon(rest, 5);
-    path_parse(&rest, PATH_REVERSE, syntax, &tx->arena, &tx->reverse_path);
-    params_parse_mail(rest, syntax, can, &tx->arena, &tx->params, &word);
-    return session_hook(s, FILTER_MAIL);
+    struct arena arena = {.first = 2048};
+    enum next next = begin_mail(s, rest, &arena);
+    arena_reset(&arena);
+    return next;
 }
 
 /* For the log: what stands in the angle brackets, or behind the colon. */

@@ -24,7 +24,7 @@ static const char *const op_names[STORE_OPS] = {"get",     "set",      "add",   
 bool store_op_named(const char *name, enum store_op *op)
 {
     for (size_t i = 0; i < STORE_OPS; i++)
-        if (strcmp(name, op_names[i]) == 0) {
+        if (*name == *op_names[i] && strcmp(name, op_names[i]) == 0) {
             *op = (enum store_op)i;
             return true;
         }

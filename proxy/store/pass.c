@@ -7,7 +7,7 @@
 #include "store/store.h"
 #include <math.h>
 
-static const char format[16] = "sluice store 1\n";
+static const char format[16] = "sluice store 2\n";
 enum { END = 255 };
 
 struct record { /* no padding in it: its octets are what is written */

@@ -89,6 +89,40 @@ static void no_value_takes_the_room_of_those_behind_it(void **state)
     }
 }
 
+/* Quotes, where an octet asks for them, at each place of values of each length (logfmt). */
+static void one_octet_of_a_value_decides_on_its_quotes(void **state)
+{
+    char want[200], value[24];
+    unlink(path);
+    open_target(LOG_LOGFMT);
+    for (int octet = 1; octet < 128; octet++)
+        for (size_t len = 1; len < sizeof value; len += len < 9 ? 1 : 7)
+            for (size_t at = 0; at < len; at++) {
+                memset(value, 'a', sizeof value);
+                value[at] = (char)octet;
+                log_begin(LOG_INFO, "octet");
+                log_number("n", octet * 10000 + (int)len * 100 + (int)at);
+                log_text("value", (struct str){value, len});
+                log_end();
+                log_flush();
+            }
+    log_begin(LOG_INFO, "last");
+    log_end();
+    log_flush();
+    wait_for(path, "event=last", 1);
+    struct str all = written();
+    for (int octet = 1; octet < 128; octet++)
+        for (size_t len = 1; len < sizeof value; len += len < 9 ? 1 : 7)
+            for (size_t at = 0; at < len; at++) {
+                bool quoted = octet <= ' ' || octet == '"' || octet == '\\' || octet == 127;
+                snprintf(want, sizeof want, " n=%d value=%s", octet * 10000 + (int)len * 100 + (int)at, quoted ? "\"" : "");
+                size_t found = str_find(all, str_of(want));
+                assert_true(found < all.len);
+                assert_true(quoted || all.at[found + strlen(want)] != '"');
+                all = str_part(all, found, all.len);
+            }
+}
+
 static void a_value_is_cut_between_characters(void **state)
 {
     char text[3000];
@@ -249,6 +283,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_value_takes_the_room_of_those_behind_it),
+        cmocka_unit_test(one_octet_of_a_value_decides_on_its_quotes),
         cmocka_unit_test(a_value_is_cut_between_characters),
         cmocka_unit_test(what_was_written_in_part_swallows_no_other_line),
         cmocka_unit_test(syslog_gets_lines_of_any_length_whole),

@@ -78,6 +78,14 @@ static void utf8_is_well_formed_or_refused(void **unused)
     for (size_t i = 0; i < countof(bad); i++)
         assert_false(str_is_utf8(str_of(bad[i])));
     assert_true(str_is_ascii(STR("\x7f")) && !str_is_ascii(STR("\x80")));
+    for (size_t len = 1; len < 20; len++)
+        for (size_t at = 0; at < len; at++) {
+            char text[20];
+            memset(text, 0x7f, sizeof text);
+            assert_true(str_is_ascii((struct str){text, len}));
+            text[at] = (char)0x80;
+            assert_false(str_is_ascii((struct str){text, len}));
+        }
 }
 
 static void arenas_align_zero_and_count(void **unused)
@@ -118,6 +126,46 @@ static void control_octets_are_found_at_any_place(void **unused)
     assert_false(str_has_control(STR("")));
 }
 
+/* Each octet, each length and the seed count, wherever they stand: keys that differ in one of them have other slots. */
+static void texts_that_differ_have_other_hashes(void **state)
+{
+    enum { SLOTS = 1 << 16 };
+    static uint8_t taken[SLOTS];
+    char text[40] = {0};
+    unsigned n = 0, met = 0;
+    for (size_t len = 0; len < sizeof text; len++)
+        for (size_t at = 0; at <= len; at++)
+            for (int bit = 0; bit < (at < len ? 8 : 1); bit++) {
+                uint64_t seed = at < len ? 1 : 2;
+                if (at < len)
+                    text[at] ^= (char)(1 << bit);
+                uint64_t h = str_hash((struct str){text, len}, seed);
+                assert_int_equal(h, str_hash((struct str){text, len}, seed));
+                if (at < len)
+                    text[at] ^= (char)(1 << bit);
+                met += taken[h % SLOTS];
+                taken[h % SLOTS] = 1;
+                n++;
+            }
+    /* n texts in so many slots by chance: n * n / (2 * SLOTS) meet, 300 of 6,280 */
+    assert_true(met < n * n / (2 * SLOTS) * 5 / 4);
+}
+
+/* A difference in one word and another one in the next do not cancel each other whatever the seed is. */
+static void no_two_texts_meet_under_all_seeds(void **state)
+{
+    char a[16] = {0}, b[16] = {0};
+    for (int i = 0; i < 64; i++)
+        for (int j = 0; j < 64; j++) {
+            memset(b, 0, sizeof b);
+            b[i / 8] ^= (char)(1 << i % 8);
+            b[8 + j / 8] ^= (char)(1 << j % 8);
+            for (uint64_t seed = 1; seed < 4; seed++)
+                assert_int_not_equal(str_hash((struct str){a, 16}, seed * 0x9E3779B97F4A7C15u),
+                                     str_hash((struct str){b, 16}, seed * 0x9E3779B97F4A7C15u));
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -125,6 +173,8 @@ int main(void)
         cmocka_unit_test(case_is_folded_in_ascii_only),   cmocka_unit_test(numbers_do_not_overflow),
         cmocka_unit_test(utf8_is_well_formed_or_refused), cmocka_unit_test(arenas_align_zero_and_count),
         cmocka_unit_test(control_octets_are_found_at_any_place),
+        cmocka_unit_test(texts_that_differ_have_other_hashes),
+        cmocka_unit_test(no_two_texts_meet_under_all_seeds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
