@@ -82,6 +82,7 @@ def message(say):
 
 
 def provoke(port, hook, source, times):
+    """By connections, by messages, by transactions, and by recipients of one transaction, as the hook asks for."""
     if hook in ("connect", "helo", "disconnect"):
         for _ in range(times):
             with connected(port, source) as say:
@@ -91,6 +92,7 @@ def provoke(port, hook, source, times):
         say("EHLO bad.example")
         if hook in ("mail", "rcpt", "reset"):
             say(*(TRANSACTION + ["RSET"]) * times)
+            say(TRANSACTION[0], *TRANSACTION[1:] * (times // 2), "RSET")
         else:
             for _ in range(times):
                 message(say)
