@@ -8,7 +8,7 @@
 
 struct table; /* base/table.h */
 
-enum value_type { /* the order of enum filter_type, filters/filter.h: relay/value.c asserts it */
+enum value_type { /* the order of enum filter_type, filters/filter.h: mail/values.c asserts it */
     VALUE_NONE, VALUE_BOOL, VALUE_NUMBER, VALUE_TEXT, VALUE_LIST, VALUE_MAP,
     VALUE_DURATION, VALUE_SIZE, VALUE_CIDR, VALUE_TABLE, VALUE_ADDRESS, VALUE_ANY
 };

@@ -2,7 +2,7 @@
  *
  * Owns what only a dial needs, and gives it back when the channel is connected. A failure shows in a later round. The
  * whole dial has no deadline here (its owner's alarm has); but while another address is left, one gets five seconds. */
-#include "net/inside.h"
+#include "net/channel.h"
 #include "base/fault.h"
 #include <netdb.h>
 #include <sys/un.h>

@@ -7,7 +7,7 @@
  * (RFC 6840 5.7). */
 #include "net/dns.h"
 #include "base/fault.h"
-#include "net/inside.h"
+#include "net/channel.h"
 #include <ares.h>
 #include <arpa/inet.h>
 #include <pthread.h>

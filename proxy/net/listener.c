@@ -4,7 +4,7 @@
  * the kernel's queue. Without a descriptor it looks again a little later. It accepts by itself: at EMFILE libuv's
  * uv_listen accepts and closes in silence, and where it has lost the descriptor that it keeps for that, it never comes
  * back from the accept that fails. Paused or not, a listener never drops a connection while it lives. */
-#include "net/inside.h"
+#include "net/channel.h"
 #include "base/fault.h"
 #include <errno.h>
 #include <netinet/in.h>

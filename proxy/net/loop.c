@@ -2,7 +2,7 @@
  *
  * Owns the libuv loop and the two blocks that all reads of a thread share. No uv_timer is ever armed here: while one
  * is, every epoll_wait carries a timeout, and that costs microseconds per round trip on an idle machine. */
-#include "net/inside.h"
+#include "net/channel.h"
 #include <errno.h>
 #include <pthread.h>
 #include <sys/timerfd.h>

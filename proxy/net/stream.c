@@ -1,4 +1,4 @@
-/* stream.c - the plain life of a channel: born, read, flushed, dead. Leaving is leave.c, TLS stream_tls.c, dialling
+/* stream.c - the plain life of a channel: born, read, flushed, dead. Leaving is linger.c, TLS stream_tls.c, dialling
  * dial.c.
  *
  * Reads stay armed. When `in` is full alloc_cb gives nothing: the first time that only waits for the owner's turn in
@@ -7,7 +7,7 @@
  * Our octets carry the acknowledgement of what came; where part of something came and we say nothing, it is sent by
  * itself.
  */
-#include "net/inside.h"
+#include "net/channel.h"
 #include "base/fault.h"
 #include <netinet/in.h>
 #include <netinet/tcp.h>

@@ -4,7 +4,7 @@
  * record's worth of memory per idle session. Octets are decrypted into one shared block and encrypted only while there
  * is room for records, so both directions keep their bounds. Each call of OpenSSL begins with an empty error queue: it
  * is one per thread, and a stale entry of one peer would kill the next. */
-#include "net/inside.h"
+#include "net/channel.h"
 #include <pthread.h>
 #include <time.h>
 #include <openssl/err.h>

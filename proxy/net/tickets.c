@@ -4,7 +4,7 @@
  * A client that comes back after a reload or with another certificate in place resumes all the same, and after an
  * upgrade of the binary too. A key seals for eight hours and opens for sixteen more: longer than any session may be
  * resumed. */
-#include "net/inside.h"
+#include "net/channel.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>

@@ -4,7 +4,7 @@
  * A set of contexts is immutable once made and shared by all threads; what moves is which set new handshakes get, since
  * the files may change. A handshake holds the first context of its set, and with it the set. RFC 8314 3, RFC 7525. Owns
  * no connection: stream_tls.c does. Never asks for a passphrase: a key that wants one is refused with a sentence. */
-#include "net/inside.h"
+#include "net/channel.h"
 #include "base/fault.h"
 #include <errno.h>
 #include <pthread.h>

@@ -4,7 +4,7 @@
  * They stand with the context that made them, so other authorities or another certificate of ours begin with none; only what a
  * handshake found good is kept, for the name it was found good for. A ticket serves until the next one comes: RFC 8446 C.4 would
  * have it used once, so that nobody on the way can tell two connections to be of one client; everybody knows who we are. */
-#include "net/inside.h"
+#include "net/channel.h"
 #include <pthread.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>

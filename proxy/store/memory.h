@@ -1,7 +1,7 @@
 /* memory.h - inside the memory store: its shards, and what a key holds: a value, a sliding window, a bucket, or marks of what
  * was seen.
  *
- * For memory.c, entry.c and pass.c alone. Entries are touched under the lock of their shard. Times are seconds, as store_now
+ * For memory.c, entry.c and handover.c alone. Entries are touched under the lock of their shard. Times are seconds, as store_now
  * is given them. */
 #ifndef STORE_MEMORY_H
 #define STORE_MEMORY_H

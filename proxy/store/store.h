@@ -34,7 +34,7 @@ struct store_request {
  * error NULL or "down" "timeout" "wrongtype" "bad" "limit". now: seconds, with fractions, since whenever
  * (so that tests own it); memory, which lives no longer than the process, is given a clock that is never set. */
 const char *store_now(struct store *, const struct store_request *, double now, struct arena *, struct filter_value *);
-/* `store_now` is for drivers that answer at once (memory): relay/ops.c completes the op from the ready list. Drivers that wait
+/* `store_now` is for drivers that answer at once (memory): mail/waits.c completes the op from the ready list. Drivers that wait
  * (LMDB, Redis) will add store_ask(task) beside it; store_is_immediate tells. */
 bool store_is_immediate(const struct store *);
 #endif

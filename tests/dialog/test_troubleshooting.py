@@ -65,7 +65,7 @@ def arguments(text, at):
 
 def said(pattern, which):
     """(file, sentence) of each literal in argument `which` of the calls that `pattern` finds; no literal: none."""
-    for path in sorted(glob.glob(ROOT + "/proxy/*.c") + glob.glob(ROOT + "/proxy/*/*.c")):
+    for path in sorted(glob.glob(ROOT + "/proxy/**/*.c", recursive=True)):
         text = read(path)
         for call in re.finditer(r"\b%s\(" % pattern, text):
             words = arguments(text, call.end() - 1)
@@ -86,7 +86,7 @@ def failures_of_backends():
 
 REPLIES = [(name, "%s %s %s" % (code, enhanced, text.replace("%s", "XXX"))) for name, code, enhanced, text in
            re.findall(r'^REPLY\((\w+), ([45]\d\d), "([^"]*)", "(.*)"\)$', read("proxy/wire/replies.def"), re.M)]
-CLOSES = [phrase for phrase in re.findall(r'^CLOSE\(\w+, "(.*)"\)$', read("proxy/relay/closes.def"), re.M) if phrase != "open"]
+CLOSES = [phrase for phrase in re.findall(r'^CLOSE\(\w+, "(.*)"\)$', read("proxy/smtp/front/closes.def"), re.M) if phrase != "open"]
 LINES = sorted(set(log_lines()))
 FAILURES = sorted(set(failures_of_backends()))
 
@@ -122,7 +122,7 @@ def test_each_key_of_the_log_is_in_its_page():
     rows = [line.split("|")[1] for line in read("docs/log.md").splitlines() if line.startswith("| `")]
     named = set(re.findall(r"`(\w+)`", "".join(rows)))
     said_keys = set()
-    for path in glob.glob(ROOT + "/proxy/*.c") + glob.glob(ROOT + "/proxy/*/*.c") + glob.glob(ROOT + "/filters/*.c"):
+    for path in glob.glob(ROOT + "/proxy/**/*.c", recursive=True) + glob.glob(ROOT + "/filters/**/*.c", recursive=True):
         said_keys |= set(re.findall(r'\blog_(?:text|number|seconds|list|angle|pieces)\("(\w+)"', read(path)))
     assert len(said_keys) > 40 and said_keys <= named, said_keys - named
     no_keys = {"msg", "rcpt", "conn", "auth", "observe", "script", "log"}  # events
@@ -131,12 +131,12 @@ def test_each_key_of_the_log_is_in_its_page():
 
 def test_no_entry_has_words_that_nobody_says():
     ours = [reply for _, reply in REPLIES]
-    filters = "".join(read(p) for p in glob.glob(ROOT + "/scripts/filters/*.lua") + glob.glob(ROOT + "/filters/*.c"))
+    filters = "".join(read(p) for p in glob.glob(ROOT + "/scripts/filters/*.lua") + glob.glob(ROOT + "/filters/**/*.c", recursive=True))
     for entry in entries(section("By reply")):
         pieces = ".*".join(re.escape(p) for p in entry.split("..."))
         assert any(re.fullmatch(pieces, reply) for reply in ours) or re.search(pieces, filters), entry
     source = []
-    for path in glob.glob(ROOT + "/proxy/*.c") + glob.glob(ROOT + "/proxy/*/*.[ch]"):
+    for path in glob.glob(ROOT + "/proxy/**/*.[ch]", recursive=True):
         source += literals(read(path))
     for entry in set(entries(section("By line of the log"))) - OF_THE_SYSTEM:
         assert any(is_named(sentence, [entry]) for sentence in source), entry

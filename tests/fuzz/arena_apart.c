@@ -3,4 +3,4 @@
 #include "base/arena.h"
 /* Its one use: how large a new chunk is to be, at least as large as what is asked for. */
 #define max_size(usual, asked) ((void)(usual), (asked))
-#include "proxy/base/arena.c"
+#include "base/arena.c"

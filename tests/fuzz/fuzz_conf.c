@@ -2,7 +2,7 @@
  * complaint is a line of text and has its place: a file, and a line that is in it. The file is memory; what it names
  * may be looked for on the disk. */
 #include "fuzz.h"
-#include "proxy/conf.h"
+#include "conf/conf.h"
 #include <sys/mman.h>
 #include <unistd.h>
 

@@ -9,7 +9,7 @@
 #include "dialogue.h"
 #include "fuzz.h"
 #include "filters/filter.h"
-#include "relay/backend.h"
+#include "smtp/back/backend.h"
 #include "tests/sim/world.h"
 
 enum { CLIENTS = 3, OVERRIDES = 64, VERDICTS = 64, STEPS = 400 };

@@ -1,33 +1,57 @@
 #!/usr/bin/env bash
-# floors.sh - holds the staircase: a file includes its own floor and those below, and only the libraries its room may use.
+# floors.sh - holds the staircase: a file includes its own room and those below, and only the libraries its room may use.
+# tests/lint/upward.txt names the includes that still go up; it may only grow shorter.
 set -u
 cd "$(dirname "$0")/../.." || exit 2
 bad=0
 complain() { printf '%s\n' "$1"; bad=1; }
 
-# floor folder : what its files may include (first part of the include path)
+smtp='base wire net store mail filters smtp'
+# room : the rooms, or single files, that it may include
 allowed() {
     case $1 in
     proxy/base) echo 'base' ;;
     proxy/wire) echo 'base wire' ;;
     proxy/net) echo 'base net' ;;
     proxy/store) echo 'base store' ;;
-    proxy/relay) echo 'base wire net store relay filters' ;;
-    filters) echo 'base wire filters' ;;
+    proxy/mail) echo 'base wire net store mail filters' ;;
+    proxy/smtp) echo "$smtp" ;;
+    proxy/smtp/front) echo "$smtp smtp/front smtp/back/delivery.h smtp/back/pool.h" ;;
+    proxy/smtp/back) echo "$smtp smtp/back" ;;
+    proxy/milter) echo 'base wire net store mail filters milter' ;;
+    proxy/try) echo 'base wire net store mail filters try' ;;
+    proxy/conf) echo "$smtp smtp/front smtp/back milter try conf" ;;
+    proxy/process) echo "$smtp smtp/front smtp/back milter try conf process" ;;
+    proxy/cli) echo "$smtp smtp/front smtp/back milter try conf process cli" ;;
+    filters) echo 'base wire filters filters/lua' ;;
+    filters/lua) echo 'base wire filters filters/lua' ;;
     esac
 }
-for folder in proxy/base proxy/wire proxy/net proxy/store proxy/relay filters; do
-    may=" $(allowed "$folder") "
+rooms='proxy/base proxy/wire proxy/net proxy/store proxy/mail proxy/smtp proxy/smtp/front proxy/smtp/back proxy/milter proxy/try
+    proxy/conf proxy/process proxy/cli filters filters/lua'
+upward=$(mktemp)
+trap 'rm -f "$upward"' EXIT
+for room in $rooms; do
+    may=" $(allowed "$room") "
     while IFS=: read -r file line include; do
-        first=${include%%/*}
-        [ "$first" = "$include" ] && [ "$folder" = filters ] && continue
-        case $may in *" $first "*) ;; *) complain "$file:$line: $folder may not include \"$include\"" ;; esac
-    done < <(grep -nHE '^#[[:space:]]*include "' "$folder"/*.c "$folder"/*.h 2>/dev/null | sed -E 's/#[[:space:]]*include "([^"]+)".*/\1/')
+        case $may in *" ${include%/*} "* | *" $include "*) ;; *) printf '%s %s\n' "$file" "$include" ;; esac
+    done < <(grep -nHE '^#[[:space:]]*include "' "$room"/*.[ch] 2>/dev/null | sed -E 's/#[[:space:]]*include "([^"]+)".*/\1/')
+done | LC_ALL=C sort -u >"$upward"
+while read -r mark hit; do
+    case $mark in
+    '<') complain "$hit: goes up" ;;
+    '>') complain "$hit: goes up no more; take it out of tests/lint/upward.txt" ;;
+    esac
+done < <(diff "$upward" tests/lint/upward.txt | grep '^[<>]')
+for folder in proxy/*/ proxy/*/*/ filters/*/; do
+    ls "$folder"*.[ch] >/dev/null 2>&1 || continue
+    case " $(echo $rooms) " in *" ${folder%/} "*) ;; *) complain "$folder: which floor is it?" ;; esac
 done
-# relay names no concrete filter: of filters/ it knows the contract and the facts only.
+# No room below filters/ names a concrete filter: they know the contract and the facts only.
 while IFS=: read -r file line include; do
-    case $include in filters/filter.h|filters/facts.def) ;; *) complain "$file:$line: relay may not include \"$include\"" ;; esac
-done < <(grep -nHE '#[[:space:]]*include "filters/' proxy/relay/*.[ch] | sed -E 's/#[[:space:]]*include "([^"]+)".*/\1/')
+    case $include in filters/filter.h|filters/facts.def) ;; *) complain "$file:$line: may not include \"$include\"" ;; esac
+done < <(grep -nHE '#[[:space:]]*include "filters/' proxy/{mail,smtp,smtp/front,smtp/back,milter,try}/*.[ch] 2>/dev/null | sed -E 's/#[[:space:]]*include "([^"]+)".*/\1/')
+sources() { ls proxy/*/*.[ch] proxy/*/*/*.[ch] filters/*.[ch] filters/*/*.[ch]; }
 # libraries
 library() { # pattern, files that may
     while IFS= read -r hit; do
@@ -35,22 +59,23 @@ library() { # pattern, files that may
         ok=0
         for may in $2; do case $file in $may) ok=1 ;; esac; done
         [ $ok = 1 ] || complain "$hit: this library does not belong in this room"
-    done < <(grep -nHE "#[[:space:]]*include <($1)" proxy/*.[ch] proxy/*/*.[ch] filters/*.[ch])
+    done < <(sources | xargs grep -nHE "#[[:space:]]*include <($1)")
 }
 library 'uv\.h' 'proxy/net/*'
 library 'ares' 'proxy/net/*'
 library 'openssl/(ssl|bio|x509|err)' 'proxy/net/*'
 library 'pcre2' 'proxy/base/pattern.c'
 library 'idn2' 'proxy/base/idn.c'
-library '(lua|lauxlib|lualib)\.h' 'proxy/conf* filters/lua*'
-# relay and guests never call the loop's library
-grep -nHE '\b(uv_[a-z]+|SSL_[A-Za-z]+)[[:space:]]*\(' proxy/relay/*.c filters/*.c && complain 'relay and filters do not call uv_* or SSL_*'
+library '(lua|lauxlib|lualib)\.h' 'proxy/conf/* filters/lua/*'
+# Only net calls the loop's library.
+grep -nHE '\b(uv_[a-z]+|SSL_[A-Za-z]+)[[:space:]]*\(' proxy/{mail,smtp,smtp/front,smtp/back,milter,try}/*.c filters/*.c filters/*/*.c 2>/dev/null &&
+    complain 'uv_* and SSL_* are called in net only'
 # wire is pure
 grep -nHE '(^|[^.>A-Za-z0-9_])(malloc|calloc|realloc|free|read|write|socket|time|clock_gettime|pthread_[a-z_]+)[[:space:]]*\(' proxy/wire/*.c &&
     complain 'wire is pure: no I/O, clock, threads, malloc'
 # no room outgrows the house
 while read -r n file; do
     [ "$file" != total ] && [ "$n" -gt 750 ] && complain "$file: $n lines; split it by meaning"
-done < <(wc -l proxy/*.[ch] proxy/*/*.[ch] filters/*.[ch] tests/*/*.py 2>/dev/null)
+done < <(sources | xargs wc -l tests/*/*.py)
 [ $bad = 0 ] && echo 'floors: clean'
 exit $bad

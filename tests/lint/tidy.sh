@@ -8,7 +8,7 @@ build=$(realpath "${1:?tidy.sh [--deep] BUILD}")
 cd "$(dirname "$0")/../.." || exit 2
 bad=0
 jobs=$(nproc)
-files() { printf '%s\0' proxy/*.c proxy/*/*.c filters/*.c; }
+files() { printf '%s\0' proxy/*/*.c proxy/*/*/*.c filters/*.c filters/*/*.c; }
 
 if command -v cppcheck >/dev/null; then
     found=$(files | xargs -0 -P "$jobs" -n 8 cppcheck --quiet --std=c17 --language=c --enable=warning,performance,portability \

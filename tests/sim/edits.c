@@ -3,7 +3,7 @@
  * Each edit that the gateway took is written down in the letter at once, for letter.c to compare with what a backend
  * takes. An edit under `observe` is taken and does nothing, so it is not written down. */
 #include "filters.h"
-#include "relay/chain.h"
+#include "mail/visit.h"
 
 enum { READ_MOST = 1 << 20 }; /* octets of held content at a time (filters/filter.h) */
 

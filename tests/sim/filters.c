@@ -2,7 +2,7 @@
  * quarantine, fail, pass, and edit (edits.c). What they say bears no mark of a backend. A wait may come at any stage
  * that may have one. */
 #include "filters.h"
-#include "relay/chain.h"
+#include "mail/visit.h"
 
 #define ON(stage) (1u << FILTER_##stage)
 

@@ -19,10 +19,10 @@
  * somebody else wakes the session (a bug that was) unflushed  what was said, or room to read on, waits for the next
  * turn misled     a quarantine is forgotten: the message goes where it would have gone */
 #include "world.h"
-#include "relay/backend.h"
-#include "relay/host.h"
-#include "relay/identity.h"
-#include "relay/session.h"
+#include "smtp/back/backend.h"
+#include "mail/call.h"
+#include "smtp/back/identity.h"
+#include "smtp/front/session.h"
 
 bool plant_choose(const char *name);
 /* clang-format off */

@@ -6,8 +6,8 @@
  * (what they flush goes nowhere), those that look by a clock of their own (short of memory), and those whose clock is
  * about to ring. */
 #include "world.h"
-#include "relay/backend.h"
-#include "relay/session.h"
+#include "smtp/back/backend.h"
+#include "smtp/front/session.h"
 
 enum { SESSIONS_MOST = 16 };
 

@@ -1,10 +1,10 @@
 /* world.c - one seed: a configuration, a worker of the gateway, clients, backends, reloads, outages; and the end of it
  * all.
  *
- * The worker is driven as proxy/worker.c does it: sessions are started, the loop runs, when the last session has ended
+ * The worker is driven as proxy/process/worker.c does it: sessions are started, the loop runs, when the last session has ended
  * all is closed. Nothing may be left then: no stream, no block, no octet in an arena. */
 #include "world.h"
-#include "relay/backend.h"
+#include "smtp/back/backend.h"
 
 struct world *world_played;
 

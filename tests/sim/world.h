@@ -6,7 +6,7 @@
 #ifndef SIM_WORLD_H
 #define SIM_WORLD_H
 #include "net.h"
-#include "relay/worker.h"
+#include "smtp/worker.h"
 
 enum { RCPTS_MOST = 5, ADDED_MOST = 4, EDITS_MOST = 24, FILTERS_MOST = 4 };
 enum {

@@ -1,6 +1,6 @@
 /* The loader: each kind of mistake is told at its file and line, with what was expected and what may have been meant; good
  * files fill the model. Filters come from this file, not from filters/builtin.c. */
-#include "proxy/conf.h"
+#include "conf/conf.h"
 #include "filters/builtin.h"
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* Mistakes that were once taken for good, or told at the wrong place: what is said on the wire, what belongs elsewhere,
  * what is told how often. The loader's other mistakes are in test_conf.c. */
-#include "proxy/conf.h"
+#include "conf/conf.h"
 #include "filters/builtin.h"
 #include <setjmp.h>
 #include <stdarg.h>

@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
-#include "net/inside.h"
+#include "net/channel.h"
 #include "net/dns.h"
 #include <arpa/inet.h>
 #include <errno.h>

@@ -1,0 +1,421 @@
+/* directives.c - the one table of directives: what may be said where, of which type, with which default, and why.
+ *
+ * The checker, the suggestions, `sluice check --defaults` and the manual page all come from it. A directive that is not
+ * here does not exist. Presets are written as in a file. */
+#include "conf/parts.h"
+#include <math.h>
+#include <stdarg.h>
+
+#define VALUE KIND_VALUE
+#define DURATION(place, key, value, text)                                                                              \
+    {                                                                                                                  \
+        place, key, VALUE, TYPE_DURATION, .preset = value, .least = 0.001, .most = 1e6, .doc = text                    \
+    }
+
+/* clang-format off */
+static const struct directive directives[] = {
+    {AT_TOP, "hostname", VALUE, TYPE_TEXT,
+     .doc = "our name in banners, EHLO and Received; default: that of the machine"},
+    {AT_TOP, "workers", VALUE, TYPE_ANY, .preset = "auto",
+     .doc = "threads, each with its own loop; auto: one per processor"},
+    {AT_TOP, "user", VALUE, TYPE_TEXT, .doc = "who we become once all ports are bound; only when started as root"},
+    {AT_TOP, "module", VALUE, TYPE_TEXT, .many = true,
+     .doc = "a shared object with filters, built against sluice/filter.h"},
+    {AT_TOP, "dns", KIND_BLOCK, .inside = IN_DNS, .doc = "the resolver"},
+    {AT_TOP, "log", KIND_BLOCK, .inside = IN_LOG, .doc = "what is logged, and how"},
+    {AT_TOP, "limits", KIND_BLOCK, .inside = IN_LIMITS, .doc = "for every listener that does not say otherwise"},
+    {AT_TOP, "timeouts", KIND_BLOCK, .inside = IN_TIMEOUTS, .doc = "for every listener that does not say otherwise"},
+    {AT_TOP, "tls", KIND_NAMED, .inside = IN_TLS, .many = true,
+     .doc = "certificates, and what is asked of the other side"},
+    {AT_TOP, "backend", KIND_NAMED, .inside = IN_BACKEND, .many = true, .doc = "where mail goes"},
+    {AT_TOP, "store", KIND_NAMED, .inside = IN_STORE, .many = true,
+     .doc = "where filters count and remember; \"default\" is there unsaid, in memory"},
+    {AT_TOP, "chain", KIND_NAMED, .inside = IN_CHAIN, .many = true, .doc = "filters in their order"},
+    {AT_TOP, "filter", KIND_NAMED, .inside = IN_FILTER, .many = true,
+     .doc = "stands in a chain; all names but these are options of the filter"},
+    {AT_TOP, "listen", KIND_NAMED, .inside = IN_LISTEN, .many = true, .doc = "where clients come in"},
+    {AT_TOP, "route", KIND_NAMED, .inside = IN_ROUTE, .many = true, .doc = "backends by address"},
+    {AT_TOP, "control", VALUE, TYPE_TEXT,
+     .doc = "path of the socket that sluice reload, drain, status and upgrade talk to; default: none"},
+
+    {IN_LISTEN, "1", VALUE, TYPE_ADDRESS, .required = true, .many = true, .doc = "where: \":25\" is both IP families"},
+    {IN_LISTEN, "backend", VALUE, TYPE_TEXT, .doc = "the name of a backend; default: the only one"},
+    {IN_LISTEN, "chain", VALUE, TYPE_TEXT, .doc = "the name of a chain; default: no filter"},
+    {IN_LISTEN, "tls", VALUE, TYPE_TEXT, .doc = "the name of a tls block; default: STARTTLS is not offered"},
+    {IN_LISTEN, "implicit", VALUE, TYPE_BOOL, .preset = "false", .doc = "TLS from the first octet (port 465)"},
+    {IN_LISTEN, "require_tls", VALUE, TYPE_BOOL, .preset = "false", .doc = "530 to mail before STARTTLS"},
+    {IN_LISTEN, "syntax", KIND_CHOICE, TYPE_TEXT, .preset = "lenient", .choices = "lenient strict",
+     .doc = "commands: what Postfix takes by default too, brought into RFC 5321's form; or RFC 5321 to the letter"},
+    {IN_LISTEN, "bare", KIND_CHOICE, TYPE_TEXT, .preset = "reject", .choices = "reject normalize",
+     .doc = "a CR or LF that stands alone: refused, or made a line end"},
+    {IN_LISTEN, "received", VALUE, TYPE_BOOL,
+     .doc = "add our Received field; default: not when the backend is told by XCLIENT"},
+    {IN_LISTEN, "hostname", VALUE, TYPE_TEXT, .doc = "our name here; default: hostname"},
+    {IN_LISTEN, "limits", KIND_BLOCK, .inside = IN_LIMITS, .doc = "for this listener only"},
+    {IN_LISTEN, "timeouts", KIND_BLOCK, .inside = IN_TIMEOUTS, .doc = "for this listener only"},
+    {IN_LISTEN, "route", VALUE, TYPE_TEXT,
+     .doc = "the name of a route; backend is then for whom it does not know (without: 550), and who is asked for AUTH"},
+    {IN_LISTEN, "auth", KIND_CHOICE, TYPE_TEXT, .preset = "off", .choices = "off offer require",
+     .doc = "AUTH, relayed to the backend; require: 530 to mail without"},
+    {IN_LISTEN, "auth_without_tls", VALUE, TYPE_BOOL, .preset = "false", .doc = "AUTH is offered in the clear too"},
+    {IN_LISTEN, "proxy", VALUE, TYPE_CIDR,
+     .doc = "from these addresses every connection begins with a PROXY protocol header, v1 or v2"},
+    {IN_LISTEN, "xclient", VALUE, TYPE_CIDR, .doc = "these addresses may say XCLIENT"},
+    {IN_LISTEN, "xforward", VALUE, TYPE_CIDR, .doc = "these addresses may say XFORWARD"},
+    {IN_LISTEN, "chunking", VALUE, TYPE_BOOL, .preset = "true", .doc = "CHUNKING (BDAT) is offered"},
+
+    {IN_BACKEND, "1", VALUE, TYPE_ANY, .required = true, .many = true,
+     .doc = "\"HOST:PORT\", \"unix:/PATH\", { \"HOST:PORT\", weight = 2 } for each server; or one \"maildir:/PATH\""},
+    {IN_BACKEND, "protocol", KIND_CHOICE, TYPE_TEXT, .preset = "smtp", .choices = "smtp lmtp",
+     .doc = "lmtp: each recipient has its own last reply (RFC 2033)"},
+    {IN_BACKEND, "separate", VALUE, TYPE_BOOL, .preset = "false",
+     .doc = "one recipient per transaction, so that no last reply is folded"},
+    {IN_BACKEND, "balance", KIND_CHOICE, TYPE_TEXT, .preset = "least_connections",
+     .choices = "least_connections round_robin", .doc = "which of several servers is next"},
+    {IN_BACKEND, "identity", KIND_CHOICE, TYPE_TEXT, .preset = "none", .choices = IDENTITY_NAMES,
+     .doc = "how the backend learns who the client is"},
+    {IN_BACKEND, "identity_required", VALUE, TYPE_BOOL, .preset = "true",
+     .doc = "451 to mail while a server does not take XCLIENT (false: it sees our own address as everybody's); XFORWARD, which only its log needs, is missed with a warning"},
+    {IN_BACKEND, "tls", VALUE, TYPE_TEXT, .preset = "off",
+     .doc = "off, opportunistic, verified, or the name of a tls block (verified)"},
+    {IN_BACKEND, "tls_name", VALUE, TYPE_TEXT,
+     .doc = "the name to ask for and to verify; default: the host of the address"},
+    {IN_BACKEND, "tls_implicit", VALUE, TYPE_BOOL, .preset = "false", .doc = "TLS from the first octet"},
+    {IN_BACKEND, "helo", VALUE, TYPE_TEXT, .doc = "what we call ourselves; default: hostname"},
+    {IN_BACKEND, "pool", VALUE, TYPE_NUMBER, .preset = "16", .most = 10000,
+     .doc = "idle connections kept per worker, more for a second; 0: none"},
+    {IN_BACKEND, "pool_uses", VALUE, TYPE_NUMBER, .preset = "100", .least = 1, .most = 1e6,
+     .doc = "transactions per connection"},
+    {IN_BACKEND, "connections", VALUE, TYPE_NUMBER, .preset = "0", .most = 1e6,
+     .doc = "most connections to one server, of all workers; 0: any"},
+    DURATION(IN_BACKEND, "wait", "10s", "for a connection, when as many as allowed are in use; then 451"),
+    {IN_BACKEND, "health", VALUE, TYPE_DURATION, .preset = "30s", .most = 86400,
+     .doc = "between two looks at each server, by EHLO; 0: none"},
+    {IN_BACKEND, "rise", VALUE, TYPE_NUMBER, .preset = "2", .least = 1, .most = 100,
+     .doc = "good looks that bring a server back"},
+    {IN_BACKEND, "fall", VALUE, TYPE_NUMBER, .preset = "3", .least = 1, .most = 100,
+     .doc = "failures in a row that take a server out"},
+    {IN_BACKEND, "chunking", KIND_CHOICE, TYPE_TEXT, .preset = "auto", .choices = "auto off",
+     .doc = "BDAT towards it, where it offers CHUNKING and it saves work"},
+
+    {IN_SERVER, "1", VALUE, TYPE_TEXT, .required = true, .doc = "\"HOST:PORT\" or \"unix:/PATH\""},
+    {IN_SERVER, "weight", VALUE, TYPE_NUMBER, .preset = "1", .least = 1, .most = 1000, .doc = "its share"},
+    {IN_SERVER, "backup", VALUE, TYPE_BOOL, .preset = "false", .doc = "used only while all others are down"},
+
+    {IN_ROUTE, "by", KIND_CHOICE, TYPE_TEXT, .preset = "rcpt", .choices = "rcpt from",
+     .doc = "whose address chooses: the recipient's or the sender's"},
+
+    {IN_TLS, "1", VALUE, TYPE_ANY, .many = true,
+     .doc = "{ certificate = , key = } for each name; the first is the default"},
+    {IN_TLS, "certificate", VALUE, TYPE_TEXT, .doc = "a PEM file, or a folder with fullchain.pem and privkey.pem"},
+    {IN_TLS, "key", VALUE, TYPE_TEXT, .doc = "a PEM file; default: in the file or folder of the certificate"},
+    {IN_TLS, "minimum", KIND_CHOICE, TYPE_TEXT, .preset = "TLSv1.2", .choices = "TLSv1.2 TLSv1.3",
+     .doc = "the oldest version"},
+    {IN_TLS, "ciphers", VALUE, TYPE_TEXT, .doc = "cipher list of TLS 1.2; default: strong, with forward secrecy"},
+    {IN_TLS, "prefer_server", VALUE, TYPE_BOOL, .preset = "true",
+     .doc = "our order of ciphers, not the client's; ChaCha20 first for clients that put it first"},
+    {IN_TLS, "ca", VALUE, TYPE_TEXT, .doc = "a PEM file of authorities we trust; default: those of the system"},
+    {IN_TLS, "client", KIND_CHOICE, TYPE_TEXT, .preset = "none", .choices = "none optional required",
+     .doc = "whether clients are asked for a certificate; required: none, or no good one, ends the handshake"},
+    {IN_CERTIFICATE, "certificate", VALUE, TYPE_TEXT, .required = true, .doc = "as in tls"},
+    {IN_CERTIFICATE, "key", VALUE, TYPE_TEXT, .doc = "as in tls"},
+
+    {IN_CHAIN, "1", VALUE, TYPE_ANY, .many = true, .doc = "filter \"NAME\" { ... }, in order"},
+    {IN_CHAIN, "quarantine", VALUE, TYPE_TEXT, .doc = "the name of the backend for quarantined mail"},
+    {IN_CHAIN, "observe", VALUE, TYPE_BOOL, .preset = "false",
+     .doc = "observe for each filter that does not say otherwise"},
+    {IN_CHAIN, "only", KIND_BLOCK, .inside = IN_CONDITION, .doc = "the chain runs only when all of these hold"},
+    {IN_CHAIN, "except", KIND_BLOCK, .inside = IN_CONDITION, .doc = "the chain does not run when all of these hold"},
+
+    DURATION(IN_FILTER, "timeout", "30s", "of a call of any hook but message"),
+    DURATION(IN_FILTER, "message_timeout", "240s", "of the message hook"),
+    {IN_FILTER, "on_error", KIND_CHOICE, TYPE_TEXT, .preset = "defer", .choices = "defer continue reject",
+     .doc = "when the filter fails; once it has edited anything, continue is defer"},
+    {IN_FILTER, "observe", VALUE, TYPE_BOOL, .doc = "log the verdict, do not apply it; default: as the chain says"},
+    {IN_FILTER, "name", VALUE, TYPE_TEXT, .doc = "in log lines; default: the file name, then -2, -3"},
+    {IN_FILTER, "prefix", VALUE, TYPE_TEXT, .doc = "of its keys in stores; default: the file name"},
+    {IN_FILTER, "only", KIND_BLOCK, .inside = IN_CONDITION, .doc = "it runs only when all of these hold"},
+    {IN_FILTER, "except", KIND_BLOCK, .inside = IN_CONDITION, .doc = "it does not run when all of these hold"},
+    {IN_FILTER, "http_allow", VALUE, TYPE_LIST, TYPE_TEXT, .later = true, .doc = "hosts it may ask by HTTP"},
+    /* their types and bounds are those of the host of scripts, filters/lua/lua.c: it tells what is wrong with them */
+    {IN_FILTER, "memory", VALUE, TYPE_ANY, .scripts = true,
+     .doc = "of a script, per worker, 256K to 4G; default: 16M"},
+    {IN_FILTER, "cpu", VALUE, TYPE_ANY, .scripts = true,
+     .doc = "of a script: of a call between two waits, 1ms to 60s; default: 100ms"},
+
+    {IN_CONDITION, "auth", VALUE, TYPE_BOOL, .doc = "the client has authenticated"},
+    {IN_CONDITION, "tls", VALUE, TYPE_BOOL, .doc = "the session is encrypted"},
+    {IN_CONDITION, "client", VALUE, TYPE_TABLE, .doc = "its address: networks, or the path of a table"},
+    {IN_CONDITION, "from", VALUE, TYPE_TABLE, .doc = "the reverse-path: addresses and domains, or the path of a table"},
+    {IN_CONDITION, "rcpt", VALUE, TYPE_TABLE, .doc = "the recipient; behind RCPT, where the whole message is concerned: only holds when any that is in the envelope matches, except when all do"},
+    {IN_CONDITION, "listen", VALUE, TYPE_LIST, TYPE_TEXT, .doc = "names of listeners"},
+
+    {IN_STORE, "1", VALUE, TYPE_TEXT, .preset = "memory", .doc = "\"memory\""},
+    {IN_STORE, "size", VALUE, TYPE_SIZE, .preset = "64M", .least = 65536, .most = 1e12,
+     .doc = "of memory; then the nearest to expiry go"},
+    {IN_STORE, "prefix", VALUE, TYPE_TEXT, .doc = "in front of all keys"},
+    DURATION(IN_STORE, "timeout", "500ms", "of an operation"),
+
+    {IN_DNS, "1", VALUE, TYPE_TEXT, .many = true, .doc = "as servers"},
+    {IN_DNS, "servers", VALUE, TYPE_LIST, TYPE_TEXT,
+     .doc = "IP addresses, \"192.0.2.1:53\"; default: those of resolv.conf"},
+
+    {IN_LOG, "to", VALUE, TYPE_TEXT, .preset = "stderr",
+     .doc = "\"stderr\", \"syslog\", or the path of a file: it is opened anew when it has been renamed, and at SIGHUP"},
+    {IN_LOG, "facility", KIND_CHOICE, TYPE_TEXT, .preset = "mail",
+     .choices = "kern user mail daemon auth syslog lpr news uucp cron authpriv ftp local0 local1 local2 local3 local4 local5 local6 local7",
+     .doc = "of syslog"},
+    {IN_LOG, "format", KIND_CHOICE, TYPE_TEXT, .preset = "auto", .choices = "auto logfmt json",
+     .doc = "of each line; auto: logfmt, without the time where the journal or syslog writes its own"},
+    {IN_LOG, "level", KIND_CHOICE, TYPE_TEXT, .preset = "info", .choices = "debug info warning error",
+     .doc = "less is left out, but for the lines of mail: msg, rcpt, conn, auth"},
+    {IN_LOG, "subject", VALUE, TYPE_BOOL, .preset = "false", .doc = "log the Subject of messages (privacy)"},
+
+    {IN_LIMITS, "size", VALUE, TYPE_SIZE, .preset = "50M", .most = 1e12, .doc = "of a message, told by SIZE; 0: none"},
+    {IN_LIMITS, "header_size", VALUE, TYPE_SIZE, .preset = "256K", .least = 1024, .most = 1 << 26,
+     .doc = "of the header section; never above size"},
+    {IN_LIMITS, "hold_memory", VALUE, TYPE_SIZE, .preset = "256K", .most = 1e10,
+     .doc = "held content of a transaction, then a file"},
+    {IN_LIMITS, "memory", VALUE, TYPE_SIZE, .preset = "1G", .least = 1 << 20, .most = 1e13,
+     .doc = "of a worker; over it MAIL hears 452"},
+    {IN_LIMITS, "min_rate", VALUE, TYPE_SIZE, .preset = "500", .most = 1e9,
+     .doc = "octets a second in content, over 30 s; 0: none"},
+    {IN_LIMITS, "connections", VALUE, TYPE_NUMBER, .preset = "10000", .least = 1, .most = 1e6, .doc = "in total"},
+    {IN_LIMITS, "connections_per_client", VALUE, TYPE_NUMBER, .preset = "100", .most = 1e6,
+     .doc = "from one address; 0: any"},
+    {IN_LIMITS, "recipients", VALUE, TYPE_NUMBER, .preset = "1000", .least = 1, .most = 1e6,
+     .doc = "accepted per transaction"},
+    {IN_LIMITS, "rcpt_commands", VALUE, TYPE_NUMBER, .preset = "10000", .least = 1, .most = 1e6,
+     .doc = "said per transaction, then 421"},
+    {IN_LIMITS, "messages", VALUE, TYPE_NUMBER, .preset = "0", .most = 1e9, .doc = "per session; 0: any"},
+    {IN_LIMITS, "errors", VALUE, TYPE_NUMBER, .preset = "20", .least = 1, .most = 1e6,
+     .doc = "commands refused for good (5yz), then 421"},
+    {IN_LIMITS, "junk", VALUE, TYPE_NUMBER, .preset = "100", .most = 1e6,
+     .doc = "NOOP, RSET, VRFY between two messages; 0: any"},
+    {IN_LIMITS, "line", VALUE, TYPE_SIZE, .preset = "4096", .least = 1024, .most = 65536,
+     .doc = "octets of a command line"},
+    {IN_LIMITS, "hops", VALUE, TYPE_NUMBER, .preset = "100", .least = 1, .most = 10000,
+     .doc = "Received fields, then it is a loop"},
+    {IN_LIMITS, "loops", VALUE, TYPE_NUMBER, .preset = "5", .least = 1, .most = 10000,
+     .doc = "Received fields of ours, then it is a loop"},
+    {IN_LIMITS, "held", VALUE, TYPE_SIZE, .preset = "4G", .least = 65536, .most = 1e13,
+     .doc = "held content of all transactions together, memory and files; over it 452"},
+    {IN_LIMITS, "auth_failures", VALUE, TYPE_NUMBER, .preset = "3", .least = 1, .most = 1e6,
+     .doc = "AUTH refused, then 421"},
+    {IN_LIMITS, "stress", VALUE, TYPE_NUMBER, .preset = "80", .most = 100,
+     .doc = "percent of connections, memory or descriptors in use: then timeouts and budgets shrink; 0: never"},
+
+    DURATION(IN_TIMEOUTS, "command", "5m", "the client's next command"),
+    DURATION(IN_TIMEOUTS, "data", "3m", "the client's next octets of content"),
+    DURATION(IN_TIMEOUTS, "line", "60s", "the rest of a command, once its first octet is here"),
+    DURATION(IN_TIMEOUTS, "stress", "10s", "command, line and data shrink to it under stress"),
+    DURATION(IN_TIMEOUTS, "proxy", "5s", "the PROXY header, from the accept on"),
+    DURATION(IN_TIMEOUTS, "handshake", "30s", "TLS with the client"),
+    DURATION(IN_TIMEOUTS, "write", "5m", "the client takes no octet of our reply"),
+    DURATION(IN_TIMEOUTS, "connect", "30s", "the backend: until it is connected"),
+    DURATION(IN_TIMEOUTS, "banner", "60s", "its banner"),
+    DURATION(IN_TIMEOUTS, "helo", "60s", "its reply to EHLO, STARTTLS and XCLIENT"),
+    DURATION(IN_TIMEOUTS, "mail", "5m", "its reply to MAIL"),
+    DURATION(IN_TIMEOUTS, "rcpt", "5m", "its reply to RCPT"),
+    DURATION(IN_TIMEOUTS, "data_reply", "2m", "its reply to DATA"),
+    DURATION(IN_TIMEOUTS, "block", "3m", "it takes no octet of content"),
+    DURATION(IN_TIMEOUTS, "end_reply", "590s", "its last reply, counted from the client's end of mail data"),
+    DURATION(IN_TIMEOUTS, "end_by", "240s", "after the client's end: then ours is not said any more"),
+    {IN_TIMEOUTS, "greeting", VALUE, TYPE_DURATION, .preset = "0", .most = 300,
+     .doc = "the banner is kept back, to catch early talkers"},
+    DURATION(IN_TIMEOUTS, "pool_idle", "60s", "an idle connection to a backend is kept"),
+    DURATION(IN_TIMEOUTS, "pool_age", "10m", "any connection to a backend is kept"),
+    {IN_TIMEOUTS, "drain", VALUE, TYPE_DURATION, .preset = "30s", .most = 1e5,
+     .doc = "sessions may end by themselves before we do; 5 s later the process has ended"},
+};
+/* clang-format on */
+
+const char *place_name(enum place place)
+{
+    static const char *const names[PLACES] = {
+        "the file", "listen", "backend", "a server", "route", "tls", "a certificate",   "chain",
+        "filter",   "store",  "limits",  "timeouts", "dns",   "log", "only and except",
+    };
+    return names[place];
+}
+
+const struct directive *directive_find(enum place where, struct str name)
+{
+    for (size_t i = 0; i < countof(directives); i++)
+        if (directives[i].where == where && str_equal(name, str_of(directives[i].name)))
+            return &directives[i];
+    return NULL;
+}
+
+struct str directive_hint(struct arena *arena, enum place where, struct str name)
+{
+    static const char *const functions[] = {"env", "file", "include"};
+    const char *names[countof(directives) + countof(functions)];
+    size_t n = 0;
+    for (size_t i = 0; i < countof(directives); i++)
+        if (directives[i].where == where && strcmp(directives[i].name, "1") && !directives[i].later)
+            names[n++] = directives[i].name;
+    for (size_t i = 0; where == AT_TOP && i < countof(functions); i++)
+        names[n++] = functions[i];
+    struct str near = nearest_name(name, names, n);
+    if (near.at)
+        return arena_print(arena, " (did you mean \"%s\"?)", near.at);
+    for (size_t i = 0; i < countof(directives); i++)
+        if (directives[i].where != IN_CERTIFICATE && str_equal(name, str_of(directives[i].name)))
+            return arena_print(arena, " (it belongs in %s)", place_name(directives[i].where));
+    return STR("");
+}
+
+/* ---- a block against the table ---- */
+
+static bool range_holds(struct loader *l, const struct item *item, const struct directive *d, const char *what,
+                        const struct filter_value *raw, const struct filter_value *v)
+{
+    bool number = d->type == TYPE_NUMBER || d->type == TYPE_SIZE || d->type == TYPE_DURATION;
+    if (!number)
+        return true;
+    if (d->type == TYPE_NUMBER && floor(v->number) != v->number) {
+        item_complain(l, item, raw, "%s: expected a whole number", what);
+        return false;
+    }
+    if (v->number >= d->least && (d->most == 0 || v->number <= d->most))
+        return true;
+    const char *unit = d->type == TYPE_DURATION ? " seconds" : d->type == TYPE_SIZE ? " octets" : "";
+    item_complain(l, item, raw, "%s: expected %.14g to %.14g%s, got %.14g", what, d->least, d->most, unit, v->number);
+    return false;
+}
+
+static bool choice_holds(struct loader *l, const struct item *item, const struct directive *d, const char *what,
+                         const struct filter_value *raw, const struct filter_value *v)
+{
+    const char *names[32];
+    size_t n = 0;
+    bool text = raw->type == VALUE_TEXT;
+    struct str rest = str_of(d->choices), word, got = text ? v->text : str_of(value_shown(raw));
+    while ((word = str_word(&rest)).at && n < countof(names)) {
+        if (text && str_equal(word, got))
+            return true;
+        names[n++] = arena_str(&l->conf->arena, word).at;
+    }
+    struct str list = STR(""), near = text ? nearest_name(got, names, n) : STR_NONE;
+    for (size_t i = 0; i < n; i++)
+        list = arena_print(&l->conf->arena, "%.*s%s\"%s\"", STR_ARGS(list),
+                           i == 0       ? ""
+                           : i + 1 == n ? " or "
+                                        : ", ",
+                           names[i]);
+    const char *quote = text ? "\"" : "";
+    item_complain(l, item, raw, "%s: expected %.*s, got %s%.*s%s%s%s%s", what, STR_ARGS(list), quote, STR_ARGS(got),
+                  quote, near.at ? " (did you mean \"" : "", near.at ? near.at : "", near.at ? "\"?)" : "");
+    return false;
+}
+
+static void take(struct loader *l, const struct item *item, const struct directive *d, const char *title,
+                 struct str key, const struct filter_value *raw, struct filter_value *into)
+{
+    struct arena *a = &l->conf->arena;
+    struct filter_value value;
+    const char *what = strcmp(d->name, "1") == 0 ? title : arena_print(a, "%s: \"%s\"", title, d->name).at;
+    if (d->kind == KIND_BLOCK) {
+        if (raw->type != VALUE_MAP && !(raw->type == VALUE_LIST && raw->count == 0)) {
+            item_complain(l, item, raw, "%s: expected { name = value }, got %s", what, value_type_name(raw->type));
+            return;
+        }
+        value = *raw;
+    } else if (value_is_item(raw) && d->type == TYPE_ANY) {
+        value = *raw;
+    } else if (d->type == TYPE_TEXT && raw->type != VALUE_TEXT && strncmp(d->doc, "the name of ", 12) == 0) {
+        item_complain(l, item, raw, "%s: expected %.*s, a text; got %s", what, (int)strcspn(d->doc, ";"), d->doc,
+                      raw->type == VALUE_NUMBER ? "a number" : value_shown(raw));
+        return;
+    } else if (d->kind == KIND_CHOICE && raw->type != VALUE_TEXT && !choice_holds(l, item, d, what, raw, raw)) {
+        return;
+    } else if (!value_convert(l->conf, l->complaints, raw, d->type, d->of, what, &value)) {
+        return;
+    } else if (!range_holds(l, item, d, what, raw, &value)) {
+        return;
+    } else if (d->kind == KIND_CHOICE && !choice_holds(l, item, d, what, raw, &value)) {
+        return;
+    }
+    value.line = raw->line;
+    value.file = raw->file;
+    value_put(a, into, key, value);
+}
+
+static void presets_fill(struct loader *l, const struct item *item, enum place where, const char *title,
+                         const struct filter_value *body, struct filter_value *into)
+{
+    for (size_t i = 0; i < countof(directives); i++) {
+        const struct directive *d = &directives[i];
+        if (d->where != where || value_get(into, str_of(d->name)) || value_get(body, str_of(d->name)))
+            continue;
+        if (d->required)
+            item_complain(l, item, NULL, "%s: %s%s%s is missing: %s", title, strcmp(d->name, "1") ? "\"" : "",
+                          strcmp(d->name, "1") ? d->name : "an unnamed element", strcmp(d->name, "1") ? "\"" : "",
+                          d->doc);
+        if (!d->preset)
+            continue;
+        struct filter_value raw = value_text(str_of(d->preset)), value;
+        bool good = value_convert(l->conf, l->complaints, &raw, d->type == TYPE_ANY ? TYPE_TEXT : d->type, d->of,
+                                  d->name, &value);
+        must(good);
+        value_put(&l->conf->arena, into, str_of(d->name), value);
+    }
+}
+
+const struct filter_value *block_check(struct loader *l, const struct item *item, const struct filter_value *body,
+                                       enum place where, const char *title, bool skip_unknown)
+{
+    struct filter_value *into = arena_alloc(&l->conf->arena, sizeof *into);
+    *into = (struct filter_value){.type = VALUE_MAP, .line = body->line, .file = body->file};
+    const struct filter_value as_map = {.type = VALUE_MAP};
+    body = body->type == VALUE_MAP ? body : &as_map; /* {} */
+    for (size_t i = 0; i < body->count; i++) {
+        struct str key = body->keys[i];
+        const struct filter_value *raw = body->items + i;
+        uint64_t n;
+        bool element = str_number(key, &n);
+        if (element && value_is_item(raw) && l->items[raw->integer]->directive->kind == KIND_BLOCK) {
+            key = str_of(l->items[raw->integer]->directive->name); /* limits { } in place of limits = { } */
+            element = false;
+        }
+        const struct directive *d = directive_find(where, element ? STR("1") : key);
+        if (!d && skip_unknown)
+            continue;
+        if (d && d->later) {
+            item_complain(l, item, raw, "%s: \"%s\" comes in a later version", title, d->name);
+            continue;
+        }
+        if (!d) {
+            if (element)
+                item_complain(l, item, raw, "%s: takes no unnamed element: write name = value", title);
+            else
+                item_complain(l, item, raw, "%s: unknown name \"%.*s\"%s", title, STR_ARGS(key),
+                              directive_hint(&l->conf->arena, where, key).at);
+            continue;
+        }
+        if (element && !d->many && n > 1) {
+            item_complain(l, item, raw, "%s: takes one unnamed element: %s", title, d->doc);
+            continue;
+        }
+        if (d->kind == KIND_BLOCK && value_is_item(raw))
+            raw = &l->items[raw->integer]->body;
+        if (d->kind == KIND_BLOCK && value_get(into, key))
+            item_complain(l, item, raw, "%s: \"%s\" is said twice", title, d->name);
+        take(l, item, d, title, key, raw, into);
+    }
+    presets_fill(l, item, where, title, body, into);
+    return into;
+}
+
+const struct filter_value *block_element(const struct filter_value *block, size_t i)
+{
+    char key[24];
+    snprintf(key, sizeof key, "%zu", i);
+    return value_get(block, str_of(key));
+}
+
+const struct directive *directive_at(size_t i)
+{
+    return i < countof(directives) ? &directives[i] : NULL;
+}

@@ -1,0 +1,176 @@
+/* parts.h - what the parts of the loader share; nobody else includes it.
+ *
+ *   directives.c  the one table of directives, and a block checked against it
+ *   explain.c         that table for people and programs
+ *   lua.c         evaluates the files in an empty sandbox: gives items (the only file that speaks Lua)
+ *   lexer.c       walks the braces of a file: exact lines of keys, keys written twice
+ *   filters.c     modules, filters and chains
+ *   backends.c    TLS contexts, backends and their servers, routes
+ *   build.c       the rest of the model
+ *   doubts.c      warnings of what is most likely not meant
+ *   conf.c             the order of it all
+ *
+ * Everything lives in the arena of the conf being built, so that places stay valid as long as the conf does. */
+#ifndef CONF_PARTS_H
+#define CONF_PARTS_H
+#include "conf/conf.h"
+
+enum place {
+    AT_TOP, IN_LISTEN, IN_BACKEND, IN_SERVER, IN_ROUTE, IN_TLS, IN_CERTIFICATE, IN_CHAIN, IN_FILTER, IN_STORE, IN_LIMITS,
+    IN_TIMEOUTS, IN_DNS, IN_LOG, IN_CONDITION, PLACES
+};
+enum kind {
+    KIND_VALUE,  /* key = value; at the top: directive "value" */
+    KIND_CHOICE, /* a text, one of `choices` */
+    KIND_BLOCK,  /* name { ... }, or name = { ... } in another block */
+    KIND_NAMED   /* name "NAME" { ... } */
+};
+struct directive {
+    enum place where;
+    const char *name; /* "1": the unnamed elements */
+    enum kind kind;
+    enum filter_type type, of;
+    enum place inside;   /* of blocks: whose keys stand in it */
+    bool required, many; /* many: may be said again; as "1": any number of elements */
+    bool scripts;        /* of filter: for scripts only */
+    bool later;          /* a name that is kept for what comes later: refused, and told nowhere */
+    const char *preset;  /* as written in a file; NULL: none */
+    double least, most;  /* of numbers, durations and sizes; most 0: any */
+    const char *choices; /* "reject normalize" */
+    const char *doc;
+};
+const struct directive *directive_at(size_t i); /* in the order of the manual; NULL: there are no more */
+const struct directive *directive_find(enum place, struct str name);
+/* " (did you mean ...?)", or where else the word is known, or "". In the arena. */
+struct str directive_hint(struct arena *, enum place, struct str name);
+const char *place_name(enum place);
+
+/* Braces of a file, as the lexer saw them. */
+struct group {
+    struct group *next;         /* in the file, in order of their openings */
+    uint32_t line;              /* of the head word, or of the brace */
+    struct str word, name;      /* listen "mx" {: word listen, name mx; STR_NONE */
+    struct entry *first, *last; /* keys in order; unnamed elements have "1", "2", ... */
+    struct entry **buckets;     /* the same by their keys, in each the last one first; a power of two of them */
+    uint32_t count, nbuckets;
+    bool taken;                 /* an item is it already */
+};
+struct entry {
+    struct entry *next, *before; /* before: in its bucket */
+    struct str key; /* STR_NONE: computed */
+    uint32_t line;
+    bool named;
+    struct group *value; /* when it is a table written in place */
+};
+struct source { /* one file */
+    struct str path, text;
+    struct group *groups;
+};
+
+struct item { /* one directive as it was said */
+    const struct directive *directive;
+    struct str name;            /* of KIND_NAMED */
+    struct filter_value body;   /* a MAP with "1", "2", ... for the unnamed; KIND_VALUE: the value */
+    bool has_body;
+    unsigned source;            /* index in the loader's sources */
+    struct str file;
+    uint32_t line;
+    unsigned used;              /* how often it stands in another block */
+    const struct filter_value *checked; /* body after block_check */
+};
+
+enum { SOURCES_MOST = 256, ITEMS_MOST = 10000, DEPTH_MOST = 32 };
+struct loader {
+    struct conf *conf;
+    struct complaints *complaints;
+    struct source sources[SOURCES_MOST];
+    unsigned nsources;
+    struct item **items;
+    size_t nitems;
+    struct { struct item *item; struct tls *tls; } *tls; /* server contexts, opened once each */
+    size_t ntls;
+    const struct filter_def **defs; /* built-in ones, then those of modules */
+    size_t ndefs, defs_room;
+    struct chain *empty_chain;
+};
+
+/* An unnamed element that is a block, `filter "x" { }` in a chain, is a value of type ANY whose integer is the item. */
+static inline bool value_is_item(const struct filter_value *v)
+{
+    return v->type == VALUE_ANY;
+}
+
+bool conf_evaluate(struct loader *, const char *path);   /* lua.c. False: complained */
+void source_walk(struct loader *, struct source *);      /* lexer.c */
+void item_place(struct loader *, struct item *);         /* lexer.c: exact lines for its body */
+
+/* Complains at the item, or at one of its values when that has a place. */
+void item_complain(struct loader *, const struct item *, const struct filter_value *at, const char *format, ...)
+    PRINTF_LIKE(4, 5);
+void item_warn(struct loader *, const struct item *, const struct filter_value *at, const char *format, ...) PRINTF_LIKE(4, 5);
+/* `listen "mx"`, for messages; in the arena. */
+const char *item_title(struct loader *, const struct item *);
+/* Checks a body against the directives of a place: unknown keys, types, ranges, required ones. Gives a MAP of converted values
+ * with the defaults filled in. skip_unknown: leaves keys it does not know (filters: they are the filter's own). */
+const struct filter_value *block_check(struct loader *, const struct item *, const struct filter_value *body, enum place,
+                                       const char *title, bool skip_unknown);
+struct item *item_named(struct loader *, const char *directive, struct str name); /* NULL: none of that name */
+/* Complains that there is no such name, with the nearest. */
+void complain_no_name(struct loader *, const struct item *, const struct filter_value *at, const char *directive,
+                      struct str name);
+
+static inline struct str conf_path(struct loader *l, struct str path)
+{
+    return conf_beside(l->conf, path);
+}
+static inline bool item_is_a(const struct item *item, const char *directive)
+{
+    return strcmp(item->directive->name, directive) == 0;
+}
+static inline struct str block_text(const struct filter_value *block, const char *key)
+{
+    const struct filter_value *v = value_get(block, str_of(key));
+    return v ? v->text : STR_NONE;
+}
+static inline bool block_true(const struct filter_value *block, const char *key)
+{
+    const struct filter_value *v = value_get(block, str_of(key));
+    return v && v->integer != 0;
+}
+static inline int64_t block_integer(const struct filter_value *block, const char *key)
+{
+    const struct filter_value *v = value_get(block, str_of(key));
+    return v ? v->integer : 0;
+}
+static inline uint64_t block_milliseconds(const struct filter_value *block, const char *key)
+{
+    const struct filter_value *v = value_get(block, str_of(key));
+    return v ? (uint64_t)(v->number * 1000 + 0.5) : 0;
+}
+static inline struct table *block_table(const struct filter_value *block, const char *key)
+{
+    const struct filter_value *v = value_get(block, str_of(key));
+    return v ? v->table : NULL;
+}
+const struct filter_value *block_element(const struct filter_value *block, size_t i); /* unnamed, from 1; NULL */
+
+/* filters.c */
+void modules_load(struct loader *);
+void chains_build(struct loader *);
+bool condition_build(struct loader *, const struct item *, const struct filter_value *, const char *title, struct condition *);
+void filters_open(struct loader *);
+/* backends.c */
+void tls_build(struct loader *);
+void backends_build(struct loader *);
+void routes_build(struct loader *);
+struct tls *tls_named(struct loader *, const struct item *, const struct filter_value *at); /* a server context, held; NULL */
+const struct backend_conf *backend_named(struct loader *, const struct item *, const struct filter_value *at);
+const struct route *route_named(struct loader *, const struct item *, const struct filter_value *at);
+void conf_doubt(struct loader *); /* doubts.c: of a model without mistakes */
+/* build.c */
+void model_build(struct loader *);
+void limits_fill(struct limits *, const struct filter_value *block, const struct filter_value *own);
+void timeouts_fill(struct timeouts *, const struct filter_value *block, const struct filter_value *own);
+/* A name of item->checked that is said on the wire; "": unsaid. Complains of what is no name. */
+struct str name_in(struct loader *, const struct item *, const char *key);
+#endif

@@ -1,0 +1,53 @@
+/* call.h - the inside of a filter call: what filters/filter.h shows as opaque. call.c, edits.c and facts.c implement the
+ * contract, waits.c its waits. */
+#ifndef MAIL_CALL_H
+#define MAIL_CALL_H
+#include "smtp/front/session.h"
+#include "store/store.h"
+
+enum { CALL_MAGIC = 0xF11CA11u, OPS_MOST = 64 };
+struct op;
+struct filter_call {
+    unsigned magic;
+    struct worker *worker;
+    struct generation *generation;
+    struct session *session;     /* NULL: START, TICK */
+    struct transaction *tx;
+    const struct filter *filter;
+    struct slot *slot;
+    enum filter_stage stage;
+    struct task *task;           /* woken when an op is done: the session's, or the solo call's own */
+    struct arena arena;          /* LIFE_CALL */
+    void *memory;
+    struct op *ops; unsigned nops;
+    uint64_t deadline, started;  /* loop_now; loop_micros */
+    uint64_t suspended_at;       /* loop_micros; 0: it is not */
+    bool service_failed;         /* what it waited for: a dial, an answer, a store. Only this counts for the circuit breaker */
+    uint32_t rcpt;               /* RCPT, REPLY to RCPT */
+    const struct reply *replied; /* REPLY */
+    enum filter_stage replied_to;
+    unsigned tick;
+    struct verdict verdict;      /* what filter_reject ... kept */
+    struct str refusal;          /* of the last edit */
+    struct headers *headers;
+    bool emitted;
+    bool undeclared;             /* it emitted where it had not declared to: its verdict is ERROR */
+};
+
+struct filter_call *call_open(struct generation *, struct session *, const struct filter *, struct slot *, enum filter_stage);
+void call_close(struct filter_call *); /* open ops are cancelled, memory goes */
+void call_forget(void); /* frees this thread's spare ones, at its end */
+/* The next completed op's event given to resume; false: none is complete. */
+bool call_resume(struct filter_call *, enum filter_verdict *);
+bool call_has_ops(const struct filter_call *);
+bool call_waits_for_service(const struct filter_call *); /* an op is open whose end is the work of another program */
+uint64_t call_clock(const struct filter_call *);
+void *slot_memory(struct session *, struct slot *, const struct filter *, enum filter_life);
+/* Streams that a filter dialled and that outlive the call. */
+void slot_close_streams(struct slot *, enum filter_life);
+void generation_close_streams(struct generation *);
+/* facts.c */
+struct str reply_queue_id(const struct reply *); /* of the reply to the end of mail data: "... queued as ID" */
+struct str note_of(const struct session *, struct str name);
+struct filter_text fact_of_text(struct str);
+#endif

@@ -1,0 +1,440 @@
+/* edits.c - envelope, fields and body as filters see and change them (filters/filter.h; contract.md 2).
+ *
+ * An edit of a filter under `observe` is taken and thrown away; one that was not declared, or comes too late for what the
+ * backend has been told, is refused with a reason. */
+#include "smtp/back/backend.h"
+#include "mail/call.h"
+#include "base/idn.h"
+#include "smtp/back/route.h"
+
+static bool refused(struct filter_call *call, const char *why)
+{
+    call->refusal = str_of(why);
+    return false;
+}
+
+static unsigned flags_of(const struct filter_call *call)
+{
+    return call->filter->flags & ~(call->slot->flags_less | call->slot->flags_less_tx);
+}
+
+struct filter_text filter_refusal(const struct filter_call *call)
+{
+    return (struct filter_text){call->refusal.at ? call->refusal.at : "", call->refusal.len};
+}
+
+static void edited(struct filter_call *call)
+{
+    call->slot->edited = true;
+    call->tx->edits++;
+}
+
+/* ---- envelope -------------------------------------------------------------------------------------------------------- */
+
+/* One spelling for one domain: that of the envelope stays as it came. */
+static struct filter_text folded(struct filter_call *call, const struct path *path)
+{
+    char room[IDN_ROOM];
+    return fact_of_text(path->utf8 ? arena_str(&call->arena, idn_fold(path->domain, room)) : path->domain);
+}
+
+static void show_path(struct filter_call *call, const struct path *path, const struct params *params, unsigned state,
+                      struct filter_path *out)
+{
+    struct filter_path shown = {
+        .size = sizeof shown,
+        .address = fact_of_text(path->address),
+        .local = fact_of_text(path->local),
+        .domain = folded(call, path),
+        .raw = fact_of_text(path->raw),
+        .params = fact_of_text(params->text),
+    };
+    shown.state = state;
+    size_t size = out->size;
+    memcpy(out, &shown, min_size(size ? size : sizeof shown, sizeof shown));
+    out->size = size;
+}
+
+bool filter_reverse_path(struct filter_call *call, struct filter_path *out)
+{
+    if (!call->tx)
+        return refused(call, "there is no transaction");
+    show_path(call, &call->tx->reverse_path, &call->tx->params, RCPT_ACCEPTED, out);
+    return true;
+}
+
+static struct added *added_at(const struct transaction *tx, size_t i)
+{
+    struct added *a = tx->added;
+    while (a && i--)
+        a = a->next;
+    return a;
+}
+
+size_t filter_rcpt_count(struct filter_call *call)
+{
+    if (!call->tx)
+        return 0;
+    size_t n = call->tx->nrcpts;
+    for (const struct added *a = call->tx->added; a; a = a->next)
+        n++;
+    return n;
+}
+
+bool filter_rcpt(struct filter_call *call, size_t i, struct filter_path *out)
+{
+    static const unsigned states[] = {
+        [FATE_HELD] = RCPT_PENDING, [FATE_PASSED] = RCPT_PENDING, [FATE_ASKED] = RCPT_PENDING,
+        [FATE_ACCEPTED] = RCPT_ACCEPTED, [FATE_REFUSED] = RCPT_REFUSED};
+    if (!call->tx)
+        return refused(call, "there is no transaction");
+    if (i < call->tx->nrcpts) {
+        const struct rcpt *r = &call->tx->rcpts[i];
+        show_path(call, &r->path, &r->params, r->dropped || r->discarded ? RCPT_DROPPED : states[r->fate], out);
+        return true;
+    }
+    const struct added *a = added_at(call->tx, i - call->tx->nrcpts);
+    if (!a)
+        return refused(call, "there is no such recipient");
+    show_path(call, &a->path, &a->params, a->dropped ? RCPT_DROPPED : RCPT_ADDED, out);
+    return true;
+}
+
+size_t filter_rcpt_now(struct filter_call *call)
+{
+    return call->rcpt;
+}
+
+/* May the envelope still be changed by this filter at this stage? */
+static bool may_edit_envelope(struct filter_call *call)
+{
+    if (!call->tx || call->stage < FILTER_MAIL)
+        return refused(call, "there is no transaction");
+    if (call->stage >= FILTER_REPLY)
+        return refused(call, "too late for edits");
+    if (call->stage > FILTER_DATA && !(flags_of(call) & FILTER_LATE_ENVELOPE))
+        return refused(call, "envelope edits after DATA were not declared");
+    return true;
+}
+
+static bool parse_address(struct filter_call *call, const char *address, enum path_kind kind, struct path *path)
+{
+    if (path_from_address(str_of(address), kind, &call->tx->arena, path))
+        return refused(call, "not an address");
+    if (path->utf8 && !call->tx->params.smtputf8)
+        return refused(call, "a non-ASCII address, and the message has no SMTPUTF8");
+    return true;
+}
+
+static struct capabilities all_of_them(void)
+{
+    return (struct capabilities){.has = EXT_SIZE | EXT_8BITMIME | EXT_SMTPUTF8 | EXT_DSN};
+}
+
+bool filter_set_reverse_path(struct filter_call *call, const char *address, const char *params)
+{
+    struct path path;
+    struct params parsed;
+    struct str word;
+    if (!may_edit_envelope(call) || !parse_address(call, address, PATH_REVERSE, &path))
+        return false;
+    if (params && params_parse_mail(str_of(params), SYNTAX_STRICT, all_of_them(), &call->tx->arena, &parsed, &word))
+        return refused(call, "bad ESMTP parameters");
+    if (call->filter->observe)
+        return true;
+    call->tx->reverse_path = path;
+    if (params) {
+        parsed.size = call->tx->params.size;
+        parsed.body = call->tx->params.body;
+        parsed.smtputf8 = call->tx->params.smtputf8;
+        call->tx->params = parsed;
+    }
+    call->tx->need_anew |= call->tx->asked;
+    edited(call);
+    return true;
+}
+
+bool filter_add_rcpt(struct filter_call *call, const char *address, const char *params, bool needed)
+{
+    struct transaction *tx = call->tx;
+    struct path path;
+    struct params parsed = {.text = STR("")};
+    struct str word;
+    if (!may_edit_envelope(call) || !parse_address(call, address, PATH_FORWARD, &path))
+        return false;
+    if (params && params_parse_rcpt(str_of(params), SYNTAX_STRICT, all_of_them(), &tx->arena, &parsed, &word))
+        return refused(call, "bad ESMTP parameters");
+    size_t n = 0;
+    for (const struct added *a = tx->added; a; a = a->next)
+        n++;
+    if (n >= UNTOLD_MOST)
+        return refused(call, "too many recipients were added");
+    if (call->filter->observe)
+        return true;
+    struct added *a = arena_alloc(&tx->arena, sizeof *a);
+    *a = (struct added){.path = path, .params = parsed, .by = call->filter->name, .must = needed};
+    struct added **end = &tx->added;
+    while (*end)
+        end = &(*end)->next;
+    *end = a;
+    edited(call);
+    return true;
+}
+
+bool filter_set_rcpt(struct filter_call *call, size_t i, const char *address)
+{
+    struct path path;
+    if (!may_edit_envelope(call) || i >= call->tx->nrcpts || !parse_address(call, address, PATH_FORWARD, &path))
+        return refused(call, call->refusal.len ? call->refusal.at : "there is no such recipient");
+    struct rcpt *r = &call->tx->rcpts[i];
+    if (r->fate != FATE_HELD)
+        return refused(call, "a recipient can be rewritten only in its own rcpt hook, before the backend is asked");
+    if (call->filter->observe)
+        return true;
+    r->path = path;
+    edited(call);
+    return true;
+}
+
+bool filter_drop_rcpt(struct filter_call *call, size_t i)
+{
+    struct transaction *tx = call->tx;
+    if (!may_edit_envelope(call))
+        return false;
+    if (i < tx->nrcpts) {
+        struct rcpt *r = &tx->rcpts[i];
+        if (call->filter->observe)
+            return true;
+        if (r->fate == FATE_HELD)
+            r->discarded = true;
+        else if (r->fate == FATE_ASKED || r->fate == FATE_PASSED)
+            return refused(call, "the backend is being asked about this recipient");
+        else if (r->fate == FATE_ACCEPTED && !r->discarded)
+            tx->need_anew |= !r->dropped && (r->dropped = true);
+        edited(call);
+        return true;
+    }
+    struct added *a = added_at(tx, i - tx->nrcpts);
+    if (!a)
+        return refused(call, "there is no such recipient");
+    if (call->filter->observe)
+        return true;
+    tx->need_anew |= a->said;
+    a->dropped = true;
+    edited(call);
+    return true;
+}
+
+static bool route_rcpt(struct filter_call *call, const struct backend_conf *route)
+{
+    struct transaction *tx = call->tx;
+    if (!route_take(tx, route))
+        return refused(call, "another recipient of this transaction goes elsewhere");
+    tx->rcpts[tx->nrcpts - 1].routed = true;
+    return true;
+}
+
+bool filter_route(struct filter_call *call, const char *backend)
+{
+    struct transaction *tx = call->tx;
+    const struct backend_conf *route = NULL;
+    const struct conf *conf = call->generation->conf;
+    for (size_t i = 0; i < conf->nbackends; i++)
+        if (str_equal(conf->backends[i].name, str_of(backend)))
+            route = &conf->backends[i];
+    if (!tx || call->stage >= FILTER_REPLY)
+        return refused(call, "there is no transaction");
+    if (!route)
+        return refused(call, "there is no backend of this name");
+    if (call->stage > FILTER_DATA && !(flags_of(call) & FILTER_LATE_ROUTE))
+        return refused(call, "a route after DATA was not declared");
+    if (tx->quarantined) /* whatever another filter thinks of it: nobody frees it again */
+        return refused(call, "the message goes to quarantine");
+    if (call->filter->observe)
+        return true;
+    if (call->stage == FILTER_RCPT)
+        return route_rcpt(call, route);
+    tx->routed = true;
+    tx->need_anew |= tx->route != route && tx->asked;
+    tx->route = tx->home = route;
+    return true;
+}
+
+/* ---- fields ---------------------------------------------------------------------------------------------------------- */
+
+static struct headers *fields_of(struct filter_call *call)
+{
+    return call->tx && call->stage >= FILTER_HEADERS ? &call->tx->headers : NULL;
+}
+
+static bool may_edit_fields(struct filter_call *call)
+{
+    if (!call->tx || call->stage < FILTER_MAIL || call->stage >= FILTER_REPLY)
+        return refused(call, "fields cannot be edited at this stage");
+    if (call->stage < FILTER_HEADERS)
+        return refused(call, "before the headers stage fields can only be added");
+    if (call->stage > FILTER_HEADERS && !(flags_of(call) & FILTER_LATE_FIELDS))
+        return refused(call, "field edits after the headers stage were not declared: edit in headers, or edits_late()");
+    return true;
+}
+
+uint32_t filter_field_next(struct filter_call *call, uint32_t after, const char *name)
+{
+    struct headers *h = fields_of(call);
+    struct field *from = h && after ? headers_field(h, after) : NULL;
+    if (!h || (after && !from))
+        return 0;
+    struct field *f = headers_next(h, from, name ? str_of(name) : STR_NONE);
+    return f ? f->handle : 0;
+}
+
+uint32_t filter_field_back(struct filter_call *call, uint32_t before, const char *name)
+{
+    struct headers *h = fields_of(call);
+    struct field *from = h && before ? headers_field(h, before) : NULL;
+    if (!h || (before && !from))
+        return 0;
+    struct field *f = headers_back(h, from, name ? str_of(name) : STR_NONE);
+    return f ? f->handle : 0;
+}
+
+bool filter_field(struct filter_call *call, uint32_t handle, struct filter_field *out)
+{
+    struct headers *h = fields_of(call);
+    struct field *f = h ? headers_field(h, handle) : NULL;
+    if (!f || f->hidden)
+        return refused(call, "there is no such field");
+    out->name = fact_of_text(f->name);
+    out->value = fact_of_text(f->value);
+    return true;
+}
+
+/* Before the headers stage an added field waits in the transaction: it is put in when the section is whole. */
+/* What a filter writes there in one transaction, what it overwrites again included: that memory is the transaction's.
+ */
+static bool may_write(struct filter_call *call, size_t octets)
+{
+    if (call->slot->added + octets > call->session->listen->limits.header_size)
+        return refused(call, "this filter has written more than limits.header_size into the header section");
+    call->slot->added += octets;
+    return true;
+}
+
+uint32_t filter_field_add(struct filter_call *call, uint32_t before, const char *name, struct filter_text value)
+{
+    struct transaction *tx = call->tx;
+    if (!tx || call->stage < FILTER_MAIL || call->stage >= FILTER_REPLY)
+        return refused(call, "fields cannot be added at this stage");
+    if (call->stage > FILTER_HEADERS && !(flags_of(call) & FILTER_LATE_FIELDS))
+        return refused(call, "field edits after the headers stage were not declared: edit in headers, or edits_late()");
+    struct str octets = {value.at ? value.at : "", value.len};
+    if (call->filter->observe)
+        return 1;
+    if (!may_write(call, strlen(name) + value.len + 4)) /* ": " and CRLF */
+        return 0;
+    if (call->stage < FILTER_HEADERS) {
+        struct queued_field *q = arena_alloc(&tx->arena, sizeof *q);
+        *q = (struct queued_field){.top = before != FILTER_BOTTOM,
+                                   .name = arena_str(&tx->arena, str_of(name)),
+                                   .value = arena_str(&tx->arena, octets)};
+        struct queued_field **end = &tx->queued;
+        unsigned n = 0;
+        for (; *end; end = &(*end)->next)
+            n++;
+        if (n >= 100)
+            return refused(call, "too many fields were added before the headers stage");
+        *end = q;
+        edited(call);
+        return UINT32_MAX - 1 - n;
+    }
+    struct field *at = before && before != FILTER_TOP ? headers_field(&tx->headers, before) : NULL;
+    if (before && before != FILTER_TOP && !at)
+        return refused(call, "there is no such field");
+    struct field *f = headers_add(&tx->headers, at, before == FILTER_TOP, str_of(name), octets);
+    if (!f)
+        return refused(call, "bad field name or value");
+    edited(call);
+    return f->handle;
+}
+
+static struct field *field_to_edit(struct filter_call *call, uint32_t handle)
+{
+    if (!may_edit_fields(call))
+        return NULL;
+    struct field *f = headers_field(&call->tx->headers, handle);
+    if (!f || f->hidden)
+        refused(call, "there is no such field");
+    return f && !f->hidden ? f : NULL;
+}
+
+bool filter_field_set(struct filter_call *call, uint32_t handle, struct filter_text value)
+{
+    struct field *f = field_to_edit(call, handle);
+    if (!f)
+        return false;
+    if (call->filter->observe)
+        return true;
+    if (!may_write(call, value.len))
+        return false;
+    if (!headers_set(&call->tx->headers, f, (struct str){value.at ? value.at : "", value.len}))
+        return refused(call, "bad field value");
+    edited(call);
+    return true;
+}
+
+bool filter_field_rename(struct filter_call *call, uint32_t handle, const char *name)
+{
+    struct field *f = field_to_edit(call, handle);
+    if (!f)
+        return false;
+    if (call->filter->observe)
+        return true;
+    if (!may_write(call, strlen(name)))
+        return false;
+    if (!headers_rename(&call->tx->headers, f, str_of(name)))
+        return refused(call, "bad field name");
+    edited(call);
+    return true;
+}
+
+bool filter_field_remove(struct filter_call *call, uint32_t handle)
+{
+    struct field *f = field_to_edit(call, handle);
+    if (!f)
+        return false;
+    if (!call->filter->observe) {
+        headers_remove(&call->tx->headers, f);
+        edited(call);
+    }
+    return true;
+}
+
+/* ---- body ------------------------------------------------------------------------------------------------------------ */
+
+bool filter_chunk(struct filter_call *call, struct filter_chunk *out)
+{
+    if (call->stage != FILTER_BODY)
+        return refused(call, "a chunk is there in the body stage only");
+    const struct flow *f = &call->tx->flow;
+    out->octets = (struct filter_text){f->chunk_octets.at, f->chunk_octets.len};
+    out->offset = f->chunk_offset;
+    out->last = f->chunk_last;
+    return true;
+}
+
+bool filter_emit(struct filter_call *call, const void *octets, size_t n)
+{
+    unsigned flags = flags_of(call);
+    bool legal = (call->stage == FILTER_BODY && (flags & FILTER_EDITS_BODY)) ||
+                 (call->stage == FILTER_MESSAGE && (flags & FILTER_LATE_BODY));
+    if (!legal || n > 1048576) {
+        call->undeclared = true;
+        return refused(call, legal ? "more than 1 MiB in one call" : "emitting was not declared for this stage");
+    }
+    if (call->filter->observe)
+        return true;
+    if (!call->emitted)
+        edited(call);
+    call->emitted = true;
+    return flow_emit(call->session, (struct str){octets ? octets : "", n});
+}

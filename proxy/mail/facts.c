@@ -1,0 +1,180 @@
+/* facts.c - facts by name (filters/facts.def): one sorted table of getters, looked up by halves. */
+#include "smtp/back/backend.h"
+#include "mail/call.h"
+
+struct filter_text fact_of_text(struct str s)
+{
+    return (struct filter_text){s.at, s.len};
+}
+
+typedef struct filter_text getter(struct filter_call *);
+
+static const struct filter_text absent = {NULL, 0};
+
+static struct filter_text said(struct str s)
+{
+    return s.len ? fact_of_text(s) : absent;
+}
+
+static struct filter_text printed(struct filter_call *c, const char *format, long long n)
+{
+    char text[64];
+    int len = snprintf(text, sizeof text, format, n);
+    return fact_of_text(arena_str(&c->arena, (struct str){text, (size_t)len}));
+}
+static struct filter_text number(struct filter_call *c, long long n)
+{
+    return printed(c, "%lld", n);
+}
+static struct filter_text words(const char *text)
+{
+    return text ? (struct filter_text){text, strlen(text)} : absent;
+}
+
+#define GET(name, expression)                                                                                          \
+    static struct filter_text name(struct filter_call *c)                                                              \
+    {                                                                                                                  \
+        struct session *s = c->session;                                                                                \
+        struct transaction *tx = c->tx;                                                                                \
+        (void)s, (void)tx;                                                                                             \
+        return expression;                                                                                             \
+    }
+#define WITH_S(e) (s ? (e) : absent)
+#define WITH_TX(e) (tx ? (e) : absent)
+#define WITH_TLS(e) (s && session_is_secure(s) ? (e) : absent)
+#define WITH_AUTH(e) (s && session_is_authenticated(s) ? (e) : absent)
+#define WITH_REPLY(e) (c->replied ? (e) : absent)
+
+GET(session_id, WITH_S(words(s->id)))
+GET(session_started, WITH_S(number(c, s->started_wall)))
+GET(session_listen, WITH_S(fact_of_text(s->listen->name)))
+GET(session_messages, WITH_S(number(c, s->messages)))
+GET(session_errors, WITH_S(number(c, s->errors)))
+GET(session_esmtp, WITH_S(number(c, s->esmtp)))
+GET(client_ip, WITH_S(fact_of_text(s->ip)))
+GET(client_name, WITH_S(words(naming_name(&s->naming))))
+GET(client_ptr, WITH_S(words(s->naming.ptr[0] ? s->naming.ptr : NULL)))
+GET(client_resolve, WITH_S(words(naming_resolve(&s->naming))))
+GET(client_port, WITH_S(number(c, s->port)))
+GET(server_ip, WITH_S(words(s->local_ip)))
+GET(server_port, WITH_S(number(c, s->local_port)))
+GET(server_name, words(s ? s->listen->hostname.at : c->generation->conf->hostname.at))
+GET(helo_esmtp, WITH_S(number(c, c->stage == FILTER_HELO ? s->command.verb == VERB_EHLO : s->esmtp)))
+GET(tls_version, WITH_TLS(words(s->tls.version)))
+GET(tls_cipher, WITH_TLS(words(s->tls.cipher)))
+GET(tls_bits, WITH_TLS(number(c, s->tls.bits)))
+GET(tls_sni, WITH_TLS(fact_of_text(s->tls.sni)))
+GET(tls_verified, WITH_TLS(number(c, s->tls.verified)))
+GET(tls_subject, WITH_TLS(said(s->tls.subject)))
+GET(tls_issuer, WITH_TLS(said(s->tls.issuer)))
+GET(tls_fingerprint, WITH_TLS(said(s->tls.fingerprint)))
+GET(auth_user, WITH_AUTH(words(s->auth->user)))
+GET(auth_method, WITH_AUTH(words(s->auth->method)))
+GET(tls_alpn, WITH_TLS(fact_of_text(s->tls.alpn)))
+GET(transaction_id, WITH_TX(fact_of_text(arena_print(&c->arena, "%s.%u", s->id, tx->number))))
+GET(transaction_end, WITH_TX(tx->end ? words(transaction_end_name(tx->end)) : absent))
+GET(mail_size, WITH_TX(number(c, (long long)tx->params.size)))
+GET(mail_smtputf8, WITH_TX(number(c, tx->params.smtputf8)))
+GET(mail_ret, WITH_TX(fact_of_text(tx->params.ret)))
+GET(mail_envid, WITH_TX(fact_of_text(tx->params.envid)))
+GET(mail_requiretls, WITH_TX(number(c, tx->params.requiretls)))
+GET(mail_priority, WITH_TX(fact_of_text(tx->params.priority)))
+GET(mail_by, WITH_TX(fact_of_text(tx->params.by)))
+GET(mail_hold, WITH_TX(fact_of_text(tx->params.hold)))
+GET(content_octets, WITH_TX(number(c, (long long)tx->flow.decoder.octets)))
+GET(content_fields, WITH_TX(number(c, tx->headers.count)))
+GET(reply_code, WITH_REPLY(number(c, c->replied->code)))
+GET(reply_text, WITH_REPLY(fact_of_text(c->replied->text)))
+GET(reply_stage, WITH_REPLY(words(c->replied_to == FILTER_MAIL ? "mail" : c->replied_to == FILTER_RCPT ? "rcpt" : "message")))
+GET(score, WITH_TX(fact_of_text(arena_print(&c->arena, "%g", tx->score))))
+GET(tick_id, c->stage == FILTER_TICK ? number(c, c->tick) : absent)
+GET(backend_name, WITH_TX(fact_of_text(tx->route->name)))
+GET(backend_server, WITH_TX(fact_of_text(tx->route->address.text)))
+
+static struct filter_text helo_name(struct filter_call *c)
+{
+    if (!c->session)
+        return absent;
+    if (c->stage == FILTER_HELO)
+        return fact_of_text(arena_str(&c->arena, c->session->command.rest));
+    return c->session->helo[0] ? words(c->session->helo) : absent;
+}
+
+static struct filter_text end_by(struct filter_call *c)
+{
+    if (!c->tx || !c->tx->end_by)
+        return absent;
+    int64_t left = (int64_t)(c->tx->end_by - loop_now(c->worker->loop)) * 1000;
+    return number(c, left > 0 ? left : 0);
+}
+
+static struct filter_text mail_body(struct filter_call *c)
+{
+    static const char *const names[] = {NULL, "7BIT", "8BITMIME", "BINARYMIME"};
+    return c->tx ? words(names[c->tx->params.body]) : absent;
+}
+
+static struct filter_text reply_enhanced(struct filter_call *c)
+{
+    const struct reply *r = c->replied;
+    if (!r || !r->enhanced[0])
+        return absent;
+    return fact_of_text(arena_print(&c->arena, "%u.%u.%u", r->enhanced[0], r->enhanced[1], r->enhanced[2]));
+}
+
+struct str reply_queue_id(const struct reply *r)
+{
+    size_t at = str_find(r->text, STR("queued as "));
+    if (at == r->text.len)
+        return STR("");
+    struct str id = str_part(r->text, at + 10, r->text.len);
+    id = str_cut(&id, '\n');
+    return str_word(&id);
+}
+
+static struct filter_text queue_id(struct filter_call *c)
+{
+    if (!c->replied || c->replied_to != FILTER_MESSAGE)
+        return absent;
+    return fact_of_text(arena_str(&c->arena, reply_queue_id(c->replied)));
+}
+
+static const struct fact { const char *name; getter *get; } facts[] = { /* sorted */
+    {"auth.method", auth_method}, {"auth.user", auth_user}, {"backend.name", backend_name}, {"backend.server", backend_server},
+    {"client.ip", client_ip}, {"client.name", client_name}, {"client.port", client_port}, {"client.ptr", client_ptr},
+    {"client.resolve", client_resolve}, {"content.fields", content_fields}, {"content.octets", content_octets},
+    {"helo.esmtp", helo_esmtp}, {"helo.name", helo_name}, {"mail.body", mail_body}, {"mail.by", mail_by},
+    {"mail.envid", mail_envid}, {"mail.hold", mail_hold}, {"mail.priority", mail_priority},
+    {"mail.requiretls", mail_requiretls}, {"mail.ret", mail_ret}, {"mail.size", mail_size}, {"mail.smtputf8", mail_smtputf8}, {"reply.code", reply_code},
+    {"reply.enhanced", reply_enhanced}, {"reply.queue_id", queue_id}, {"reply.stage", reply_stage}, {"reply.text", reply_text},
+    {"score", score}, {"server.ip", server_ip}, {"server.name", server_name}, {"server.port", server_port},
+    {"session.errors", session_errors}, {"session.esmtp", session_esmtp}, {"session.id", session_id},
+    {"session.listen", session_listen}, {"session.messages", session_messages}, {"session.started", session_started},
+    {"tick.id", tick_id}, {"tls.alpn", tls_alpn}, {"tls.bits", tls_bits}, {"tls.cipher", tls_cipher},
+    {"tls.fingerprint", tls_fingerprint}, {"tls.issuer", tls_issuer}, {"tls.sni", tls_sni}, {"tls.subject", tls_subject},
+    {"tls.verified", tls_verified}, {"tls.version", tls_version}, {"transaction.end", transaction_end},
+    {"transaction.end_by", end_by}, {"transaction.id", transaction_id},
+};
+
+static int compare(const void *key, const void *fact)
+{
+    return strcmp(key, ((const struct fact *)fact)->name);
+}
+
+struct filter_text filter_fact(struct filter_call *call, const char *name)
+{
+    if (!strncmp(name, "note.", 5))
+        return call->session ? fact_of_text(note_of(call->session, str_of(name + 5))) : absent;
+    const struct fact *f = bsearch(name, facts, countof(facts), sizeof *facts, compare);
+    return f ? f->get(call) : absent;
+}
+
+int64_t filter_fact_integer(struct filter_call *call, const char *name, int64_t otherwise)
+{
+    struct filter_text t = filter_fact(call, name);
+    if (!t.at)
+        return otherwise;
+    char *end;
+    long long n = strtoll(t.at, &end, 10);
+    return end == t.at ? otherwise : n;
+}

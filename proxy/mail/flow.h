@@ -1,0 +1,91 @@
+/* flow.h - the content of one transaction on its way: decoder, head, chain, spool, encoder (DESIGN 8; engine.md A2, A14, A15).
+ *
+ * Stages take what they can and put what fits; they are run tail to head. DATA is said to the backend when the chain's `say`
+ * allows it, and the end of mail data only by flow_release. */
+#ifndef MAIL_FLOW_H
+#define MAIL_FLOW_H
+#include "mail/spool.h"
+#include "wire/reply.h"
+#include "wire/content.h"
+#include "wire/header.h"
+
+struct session;
+struct transaction;
+struct backend;
+enum leave { LEAVE_CLEAN, LEAVE_ENVELOPE, LEAVE_CONTENT }; /* a backend: to the pool, washed, or closed */
+
+/* When DATA is said to the backend, computed per chain at load. */
+enum say { SAY_AT_DATA, SAY_AFTER_HEADERS, SAY_AT_BOUND, SAY_AT_VERDICT };
+/* WANTED: to be said as soon as the envelope has been. ENDED: our end of mail data has been said. */
+enum flow_data { DATA_UNSAID, DATA_WANTED, DATA_ASKED, DATA_OPEN, DATA_ENDED };
+enum flow_head { HEAD_TAKE, HEAD_HOOK, HEAD_DONE };
+
+struct segment {             /* filters [first, end) of the chain; the last of them may rewrite */
+    uint16_t first, end;
+    struct pipe *in, *out;
+    bool finished;           /* its last chunk has been through */
+    bool rewrites;           /* its last filter may */
+    bool pending_cr;         /* a CR of it goes out with its LF or not at all, be they said in two pieces, or passed in two chunks */
+};
+
+struct flow {
+    struct decoder decoder;
+    struct encoder encoder;
+    struct headers_sender sender;
+    enum flow_data data;
+    enum flow_head head;
+    bool taken;              /* the client's end of mail data has been decoded */
+    bool body_done;          /* the last chunk of the pass at hand has been through its filters */
+    bool judged;             /* all message hooks of all passes are done */
+    bool judging;            /* the message hooks of the pass at hand are under way */
+    bool stalled;            /* the client waits for us: a pipe is full, or a filter has not answered */
+    bool edits_body;         /* a filter of the pass at hand may emit */
+    uint16_t pass, passes;
+    struct pipe content;     /* decoded */
+    struct pipe filtered;    /* behind the last body filter */
+    bool chunked;            /* to the backend it goes by BDAT */
+    uint32_t chunks_owed;    /* BDATs that the backend has not answered */
+    struct pipe packed;      /* encoded: the chunk that is said next */
+    struct pipe outgoing;    /* rendered fields, or what is read back from the spool, on the way to the encoder */
+    bool paused;             /* the worker's memory is short: nothing is read for now */
+    uint64_t paused_at;      /* since when; 0: it is not */
+    bool pending_cr;         /* likewise, of the body that a message hook says */
+    struct pipe chunk;       /* in hand of a body hook */
+    bool chunk_last, chunk_replaced, chunk_busy;
+    uint64_t chunk_offset;
+    struct str chunk_octets;
+    uint16_t at_segment, nsegments;
+    struct segment *segments;
+    struct pipe *between;    /* pipes behind the rewriters, nsegments - 1 */
+    struct spool *spool;     /* SAY_AT_VERDICT: the body as it stands */
+    struct spool *next_spool; /* the body as the pass at hand, or a message hook, leaves it */
+    struct str message_id;
+};
+
+enum { FLOW_OCTETS = 16 * BLOCK_READ }; /* the most that a stage takes at a time */
+void flow_start(struct session *);
+void flow_refuse(struct session *, enum reply_name); /* by a limit of ours */
+void flow_refuse_held(struct session *, const struct spool *); /* that holds no more */
+void flow_refuse_size(struct session *); /* more content than the limit */
+/* Moves content, at most 16 blocks a call, tail to head. True: call again. */
+bool flow_turn(struct session *);
+/* Turns until nothing moves any more, DATA said meanwhile when it is time. False: its share of the turn is spent, it goes on in another. */
+bool flow_run(struct session *);
+/* delivery.c. Encodes what is there for the backend, if it may have it. */
+bool flow_deliver(struct session *);
+enum guard flow_guard(const struct backend *); /* what content by DATA must not hide from it */
+enum leave flow_way_out(const struct session *); /* how the backend is left by content that goes nowhere any more */
+/* Our end of mail data. The only place. */
+void flow_release(struct session *);
+void flow_free(struct flow *);
+/* After the client's end: runs message hooks and passes; true when judged. */
+bool flow_judge(struct session *);
+/* Sends the judged content; true when all is in the backend's out pipe (flow_release may be called). */
+bool flow_send(struct session *);
+bool flow_has_room(const struct flow *); /* for what the filter at work emits */
+/* A filter's octets for the chunk in hand, or (MESSAGE) for the whole body; line ends are mended. false: the pipe is full. */
+bool flow_emit(struct session *, struct str);
+/* Says DATA to the backend when it is time, the envelope anew before it if it must be. True: content can move again, to the backend (by
+ * BDAT) or into the sink. The caller then runs the flow once more in the same turn: no event is left that would wake the session. */
+bool flow_open(struct session *);
+#endif

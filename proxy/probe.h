@@ -1,9 +1,0 @@
-/* probe.h - sluice check --probe: each server of each backend is visited as mail would visit it, up to a RCPT and no further. */
-#ifndef PROXY_PROBE_H
-#define PROXY_PROBE_H
-#include "relay/conf.h"
-
-/* Says what was found. Returns how many servers could not be reached, or did not greet us well; *doubts how many give reason for a
- * warning: they take mail for anybody from our address, and are told nothing of the client (an open relay in waiting). */
-unsigned probe_run(FILE *to, struct conf *, unsigned *doubts);
-#endif

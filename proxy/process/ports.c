@@ -1,0 +1,343 @@
+/* ports.c - sockets by address: found among those that are open or were left to us, else bound.
+ *
+ * Owns every listening socket of the process. Never accepts: workers do, on duplicates. */
+#include "process/ports.h"
+#include "net/stream.h"
+#include "process/holder.h"
+#include "process/privileges.h"
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum { SUPERVISED_FIRST = 3, INHERITED_MOST = 4096 }; /* sd_listen_fds(3) */
+
+/* ---- one port ---- */
+
+static struct address name_of(int fd, struct arena *arena)
+{
+    struct sockaddr_storage name = {0};
+    socklen_t len = sizeof name;
+    if (getsockname(fd, (struct sockaddr *)&name, &len) != 0)
+        return (struct address){0};
+    return address_of((struct sockaddr *)&name, len, arena);
+}
+
+/* Two spellings of an address are one: the kernel's is taken. A port 0 stays 0. */
+static struct str key_of(const struct address *a, struct arena *arena)
+{
+    return address_of((const struct sockaddr *)&a->name, a->len, arena).text;
+}
+
+static struct port *port_add(struct ports *ports, struct str key, bool local, bool ours)
+{
+    struct port *p = must_alloc(sizeof *p), **end = &ports->first;
+    *p = (struct port){.door = ++ports->last_door, .local = local, .ours = ours};
+    p->key = must_alloc(key.len + 1);
+    /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): a key is never empty */
+    memcpy(p->key, key.at, key.len);
+    while (*end)
+        end = &(*end)->next;
+    *end = p;
+    return p;
+}
+
+static void port_take(struct port *p, int fd)
+{
+    struct stat st;
+    p->fds = must_grow(p->fds, (p->nfds + 1) * sizeof *p->fds);
+    p->fds[p->nfds++] = fd;
+    if (p->local && stat(strchr(p->key, '/') ? strchr(p->key, '/') : p->key, &st) == 0) {
+        p->device = st.st_dev;
+        p->file = st.st_ino;
+    }
+}
+
+static void port_unlink(const struct ports *ports, const struct port *p)
+{
+    const char *path = strchr(p->key, '/');
+    struct stat st;
+    if (ports->lent && p->was)
+        return;
+    if (p->local && p->ours && path && lstat(path, &st) == 0 && S_ISSOCK(st.st_mode) && st.st_dev == p->device &&
+        st.st_ino == p->file)
+        unlink(path);
+}
+
+static void port_close(struct ports *ports, struct port *p, bool keep_path)
+{
+    struct port **at = &ports->first;
+    while (*at != p)
+        at = &(*at)->next;
+    *at = p->next;
+    if (!keep_path) /* before the workers close theirs: nobody comes any more, and who has come is taken */
+        port_unlink(ports, p);
+    for (unsigned i = 0; i < p->nfds; i++)
+        close(p->fds[i]);
+    free(p->fds);
+    free(p->key);
+    free(p);
+}
+
+/* ---- left to us ---- */
+
+static bool is_listening(int fd)
+{
+    int on = 0, type = 0;
+    socklen_t len = sizeof on;
+    return fcntl(fd, F_GETFD) >= 0 && getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &len) == 0 && on &&
+           getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM;
+}
+
+static void inherit(struct ports *ports, int fd, uint32_t was, bool ours, struct str key)
+{
+    struct arena arena = {0};
+    struct address name = name_of(fd, &arena);
+    struct port *p = ports->first;
+    fcntl(fd, F_SETFD, FD_CLOEXEC);
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+    if (!key.len)
+        key = name.text;
+    while (p && !(p->was == was && str_equal(str_of(p->key), key)))
+        p = p->next;
+    if (!p)
+        p = port_add(ports, key, name.name.ss_family == AF_UNIX, ours);
+    p->was = was;
+    port_take(p, fd);
+    arena_reset(&arena);
+}
+
+/* "FD DOOR ours|theirs ADDRESS" a line. */
+static void inherit_list(struct ports *ports, const char *at)
+{
+    while (*at) {
+        size_t len = strcspn(at, "\n");
+        int fd = -1, key = 0;
+        unsigned door = 0;
+        char whose[8] = "";
+        if (sscanf(at, "%d %u %7s %n", &fd, &door, whose, &key) == 3 && key && (size_t)key < len && fd > 2 && door &&
+            is_listening(fd))
+            inherit(ports, fd, door, strcmp(whose, "ours") == 0, (struct str){at + key, len - (size_t)key});
+        at += len;
+        at += *at == '\n';
+    }
+}
+
+static void inherit_supervised(struct ports *ports)
+{
+    const char *pid = getenv("LISTEN_PID"), *n = getenv("LISTEN_FDS");
+    if (!pid || !n || strtol(pid, NULL, 10) != (long)getpid())
+        return;
+    int count = (int)min_u64(strtoul(n, NULL, 10), INHERITED_MOST);
+    for (int fd = SUPERVISED_FIRST; fd < SUPERVISED_FIRST + count; fd++)
+        if (is_listening(fd))
+            inherit(ports, fd, 0, false, STR_NONE);
+        else
+            log_say(LOG_WARNING, "descriptor %d of LISTEN_FDS is no listening stream socket", fd);
+}
+
+void ports_inherit(struct ports *ports)
+{
+    const char *list = getenv("SLUICE_PORTS");
+    if (list)
+        inherit_list(ports, list);
+    inherit_supervised(ports);
+    unsetenv("SLUICE_PORTS");
+    unsetenv("LISTEN_PID");
+    unsetenv("LISTEN_FDS");
+    unsetenv("LISTEN_FDNAMES");
+}
+
+char *ports_list(const struct ports *ports)
+{
+    char *list = NULL;
+    size_t len;
+    FILE *to = open_memstream(&list, &len);
+    must(to);
+    for (const struct port *p = ports->first; p; p = p->next)
+        for (unsigned i = 0; i < p->nfds; i++)
+            fprintf(to, "%d %u %s %s\n", p->fds[i], p->door, p->ours ? "ours" : "theirs", p->key);
+    fclose(to);
+    return list;
+}
+
+/* ---- a plan ---- */
+
+static void set_port(struct address *a, uint16_t port)
+{
+    a->port = port;
+    if (a->name.ss_family == AF_INET6)
+        ((struct sockaddr_in6 *)&a->name)->sin6_port = htons(port);
+    else
+        ((struct sockaddr_in *)&a->name)->sin_port = htons(port);
+}
+
+/* "[::]:25" of ":25" on a machine without IPv6: 0.0.0.0 is enough then. */
+static bool is_dispensable(const struct listen_conf *l, size_t i)
+{
+    const struct address *a = &l->addresses[i], *b = a + 1;
+    return i + 1 < l->naddresses && a->name.ss_family == AF_INET6 && b->name.ss_family == AF_INET &&
+           a->port == b->port && IN6_IS_ADDR_UNSPECIFIED(&((const struct sockaddr_in6 *)&a->name)->sin6_addr) &&
+           ((const struct sockaddr_in *)&b->name)->sin_addr.s_addr == INADDR_ANY &&
+           (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL);
+}
+
+/* Another process listens there. What is left to us and what we have open is no other process. */
+static bool is_held(const struct ports *ports, const struct address *a, char *error, size_t room)
+{
+    int *ours = NULL;
+    size_t n = 0;
+    struct holder holder;
+    char text[128];
+    for (const struct port *p = ports->first; p; p = p->next) {
+        ours = must_grow(ours, (n + p->nfds + 1) * sizeof *ours);
+        for (unsigned i = 0; i < p->nfds; i++)
+            ours[n++] = p->fds[i];
+    }
+    bool held = holder_find(a, ours, n, &holder);
+    free(ours);
+    if (held) {
+        holder_text(&holder, text, sizeof text);
+        snprintf(error, room, "%.*s: %s listens there already", STR_ARGS(a->text), text);
+    }
+    return held;
+}
+
+/* One socket per worker, that they need not meet. What was left to us may be fewer: others are bound beside them, and
+ * where the kernel does not let us (another user bound it, or a supervisor), workers share what there is. */
+static bool port_bind(struct port *p, struct address a, unsigned workers, unsigned user, char *error, size_t room)
+{
+    struct arena arena = {0};
+    unsigned wanted = p->local ? 1 : workers, had = p->nfds;
+    if (had && !a.port && !p->local)
+        set_port(&a, name_of(p->fds[0], &arena).port);
+    while (p->nfds < wanted && (p->ours || !p->nfds)) {
+        bool stands_in = p->local && privileges_stand_in(user, strchr(p->key, '/') ? strchr(p->key, '/') : p->key);
+        int fd = listener_bind(&a, !p->local, error, room);
+        privileges_back(stands_in);
+        if (fd < 0)
+            break;
+        port_take(p, fd);
+        if (!p->local && !a.port) /* any port: the same one for all workers */
+            set_port(&a, name_of(fd, &arena).port);
+    }
+    arena_reset(&arena);
+    return p->nfds == wanted || had;
+}
+
+static bool is_planned(const struct plan *plan, const struct port *p)
+{
+    for (size_t i = 0; i < plan->nplaces; i++)
+        if (plan->places[i].port == p)
+            return true;
+    return false;
+}
+
+static bool plan_one(struct ports *ports, const struct listen_conf *l, size_t i, unsigned workers, struct plan *plan,
+                     struct complaints *complaints)
+{
+    struct arena arena = {0};
+    struct str key = key_of(&l->addresses[i], &arena);
+    bool local = l->addresses[i].name.ss_family == AF_UNIX, fresh = false;
+    struct port *p = ports->first;
+    char error[512] = "";
+    while (p && (is_planned(plan, p) || !str_equal(str_of(p->key), key)))
+        p = p->next;
+    if (!p) {
+        p = port_add(ports, key, local, true);
+        fresh = true;
+    }
+    arena_reset(&arena);
+    errno = 0;
+    bool held = !p->open && !p->nfds && !local && is_held(ports, &l->addresses[i], error, sizeof error);
+    if (held || (!p->open && !port_bind(p, l->addresses[i], workers, ports->user, error, sizeof error))) {
+        bool spare = !held && fresh && !p->nfds && is_dispensable(l, i);
+        port_close(ports, p, false);
+        if (spare)
+            log_say(LOG_WARNING, "listen \"%.*s\": %s; IPv4 only", STR_ARGS(l->name), error);
+        else
+            complain(complaints, false, l->file, l->line, "listen \"%.*s\": %s", STR_ARGS(l->name), error);
+        return spare;
+    }
+    plan->places[plan->nplaces++] = (struct place){.listen = l, .port = p, .door = p->door};
+    return true;
+}
+
+void ports_forgo(struct ports *ports, struct plan *plan)
+{
+    for (struct port *p = ports->first, *next; p; p = next) {
+        next = p->next;
+        if (!p->open)
+            port_close(ports, p, false);
+    }
+    plan_clear(plan);
+}
+
+bool ports_plan(struct ports *ports, const struct conf *conf, unsigned workers, struct plan *plan,
+                struct complaints *complaints)
+{
+    size_t n = 0;
+    bool good = true;
+    for (size_t i = 0; i < conf->nlistens; i++)
+        n += conf->listens[i].naddresses;
+    *plan = (struct plan){.places = must_alloc(max_size(n, 1) * sizeof *plan->places)};
+    for (size_t i = 0; i < conf->nlistens && good; i++)
+        for (size_t k = 0; k < conf->listens[i].naddresses && good; k++)
+            good = plan_one(ports, &conf->listens[i], k, workers, plan, complaints);
+    if (!good)
+        ports_forgo(ports, plan);
+    return good;
+}
+
+void ports_keep(struct ports *ports, const struct plan *plan)
+{
+    for (struct port *p = ports->first, *next; p; p = next) {
+        next = p->next;
+        if (is_planned(plan, p))
+            continue;
+        if (p->open)
+            log_say(LOG_INFO, "no longer at %s", p->key);
+        else
+            log_say(LOG_WARNING, "no listener is at %s, which was left open for us", p->key);
+        port_close(ports, p, false);
+    }
+}
+
+void ports_opened(struct ports *ports, const struct plan *plan)
+{
+    struct arena arena = {0};
+    for (size_t i = 0; i < plan->nplaces; i++) {
+        struct port *p = plan->places[i].port;
+        if (!p->open)
+            log_say(LOG_INFO, "listen \"%.*s\" at %.*s", STR_ARGS(plan->places[i].listen->name),
+                    STR_ARGS(name_of(p->fds[0], &arena).text));
+        p->open = true;
+    }
+    arena_reset(&arena);
+}
+
+void ports_close(struct ports *ports, const struct listen_conf *listen, const struct plan *plan)
+{
+    for (size_t i = 0; i < plan->nplaces; i++) {
+        struct place *place = &plan->places[i];
+        if (place->port && (!listen || place->listen == listen)) {
+            port_close(ports, place->port, false);
+            place->port = NULL;
+        }
+    }
+}
+
+void ports_release(struct ports *ports)
+{
+    while (ports->first)
+        port_close(ports, ports->first, true);
+}
+
+void plan_clear(struct plan *plan)
+{
+    free(plan->places);
+    *plan = (struct plan){0};
+}

@@ -1,0 +1,50 @@
+/* ports.h - the addresses that clients come to: bound once, open for life, handed from process to process.
+ *
+ * The main thread owns the sockets, workers listen on duplicates. A socket whose address stays in the configuration is never
+ * closed, neither by a reload nor by an upgrade of the binary: closing one of an SO_REUSEPORT group resets what waits in its
+ * queue (engine.md A21e). Main's thread only. */
+#ifndef PROCESS_PORTS_H
+#define PROCESS_PORTS_H
+#include "smtp/model.h"
+
+struct port { /* one address */
+    struct port *next;
+    uint32_t door; /* its number, never used again in this process; from 1 */
+    uint32_t was;  /* its number in the process before us; 0: none */
+    char *key;     /* the address as the configuration says it: with port 0 the kernel chooses once, and it stays */
+    int *fds;      /* TCP: one per worker, they share the port; unix, or passed by a supervisor: maybe fewer */
+    unsigned nfds;
+    bool local, ours; /* ours: bound by us or a process before us, not by a supervisor */
+    bool open;        /* the workers listen */
+    uint64_t device, file; /* of a unix socket's path, so that nobody else's is unlinked */
+};
+struct ports {
+    struct port *first;
+    unsigned user; /* who we are to become, (unsigned)-1: nobody else */
+    uint32_t last_door;
+    bool lent; /* the process before us may go on: paths of what it left us are still its own */
+};
+struct place { /* an address of a configuration, and where it is bound */
+    const struct listen_conf *listen;
+    struct port *port; /* NULL: drained */
+    uint32_t door;     /* its number, drained or not */
+};
+struct plan {
+    struct place *places;
+    size_t nplaces;
+};
+
+/* Sockets that the process before us (SLUICE_PORTS) or a supervisor (LISTEN_FDS, sd_listen_fds(3)) left open for us. Takes the
+ * variables out of the environment. */
+void ports_inherit(struct ports *);
+/* SLUICE_PORTS for the next process: "FD DOOR ours|theirs ADDRESS" lines of everything that is open. The caller frees it. */
+char *ports_list(const struct ports *);
+/* Every address of the configuration is there or bound now, for so many workers. False: complained of, nothing has changed. */
+bool ports_plan(struct ports *, const struct conf *, unsigned workers, struct plan *, struct complaints *);
+void ports_forgo(struct ports *, struct plan *);        /* it does not come to that: what was bound for it is closed */
+void ports_keep(struct ports *, const struct plan *);   /* what the plan does not name is closed, a unix socket's path goes first */
+void ports_opened(struct ports *, const struct plan *); /* the workers listen at what it names */
+void ports_close(struct ports *, const struct listen_conf *, const struct plan *); /* those of one listener; NULL: all */
+void ports_release(struct ports *); /* another process has them: paths stay */
+void plan_clear(struct plan *);
+#endif

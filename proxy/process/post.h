@@ -1,0 +1,73 @@
+/* post.h - one worker as floor 5 sees it: its thread, its listeners, and the orders that main gives it. Included by worker.c
+ * (at work) and workers.c (all of them, from main's thread) and by nobody else. */
+#ifndef PROCESS_POST_H
+#define PROCESS_POST_H
+#include "process/worker.h"
+#include "smtp/worker.h"
+#include <pthread.h>
+
+struct ear { /* one listening socket in one worker */
+    struct ear *next;
+    struct post *post;
+    const struct listen_conf *listen; /* of the worker's current generation */
+    uint32_t door;
+    struct listener *listener;
+};
+struct seat { /* what a worker is to listen at */
+    const struct listen_conf *listen;
+    uint32_t door;
+    int fd; /* its own from now on; -1: it listens there already */
+};
+struct order { /* to all workers, done by each in a turn of its loop; main waits until the last has done it */
+    void (*run)(struct post *, struct order *);
+    struct conf *conf;      /* SWITCH; held */
+    struct seat **seats;    /* SWITCH: per worker */
+    size_t *nseats;
+    uint32_t doors[64];     /* DRAIN: these; none: everything */
+    size_t ndoors;
+    struct status *status;  /* STATUS */
+    unsigned left, holders; /* under the lock */
+};
+struct post {
+    alignas(CACHE_LINE) struct worker worker; /* a post ends where no other begins: each writes its own without end */
+    struct workers *all;
+    pthread_t thread;
+    struct ear *ears;
+    struct task task;
+    struct alarm alarm;
+    uint64_t next_tick;
+    struct conf *refreshed; /* while refreshing: the pool thread's */
+    uint64_t drain_at;      /* retired: when its sessions are asked to leave; 0: not */
+    uint64_t end_by;        /* 0: not draining */
+    uint32_t places;        /* of all->places: its sessions, and connections about to become one */
+    uint32_t crowd;         /* the most of all->places when it took one of them, since memory was given back */
+    bool leaving;           /* no new clients: it ends with its last session */
+    bool paused, refreshing, stopped, cut_off, started;
+    bool give_back;         /* of memory: while refreshing, the pool thread's */
+    bool ended;             /* under the lock: the loop may be gone */
+    unsigned ticked;        /* atomic: the last tick it has answered */
+};
+struct workers {
+    struct census *census;
+    struct post *posts;
+    unsigned n;
+    size_t descriptors; /* of one worker */
+    unsigned ticks;     /* asked for; main's */
+    void (*on_end)(void *);
+    void *on_end_data;
+    unsigned running; /* atomic */
+    pthread_mutex_t lock;
+    pthread_cond_t ready; /* a thread has started, an order is done */
+    unsigned nready;
+    /* Written as sessions come and go, the rest hardly ever. */
+    alignas(CACHE_LINE) uint32_t places; /* atomic: taken, of limits.connections */
+};
+
+void *post_work(void *); /* the thread */
+/* Orders. */
+void post_switch(struct post *, struct order *); /* to another configuration, and to its addresses */
+void post_drain(struct post *, struct order *);
+void post_retire(struct post *, struct order *);
+void post_stop(struct post *, struct order *);
+void post_tell(struct post *, struct order *);
+#endif

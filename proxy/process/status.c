@@ -1,0 +1,84 @@
+/* status.c - asks the workers, adds what main knows, writes it as a few aligned lines. */
+#include "process/status.h"
+#include <unistd.h>
+
+static const char *plural(uint64_t n)
+{
+    return n == 1 ? "" : "s";
+}
+
+static void say_uptime(FILE *to, int64_t started)
+{
+    long long up = (long long)(clock_ms() / 1000) - started;
+    fprintf(to, "Sluice " SLUICE_VERSION ", process %ld, up %lldd %02lld:%02lld:%02lld\n", (long)getpid(), up / 86400,
+            up / 3600 % 24, up / 60 % 60, up % 60);
+}
+
+static uint32_t sessions_at(const struct status *s, uint32_t door)
+{
+    for (size_t i = 0; i < s->ndoors; i++)
+        if (s->doors[i].door == door)
+            return s->doors[i].sessions;
+    return 0;
+}
+
+static void say_listener(FILE *to, const struct listen_conf *l, const struct plan *plan, const struct status *s)
+{
+    unsigned n = 0;
+    for (size_t i = 0; i < plan->nplaces; i++) {
+        const struct place *place = &plan->places[i];
+        if (place->listen != l)
+            continue;
+        struct str at = l->addresses[min_size(n, l->naddresses - 1)].text;
+        uint32_t sessions = sessions_at(s, place->door);
+        n++;
+        fprintf(to, "listener %-12.*s %-28s %s, %u session%s\n", STR_ARGS(l->name),
+                place->port ? place->port->key : at.at, place->port ? "open" : "drained until the next reload",
+                sessions, plural(sessions));
+    }
+}
+
+static void say_certificate(FILE *to, const struct listen_conf *l)
+{
+    char file[512];
+    int64_t ends = l->tls ? tls_expires(l->tls, file, sizeof file) : 0, left = ends - (int64_t)time(NULL);
+    if (ends && left > 0)
+        fprintf(to, "certificate %-9.*s %s, %lld days left\n", STR_ARGS(l->name), file, (long long)(left / 86400));
+    else if (ends)
+        fprintf(to, "certificate %-9.*s %s, EXPIRED\n", STR_ARGS(l->name), file);
+}
+
+void status_say(FILE *to, int64_t started, const struct conf *conf, const struct plan *plan, struct workers *workers)
+{
+    struct status s;
+    bool all = workers_status(workers, &s);
+    say_uptime(to, started);
+    fprintf(to, "configuration %.*s, generation %u\n", STR_ARGS(conf->path), conf->generation);
+    fprintf(to, "%u worker%s, %u session%s of %u%s\n", s.workers, plural(s.workers), s.sessions, plural(s.sessions),
+            conf->limits.connections, s.paused ? "; accepting is paused for want of room" : "");
+    if (!all)
+        fprintf(to, "a worker does not answer: these numbers are without it\n");
+    for (size_t i = 0; i < s.ngenerations; i++)
+        fprintf(to, "generation %-10u %u session%s%s\n", s.generations[i].generation, s.generations[i].sessions,
+                plural(s.generations[i].sessions), s.generations[i].generation == conf->generation ? "" : ", ending");
+    for (size_t i = 0; i < conf->nlistens; i++)
+        say_listener(to, &conf->listens[i], plan, &s);
+    for (size_t i = 0; i < conf->nlistens; i++)
+        say_certificate(to, &conf->listens[i]);
+    for (size_t i = 0; i < s.nservers; i++)
+        fprintf(to, "server   %-12s %-28s %s, %u connection%s%s%s\n", s.servers[i].backend, s.servers[i].address,
+                !s.servers[i].looked ? "not looked at yet"
+                : s.servers[i].up    ? "up"
+                                     : "down",
+                s.servers[i].connections, plural(s.servers[i].connections), *s.servers[i].why ? "; last failure: " : "",
+                s.servers[i].why);
+    for (size_t i = 0; i < s.nbackends; i++)
+        fprintf(to, "backend  %-12s %u connection%s in use, %u idle\n", s.backends[i].name, s.backends[i].busy,
+                plural(s.backends[i].busy), s.backends[i].idle);
+}
+
+void status_line(char *to, size_t room, const struct conf *conf)
+{
+    snprintf(to, room, "generation %u, %zu listener%s, %u worker%s", conf->generation, conf->nlistens,
+             plural(conf->nlistens), conf->workers, plural(conf->workers));
+}

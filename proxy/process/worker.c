@@ -1,0 +1,417 @@
+/* worker.c - one worker at work: accepts, hands sessions to smtp/front, has tables refreshed, carries out main's orders.
+ *
+ * Accepting pauses while there are as many sessions as allowed or descriptors run short: connections then wait in the
+ * kernel's queue. A place is taken before a connection is, so that several workers never take one too many. Worker 0
+ * looks at all tables and certificates once a second, on a pool thread. Nothing here knows SMTP. */
+#include "process/post.h"
+#include "smtp/back/backend.h"
+#include "smtp/front/session.h"
+
+enum {
+    TICK = 1000,       /* milliseconds between two looks at the tables */
+    PAUSED_TICK = 100, /* and at whether accepting may go on */
+    CROWD = 250,       /* sessions that are worth giving memory back for, once three of four have left */
+    LAST_WORDS = 5000 /* behind the grace of a drain, for what its sessions still say; they end before it (session.c) */
+};
+
+/* ---- room ---- */
+
+static bool has_descriptors(const struct post *p)
+{
+    /* A session may come to need another one, for the backend; not all of them do at once, and who gets none waits for
+     * it. */
+    return stream_count() + p->worker.nsessions / 4 < p->all->descriptors;
+}
+
+static bool has_places(const struct post *p, uint32_t taken)
+{
+    uint32_t most = p->worker.generation->conf->limits.connections;
+    return !most || taken < most;
+}
+
+static void pause_all(struct post *p, bool paused)
+{
+    p->paused = paused;
+    for (struct ear *e = p->ears; e; e = e->next)
+        listener_pause(e->listener, paused);
+}
+
+static void set_clock(struct post *p)
+{
+    uint64_t at = p->worker.number == 0 ? p->next_tick : 0;
+    uint64_t now = loop_now(p->worker.loop);
+    if (p->paused)
+        at = at ? min_u64(at, now + PAUSED_TICK) : now + PAUSED_TICK;
+    uint64_t end = p->drain_at ? p->drain_at : p->end_by;
+    if (end && now >= end) /* a look at the tables is still under way */
+        end = now + PAUSED_TICK;
+    if (end)
+        at = at ? min_u64(at, end) : end;
+    alarm_set(&p->alarm, &p->task, at);
+}
+
+static bool has_room(void *data)
+{
+    struct post *p = ((struct ear *)data)->post;
+    uint32_t taken = __atomic_fetch_add(&p->all->places, 1, __ATOMIC_RELAXED);
+    if (has_places(p, taken) && has_descriptors(p)) {
+        p->places++;
+        p->crowd = taken >= p->crowd ? taken + 1 : p->crowd;
+        return true;
+    }
+    __atomic_sub_fetch(&p->all->places, 1, __ATOMIC_RELAXED);
+    log_rare(LOG_WARNING, "paused", "as many connections as allowed: new ones wait");
+    pause_all(p, true);
+    set_clock(p);
+    return false;
+}
+
+/* Places of sessions that have ended are given back; a pause ends when there is room. */
+static void watch_room(struct post *p)
+{
+    if (p->places != p->worker.nsessions) { /* the line of memory is shared */
+        __atomic_add_fetch(&p->all->places, p->worker.nsessions - p->places, __ATOMIC_RELAXED);
+        p->places = p->worker.nsessions;
+    }
+    if (p->paused && has_places(p, __atomic_load_n(&p->all->places, __ATOMIC_RELAXED)) && has_descriptors(p))
+        pause_all(p, false);
+}
+
+static unsigned percent(uint64_t used, uint64_t most)
+{
+    return most ? (unsigned)(used * 100 / most) : 0;
+}
+
+static void watch_load(struct post *p)
+{
+    const struct limits *l = &p->worker.generation->conf->limits;
+    unsigned places = percent(__atomic_load_n(&p->all->places, __ATOMIC_RELAXED), l->connections);
+    unsigned files = percent(stream_count(), p->all->descriptors),
+             memory = percent(block_total() + arena_total(), l->memory);
+    worker_strain(&p->worker, (unsigned)max_size(places, max_size(files, memory)));
+}
+
+/* ---- listeners ---- */
+
+static void accepted(void *data, struct stream *stream)
+{
+    struct ear *ear = data;
+    session_start(&ear->post->worker, ear->listen, ear->door, stream);
+}
+
+static void open_ear(struct post *p, const struct seat *seat)
+{
+    static const struct listener_owner owner = {.has_room = has_room, .accepted = accepted};
+    struct ear *ear = must_alloc(sizeof *ear);
+    *ear = (struct ear){.next = p->ears, .post = p, .listen = seat->listen, .door = seat->door};
+    p->ears = ear;
+    ear->listener = listener_open(p->worker.loop, seat->fd, &owner, ear);
+    listener_pause(ear->listener, p->paused);
+}
+
+static void close_ear(struct post *p, struct ear *ear, enum listener_end end)
+{
+    struct ear **at = &p->ears;
+    while (*at != ear)
+        at = &(*at)->next;
+    *at = ear->next;
+    listener_close(&ear->listener, end);
+    free(ear);
+}
+
+static void close_ears(struct post *p, enum listener_end end)
+{
+    while (p->ears)
+        close_ear(p, p->ears, end);
+}
+
+static const struct seat *seat_of(const struct seat *seats, size_t n, uint32_t door)
+{
+    for (size_t i = 0; i < n; i++)
+        if (seats[i].door == door)
+            return &seats[i];
+    return NULL;
+}
+
+/* ---- turns ---- */
+
+static void refresh_tls(struct tls *tls, const char *kind, struct str name)
+{
+    char error[512];
+    enum tls_news news = tls ? tls_refresh(tls, error, sizeof error) : TLS_AS_IT_WAS;
+    if (news == TLS_AS_IT_WAS && tls && tls_expiry_is_due(tls, error, sizeof error))
+        log_say(LOG_WARNING, "%s \"%.*s\": certificate %s expires within two weeks, or has expired", kind,
+                STR_ARGS(name), error);
+    if (news == TLS_RENEWED)
+        log_say(LOG_INFO, "%s \"%.*s\": the certificates have been read again", kind, STR_ARGS(name));
+    else if (news == TLS_UNFIT)
+        log_say(LOG_ERROR, "%s \"%.*s\": %s; what was read before stays", kind, STR_ARGS(name), error);
+}
+
+static void refresh_run(void *data)
+{
+    struct conf *conf = ((struct post *)data)->refreshed;
+    for (size_t i = 0; i < conf->ntables; i++)
+        table_refresh(conf->tables[i]);
+    for (size_t i = 0; i < conf->nlistens; i++) {
+        size_t first = 0; /* listeners may share one; it is looked at once, a second apart */
+        while (conf->listens[first].tls != conf->listens[i].tls)
+            first++;
+        if (first == i)
+            refresh_tls(conf->listens[i].tls, "listen", conf->listens[i].name);
+    }
+    for (size_t i = 0; i < conf->nbackends; i++)
+        refresh_tls(conf->backends[i].tls, "backend", conf->backends[i].name);
+    if (((struct post *)data)->give_back)
+        alloc_give_back();
+    log_flush(); /* of the pool's thread */
+}
+
+/* Allocators keep what a crowd has left: after 10,000 handshakes that is half a GiB. */
+static void watch_crowd(struct post *p)
+{
+    uint32_t places = __atomic_load_n(&p->all->places, __ATOMIC_RELAXED);
+    p->give_back = p->crowd >= CROWD && places <= p->crowd / 4;
+    if (p->give_back)
+        p->crowd = places;
+}
+
+static void refresh_done(void *data)
+{
+    struct post *p = data;
+    conf_drop(p->refreshed);
+    p->refreshing = false;
+    if (!p->ended)
+        task_wake(&p->task); /* a drain may wait for us */
+}
+
+static bool is_over(const struct post *p)
+{
+    return p->leaving && p->worker.nsessions == 0 && !p->refreshing;
+}
+
+static void before_sleep(void *data)
+{
+    struct post *p = data;
+    log_flush();
+    if (p->ended)
+        return;
+    watch_room(p);
+    if (p->worker.generation) /* not yet: the loop turns once while it is being opened */
+        watch_load(p);
+    if (is_over(p) && !p->stopped)
+        task_wake(&p->task);
+}
+
+static void begin_drain(struct post *p)
+{
+    uint64_t by = loop_now(p->worker.loop) + p->worker.generation->conf->timeouts.drain;
+    p->leaving = true;
+    p->drain_at = 0;
+    p->end_by = by + LAST_WORDS;
+    worker_drain(&p->worker, DOOR_ALL, by);
+}
+
+static void turn(struct task *task)
+{
+    struct post *p = holder_of(task, struct post, task);
+    uint64_t now = loop_now(p->worker.loop);
+    watch_room(p);
+    if (p->worker.number == 0 && now >= p->next_tick) {
+        p->next_tick = now + TICK;
+        if (!p->refreshing) {
+            p->refreshing = true;
+            p->refreshed = conf_hold(p->worker.generation->conf);
+            watch_crowd(p);
+            loop_work(p->worker.loop, refresh_run, refresh_done, p);
+        }
+    }
+    if (p->drain_at && now >= p->drain_at)
+        begin_drain(p);
+    p->cut_off = p->end_by && now >= p->end_by && p->worker.nsessions;
+    if (is_over(p) || p->cut_off) {
+        p->stopped = true;
+        loop_stop(p->worker.loop);
+        return;
+    }
+    set_clock(p);
+}
+
+/* ---- orders ---- */
+
+/* Sessions that came in where we no longer listen are asked to leave, those who waited there too. */
+static void leave_door(struct post *p, uint32_t door)
+{
+    uint64_t by = loop_now(p->worker.loop) + p->worker.generation->conf->timeouts.drain;
+    for (struct ear *ear = p->ears, *next; ear; ear = next) {
+        next = ear->next;
+        if (ear->door == door)
+            close_ear(p, ear, LISTENER_REST);
+    }
+    worker_drain(&p->worker, door, by);
+}
+
+void post_switch(struct post *p, struct order *order)
+{
+    struct seat *seats = order->seats[p->worker.number];
+    size_t n = order->nseats[p->worker.number];
+    if (p->leaving)
+        return;
+    for (struct ear *ear = p->ears, *next; ear; ear = next) {
+        next = ear->next;
+        if (!seat_of(seats, n, ear->door)) {
+            leave_door(p, ear->door);
+            next = p->ears; /* a door may have several */
+        }
+    }
+    worker_switch(&p->worker, order->conf);
+    for (struct ear *ear = p->ears; ear; ear = ear->next)
+        ear->listen = seat_of(seats, n, ear->door)->listen;
+    for (size_t i = 0; i < n; i++)
+        if (seats[i].fd >= 0) {
+            open_ear(p, &seats[i]);
+            seats[i].fd = -1;
+        }
+    task_wake(&p->task); /* other limits: there may be room now */
+}
+
+void post_drain(struct post *p, struct order *order)
+{
+    for (size_t i = 0; i < order->ndoors; i++)
+        leave_door(p, order->doors[i]);
+    if (!order->ndoors && !p->worker.draining) {
+        close_ears(p, LISTENER_REST);
+        begin_drain(p);
+        task_wake(&p->task);
+    }
+}
+
+void post_retire(struct post *p, struct order *order)
+{
+    if (p->leaving)
+        return;
+    close_ears(p, LISTENER_HANDED_ON);
+    p->leaving = true;
+    p->drain_at = loop_now(p->worker.loop) + p->worker.generation->conf->timeouts.drain;
+    task_wake(&p->task);
+}
+
+void post_stop(struct post *p, struct order *order)
+{
+    close_ears(p, LISTENER_GONE);
+    p->cut_off = p->worker.nsessions > 0;
+    p->leaving = p->worker.draining = p->stopped = true;
+    loop_stop(p->worker.loop);
+}
+
+static struct status_backend *backend_of(struct status *s, struct str name)
+{
+    static _Thread_local struct status_backend none; /* there are too many */
+    size_t i = 0;
+    while (i < s->nbackends && !str_equal(str_of(s->backends[i].name), str_part(name, 0, sizeof none.name - 1)))
+        i++;
+    if (i == countof(s->backends))
+        return &none;
+    if (i == s->nbackends)
+        snprintf(s->backends[s->nbackends++].name, sizeof none.name, "%.*s", STR_ARGS(name));
+    return &s->backends[i];
+}
+
+static void tell_servers(struct status *s, const struct pool *pool)
+{
+    for (size_t i = 0; i < pool->conf->nservers && s->nservers < countof(s->servers); i++) {
+        const struct berth *at = &pool->berths[i];
+        struct status_server one = {.up = atomic_load(&at->server->up),
+                                    .looked = atomic_load(&at->server->looked),
+                                    .connections = atomic_load(&at->server->connections),
+                                    .in_use = server_in_use(at->server)};
+        server_why(at->server, one.why, sizeof one.why);
+        snprintf(one.backend, sizeof one.backend, "%.*s", STR_ARGS(pool->conf->name));
+        snprintf(one.address, sizeof one.address, "%.*s", STR_ARGS(at->conf->address.text));
+        s->servers[s->nservers++] = one;
+    }
+}
+
+/* Under the lock: the numbers of one worker are added to what others have told. */
+void post_tell(struct post *p, struct order *order)
+{
+    struct status *s = order->status;
+    s->workers++;
+    s->sessions += p->worker.nsessions;
+    s->paused += p->paused;
+    const struct conf *conf = p->worker.generation->conf;
+    for (size_t i = 0; i < conf->nbackends; i++) {
+        const struct pool *pool = p->worker.generation->pools[i];
+        if (pool)
+            backend_of(s, conf->backends[i].name)->idle += pool->nidle;
+        if (pool && s->workers == 1) /* the first to tell */
+            tell_servers(s, pool);
+    }
+    for (const struct session *one = p->worker.sessions; one; one = one->next) {
+        size_t g = 0, d = 0;
+        if (one->backend)
+            backend_of(s, one->backend->conf->name)->busy++;
+        while (g < s->ngenerations && s->generations[g].generation != one->generation->conf->generation)
+            g++;
+        if (g == s->ngenerations && g < countof(s->generations))
+            s->generations[s->ngenerations++].generation = one->generation->conf->generation;
+        if (g < countof(s->generations))
+            s->generations[g].sessions++;
+        while (d < s->ndoors && s->doors[d].door != one->door)
+            d++;
+        if (d == s->ndoors && d < countof(s->doors))
+            s->doors[s->ndoors++].door = one->door;
+        if (d < countof(s->doors))
+            s->doors[d].sessions++;
+    }
+}
+
+/* ---- the thread ---- */
+
+static void open_post(struct post *p)
+{
+    struct worker *w = &p->worker;
+    w->loop = loop_open();
+    w->census = p->all->census;
+    w->descriptors = p->all->descriptors;
+    w->serial = ((uint64_t)w->number + 1) << 48; /* no two workers give the same */
+    task_start(&p->task, w->loop, turn);
+    p->next_tick = loop_now(w->loop) + TICK;
+    loop_before_sleep(w->loop, before_sleep, p);
+}
+
+static void close_post(struct post *p)
+{
+    struct worker *w = &p->worker;
+    pthread_mutex_lock(&p->all->lock);
+    p->ended = true;
+    pthread_mutex_unlock(&p->all->lock);
+    if (p->cut_off) {
+        log_say(LOG_WARNING, "worker %u: %u sessions were cut off", w->number, w->nsessions);
+        return;
+    }
+    close_ears(p, LISTENER_GONE);
+    worker_close(w);
+    alarm_stop(&p->alarm);
+    task_forget(&p->task);
+    loop_close(w->loop);
+    worker_forget(w);
+    block_forget();
+}
+
+void *post_work(void *data)
+{
+    struct post *p = data;
+    struct workers *all = p->all;
+    open_post(p);
+    pthread_mutex_lock(&all->lock);
+    all->nready++;
+    pthread_cond_signal(&all->ready);
+    pthread_mutex_unlock(&all->lock);
+    loop_run(p->worker.loop);
+    close_post(p);
+    log_flush();
+    __atomic_sub_fetch(&all->running, 1, __ATOMIC_ACQ_REL);
+    all->on_end(all->on_end_data);
+    return NULL;
+}

@@ -1,0 +1,291 @@
+/* workers.c - all workers, from main's thread: starts them, gives orders, waits until they are done, joins.
+ *
+ * An order is counted: main and each worker that was given it hold it, the last one frees it. A worker whose loop has
+ * ended is given none. */
+#include "process/post.h"
+#include "base/fault.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    SPARE_DESCRIPTORS = 64, /* of the process: log, tables, scripts, loops */
+    ORDER_SECONDS = 10
+};
+
+/* ---- orders ---- */
+
+struct errand {
+    struct order *order;
+    struct post *post;
+};
+
+static void order_drop(struct workers *all, struct order *o) /* under the lock */
+{
+    if (--o->holders)
+        return;
+    for (unsigned i = 0; o->seats && i < all->n; i++) {
+        for (size_t k = 0; k < o->nseats[i]; k++)
+            if (o->seats[i][k].fd >= 0) /* of a worker that had ended */
+                close(o->seats[i][k].fd);
+        free(o->seats[i]);
+    }
+    free(o->seats);
+    free(o->nseats);
+    conf_drop(o->conf);
+    free(o);
+}
+
+static void do_errand(void *data)
+{
+    struct errand e = *(struct errand *)data;
+    struct workers *all = e.post->all;
+    free(data);
+    if (!e.post->ended && e.order->run != post_tell)
+        e.order->run(e.post, e.order);
+    pthread_mutex_lock(&all->lock);
+    if (!e.post->ended && e.order->status)
+        e.order->run(e.post, e.order);
+    e.order->left--;
+    order_drop(all, e.order);
+    pthread_cond_signal(&all->ready);
+    pthread_mutex_unlock(&all->lock);
+}
+
+/* True: all have done it. */
+static bool give(struct workers *all, struct order *o)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += ORDER_SECONDS;
+    pthread_mutex_lock(&all->lock);
+    o->holders = 1;
+    for (unsigned i = 0; i < all->n; i++) {
+        struct post *p = &all->posts[i];
+        if (!p->started || p->ended)
+            continue;
+        struct errand *e = must_alloc(sizeof *e);
+        *e = (struct errand){o, p};
+        o->left++;
+        o->holders++;
+        loop_post(p->worker.loop, do_errand, e);
+    }
+    while (o->left && pthread_cond_timedwait(&all->ready, &all->lock, &until) != ETIMEDOUT)
+        ;
+    bool done = o->left == 0;
+    o->status = done ? o->status : NULL;
+    order_drop(all, o);
+    pthread_mutex_unlock(&all->lock);
+    if (!done)
+        log_say(LOG_ERROR, "a worker is busy since %d seconds", ORDER_SECONDS);
+    return done;
+}
+
+static struct order *order_new(void (*run)(struct post *, struct order *))
+{
+    struct order *o = must_alloc(sizeof *o);
+    o->run = run;
+    return o;
+}
+
+/* Each worker gets duplicates of its share of a port's sockets: all of them are somebody's, and nobody is without.
+ * False: there was no descriptor for one (errno). A socket that nobody listens at would keep its clients waiting for
+ * ever. */
+static bool seats_of(struct workers *all, struct order *o, const struct plan *plan)
+{
+    o->seats = must_alloc(all->n * sizeof *o->seats);
+    o->nseats = must_alloc(all->n * sizeof *o->nseats);
+    for (unsigned w = 0; w < all->n; w++) {
+        size_t most = 0;
+        for (size_t i = 0; i < plan->nplaces; i++)
+            most += plan->places[i].port->nfds;
+        o->seats[w] = must_alloc(max_size(most, 1) * sizeof **o->seats);
+        for (size_t i = 0; i < plan->nplaces; i++) {
+            const struct place *place = &plan->places[i];
+            const struct port *p = place->port;
+            for (unsigned k = w % p->nfds; k < p->nfds; k += all->n) {
+                int fd = p->open || fault_strikes(FAULT_FILE) ? -1 : fcntl(p->fds[k], F_DUPFD_CLOEXEC, 3);
+                if (fd < 0 && !p->open)
+                    return false;
+                o->seats[w][o->nseats[w]++] = (struct seat){.listen = place->listen, .door = p->door, .fd = fd};
+            }
+        }
+    }
+    return true;
+}
+
+struct order *workers_prepare(struct workers *all, struct conf *conf, const struct plan *plan, char *error, size_t room)
+{
+    struct order *o = order_new(post_switch);
+    o->conf = conf_hold(conf);
+    o->holders = 1;
+    if (seats_of(all, o, plan))
+        return o;
+    snprintf(error, room, "the workers cannot listen: %s", strerror(errno));
+    pthread_mutex_lock(&all->lock);
+    order_drop(all, o);
+    pthread_mutex_unlock(&all->lock);
+    return NULL;
+}
+
+void workers_switch(struct workers *all, struct order *o)
+{
+    give(all, o);
+}
+
+void workers_drain(struct workers *all)
+{
+    give(all, order_new(post_drain));
+}
+
+void workers_drain_doors(struct workers *all, const uint32_t *doors, size_t n)
+{
+    for (size_t batch; n; doors += batch, n -= batch) {
+        struct order *o = order_new(post_drain);
+        batch = min_size(n, countof(o->doors));
+        memcpy(o->doors, doors, batch * sizeof *doors);
+        o->ndoors = batch;
+        give(all, o);
+    }
+}
+
+void workers_retire(struct workers *all)
+{
+    give(all, order_new(post_retire));
+}
+
+void workers_stop(struct workers *all)
+{
+    give(all, order_new(post_stop));
+}
+
+bool workers_status(struct workers *all, struct status *status)
+{
+    struct order *o = order_new(post_tell);
+    *status = (struct status){0};
+    o->status = status;
+    return give(all, o);
+}
+
+/* ---- the watchdog ---- */
+
+static void answer_tick(void *data)
+{
+    struct post *p = data;
+    __atomic_store_n(&p->ticked, __atomic_load_n(&p->all->ticks, __ATOMIC_RELAXED), __ATOMIC_RELEASE);
+}
+
+bool workers_turn(struct workers *all)
+{
+    bool turned = true;
+    pthread_mutex_lock(&all->lock);
+    for (unsigned i = 0; i < all->n; i++) {
+        const struct post *p = &all->posts[i];
+        turned = turned && (p->ended || __atomic_load_n(&p->ticked, __ATOMIC_ACQUIRE) == all->ticks);
+    }
+    if (turned) {
+        __atomic_add_fetch(&all->ticks, 1, __ATOMIC_RELAXED);
+        for (unsigned i = 0; i < all->n; i++)
+            if (!all->posts[i].ended)
+                loop_post(all->posts[i].worker.loop, answer_tick, &all->posts[i]);
+    }
+    pthread_mutex_unlock(&all->lock);
+    return turned;
+}
+
+/* ---- from the start to the end ---- */
+
+static size_t descriptors_of(const struct plan *plan, unsigned n)
+{
+    struct rlimit files = {0};
+    size_t spare = SPARE_DESCRIPTORS;
+    for (size_t i = 0; i < plan->nplaces; i++)
+        spare += plan->places[i].port->nfds + max_size(plan->places[i].port->nfds, n);
+    getrlimit(RLIMIT_NOFILE, &files);
+    size_t most = files.rlim_cur > spare + SPARE_DESCRIPTORS ? (size_t)files.rlim_cur - spare : SPARE_DESCRIPTORS;
+    return max_size(most / n, 8);
+}
+
+struct workers *workers_start(struct conf *conf, const struct plan *plan, void (*on_end)(void *), void *data)
+{
+    struct workers *all = must_alloc_lines(sizeof *all);
+    unsigned started = 0;
+    all->n = conf->workers;
+    all->posts = must_alloc_lines(all->n * sizeof *all->posts);
+    all->census = census_open();
+    all->on_end = on_end;
+    all->on_end_data = data;
+    all->descriptors = descriptors_of(plan, all->n);
+    size_t enough = all->descriptors * all->n * 4 / 5; /* as worker.c counts */
+    if (conf->limits.connections > enough)
+        log_say(LOG_WARNING,
+                "limits: connections = %u, but descriptors are enough for %zu (LimitNOFILE=, ulimit -n): more wait",
+                conf->limits.connections, enough);
+    pthread_mutex_init(&all->lock, NULL);
+    pthread_condattr_t steady; /* whoever sets the clock does not end or prolong a wait */
+    pthread_condattr_init(&steady);
+    pthread_condattr_setclock(&steady, CLOCK_MONOTONIC);
+    pthread_cond_init(&all->ready, &steady);
+    pthread_condattr_destroy(&steady);
+    for (; started < all->n; started++) {
+        struct post *p = &all->posts[started];
+        p->all = all;
+        p->worker.number = started;
+        __atomic_add_fetch(&all->running, 1, __ATOMIC_ACQ_REL);
+        int code = pthread_create(&p->thread, NULL, post_work, p);
+        p->started = code == 0;
+        if (p->started) {
+            char name[16];
+            snprintf(name, sizeof name, "worker %u", started % 10000);
+            pthread_setname_np(p->thread, name);
+        }
+        if (code) {
+            __atomic_sub_fetch(&all->running, 1, __ATOMIC_ACQ_REL);
+            log_say(LOG_ERROR, "a thread cannot be started: %s", strerror(code));
+            break;
+        }
+    }
+    pthread_mutex_lock(&all->lock);
+    while (all->nready < started)
+        pthread_cond_wait(&all->ready, &all->lock);
+    pthread_mutex_unlock(&all->lock);
+    char error[200];
+    struct order *first = started == all->n ? workers_prepare(all, conf, plan, error, sizeof error) : NULL;
+    if (started == all->n && !first)
+        log_say(LOG_ERROR, "%s", error);
+    if (!first) {
+        workers_stop(all);
+        workers_close(&all);
+        return NULL;
+    }
+    workers_switch(all, first);
+    return all;
+}
+
+bool workers_ended(struct workers *all)
+{
+    return __atomic_load_n(&all->running, __ATOMIC_ACQUIRE) == 0;
+}
+
+bool workers_close(struct workers **at)
+{
+    struct workers *all = *at;
+    bool clean = true;
+    *at = NULL;
+    for (unsigned i = 0; i < all->n; i++) {
+        struct post *p = &all->posts[i];
+        if (p->started)
+            pthread_join(p->thread, NULL);
+        clean = clean && !p->cut_off;
+    }
+    if (!clean)
+        return false;
+    census_close(all->census);
+    pthread_mutex_destroy(&all->lock);
+    pthread_cond_destroy(&all->ready);
+    free(all->posts);
+    free(all);
+    return true;
+}

@@ -1,0 +1,134 @@
+/* backend.h - one connection to the next hop: its own steps, what it owes us, what is still to be said (engine.md A11, C).
+ *
+ * What is said before READY, or to a peer without PIPELINING, waits inside and leaves in order; the front never asks which. */
+#ifndef SMTP_BACK_BACKEND_H
+#define SMTP_BACK_BACKEND_H
+#include "smtp/back/server.h"
+#include "smtp/worker.h"
+#include "wire/extension.h"
+
+enum backend_step { BACKEND_QUEUED, BACKEND_DIAL, BACKEND_BANNER, BACKEND_EHLO, BACKEND_HELO, BACKEND_STARTTLS, BACKEND_TLS, BACKEND_NAMING,
+                    BACKEND_XCLIENT, BACKEND_READY, BACKEND_WASH, BACKEND_IDLE, BACKEND_BROKEN };
+enum debt_what { DEBT_RSET, DEBT_XFORWARD, DEBT_MAIL, DEBT_RCPT, DEBT_DATA, DEBT_CHUNK, DEBT_END, DEBT_MAIL_AGAIN, DEBT_RCPT_AGAIN,
+                 DEBT_RCPT_ADDED, DEBT_AUTH };
+struct debt { uint8_t what; uint16_t length; uint32_t rcpt; uint64_t serial; };
+enum { DEBTS = 128, UNTOLD_MOST = 64, BACKEND_MAGIC = 0xBACE0Du };
+
+struct berth;
+struct backend {
+    unsigned magic;
+    enum backend_step step;
+    struct worker *worker;
+    struct pool *pool;
+    const struct backend_conf *conf;
+    struct berth *berth;         /* which server; NULL while QUEUED, or when there was none to dial */
+    struct task task;
+    struct alarm alarm;
+    struct stream *stream;       /* NULL while QUEUED and when BROKEN */
+    struct capabilities can;
+    struct session *session;     /* none while WASH or IDLE, or a look */
+    struct backend *next, *prev; /* in a list of the pool */
+    struct debt asked[DEBTS];
+    uint8_t first, count, sent;  /* count owed; the first `sent` of them have left */
+    struct pipe unsaid;
+    uint64_t deadline;           /* of the step, or of the head of asked; 0: none */
+    uint64_t written_mark;       /* octets of the stream that had been taken when the deadline of content was set */
+    uint64_t born, idle_since;
+    uint64_t heard;              /* loop_now of its last reply */
+    uint32_t uses;
+    uint8_t xclient_parts;       /* of XCLIENT, said so far */
+    bool xclient_more;           /* another line of it is to follow */
+    bool entered, in_use;        /* counted among the connections of its server, and among those that a session holds */
+    bool pooled;                 /* came from the pool for the transaction at hand */
+    bool bound;                  /* by identity, to its session */
+    bool said_xclient, helo_only, slow;
+    uint64_t hurry_by;           /* a look, or another server is left: its steps up to READY have until then; 0: their own time */
+    bool was_ready;              /* it has been READY once */
+    bool blameless;              /* it broke before READY for what it thinks of the client, or for want of room */
+    bool closing;                /* it said 421 */
+    enum reply_name failure;     /* BROKEN: what a client hears of it */
+    struct reply refusal;        /* of this client, said before READY: the client is told it as it is; code 0: none */
+    struct str broke;            /* and what the log says */
+    struct arena arena;          /* of the handshake */
+};
+
+/* A server of a backend as one pool sees it. */
+struct berth {
+    struct server *server;
+    const struct server_conf *conf;
+    struct backend *idle;        /* the one that was used last stands first */
+    struct backend *look;        /* under way */
+    bool first_look;             /* it began before anything was known of this backend */
+    int64_t turn;                /* of server_choose */
+};
+
+/* One per generation and backend_conf: idle connections, who waits for one, looks at the servers. */
+struct pool {
+    struct worker *worker;
+    struct generation *generation;
+    const struct backend_conf *conf;
+    struct berth *berths;        /* [conf->nservers] */
+    struct backend *washing;
+    struct backend *queue;       /* QUEUED: longest first */
+    uint32_t nidle;
+    struct capabilities can;     /* of all servers that are up; as of `version` */
+    unsigned version;
+    bool known;                  /* can is worth something */
+    bool open;                   /* its servers are looked at */
+    bool looked;                 /* each has answered or failed once, or that took too long */
+    uint64_t look_by;            /* the first looks: nobody waits for them any longer than that */
+    struct task task;
+    struct alarm alarm;
+    struct task **waiting;       /* sessions whose EHLO waits for the first looks */
+    size_t nwaiting, waiting_room;
+};
+struct pool *pool_of(struct generation *, const struct backend_conf *);
+void pool_close(struct pool **);
+/* An idle connection that is still good, or a fresh dial, or one that is QUEUED until another is given back; one that is BROKEN
+ * already when no server is up. fresh: never an idle one. Never NULL. */
+struct backend *pool_take(struct pool *, struct session *, bool fresh);
+void pool_leave(struct backend **, bool clean); /* clean: to IDLE; else washed by RSET */
+/* session->backend broke before it was READY, so it has heard nothing: true when another server is dialled in its place. Each
+ * server is tried once, and none after twice timeouts.connect has passed since the first. */
+bool pool_again(struct session *);
+bool pool_has_other(struct pool *, const struct session *, const struct berth *); /* that could be tried instead */
+void pool_freed(struct pool *);   /* a connection has closed: whoever waits for one may dial */
+void pool_idle(struct backend *); /* READY and nobody's: kept if there is room for it, else left with QUIT */
+void pool_unqueue(struct backend *);
+void pool_unuse(struct backend *);
+void backend_link(struct backend **list, struct backend *);
+void backend_unlink(struct backend **list, struct backend *);
+
+/* health.c: what its servers can, and whether they are up. */
+void pool_open(struct pool *);                /* they are looked at from now on, each by one worker at a time */
+void look_turn(struct pool *);
+void look_give_up(struct berth *);            /* another worker may look instead */
+uint64_t look_clock(const struct pool *);     /* when it wants its next turn; 0: never */
+bool pool_wait(struct pool *, struct task *); /* false: no need to wait, each has been looked at once */
+void pool_forget(struct pool *, struct task *);
+const struct capabilities *pool_can(struct pool *);  /* what each server that is up can; none of them known: nothing */
+
+/* session NULL: a look. */
+struct backend *backend_dial(struct pool *, struct berth *, struct session *);
+struct backend *backend_new(struct pool *, struct session *); /* of no place: to be QUEUED, or broken */
+void backend_step_to(struct backend *, enum backend_step, uint64_t timeout); /* milliseconds; 0: no deadline */
+void backend_close(struct backend **); /* with QUIT where one may be said; never amid content: transactions leave first */
+void backend_abort(struct backend **);
+/* Text of a command goes into backend_words, then backend_say records what is owed for it. */
+struct pipe *backend_words(struct backend *);
+void backend_say(struct backend *, enum debt_what, uint64_t serial, uint32_t rcpt);
+/* What was written to the stream without words of ours (the end of mail data) is owed a reply too. */
+void backend_owe(struct backend *, enum debt_what, uint64_t serial);
+/* Its own steps up to READY; call it first in each turn. */
+void backend_turn(struct backend *);
+/* A complete reply to the head of what it owes. NONE: not yet. UNASKED: a reply although nothing is owed. BROKEN: see failure. */
+enum backend_took { TOOK_NONE, TOOK_REPLY, TOOK_UNASKED, TOOK_BROKEN };
+enum backend_took backend_reply(struct backend *, struct arena *, struct debt *, struct reply *);
+void backend_flush(struct backend *);
+void backend_break(struct backend *, enum reply_name why, const char *log);
+uint64_t backend_timeout(const struct backend *, enum debt_what);
+
+/* maildir.c: the embedded backend. A connected descriptor to it, or -1. */
+int maildir_dial(const struct backend_conf *);
+void maildir_stop(void); /* after all workers have ended */
+#endif

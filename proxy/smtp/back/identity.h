@@ -1,0 +1,18 @@
+/* identity.h - who the client is, in the words a backend understands: XCLIENT, XFORWARD (Postfix' XCLIENT_README and
+ * XFORWARD_README), or the header of the PROXY protocol. Writes words only; backend.c and envelope.c say them. */
+#ifndef SMTP_BACK_IDENTITY_H
+#define SMTP_BACK_IDENTITY_H
+#include "wire/extension.h"
+
+struct session;
+
+/* XCLIENT with those attributes of `can` that are known: one line, or two where one would be longer than 512 octets. Of two, the
+ * second has what the first would reset, and the address: whoever is trusted by its own would not be believed again behind it.
+ * part: 0, then 1 if that returned true. Names must be there (naming_is_done). */
+bool identity_put_xclient(const struct session *, uint32_t can, unsigned part, struct pipe *out);
+/* XFORWARD with every attribute of `can`, what is not known as [UNAVAILABLE]: one command of at most 512 octets. *said: which
+ * attributes have been, 0 at first. False: nothing was left to say. */
+bool identity_put_xforward(const struct session *, uint32_t can, uint32_t *said, struct pipe *out);
+/* The header of the PROXY protocol; session NULL (a look of our own) or of a unix socket: UNKNOWN, LOCAL. */
+void identity_put_preface(const struct session *, bool v1, struct pipe *out);
+#endif

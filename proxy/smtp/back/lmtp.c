@@ -1,0 +1,144 @@
+/* lmtp.c - who the backend has accepted, what it said for each, and the one reply made of that (RFC 2033 4.2). */
+#include "smtp/back/lmtp.h"
+#include "mail/maillog.h"
+#include "smtp/front/session.h"
+
+enum { LINES_MOST = 20, NAMES_MOST = 400 };
+
+struct lmtp {
+    struct one {
+        bool added;
+        uint32_t index;
+        struct reply reply;
+    } *rcpts;
+    uint32_t count, room, answered;
+};
+
+void lmtp_begin(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    if (!tx->route->lmtp) { /* it may have been on its way to one before it was quarantined */
+        tx->lmtp = NULL;
+        return;
+    }
+    if (!tx->lmtp)
+        tx->lmtp = arena_alloc(&tx->arena, sizeof *tx->lmtp);
+    tx->lmtp->count = tx->lmtp->answered = 0;
+}
+
+void lmtp_accepted(struct session *s, bool added, uint32_t index)
+{
+    struct lmtp *l = s->tx->lmtp;
+    if (!l)
+        return;
+    if (l->count == l->room) {
+        uint32_t room = l->room ? l->room * 2 : 4;
+        struct one *rcpts = arena_alloc(&s->tx->arena, room * sizeof *rcpts);
+        if (l->count)
+            memcpy(rcpts, l->rcpts, l->count * sizeof *rcpts);
+        l->rcpts = rcpts;
+        l->room = room;
+    }
+    l->rcpts[l->count++] = (struct one){.added = added, .index = index};
+}
+
+static const struct added *added_of(const struct session *s, const struct one *one)
+{
+    const struct added *a = s->tx->added;
+    for (uint32_t i = 0; i < one->index; i++)
+        a = a->next;
+    return a;
+}
+
+static struct str address_of_one(const struct session *s, const struct one *one)
+{
+    return one->added ? added_of(s, one)->path.address : s->tx->rcpts[one->index].path.address;
+}
+
+/* What the client reads: whom it named. */
+static struct str shown(const struct session *s, const struct one *one, struct arena *arena)
+{
+    return one->added ? STR("one more") : arena_print(arena, "<%.*s>", STR_ARGS(address_of_one(s, one)));
+}
+
+static bool counts(const struct session *s, const struct one *one, bool alone)
+{
+    return alone || !one->added || added_of(s, one)->must;
+}
+
+static struct str first_line(struct str text)
+{
+    return str_cut(&text, '\n');
+}
+
+/* "<a@x>: 452 4.2.2 Quota exceeded" for each that was refused, then who has it. */
+static struct str tell_each(struct session *s, bool alone)
+{
+    const struct lmtp *l = s->tx->lmtp;
+    struct arena *arena = &s->tx->arena;
+    struct str refused = STR(""), have = STR("");
+    unsigned lines = 0, nrefused = 0, nhave = 0, unnamed = 0;
+    for (uint32_t i = 0; i < l->count; i++) {
+        const struct one *one = &l->rcpts[i];
+        const struct reply *r = &one->reply;
+        if (!counts(s, one, alone))
+            continue;
+        if (reply_class(r) == 2) {
+            nhave++;
+            if (have.len < NAMES_MOST)
+                have = arena_print(arena, "%.*s %.*s", STR_ARGS(have), STR_ARGS(shown(s, one, arena)));
+            else
+                unnamed++;
+            continue;
+        }
+        nrefused++;
+        if (++lines <= LINES_MOST - 4)
+            refused = arena_print(arena, "%.*s\n%.*s: %u %.*s", STR_ARGS(refused), STR_ARGS(shown(s, one, arena)), r->code,
+                                  STR_ARGS(first_line(r->text)));
+    }
+    if (lines > LINES_MOST - 4)
+        refused = arena_print(arena, "%.*s\nand %u more", STR_ARGS(refused), lines - (LINES_MOST - 4));
+    if (nhave)
+        have = arena_print(arena, "\ndelivered to%.*s%s", STR_ARGS(have), unnamed ? " and others" : "");
+    return arena_print(arena, "Refused for %u of %u recipients%.*s%.*s", nrefused, nrefused + nhave, STR_ARGS(refused),
+                       STR_ARGS(have));
+}
+
+static struct reply fold(struct session *s)
+{
+    const struct lmtp *l = s->tx->lmtp;
+    const struct reply *first[6] = {0}, *very_first = NULL;
+    bool alone = true;
+    for (uint32_t i = 0; i < l->count; i++)
+        alone &= !counts(s, &l->rcpts[i], false);
+    for (uint32_t i = 0; i < l->count; i++) {
+        const struct reply *r = &l->rcpts[i].reply;
+        if (!counts(s, &l->rcpts[i], alone))
+            continue;
+        if (!first[reply_class(r)])
+            first[reply_class(r)] = r;
+        if (!very_first)
+            very_first = r;
+    }
+    if (!!first[2] + !!first[4] + !!first[5] == 1)
+        return *very_first;
+    must(first[4] || first[5]); /* relayed() lets no other class through, and somebody counts */
+    struct reply folded = first[4] ? *first[4] : *first[5];
+    folded.text = tell_each(s, alone);
+    return folded;
+}
+
+bool lmtp_end(struct session *s, const struct reply *r, struct reply *folded)
+{
+    struct lmtp *l = s->tx->lmtp;
+    must(l->answered < l->count);
+    struct one *one = &l->rcpts[l->answered++];
+    one->reply = *r;
+    journal_lmtp(s, address_of_one(s, one), r);
+    if (one->added && reply_class(r) == 5) /* a 5yz is only for whom the client named (engine.md A12) */
+        one->reply = reply_named(REPLY_BACKEND_NONSENSE);
+    if (l->answered < l->count)
+        return false;
+    *folded = fold(s);
+    return true;
+}

@@ -1,0 +1,19 @@
+/* lmtp.h - a backend that speaks LMTP (RFC 2033): behind the end of mail data it answers once for each rcpt it accepted, in their
+ * order, and the client of SMTP hears one reply. */
+#ifndef SMTP_BACK_LMTP_H
+#define SMTP_BACK_LMTP_H
+#include "wire/reply.h"
+
+struct session;
+struct lmtp; /* of a transaction, in its arena; NULL: its backend speaks SMTP */
+
+void lmtp_begin(struct session *);   /* MAIL is said (again): nobody is accepted so far */
+void lmtp_accepted(struct session *, bool added, uint32_t index); /* an added rcpt, or one the client named */
+/* The next reply behind the end of mail data. False: more are owed. True: *folded is what the client hears:
+ *   all of one class: the first one, as said;
+ *   else any 4yz: 4yz, so that nobody is lost (whoever has it gets it again when the client comes back);
+ *   else 5yz: the text says who was refused, why, and who has it.
+ * A rcpt that a filter added counts as deferred when it is refused, or, if it may be missing, not at all unless it stands alone.
+ * Each reply is logged. */
+bool lmtp_end(struct session *, const struct reply *, struct reply *folded);
+#endif

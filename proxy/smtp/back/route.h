@@ -1,0 +1,11 @@
+/* route.h - which backend a transaction goes to: by its recipients, by its sender, or by a filter's word, which comes first. */
+#ifndef SMTP_BACK_ROUTE_H
+#define SMTP_BACK_ROUTE_H
+#include "smtp/front/transaction.h"
+
+void route_by_sender(struct session *); /* MAIL has passed its filters */
+/* The last rcpt has passed its filters. False: its reply says why it goes nowhere, or not together with those before it. */
+bool route_by_rcpt(struct session *);
+/* The last rcpt belongs to `route`: the first one that counts decides for the transaction. False: in a transaction of its own. */
+bool route_take(struct transaction *, const struct backend_conf *route);
+#endif

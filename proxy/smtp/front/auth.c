@@ -1,0 +1,279 @@
+/* auth.c - AUTH, relayed to the backend line by line (RFC 4954): the mechanism is its affair, we only read the name
+ * where it is said in the clear (wire/sasl.c).
+ *
+ * The connection on which the exchange runs stays with the session: it is the one that is authenticated. Responses are
+ * secrets: they are never logged, never shown to a filter, and wiped where they were copied. */
+#include "smtp/back/backend.h"
+#include "mail/maillog.h"
+#include "smtp/front/session.h"
+#include "wire/sasl.h"
+
+enum { AT_REST, AT_SAYING, AT_ASKED, AT_CHALLENGED, AT_CANCELLING, AT_JUDGED };
+
+bool session_is_authenticated(const struct session *s)
+{
+    return s->auth && s->auth->done;
+}
+
+bool auth_holds(const struct session *s, const struct backend *b)
+{
+    return session_is_authenticated(s) && s->auth->by_backend && !s->parked && b->conf == s->listen->backend;
+}
+
+bool session_auth_is_lost(struct session *s)
+{
+    const struct backend_conf *conf = s->listen->backend;
+    if (!session_is_authenticated(s) || !s->auth->by_backend || s->parked)
+        return false;
+    if (s->backend && s->backend->conf == conf)
+        return false;
+    bool told = conf->identity == IDENTITY_XCLIENT && s->auth->user[0]; /* XCLIENT LOGIN */
+    return !told || !(pool_can(pool_of(s->generation, conf))->xclient & XATTR_LOGIN);
+}
+
+static struct auth *auth_of(struct session *s)
+{
+    if (!s->auth)
+        s->auth = must_alloc(sizeof *s->auth);
+    return s->auth;
+}
+
+void session_login(struct session *s, struct str user, struct str method)
+{
+    if (!s->auth && !user.len)
+        return;
+    struct auth *a = auth_of(s);
+    a->done = user.len > 0;
+    a->by_backend = false;
+    snprintf(a->user, sizeof a->user, "%.*s", STR_ARGS(user));
+    snprintf(a->method, sizeof a->method, "%.*s", STR_ARGS(method));
+}
+
+void auth_free(struct session *s)
+{
+    if (!s->auth)
+        return;
+    pipe_clear(&s->auth->words);
+    arena_reset(&s->auth->arena);
+    free(s->auth);
+    s->auth = NULL;
+}
+
+bool auth_is_under_way(const struct session *s)
+{
+    return s->auth && s->auth->at > AT_SAYING && s->auth->at < AT_JUDGED;
+}
+
+/* ---- the command ------------------------------------------------------------------------------------------------- */
+
+static enum next refuse(struct session *s, enum reply_name name)
+{
+    struct reply r = reply_named(name);
+    return verb_answer(s, &r);
+}
+
+static bool is_offered(const struct session *s, struct str mechanism)
+{
+    struct str words = str_of(pool_can(pool_of(s->generation, s->listen->backend))->auth);
+    for (struct str one; (one = str_word(&words)).at;)
+        if (str_equal_nocase(one, mechanism))
+            return true;
+    return false;
+}
+
+/* The words of the exchange go to the connection of this session: the one bound by identity, or one that will be from
+ * now on. */
+static void begin(struct session *s, struct str mechanism, struct str initial)
+{
+    struct auth *a = auth_of(s);
+    const struct backend_conf *conf = s->listen->backend;
+    snprintf(a->method, sizeof a->method, "%.*s", STR_ARGS(arena_lower(&s->line, mechanism)));
+    for (char *c = a->method; *c; c++)
+        *c = *c >= 'a' && *c <= 'z' ? (char)(*c - 32) : *c;
+    a->user[0] = 0;
+    a->turn = 0;
+    a->reply = (struct reply){0};
+    a->at = AT_SAYING;
+    pipe_clear(&a->words);
+    pipe_print(&a->words, "AUTH %s", a->method);
+    if (initial.len) {
+        struct str user = sasl_user(str_of(a->method), a->turn++, initial, &s->line);
+        snprintf(a->user, sizeof a->user, "%.*s", STR_ARGS(user));
+        pipe_put(&a->words, STR(" "));
+        pipe_put(&a->words, initial);
+        /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): it has a length */
+        explicit_bzero((char *)initial.at, initial.len);
+    }
+    pipe_put(&a->words, STR("\r\n"));
+    if (s->backend && s->backend->conf != conf)
+        backend_close(&s->backend);
+    if (!s->backend)
+        s->backend = pool_take(pool_of(s->generation, conf), s, false);
+    s->backend->bound = true;
+    s->state = STATE_AUTH;
+    s->step = STEP_AUTH;
+}
+
+enum next auth_check(struct session *s)
+{
+    struct str rest = s->command.rest, mechanism = str_word(&rest), initial = str_word(&rest);
+    if (s->listen->auth == AUTH_OFF || !s->esmtp)
+        return refuse(s, REPLY_AUTH_NOT_OFFERED);
+    if (session_is_authenticated(s))
+        return refuse(s, REPLY_AUTH_ALREADY);
+    if (!session_is_secure(s) && !s->listen->auth_without_tls)
+        return refuse(s, REPLY_AUTH_NEEDS_TLS);
+    if (!mechanism.at || !sasl_mechanism_is_valid(mechanism) || str_word(&rest).at) {
+        struct reply r = reply_print(&s->line, REPLY_SYNTAX, "AUTH mechanism");
+        return verb_answer(s, &r);
+    }
+    if (initial.at && !sasl_response_is_valid(initial))
+        return refuse(s, REPLY_AUTH_MALFORMED);
+    if (!is_offered(s, mechanism)) {
+        struct reply r = reply_print(&s->line, REPLY_AUTH_MECHANISM, arena_str(&s->line, mechanism).at);
+        return verb_answer(s, &r);
+    }
+    begin(s, mechanism, initial);
+    return NEXT_MORE;
+}
+
+/* ---- the exchange ------------------------------------------------------------------------------------------------ */
+
+void auth_apply(struct session *s, const struct reply *r)
+{
+    struct auth *a = s->auth;
+    bool awaited = a && s->state == STATE_AUTH && (a->at == AT_ASKED || a->at == AT_CANCELLING);
+    if (!awaited) /* the word on a "*" that the client did not say */
+        return;
+    arena_reset(&a->arena);
+    a->reply = reply_keep(&a->arena, r);
+}
+
+static void say(struct session *s)
+{
+    struct auth *a = s->auth;
+    pipe_move(&a->words, backend_words(s->backend), a->words.octets);
+    backend_say(s->backend, DEBT_AUTH, 0, 0);
+    a->at = AT_ASKED;
+}
+
+static enum next fail(struct session *s, struct reply r)
+{
+    struct auth *a = s->auth;
+    if (reply_class(&r) == 5)
+        a->failures++;
+    s->state = STATE_READY;
+    a->at = AT_REST;
+    journal_auth(s, &r);
+    a->user[0] = a->method[0] = 0;
+    pipe_clear(&a->words);
+    return verb_answer(s, &r);
+}
+
+static enum next judge(struct session *s)
+{
+    struct auth *a = s->auth;
+    struct reply r = a->reply;
+    unsigned class = reply_class(&r);
+    a->reply.code = 0;
+    if (r.code == 334 && a->at != AT_CANCELLING && !memchr(r.text.at, '\n', r.text.len)) {
+        r.enhanced[0] = 0;
+        session_reply(s, &r);
+        a->at = AT_CHALLENGED;
+        s->client_by = loop_now(s->worker->loop) + s->listen->timeouts.command;
+        return NEXT_MORE;
+    }
+    if (r.code == 235 && a->at != AT_CANCELLING) {
+        a->reply = r;
+        a->at = AT_JUDGED;
+        a->done = a->by_backend = true; /* so that the hooks see it; taken back if they refuse */
+        return session_hook(s, FILTER_AUTH);
+    }
+    bool refusal = (class == 4 || class == 5) && r.code != 421 && r.code != 503;
+    if (!refusal && s->backend)
+        backend_break(s->backend, REPLY_BACKEND_NONSENSE, "unexpected reply to AUTH");
+    if (refusal)
+        reply_complete(&r);
+    return fail(s, refusal ? r : reply_named(REPLY_AUTH_UNAVAILABLE));
+}
+
+/* A line of the client's in an exchange is a response, or "*": it gives up (RFC 4954 4). What cannot be one is never
+ * passed on. */
+static enum next take_response(struct session *s)
+{
+    struct auth *a = s->auth;
+    struct str line;
+    arena_reset(&s->line);
+    enum line_took took =
+        line_take(&s->reader, &s->client->in, SASL_LINE - 2, s->listen->bare == BARE_NORMALIZE, &s->line, &line);
+    if (took == LINE_MORE) {
+        if (s->client->ended || s->client->dead)
+            return session_end(s, s->client->dead ? WHY_RESET : WHY_LEFT, NULL);
+        return NEXT_WAIT;
+    }
+    s->client_by = 0;
+    bool good = took == LINE_TAKEN && (line.len == 0 || sasl_response_is_valid(line));
+    bool gives_up = took == LINE_TAKEN && str_equal(line, STR("*"));
+    if (good && !a->user[0]) {
+        struct str user = sasl_user(str_of(a->method), a->turn, line, &s->line);
+        snprintf(a->user, sizeof a->user, "%.*s", STR_ARGS(user));
+    }
+    a->turn++;
+    if (s->backend) {
+        pipe_put(&a->words, good ? line : STR("*"));
+        pipe_put(&a->words, STR("\r\n"));
+    }
+    if (took == LINE_TAKEN && line.len)
+        explicit_bzero((char *)line.at, line.len);
+    if (!s->backend)
+        return fail(s, reply_named(REPLY_AUTH_UNAVAILABLE));
+    say(s);
+    if (!good && !gives_up) /* the backend's word will be on our "*", not on what the client said */
+        return fail(s, reply_named(took == LINE_TOO_LONG ? REPLY_AUTH_LINE_TOO_LONG : REPLY_AUTH_MALFORMED));
+    if (gives_up)
+        a->at = AT_CANCELLING;
+    return NEXT_MORE;
+}
+
+enum next auth_turn(struct session *s)
+{
+    struct auth *a = s->auth;
+    /* Lost while the client has the word: told when it has spoken, or its response would be read as a command. */
+    if (!s->backend && a->at != AT_CHALLENGED)
+        return fail(s, reply_named(REPLY_AUTH_UNAVAILABLE));
+    switch (a->at) {
+    case AT_SAYING:
+        if (s->backend->step != BACKEND_READY || s->backend->count)
+            return NEXT_WAIT;
+        say(s);
+        return NEXT_WAIT;
+    case AT_ASKED:
+    case AT_CANCELLING: return a->reply.code ? judge(s) : NEXT_WAIT;
+    case AT_CHALLENGED: return take_response(s);
+    default: never("an exchange that is over");
+    }
+}
+
+/* ---- behind the filters ------------------------------------------------------------------------------------------ */
+
+enum next auth_passed(struct session *s)
+{
+    struct auth *a = s->auth;
+    const struct verdict *v = &s->run.verdict;
+    struct reply r = a->reply;
+    s->state = STATE_READY;
+    if (v->kind == VERDICT_DROP || v->kind == VERDICT_REJECT || v->kind == VERDICT_DEFER) {
+        a->done = false;
+        if (s->backend)
+            backend_close(&s->backend); /* it believes in a user whom we do not let in */
+        if (v->kind == VERDICT_DROP)
+            return session_end(s, WHY_FILTER, &v->reply);
+        return fail(s, v->reply);
+    }
+    if (!s->backend) { /* lost while the filters worked */
+        a->done = false;
+        return fail(s, reply_named(REPLY_AUTH_UNAVAILABLE));
+    }
+    reply_complete(&r);
+    return verb_answer(s, &r);
+}

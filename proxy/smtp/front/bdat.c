@@ -1,0 +1,157 @@
+/* bdat.c - BDAT (RFC 3030): the front of content that comes in counted chunks, whatever the backend speaks.
+ *
+ * Never loses count: the octets of a chunk are taken whatever becomes of it, in the flow when there is a transaction
+ * for them and by STEP_SKIP when there is none, so that no octet of content is ever read as a command (promise 3).
+ * Between two chunks the front is at LINE and the flow goes on behind it. A refusal is told at the end of its chunk,
+ * then 503 to each further one until RSET or LAST (engine.md A20). */
+#include "smtp/back/backend.h"
+#include "smtp/front/content.h"
+#include "smtp/back/envelope.h"
+#include "smtp/front/session.h"
+
+/* ---- chunks that nobody takes ------------------------------------------------------------------------------------ */
+
+static enum next skip(struct session *s, const struct reply *r)
+{
+    if (content_is_far_over(s, s->chunk_octets)) {
+        struct reply over = content_too_big(s, &s->line);
+        return session_end(s, WHY_OVERSIZE, &over);
+    }
+    s->skip_left = s->chunk_octets;
+    s->skip_reply = *r;
+    s->client_by = loop_now(s->worker->loop) + s->listen->timeouts.data;
+    s->rate_from = loop_now(s->worker->loop);
+    s->rate_octets = 0;
+    s->step = STEP_SKIP;
+    return NEXT_MORE;
+}
+
+static enum next skip_named(struct session *s, enum reply_name name)
+{
+    struct reply r = reply_named(name);
+    return skip(s, &r);
+}
+
+static enum next skip_sequence(struct session *s, const char *word)
+{
+    struct reply r = reply_print(&s->line, REPLY_SEQUENCE, word);
+    return skip(s, &r);
+}
+
+enum next chunk_skip_turn(struct session *s)
+{
+    size_t n = (size_t)min_u64(s->client->in.octets, s->skip_left);
+    pipe_drop(&s->client->in, n);
+    s->skip_left -= n;
+    if (!s->skip_left) {
+        s->client_by = 0;
+        return session_refuse(s, &s->skip_reply);
+    }
+    if (session_client_left(s))
+        return session_end(s, s->client->dead ? WHY_RESET : WHY_LEFT, NULL);
+    if (n)
+        s->client_by = loop_now(s->worker->loop) + s->listen->timeouts.data;
+    if (!content_is_fast(s, s->chunk_octets - s->skip_left)) {
+        struct reply r = reply_named(REPLY_TOO_SLOW);
+        return session_end(s, WHY_TOO_SLOW, &r);
+    }
+    return NEXT_WAIT;
+}
+
+/* ---- chunks of a transaction ------------------------------------------------------------------------------------- */
+
+/* What is known to be too much is refused before it comes. */
+static void take(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    struct decoder *d = &tx->flow.decoder;
+    uint64_t most = s->listen->limits.size;
+    decoder_chunk(d, s->chunk_octets, s->chunk_last);
+    if (most && !tx->sink && s->chunk_octets > most - min_u64(d->octets, most))
+        flow_refuse_size(s);
+    s->client_by = loop_now(s->worker->loop) + s->listen->timeouts.data;
+    s->step = STEP_CONTENT;
+}
+
+/* The first chunk: content begins. With a refusal, its octets and those of the chunks behind it are read and dropped.
+ */
+static enum next begin(struct session *s, const struct reply *refusal)
+{
+    struct transaction *tx = s->tx;
+    tx->data_reply = (struct reply){0};
+    content_begin(s, STATE_CHUNKS);
+    if (!refusal && tx->failed.code && !tx->discard)
+        refusal = &tx->failed;
+    if (refusal) {
+        transaction_refuse(s, refusal);
+    } else if (tx->discard || envelope_is_empty(tx)) {
+        tx->discard = tx->sink = true;
+        envelope_leave(s, LEAVE_ENVELOPE);
+    }
+    take(s);
+    return NEXT_MORE;
+}
+
+static enum next begin_refused(struct session *s, struct reply r)
+{
+    enum next next = begin(s, &r);
+    s->tx->data_at = 0; /* for the log it never came to content: its rcpts tell what became of it */
+    return next;
+}
+
+enum next chunk_check(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    if (!bdat_parse(s->command.rest, &s->chunk_octets, &s->chunk_last))
+        return verb_bye(s, WHY_BDAT, REPLY_BDAT_BAD); /* where its octets end, nobody knows */
+    if (!s->chunk_octets && !s->chunk_last)
+        s->junk++;
+    if (s->refusal.code)
+        return skip(s, &s->refusal);
+    bool strict = s->listen->syntax == SYNTAX_STRICT;
+    if (!s->said_hello && strict)
+        return skip_sequence(s, "send EHLO first");
+    if ((!s->esmtp && strict) || !s->listen->chunking)
+        return skip_named(s, REPLY_NOT_IMPLEMENTED);
+    if (s->state == STATE_CHUNKS) {
+        take(s);
+        return NEXT_MORE;
+    }
+    if (!tx)
+        return skip_sequence(s, "need MAIL command");
+    if (!tx->nrcpts)
+        return begin_refused(s, reply_print(&tx->arena, REPLY_SEQUENCE, "need RCPT"));
+    if (envelope_is_refused(tx))
+        return begin_refused(s, reply_named(REPLY_NO_RCPTS));
+    return session_hook(s, FILTER_DATA);
+}
+
+enum next chunk_filtered(struct session *s, const struct verdict *v)
+{
+    bool refused = v->kind == VERDICT_REJECT || v->kind == VERDICT_DEFER;
+    return begin(s, refused ? &v->reply : NULL);
+}
+
+bool chunk_is_whole(const struct flow *f)
+{
+    return f->decoder.framing != FRAMING_DOTS && !f->decoder.left && !f->decoder.last;
+}
+
+enum next chunk_end(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    struct reply r;
+    if (!tx->sink || tx->discard) {
+        r = reply_print(&s->line, REPLY_CHUNK, arena_print(&s->line, "%llu", (unsigned long long)s->chunk_octets).at);
+    } else if (tx->refusal_told) {
+        r = reply_print(&s->line, REPLY_SEQUENCE, "the content was refused");
+    } else {
+        r = tx->refusal;
+        transaction_told(tx);
+        s->errors++;
+    }
+    session_reply(s, &r);
+    s->client_by = 0;
+    s->step = STEP_LINE;
+    return NEXT_MORE;
+}

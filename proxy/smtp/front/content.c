@@ -1,0 +1,201 @@
+/* content.c - the front while mail data flows: CONTENT up to the client's strict end or the end of a chunk, VERDICT up to the reply to it.
+ *
+ * Promise 1 lives here: the client hears 250 only after the backend's 250, a client that has left gets no end of mail data
+ * said in its name, and after tx->end_by none is said at all (engine.md A7). */
+#include "smtp/front/content.h"
+#include "smtp/back/backend.h"
+#include "smtp/front/session.h"
+
+void content_begin(struct session *s, enum state state)
+{
+    uint64_t now = loop_now(s->worker->loop);
+    s->state = state;
+    s->step = STEP_CONTENT;
+    s->tx->data_at = loop_micros(s->worker->loop);
+    s->client_by = now + s->listen->timeouts.data;
+    s->rate_from = now;
+    s->rate_octets = 0;
+    flow_start(s);
+}
+
+static enum next leave(struct session *s)
+{
+    s->tx->left = true;
+    if (s->tx->flow.data != DATA_ENDED)
+        transaction_reset(s, END_ABORTED);
+    return session_end(s, s->client->dead ? WHY_RESET : WHY_LEFT, NULL);
+}
+
+/* Over a limit amid content: told at once, for the rest would cost more than the connection. */
+static void cut_off(struct session *s, enum close_why why, const struct reply *r)
+{
+    struct reply said = reply_keep(&s->tx->arena, r);
+    s->tx->limited = true;
+    s->tx->end_reply = said;
+    session_end(s, why, &said);
+    transaction_reset(s, transaction_end_of(&said));
+}
+
+bool content_is_far_over(const struct session *s, uint64_t octets)
+{
+    uint64_t most = s->listen->limits.size;
+    return most && octets > FAR_OVER && octets / 10 > most;
+}
+
+struct reply content_too_big(const struct session *s, struct arena *arena)
+{
+    return reply_print(arena, REPLY_TOO_BIG, arena_print(arena, "%llu", (unsigned long long)s->listen->limits.size).at);
+}
+
+bool content_is_fast(struct session *s, uint64_t octets)
+{
+    uint64_t now = loop_now(s->worker->loop);
+    if (now - s->rate_from < RATE_WINDOW)
+        return true;
+    if (octets - s->rate_octets < s->listen->limits.min_rate * (RATE_WINDOW / 1000))
+        return false;
+    s->rate_from = now;
+    s->rate_octets = octets;
+    return true;
+}
+
+/* While we wait for the client, and only then, its clock runs: silence, and too few octets in a window (slowloris). */
+bool content_is_slow(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    struct flow *f = &tx->flow;
+    uint64_t now = loop_now(s->worker->loop), octets = f->decoder.wire;
+    bool ours = !tx->sink && (f->paused || pipe_is_full(&f->content) || pipe_is_full(&f->packed) || s->run.call ||
+                              (s->backend && s->backend->stream && pipe_is_full(&s->backend->stream->out)));
+    bool was_ours = f->stalled;
+    f->stalled = ours;
+    if (ours || was_ours) { /* nobody woke us while it lasted: the clocks begin when it is over */
+        s->client_by = now + s->listen->timeouts.data;
+        s->rate_from = now;
+        s->rate_octets = octets;
+        return false;
+    }
+    if (content_is_fast(s, octets))
+        return false;
+    struct reply r = reply_named(REPLY_TOO_SLOW);
+    cut_off(s, WHY_TOO_SLOW, &r);
+    return true;
+}
+
+enum next content_turn(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    struct flow *f = &tx->flow;
+    uint64_t wire = f->decoder.wire;
+    flow_run(s);
+    if (s->state == STATE_CLOSING)
+        return NEXT_MORE;
+    if (f->taken) {
+        s->step = STEP_VERDICT;
+        return NEXT_MORE;
+    }
+    if (chunk_is_whole(f))
+        return chunk_end(s);
+    if (f->decoder.wire != wire)
+        s->client_by = loop_now(s->worker->loop) + s->listen->timeouts.data;
+    if (s->client->dead || (s->client->ended && pipe_is_empty(&s->client->in)))
+        return leave(s);
+    if (tx->sink && content_is_far_over(s, f->decoder.wire)) {
+        struct reply r = content_too_big(s, &tx->arena);
+        cut_off(s, WHY_OVERSIZE, &r);
+        return NEXT_MORE;
+    }
+    if (content_is_slow(s))
+        return NEXT_MORE;
+    return NEXT_WAIT;
+}
+
+/* ---- verdict -------------------------------------------------------------------------------------------------------- */
+
+static enum next finish(struct session *s, enum transaction_end end, const struct reply *r)
+{
+    struct transaction *tx = s->tx;
+    struct reply said = reply_keep(&s->line, r);
+    if (tx->end == END_NONE)
+        tx->end = end;
+    if (!tx->refusal_told)
+        tx->end_reply = reply_keep(&tx->arena, r);
+    s->junk = 0;
+    bool gone = s->client->dead;
+    if (!gone)
+        session_reply(s, &said);
+    transaction_reset(s, end);
+    if (gone)
+        return session_end(s, WHY_RESET, NULL);
+    if (s->state == STATE_CLOSING)
+        return NEXT_MORE;
+    s->state = s->said_hello ? STATE_READY : STATE_HELLO;
+    s->step = STEP_LINE;
+    return NEXT_MORE;
+}
+
+static enum next tell_discarded(struct session *s)
+{
+    struct reply r = reply_named(REPLY_OK);
+    return finish(s, END_DISCARDED, &r);
+}
+
+static void set_clocks(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    if (tx->end_at)
+        return;
+    tx->end_at = loop_now(s->worker->loop);
+    tx->end_by = tx->end_at + s->listen->timeouts.end_by;
+    s->client_by = 0;
+}
+
+enum next verdict_turn(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    struct flow *f = &tx->flow;
+    set_clocks(s);
+    if (f->data == DATA_ENDED) {
+        if (!tx->end_reply.code)
+            return NEXT_WAIT;
+        tx->backend_micros = loop_micros(s->worker->loop) - tx->release_at;
+        return finish(s, tx->quarantined && reply_class(&tx->end_reply) == 2 ? END_QUARANTINED : transaction_end_of(&tx->end_reply),
+                      &tx->end_reply);
+    }
+    if (!tx->sink && loop_now(s->worker->loop) >= tx->end_by) {
+        struct reply r = reply_named(REPLY_BACKEND_SLOW);
+        chain_stop(s, CANCEL_TIMEOUT);
+        transaction_refuse(s, &r);
+    }
+    if (!tx->sink && s->client->dead)
+        return leave(s);
+    if (!tx->sink)
+        flow_judge(s);
+    if (s->state == STATE_CLOSING)
+        return NEXT_MORE;
+    if (flow_open(s))
+        return NEXT_MORE;
+    if (!tx->sink && f->judged && f->data == DATA_OPEN && flow_send(s)) {
+        if (session_client_left(s))
+            return leave(s);
+        if (!pipe_is_empty(&s->backend->stream->in) && !f->chunks_owed) { /* half a reply before our end: it is none to it */
+            backend_break(s->backend, REPLY_BACKEND_NONSENSE, "it spoke unasked");
+            return NEXT_WAIT;
+        }
+        flow_release(s);
+        return NEXT_WAIT;
+    }
+    if (!tx->sink) {
+        if (f->data == DATA_OPEN)
+            flow_run(s);
+        if (s->state == STATE_CLOSING)
+            return NEXT_MORE;
+        if (!tx->sink)
+            return NEXT_WAIT;
+    }
+    if (tx->discard)
+        return tell_discarded(s);
+    struct reply again = reply_print(&s->line, REPLY_SEQUENCE, "the content was refused");
+    enum transaction_end end = tx->accepted || tx->discarded ? transaction_end_of(&tx->refusal) : END_ABORTED;
+    return finish(s, end, tx->refusal_told ? &again : &tx->refusal);
+}

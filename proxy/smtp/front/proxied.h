@@ -1,0 +1,24 @@
+/* proxied.h - who the client is, when a peer that is trusted says so: a PROXY header before all else, XCLIENT for what follows,
+ * XFORWARD for one transaction (Postfix XCLIENT_README, XFORWARD_README). What is claimed takes the place of what was seen: for
+ * filters, for the log and towards the backend. */
+#ifndef SMTP_FRONT_PROXIED_H
+#define SMTP_FRONT_PROXIED_H
+#include "smtp/front/session.h"
+#include "wire/xattr.h"
+
+struct forwarded; /* what was seen, while XFORWARD has another one stand in its place */
+
+void claim_trust(struct session *);                   /* whether the peer, as it stands now, may claim later */
+bool claim_is_due(const struct session *);            /* a PROXY header comes first on this connection */
+enum next claim_proxy(struct session *);              /* STEP_PROXY: takes it */
+uint32_t claim_attributes(const struct session *, bool forward); /* bits of enum xattr that the peer may use; 0: none, not announced */
+/* XCLIENT, the line in hand. False: *reply says what is wrong with it; else the session begins anew, with a greeting. */
+bool claim_xclient(struct session *, struct reply *);
+struct reply claim_xforward(struct session *);
+void claim_restore(struct session *);                 /* the transaction is over: the client is again whom we saw */
+void claim_free(struct session *);
+/* For a backend that is told: "ESMTP" or "SMTP", the id that came with XFORWARD ("" : none), whether SOURCE was LOCAL. */
+const char *claim_protocol(const struct session *);
+struct str claim_ident(const struct session *);
+bool claim_is_local(const struct session *);
+#endif

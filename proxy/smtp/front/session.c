@@ -1,0 +1,518 @@
+/* session.c - one client, from accept to close: the turn, the steps that are not a verb's, the clock (DESIGN 7).
+ *
+ * session_turn is called by the ready list only. It settles the back, runs the front until it waits, flushes each side
+ * once and sets one alarm. A session is freed in the turn that ends it. */
+#include "smtp/front/session.h"
+#include "smtp/back/backend.h"
+#include "smtp/front/proxied.h"
+#include "smtp/front/content.h"
+#include "smtp/back/envelope.h"
+#include "mail/call.h"
+#include "mail/maillog.h"
+#include "wire/sasl.h"
+
+enum { TOLD_WITHIN = 1000 };
+enum { OWED_MOST = 2000 }; /* milliseconds behind leave_by for the reply to the end of mail data; worker.c adds what closing takes */
+
+const char *close_phrase(enum close_why why)
+{
+    static const char *const phrases[] = {
+#define CLOSE(name, phrase) phrase,
+#include "smtp/front/closes.def"
+#undef CLOSE
+    };
+    return phrases[why];
+}
+
+bool session_settled(const struct session *s)
+{
+    return !s->tx || transaction_is_settled(s->tx);
+}
+
+bool session_client_left(const struct session *s)
+{
+    return s->client->dead || (s->client->ended && pipe_is_empty(&s->client->in));
+}
+
+void session_reply(struct session *s, const struct reply *r)
+{
+    reply_put(r, &s->client->out, true);
+}
+
+void session_count_refusal(struct session *s, enum verb verb, const struct reply *r)
+{
+    unsigned class = reply_class(r);
+    size_t i = 0;
+    if (class != 4 && class != 5)
+        return;
+    if (!s->refusals)
+        s->refusals = arena_alloc(&s->arena, sizeof *s->refusals);
+    struct refusals *t = s->refusals;
+    while (i < TALLIES - 1 && t->replies[i].code && t->replies[i].code != r->code)
+        i++;
+    t->replies[i].code = r->code;
+    t->replies[i].count++;
+    t->last_verb = verb;
+    t->last_code = r->code;
+}
+
+enum next session_end(struct session *s, enum close_why why, const struct reply *r)
+{
+    if (s->state == STATE_CLOSING)
+        return NEXT_MORE;
+    s->state = STATE_CLOSING;
+    s->why = why;
+    s->step = STEP_CLOSE;
+    if (r && !s->client->dead)
+        session_reply(s, r);
+    return NEXT_MORE;
+}
+
+enum next session_refuse(struct session *s, const struct reply *r)
+{
+    s->errors++;
+    session_count_refusal(s, s->command.verb, r);
+    session_reply(s, r);
+    s->step = STEP_LINE;
+    return NEXT_MORE;
+}
+
+enum next session_hook(struct session *s, enum filter_stage stage)
+{
+    chain_start(s, stage, 0, (uint16_t)s->listen->chain->nfilters);
+    s->step = STEP_FILTER;
+    return NEXT_MORE;
+}
+
+/* ---- the beginning ----------------------------------------------------------------------------------------------- */
+
+static void wake(struct task *task)
+{
+    session_turn(holder_of(task, struct session, task));
+}
+
+/* Twelve letters: when, which worker, which one. Stable for the life of the session, unique on this machine. */
+static void make_id(struct session *s)
+{
+    static const char letters[] = "0123456789ABCDEFGHJKLMNPQRSTVWXYZabcdefghjkmnpqrstvwxyz";
+    const unsigned base = sizeof letters - 1;
+    uint64_t n = (uint64_t)s->started_wall / 1000 * 64 + s->worker->number % 64;
+    n = n * 4096 + s->worker->serial % 4096;
+    for (int i = 11; i >= 0; i--, n /= base)
+        s->id[i] = letters[n % base];
+    s->id[12] = 0;
+}
+
+static void link_session(struct session *s)
+{
+    struct worker *w = s->worker;
+    s->next = w->sessions;
+    if (w->sessions)
+        w->sessions->prev = s;
+    w->sessions = s;
+    w->nsessions++;
+}
+
+static void unlink_session(struct session *s)
+{
+    struct worker *w = s->worker;
+    if (s->prev)
+        s->prev->next = s->next;
+    else
+        w->sessions = s->next;
+    if (s->next)
+        s->next->prev = s->prev;
+    w->nsessions--;
+}
+
+bool session_enter(struct session *s)
+{
+    const struct limits *l = &s->listen->limits;
+    struct reply r;
+    /* The limit of all is kept before a connection is accepted; a listener of its own may have a lower one. */
+    uint32_t most = l->connections < s->generation->conf->limits.connections ? l->connections : 0;
+    switch (census_enter(s->worker->census, s->ip, most, s->ip.len ? l->connections_per_client : 0)) {
+    case CENSUS_WELCOME: s->entered = true; return true;
+    case CENSUS_FULL: r = reply_named(REPLY_TOO_MANY_CONNECTIONS); break;
+    case CENSUS_TOO_MANY: r = reply_print(&s->line, REPLY_TOO_MANY_FROM_CLIENT, s->ip.at); break;
+    default: never("what else could the census say");
+    }
+    session_end(s, WHY_LIMIT, s->listen->implicit ? NULL : &r);
+    return false;
+}
+
+void session_start(struct worker *w, const struct listen_conf *listen, uint32_t door, struct stream *client)
+{
+    struct session *s = must_alloc(sizeof *s);
+    s->magic = SESSION_MAGIC;
+    s->worker = w;
+    s->listen = listen;
+    s->door = door;
+    s->leave_by = w->draining ? w->drain_by : 0;
+    s->generation = generation_enter(w->generation);
+    s->client = client;
+    w->serial++;
+    task_start(&s->task, w->loop, wake);
+    client->task = &s->task;
+    s->started = loop_micros(w->loop);
+    s->started_wall = loop_wall(w->loop);
+    struct address peer = stream_peer(client, &s->line), local = stream_local(client, &s->line);
+    s->helo = s->naming.ptr = text_none;
+    s->over_unix = peer.name.ss_family == AF_UNIX || local.name.ss_family == AF_UNIX;
+    if (!s->over_unix) {
+        memcpy(s->ip_text, peer.host.at, min_size(peer.host.len, sizeof s->ip_text - 1));
+        memcpy(s->local_ip, local.host.at, min_size(local.host.len, sizeof s->local_ip - 1));
+    }
+    s->local_port = local.port;
+    s->ip = str_of(s->ip_text);
+    s->port = peer.port;
+    s->first_line = true;
+    make_id(s);
+    link_session(s);
+    if (claim_is_due(s)) {
+        s->step = STEP_PROXY;
+        s->client_by = loop_now(w->loop) + listen->timeouts.proxy;
+    } else {
+        session_begin(s);
+    }
+    task_wake(&s->task);
+}
+
+void session_begin(struct session *s)
+{
+    claim_trust(s);
+    s->step = STEP_GREET;
+    if (!session_enter(s))
+        return;
+    s->client_by = loop_now(s->worker->loop) + s->listen->timeouts.handshake;
+    session_hook(s, FILTER_CONNECT);
+}
+
+bool session_is_secure(const struct session *s)
+{
+    return s->client->tls == STREAM_TLS || s->tls_vouched;
+}
+
+static void greet(struct session *s)
+{
+    struct reply r = reply_print(&s->line, REPLY_BANNER, s->listen->hostname.at);
+    if (s->refusal.code && reply_class(&s->refusal) == 5) {
+        r = s->refusal;
+        r.code = 554; /* RFC 5321 3.1: a server that refuses at the start */
+        r.enhanced[0] = 0;
+    }
+    session_reply(s, &r);
+    s->greeted = true;
+    s->state = STATE_HELLO;
+    s->step = STEP_LINE;
+    s->client_by = 0;
+}
+
+/* Between the connect hook and the banner: TLS from the first octet, or a pause in which only an early talker speaks.
+ */
+static enum next step_greet(struct session *s)
+{
+    uint64_t now = loop_now(s->worker->loop);
+    if (s->listen->implicit && s->client->tls == STREAM_PLAIN) {
+        stream_tls_behind(s->client, s->listen->tls);
+        s->step = STEP_TLS;
+        s->client_by = now + s->listen->timeouts.handshake;
+        return NEXT_MORE;
+    }
+    if (!stream_in_is_empty(s->client) || (s->client->tls == STREAM_PLAIN && stream_has_unread(s->client))) {
+        struct reply r = reply_named(REPLY_EARLY_TALKER);
+        return session_end(s, WHY_EARLY, &r);
+    }
+    uint64_t until = (s->started / 1000) + s->listen->timeouts.greeting;
+    if (s->listen->timeouts.greeting && now < until) {
+        s->client_by = until;
+        return NEXT_WAIT;
+    }
+    greet(s);
+    return NEXT_MORE;
+}
+
+static enum next step_tls(struct session *s)
+{
+    if (s->client->tls != STREAM_TLS)
+        return NEXT_WAIT;
+    stream_tls_facts(s->client, &s->tls);
+    s->client_by = 0;
+    return session_hook(s, FILTER_TLS);
+}
+
+/* ---- lines ------------------------------------------------------------------------------------------------------- */
+
+static enum next over_budget(struct session *s)
+{
+    const struct limits *l = &s->listen->limits;
+    if (s->auth && s->auth->failures >= l->auth_failures)
+        return verb_bye(s, WHY_AUTH, REPLY_AUTH_TOO_MANY);
+    bool stressed = s->worker->stressed;
+    if (l->errors && s->errors >= (stressed ? 1 : l->errors))
+        return verb_bye(s, WHY_ERRORS, REPLY_TOO_MANY_ERRORS);
+    if (l->junk && s->junk > (stressed ? 1 : l->junk))
+        return verb_bye(s, WHY_JUNK, REPLY_TOO_MANY_JUNK);
+    if (s->leave_by && (!s->tx || loop_now(s->worker->loop) >= s->leave_by))
+        return verb_bye(s, WHY_SHUTDOWN, REPLY_SHUTDOWN);
+    return NEXT_WAIT;
+}
+
+static enum next no_line(struct session *s)
+{
+    if (s->client->ended || s->client->dead) {
+        if (!session_settled(s))
+            return NEXT_WAIT;
+        return session_end(s, s->client->dead ? WHY_RESET : WHY_LEFT, NULL);
+    }
+    const struct timeouts *t = &s->listen->timeouts;
+    uint64_t now = loop_now(s->worker->loop);
+    bool begun = s->reader.skipping || !pipe_is_empty(&s->client->in);
+    if (begun && !s->line_by)
+        s->line_by = now + t->line;
+    if (!session_settled(s))
+        s->client_by = 0; /* it waits for us: its time begins when all has been told */
+    else if (!s->client_by)
+        s->client_by = now + (s->state == STATE_CHUNKS ? t->data : t->command);
+    if (s->client_by && begun)
+        s->client_by = min_u64(s->client_by, s->line_by);
+    if (s->state == STATE_CHUNKS && content_is_slow(s)) /* the rate is that of the content, however many chunks it comes in */
+        return NEXT_MORE;
+    return NEXT_WAIT;
+}
+
+static enum next step_line(struct session *s)
+{
+    bool settled = session_settled(s);
+    if (s->state == STATE_CHUNKS)
+        flow_run(s);
+    if (s->state == STATE_CLOSING)
+        return NEXT_MORE;
+    if (s->drop_when_told && settled)
+        return session_end(s, WHY_FILTER, NULL);
+    if (settled && over_budget(s) == NEXT_MORE)
+        return NEXT_MORE;
+    if (pipe_is_full(&s->client->out) || s->drop_when_told || (!settled && !s->esmtp))
+        return NEXT_WAIT;
+    if (s->tx && s->tx->nrcpts - s->tx->told >= UNTOLD_MOST)
+        return NEXT_WAIT;
+    arena_reset(&s->line);
+    struct str line;
+    size_t most = s->listen->limits.line;
+    if (s->listen->auth) /* an initial response may be as long as any other (RFC 4954 4) */
+        most = max_size(most, SASL_LINE - 2);
+    enum line_took took =
+        line_take(&s->reader, &s->client->in, most, s->listen->bare == BARE_NORMALIZE, &s->line, &line);
+    if (took == LINE_MORE)
+        return no_line(s);
+    s->client_by = s->line_by = 0;
+    s->command = (struct command){.verb = VERB_NONE};
+    s->refused = (struct reply){0};
+    if (took == LINE_TAKEN) {
+        command_parse(line, s->listen->syntax, &s->command);
+        if (s->first_line && command_is_http(line))
+            return verb_bye(s, WHY_HTTP, REPLY_NOT_SMTP);
+    }
+    s->command.took = took; /* told in its turn, behind the replies that are owed: CHECK waits at the barrier like any other line */
+    s->first_line = false;
+    s->step = STEP_CHECK;
+    return NEXT_MORE;
+}
+
+static enum next step_filter(struct session *s)
+{
+    return chain_turn(s) ? verb_filtered(s) : NEXT_WAIT;
+}
+
+/* ---- the end ----------------------------------------------------------------------------------------------------- */
+
+static enum next step_close(struct session *s)
+{
+    struct worker *w = s->worker;
+    chain_stop(s, s->leave_by ? CANCEL_SHUTDOWN : CANCEL_CLIENT_GONE);
+    transaction_reset(s, END_ABORTED);
+    claim_restore(s);
+    chain_disconnect(s);
+    if (s->waits_for_probe)
+        pool_forget(pool_of(s->generation, s->listen->backend), &s->task);
+    if (auth_is_under_way(s))
+        backend_abort(&s->backend);
+    backend_close(&s->backend);
+    backend_close(&s->parked);
+    journal_session(s);
+    auth_free(s);
+    claim_free(s);
+    naming_stop(&s->naming);
+    text_set(&s->naming.ptr, STR_NONE);
+    text_set(&s->helo, STR_NONE);
+    if (s->entered)
+        census_leave(w->census, s->ip);
+    /* Whoever is refused amid what it sends shall still read why: its octets are read and dropped for a moment. */
+    bool abort = s->client->dead || s->why == WHY_WRITE_TIMEOUT;
+    stream_close(&s->client, abort ? CLOSE_ABORT : s->why == WHY_QUIT ? CLOSE_GRACEFUL : CLOSE_LINGER);
+    alarm_stop(&s->alarm);
+    task_forget(&s->task);
+    unlink_session(s);
+    arena_reset(&s->line);
+    arena_reset(&s->arena);
+    generation_leave(s->generation);
+    s->magic = 0;
+    free(s);
+    return NEXT_END;
+}
+
+/* ---- the turn ---------------------------------------------------------------------------------------------------- */
+
+static enum next run_step(struct session *s)
+{
+    switch (s->step) {
+    case STEP_PROXY: return claim_proxy(s);
+    case STEP_GREET: return step_greet(s);
+    case STEP_LINE: return step_line(s);
+    case STEP_CHECK: return verb_check(s);
+    case STEP_FILTER: return step_filter(s);
+    case STEP_BACKEND: return verb_backend(s);
+    case STEP_CONTENT: return content_turn(s);
+    case STEP_VERDICT: return verdict_turn(s);
+    case STEP_SKIP: return chunk_skip_turn(s);
+    case STEP_TLS: return step_tls(s);
+    case STEP_AUTH: return auth_turn(s);
+    case STEP_CLOSE: return step_close(s);
+    }
+    never("a step of no name");
+}
+
+/* Content comes, or should: its rate is looked at. */
+static bool content_is_due(const struct session *s)
+{
+    return s->step == STEP_CONTENT || s->step == STEP_SKIP || (s->step == STEP_LINE && s->state == STATE_CHUNKS);
+}
+
+static bool our_end_is_said(const struct session *s)
+{
+    return s->tx && s->tx->flow.data == DATA_ENDED;
+}
+
+/* The client's own deadline runs only while we wait for the client. */
+static bool waits_for_client(const struct session *s)
+{
+    return s->step == STEP_TLS || s->step == STEP_PROXY || s->step == STEP_SKIP || (s->step == STEP_AUTH && s->client_by) ||
+           (s->step == STEP_GREET && s->listen->implicit) || (s->step == STEP_LINE && session_settled(s)) ||
+           (s->step == STEP_CONTENT && !s->tx->flow.stalled);
+}
+
+static void look_at_clocks(struct session *s)
+{
+    uint64_t now = loop_now(s->worker->loop);
+    if (s->client->dead && !our_end_is_said(s)) {
+        bool tls = s->client->why && !strcmp(s->client->why, "tls");
+        session_end(s, tls ? WHY_TLS : WHY_RESET, NULL);
+        return;
+    }
+    if (s->client_by && now >= s->client_by && waits_for_client(s)) {
+        struct reply r = reply_named(REPLY_TIMEOUT);
+        session_end(s, WHY_TIMEOUT, s->step == STEP_TLS || s->step == STEP_PROXY ? NULL : &r);
+        return;
+    }
+    if (s->write_by && now >= s->write_by && !our_end_is_said(s)) {
+        if (s->client->written_octets == s->written_mark) {
+            session_end(s, WHY_WRITE_TIMEOUT, NULL);
+            return;
+        }
+        s->write_by = 0;
+    }
+    if (s->leave_by && now >= s->leave_by && !our_end_is_said(s) && s->state != STATE_CLOSING &&
+        (s->step != STEP_LINE || !session_settled(s))) {
+        struct reply r = reply_named(REPLY_SHUTDOWN);
+        session_end(s, WHY_SHUTDOWN, s->greeted ? &r : NULL);
+    }
+}
+
+/* A backend that owes the reply to our end when the grace of a drain is over has a moment left; then the message is uncertain. */
+static void hurry_backend(struct session *s)
+{
+    if (s->leave_by && s->backend && our_end_is_said(s) && !s->tx->end_reply.code)
+        s->backend->deadline = min_u64(s->backend->deadline, s->leave_by + OWED_MOST);
+}
+
+static void earlier(uint64_t *at, uint64_t by)
+{
+    if (by && (!*at || by < *at))
+        *at = by;
+}
+
+static void set_clock(struct session *s)
+{
+    uint64_t at = 0, now = loop_now(s->worker->loop);
+    if (!s->client->stuck) {
+        s->write_by = 0;
+    } else if (!s->write_by) {
+        s->write_by = now + s->listen->timeouts.write;
+        s->written_mark = s->client->written_octets;
+    }
+    if (s->worker->stressed && s->client_by && waits_for_client(s))
+        s->client_by = min_u64(s->client_by, now + s->listen->timeouts.stress);
+    if (waits_for_client(s) || (s->step == STEP_GREET && s->client_by))
+        earlier(&at, s->client_by);
+    if (s->step == STEP_CONTENT && s->tx->flow.paused)
+        earlier(&at, now + 100);
+    if (content_is_due(s))
+        earlier(&at, s->rate_from + RATE_WINDOW);
+    if (s->told_by > now) /* past it, what is left waits for the client to read */
+        earlier(&at, s->told_by);
+    if (s->run.active)
+        earlier(&at, chain_clock(s));
+    if (s->backend)
+        earlier(&at, s->backend->deadline);
+    if (!our_end_is_said(s)) { /* then nobody gives up before the reply has come */
+        earlier(&at, s->write_by);
+        earlier(&at, s->leave_by);
+        earlier(&at, s->tx ? s->tx->end_by : 0);
+    }
+    alarm_set(&s->alarm, &s->task, at && at <= now ? now + 10 : at);
+}
+
+/* Replies ahead of what the backend still owes leave together with its next one: a packet saved for each (engine.md,
+ * Costs). Not while a filter works, nor for longer than a second. */
+static bool replies_may_wait(struct session *s)
+{
+    const struct transaction *tx = s->tx;
+    uint64_t now = loop_now(s->worker->loop);
+    bool owed =
+        tx && s->backend && (tx->told < tx->nrcpts || (s->step == STEP_BACKEND && s->command.verb == VERB_DATA));
+    if (!owed || s->run.active || pipe_is_empty(&s->client->out) || pipe_is_full(&s->client->out)) {
+        s->told_by = 0;
+        return false;
+    }
+    if (!s->told_by)
+        s->told_by = now + TOLD_WITHIN;
+    return now < s->told_by;
+}
+
+/* Part of a line or of content: the client says the rest before we say anything. */
+static bool has_heard_part(const struct session *s)
+{
+    bool content = s->step == STEP_CONTENT || s->step == STEP_SKIP;
+    return content || !pipe_is_empty(&s->client->in) || s->reader.skipping;
+}
+
+void session_turn(struct session *s)
+{
+    must(s->magic == SESSION_MAGIC);
+    hurry_backend(s);
+    if (s->step != STEP_CLOSE)
+        envelope_settle(s);
+    look_at_clocks(s);
+    enum next next = NEXT_MORE;
+    while (next == NEXT_MORE)
+        next = run_step(s);
+    if (next == NEXT_END)
+        return;
+    s->client->partial = has_heard_part(s);
+    if (!replies_may_wait(s))
+        stream_flush_soon(s->client);
+    if (s->backend)
+        backend_flush(s->backend);
+    hurry_backend(s);
+    set_clock(s);
+}

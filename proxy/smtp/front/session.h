@@ -1,0 +1,137 @@
+/* session.h - the dialogue with one client: a state, a step, the line in hand (DESIGN 7; engine.md A1, B, C).
+ *
+ * The front is the one line in hand, driven by its step. The back is what the backend owes. session_turn settles the back
+ * first, then runs the front until it waits, then flushes each side once and sets one clock. Only the ready list calls it. */
+#ifndef SMTP_FRONT_SESSION_H
+#define SMTP_FRONT_SESSION_H
+#include "smtp/front/auth.h"
+#include "mail/visit.h"
+#include "mail/rdns.h"
+#include "smtp/front/transaction.h"
+#include "smtp/worker.h"
+#include "wire/command.h"
+
+/* What has been spoken in the conversation (RFC 5321 4.1.4). What was answered is in the transaction. */
+enum state { STATE_GREETING, STATE_HELLO, STATE_READY, STATE_MAIL, STATE_RCPT, STATE_DATA, STATE_CHUNKS, STATE_AUTH,
+             STATE_CLOSING };
+enum step { STEP_PROXY, STEP_GREET, STEP_LINE, STEP_CHECK, STEP_FILTER, STEP_BACKEND, STEP_CONTENT, STEP_VERDICT, STEP_SKIP,
+            STEP_TLS, STEP_AUTH, STEP_CLOSE };
+enum next { NEXT_MORE, NEXT_WAIT, NEXT_END };
+enum close_why {
+#define CLOSE(name, phrase) WHY_##name,
+#include "smtp/front/closes.def"
+#undef CLOSE
+    WHY_COUNT
+};
+const char *close_phrase(enum close_why);
+
+enum { SESSION_MAGIC = 0x5E5510u };
+struct session {
+    unsigned magic;
+    struct task task;
+    struct alarm alarm;
+    struct worker *worker;
+    struct session *next, *prev;
+    struct generation *generation; /* the configuration it began with, and ends with */
+    const struct listen_conf *listen;
+    uint32_t door;               /* by which it came in */
+    uint64_t leave_by;           /* it is asked to leave (worker_drain), at the latest then; 0: not */
+    struct arena arena;          /* only what is written once per connection */
+    struct arena line;           /* reset when the next line is taken */
+    struct stream *client;
+    struct backend *backend;     /* of the transaction, or bound to this session by identity or AUTH */
+    struct backend *parked;      /* the one that AUTH bound, while a transaction goes elsewhere */
+    uint64_t tried, tried_by;    /* servers of tried_of that broke before they were READY, a bit each; none is dialled later than that */
+    const struct backend_conf *tried_of;
+    struct transaction *tx;
+
+    enum state state;
+    enum step step;
+    enum close_why why;
+    struct line_reader reader;
+    struct command command;
+    struct reply refused;        /* the RCPT in hand has been looked at, and is told this in its turn; code 0: not */
+    struct run run;              /* the chain at work for the front */
+    struct slot *slots;          /* per filter of the chain; made at the first hook */
+    struct reply refusal;        /* connect or tls hook refused: told to everything but QUIT (DEFER: and EHLO, HELO) */
+    bool over_unix;              /* the peer came through a unix socket */
+    bool entered;                /* counted by the census */
+    bool passed;                 /* PASS before MAIL: no filter sees this session any more */
+    bool esmtp, said_hello;
+    bool greeted;                /* the banner has been said */
+    bool drop_when_told;         /* a filter said DROP at RCPT: those before it are told first */
+    bool first_line;
+
+    char id[16];
+    char ip_text[46];
+    struct str ip;               /* of ip_text; "" for unix, or when whoever told us of the client does not know */
+    uint16_t port;
+    char local_ip[46];           /* where it connected to */
+    uint16_t local_port;
+    char *helo;                  /* replaced by each EHLO or HELO; text_set */
+    struct tls_facts tls;
+    bool tls_vouched;            /* a PROXY header says that the client speaks TLS to the proxy; tls is of it */
+    bool may_xclient, may_xforward;
+    struct auth *auth;           /* from the first AUTH, or XCLIENT LOGIN, on */
+    struct forwarded *forwarded; /* proxied.c */
+    uint64_t started;            /* loop_micros */
+    int64_t started_wall;
+    uint64_t client_by;          /* deadline of the client: only counts while we read or have unsent octets; 0: none */
+    uint64_t line_by;            /* the command that has begun must end by then; 0: none has */
+    uint64_t write_by;
+    uint64_t written_mark;       /* stream octets written when write_by was set */
+    uint64_t told_by;            /* replies that wait for those of the backend leave by then; 0: none waits */
+    uint64_t rate_from, rate_octets; /* the window of the minimum rate */
+    uint64_t chunk_octets;       /* of the BDAT in hand */
+    bool chunk_last;
+    uint64_t skip_left;          /* STEP_SKIP: octets of a chunk that nobody takes, and what is said behind it */
+    struct reply skip_reply;
+    uint32_t errors, junk, messages;
+    struct refusals *refusals;         /* from the first refusal on */
+    struct note *notes;
+    struct naming naming;        /* of the client; looked up when a backend is to be told */
+    bool waits_for_probe;
+};
+
+/* How often each refusal was said, by its code; what comes beyond TALLIES codes counts as the last one. */
+enum { TALLIES = 8 };
+struct refusals { struct { uint16_t code; uint32_t count; } replies[TALLIES]; enum verb last_verb; uint16_t last_code; };
+
+void session_turn(struct session *);
+void session_begin(struct session *);  /* whom the connection is from is known: the connect hooks run */
+bool session_enter(struct session *);  /* counts the client. False: over a limit, the session ends with 421 */
+bool session_is_secure(const struct session *); /* TLS, to us or to the proxy before us */
+/* Counts a refusal for the line of the session in the log. */
+void session_count_refusal(struct session *, enum verb, const struct reply *);
+/* Appended now; who answers the line in hand does it by verb_answer. */
+void session_reply(struct session *, const struct reply *);
+/* Says the reply (NULL: none) and ends the session: STATE_CLOSING. */
+enum next session_end(struct session *, enum close_why, const struct reply *);
+bool session_settled(const struct session *); /* the barrier: every rcpt has been told */
+bool session_client_left(const struct session *);
+/* Answer to an error of the client: counts it; the next line finds the budget spent. */
+enum next session_refuse(struct session *, const struct reply *);
+
+/* All filters of the chain at a stage that is the front's: STEP_FILTER, then verb_filtered. */
+enum next session_hook(struct session *, enum filter_stage);
+
+/* verbs.c: CHECK, and what follows the filters, per verb. */
+enum next verb_check(struct session *);
+enum next verb_filtered(struct session *);
+enum next verb_backend(struct session *);
+bool verb_is_last(enum verb);
+enum next verb_bye(struct session *, enum close_why, enum reply_name);
+enum next verb_answer(struct session *, const struct reply *); /* to the line in hand; back to LINE */
+/* auth.c: the command, STEP_AUTH, and what the hooks said. */
+enum next auth_check(struct session *);
+enum next auth_turn(struct session *);
+enum next auth_passed(struct session *);
+/* ehlo.c: what EHLO says, and parameters are judged by. */
+struct capabilities session_offer(struct session *);
+/* Octets that a message may grow by here: our Received field, and what filters do to the header section. 0: it goes on as it came. */
+uint64_t session_adds(const struct session *);
+struct str session_offer_text(struct session *);
+/* received.c: the trace field. */
+void received_add(struct session *);     /* ours, on top, hidden from filters */
+bool received_is_loop(struct session *); /* more of them than limits.hops, or of ours than limits.loops */
+#endif

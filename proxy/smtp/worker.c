@@ -1,0 +1,140 @@
+/* worker.c - the part of a worker's life that mail and smtp have: its generations, a word to everybody at a drain, what is left at the end.
+ */
+#include "smtp/worker.h"
+#include "smtp/back/backend.h"
+#include "mail/call.h"
+
+/* ---- generations ---- */
+
+bool generation_is_current(const struct generation *g)
+{
+    return g == g->worker->generation;
+}
+
+struct generation *generation_enter(struct generation *g)
+{
+    must(!g->closed);
+    g->users++;
+    return g;
+}
+
+void generation_leave(struct generation *g)
+{
+    must(g->users);
+    if (--g->users == 0 && !generation_is_current(g) && !g->closed)
+        task_wake(&g->task);
+}
+
+/* Pools, filters' memory: everything that still needs the loop. */
+static void close_generation(struct generation *g)
+{
+    for (size_t i = 0; i < g->conf->nbackends; i++)
+        pool_close(&g->pools[i]);
+    chain_close(g);
+    dns_close(&g->dns);
+    task_forget(&g->task);
+    g->closed = true;
+}
+
+static void free_generation(struct generation *g)
+{
+    free(g->pools);
+    free(g->filter_memory);
+    conf_drop(g->conf);
+    free(g);
+}
+
+static void generation_turn(struct task *task)
+{
+    struct generation *g = holder_of(task, struct generation, task);
+    if (g->users || generation_is_current(g))
+        return;
+    struct generation **at = &g->worker->generation;
+    while (*at != g)
+        at = &(*at)->older;
+    *at = g->older;
+    close_generation(g);
+    free_generation(g);
+}
+
+void worker_switch(struct worker *w, struct conf *conf)
+{
+    struct generation *g = must_alloc(sizeof *g), *old = w->generation;
+    *g = (struct generation){.worker = w, .conf = conf_hold(conf), .older = old};
+    g->pools = must_alloc(max_size(conf->nbackends, 1) * sizeof *g->pools);
+    g->filter_memory = must_alloc(max_size(conf->nfilters, 1) * sizeof *g->filter_memory);
+    task_start(&g->task, w->loop, generation_turn);
+    char error[256];
+    if (!(g->dns = dns_open(w->loop, conf->dns.at, error, sizeof error)))
+        log_say(LOG_ERROR, "%s: there is no DNS", error);
+    w->generation = g;
+    for (size_t i = 0; i < conf->nlistens; i++)
+        pool_open(pool_of(g, conf->listens[i].backend));
+    for (size_t i = 0; i < conf->nbackends; i++) /* filters, routes and quarantine choose among all of them */
+        if (!conf->backends[i].maildir)
+            pool_open(pool_of(g, &conf->backends[i]));
+    chain_open(g);
+    if (old && !old->users)
+        task_wake(&old->task);
+}
+
+/* ---- the worker ---- */
+
+void worker_drain(struct worker *w, uint32_t door, uint64_t by)
+{
+    if (door == DOOR_ALL) {
+        w->draining = true;
+        w->drain_by = by;
+    }
+    for (struct session *s = w->sessions; s; s = s->next)
+        if (door == DOOR_ALL || s->door == door) {
+            s->leave_by = s->leave_by ? min_u64(s->leave_by, by) : by;
+            task_wake(&s->task);
+        }
+}
+
+void worker_strain(struct worker *w, unsigned percent)
+{
+    unsigned from = w->generation->conf->limits.stress;
+    bool stressed = from && percent >= (w->stressed ? from - from / 8 : from);
+    if (stressed == w->stressed)
+        return;
+    w->stressed = stressed;
+    log_say(LOG_WARNING, stressed ? "worker %u: stress: %u percent of connections, descriptors or memory are in use"
+                                  : "worker %u: no stress any more: %u percent are in use",
+            w->number, percent);
+    for (struct session *s = w->sessions; stressed && s; s = s->next)
+        task_wake(&s->task); /* whoever has waited long enough by the shorter clocks is told so */
+}
+
+uint64_t worker_oldest_content(struct worker *w)
+{
+    uint64_t now = loop_now(w->loop);
+    if (w->oldest_at == now)
+        return w->oldest;
+    w->oldest_at = now;
+    w->oldest = UINT64_MAX;
+    for (const struct session *s = w->sessions; s; s = s->next)
+        if (s->tx && s->step == STEP_CONTENT && !pipe_is_empty(&s->client->in))
+            w->oldest = min_u64(w->oldest, s->tx->started);
+    return w->oldest;
+}
+
+void worker_close(struct worker *w)
+{
+    must(!w->sessions);
+    for (struct generation *g = w->generation; g; g = g->older)
+        close_generation(g);
+    call_forget();
+}
+
+/* Work on other threads had been waited for: what filters gave it may be of their shared object. */
+void worker_forget(struct worker *w)
+{
+    while (w->generation) {
+        struct generation *g = w->generation;
+        w->generation = g->older;
+        must(!g->users);
+        free_generation(g);
+    }
+}

@@ -1,0 +1,73 @@
+/* worker.h - one thread as mail and smtp see it: its loop, resolver, pools and sessions. proxy/process/worker.c starts and ends it. */
+#ifndef SMTP_WORKER_H
+#define SMTP_WORKER_H
+#include "net/dns.h"
+#include "net/loop.h"
+#include "net/stream.h"
+#include "smtp/model.h"
+
+struct session;
+struct pool;
+struct filter_health;
+struct solo;
+struct filter_stream;
+
+/* Shared by all workers: who is connected. One lock, taken at accept and close only. */
+struct census;
+struct census *census_open(void);
+void census_close(struct census *);
+enum census_says { CENSUS_WELCOME, CENSUS_FULL, CENSUS_TOO_MANY }; /* TOO_MANY: from this client address */
+enum census_says census_enter(struct census *, struct str ip, uint32_t total, uint32_t per_client);
+void census_leave(struct census *, struct str ip);
+
+/* One configuration as one worker runs it, from the switch to it until its last session has ended (engine.md A21d: one
+ * reference to the conf, sessions are counted without atomics). What filters call worker memory lives and dies with it. */
+struct generation {
+    struct worker *worker;
+    struct conf *conf;
+    struct dns *dns;                 /* NULL: none could be opened, every question fails */
+    struct generation *older;        /* those whose sessions have not all ended */
+    struct pool **pools;             /* [backend_conf.index]; made at first use */
+    void **filter_memory;            /* [filter.index]: worker memory, at first use */
+    struct filter_health *health;    /* [filter.index]: the circuit breakers */
+    struct solo *solos;              /* calls without a session: START, TICK */
+    struct filter_stream *streams;   /* of worker life: idle ones that filters dialled */
+    uint32_t users;                  /* sessions, and work that filters began on other threads */
+    struct task task;                /* ends it */
+    bool closed;
+};
+struct generation *generation_enter(struct generation *);
+void generation_leave(struct generation *); /* the last one of an old generation: it ends, in a turn of its own */
+bool generation_is_current(const struct generation *);
+
+struct worker {
+    unsigned number;
+    struct loop *loop;
+    struct generation *generation;   /* that of new sessions */
+    struct census *census;
+    struct session *sessions;        /* all, newest first */
+    uint32_t nsessions;
+    size_t descriptors;              /* streams it may have open: who would dial beyond waits in line; 0: any number */
+    uint64_t oldest, oldest_at;      /* worker_oldest_content as it was at that loop_now */
+    bool draining;                   /* all of it: no new sessions, nothing is kept for later */
+    uint64_t drain_by;
+    bool stressed;                   /* limits are near: clients are given less time and fewer mistakes */
+    uint64_t serial;                 /* of sessions and transactions, never used twice */
+};
+/* New sessions begin under this configuration from now on, those there are end under theirs. Pools probe their backends (EHLO
+ * answers to intersect with), filters hear START, ticks begin. */
+void worker_switch(struct worker *, struct conf *);
+/* Sessions are asked to leave: 421 at the next command boundary without a transaction, and from `by` (loop_now) on wherever
+ * that may be said. DOOR_ALL: all of them, and no pool keeps anything from now on; else those that came in by this door. */
+enum { DOOR_ALL = 0 };
+void worker_drain(struct worker *, uint32_t door, uint64_t by);
+/* How much of what is allowed is in use, the scarcest of it, in percent: from limits.stress on the worker is stressed, and until it
+ * has fallen an eighth below. */
+void worker_strain(struct worker *, unsigned percent);
+/* When the oldest of the transactions began that have content to be read (loop_micros); UINT64_MAX: none has. As of this millisecond. */
+uint64_t worker_oldest_content(struct worker *);
+void worker_close(struct worker *);              /* all sessions gone: pools and filter memory too */
+void worker_forget(struct worker *);             /* the loop has closed: the configurations are let go */
+/* A client came, by a door: the number that the caller gives a bound address. Says the banner after the connect hook. */
+void session_start(struct worker *, const struct listen_conf *, uint32_t door, struct stream *);
+#endif

@@ -1,9 +1,0 @@
-/* status.h - what `sluice status` prints: generations, listeners, sessions, backends, in words for people. */
-#ifndef PROXY_STATUS_H
-#define PROXY_STATUS_H
-#include "proxy/worker.h"
-
-void status_say(FILE *, int64_t started, const struct conf *, const struct plan *, struct workers *); /* started: seconds, CLOCK_MONOTONIC */
-/* One line for the supervisor. */
-void status_line(char *to, size_t room, const struct conf *);
-#endif

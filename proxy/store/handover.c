@@ -1,0 +1,172 @@
+/* handover.c - what a memory store holds, as a stream of octets: from a process to the one that takes its place.
+ *
+ * A head with the format's name and the seed of the hashes (members of sets are kept as hashes), then one record for each
+ * key, then an end. The format is known by its name: who does not know it begins empty. Pure but for the locks of shards, one
+ * at a time, while they are written. */
+#include "store/memory.h"
+#include "store/store.h"
+#include <math.h>
+
+static const char format[16] = "sluice store 2\n";
+enum { END = 255 };
+
+struct record { /* no padding in it: its octets are what is written */
+    double expires;
+    uint32_t kind, key, body, reserved;
+};
+
+static void put(FILE *to, const void *octets, size_t len)
+{
+    fwrite(octets, 1, len, to); /* who reads it sees that it ends early */
+}
+
+static bool get(FILE *from, void *octets, size_t len)
+{
+    return fread(octets, 1, len, from) == len;
+}
+
+/* ---- out ---- */
+
+struct value_record {
+    double number, when;
+    int64_t integer;
+    uint32_t is_text, is_whole;
+};
+struct mark_record {
+    struct mark mark;
+    double seen;
+};
+
+static size_t body_of(const struct entry *e)
+{
+    switch (e->kind) {
+    case ENTRY_VALUE:
+    case ENTRY_BUCKET: return sizeof(struct value_record) + (e->text ? e->text_len : 0);
+    case ENTRY_RATE: return sizeof e->ring;
+    default: return e->marks.count * sizeof(struct mark_record);
+    }
+}
+
+static void put_entry(const struct entry *e, FILE *to)
+{
+    struct record r = {.expires = e->expires, .kind = e->kind, .key = e->key_len, .body = (uint32_t)body_of(e)};
+    put(to, &r, sizeof r);
+    put(to, e->key, e->key_len);
+    if (e->kind == ENTRY_RATE) {
+        put(to, &e->ring, sizeof e->ring);
+    } else if (e->kind == ENTRY_VALUE || e->kind == ENTRY_BUCKET) {
+        struct value_record v = {.number = e->number, .when = e->when, .integer = e->integer};
+        v.is_text = e->text != NULL;
+        v.is_whole = e->is_whole;
+        put(to, &v, sizeof v);
+        put(to, e->text ? e->text : "", e->text ? e->text_len : 0);
+    } else {
+        for (uint32_t at = e->marks.first; at; at = e->marks.nodes[at - 1].behind) {
+            struct mark_record m = {e->marks.nodes[at - 1].mark, e->marks.nodes[at - 1].seen};
+            put(to, &m, sizeof m);
+        }
+    }
+}
+
+void store_memory_pass(struct store *s, FILE *to)
+{
+    put(to, format, sizeof format);
+    put(to, s->seed, sizeof s->seed);
+    for (size_t i = 0; i < s->nshards; i++) {
+        struct shard *d = &s->shards[i];
+        pthread_mutex_lock(&d->lock);
+        for (size_t k = 0; k < d->count; k++)
+            put_entry(d->heap[k], to);
+        pthread_mutex_unlock(&d->lock);
+    }
+    put(to, &(struct record){.kind = END}, sizeof(struct record));
+}
+
+/* ---- in ---- */
+
+static bool is_sound(const struct record *r)
+{
+    size_t body = r->body;
+    if (!r->key || r->key > KEY_MOST || !isfinite(r->expires))
+        return false;
+    switch (r->kind) {
+    case ENTRY_VALUE: return body >= sizeof(struct value_record) && body <= sizeof(struct value_record) + TEXT_MOST;
+    case ENTRY_BUCKET: return body == sizeof(struct value_record);
+    case ENTRY_RATE: return body == sizeof(struct ring);
+    case ENTRY_DISTINCT:
+    case ENTRY_SET: return body % sizeof(struct mark_record) == 0 && body <= MARKS_MOST * sizeof(struct mark_record);
+    default: return false;
+    }
+}
+
+static bool get_value(struct entry *e, const struct record *r, FILE *from)
+{
+    struct value_record v;
+    if (!get(from, &v, sizeof v) || !isfinite(v.number) || !isfinite(v.when))
+        return false;
+    size_t len = r->body - sizeof v;
+    e->number = v.number;
+    e->when = v.when;
+    e->integer = v.integer;
+    e->is_whole = v.is_whole;
+    if (!v.is_text)
+        return len == 0;
+    e->text = must_alloc(len + 1);
+    e->text_len = (uint32_t)len;
+    return get(from, e->text, len);
+}
+
+static bool get_ring(struct entry *e, FILE *from)
+{
+    struct ring ring;
+    bool good = get(from, &ring, sizeof ring) && ring.width > 0 && isfinite(ring.width) && ring.turn >= 0 && ring.turn < INT64_MAX / 2;
+    for (int i = 0; good && i < RING; i++)
+        good = isfinite(ring.counts[i]);
+    if (good)
+        e->ring = ring;
+    return good;
+}
+
+static bool get_marks(struct entry *e, const struct record *r, FILE *from)
+{
+    struct mark_record m;
+    for (size_t n = r->body / sizeof m; n; n--) {
+        if (!get(from, &m, sizeof m) || !isfinite(m.seen))
+            return false;
+        if (e->marks.count < MARKS_MOST)
+            marks_add(&e->marks, m.mark, m.seen);
+    }
+    return true;
+}
+
+/* One that is cut short is left as empty as it may be: what it held has no meaning then. */
+static bool get_entry(struct store *s, const struct record *r, FILE *from)
+{
+    char key[KEY_MOST];
+    uint64_t hash;
+    if (!is_sound(r) || !get(from, key, r->key))
+        return false;
+    struct str name = {key, r->key};
+    struct shard *d = shard_of(s, name, &hash);
+    struct entry *e = entry_add(d, hash, name, (enum entry_kind)r->kind, r->expires);
+    bool good = r->kind == ENTRY_RATE                                ? get_ring(e, from)
+                : r->kind == ENTRY_VALUE || r->kind == ENTRY_BUCKET ? get_value(e, r, from)
+                                                                    : get_marks(e, r, from);
+    entry_changed(d, e, good ? r->expires : 0);
+    return good;
+}
+
+bool store_memory_take(struct store *s, FILE *from)
+{
+    char head[sizeof format];
+    struct record r;
+    if (!get(from, head, sizeof head) || memcmp(head, format, sizeof head) != 0 || !get(from, s->seed, sizeof s->seed))
+        return false;
+    while (get(from, &r, sizeof r)) {
+        if (r.kind == END)
+            return true;
+        if (!get_entry(s, &r, from))
+            return false;
+    }
+    return false;
+}
