@@ -123,7 +123,7 @@ static bool must_pause(struct session *s)
 {
     struct flow *f = &s->tx->flow;
     uint64_t most = s->listen->limits.memory, now = loop_now(s->worker->loop);
-    bool pause = !s->tx->sink && block_total() + arena_total() > most + most / 4 && !pipe_is_empty(&s->client->in) &&
+    bool pause = !s->tx->sink && block_total() + arena_total() > most + most / 4 && !pipe_is_empty(&s->stream->in) &&
                  worker_oldest_content(s->worker) < s->tx->started;
     if (!pause) {
         f->paused_at = 0;
@@ -145,7 +145,7 @@ static bool decode(struct session *s)
     f->paused = must_pause(s);
     if (f->paused)
         return false;
-    bool moved = decoder_step(&f->decoder, &s->client->in, tx->sink ? NULL : &f->content, FLOW_OCTETS);
+    bool moved = decoder_step(&f->decoder, &s->stream->in, tx->sink ? NULL : &f->content, FLOW_OCTETS);
     uint64_t most = s->listen->limits.size;
     if (f->decoder.saw_bare && s->listen->bare == BARE_REJECT && !tx->sink)
         flow_refuse(s, REPLY_BARE_LF);

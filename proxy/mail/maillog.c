@@ -47,18 +47,18 @@ static void find_end(struct transaction *tx)
 static void log_client(const struct session *s)
 {
     log_text("listen", s->listen->name);
-    log_text("client", s->ip.len ? s->ip : STR("unix"));
-    if (s->port)
-        log_number("port", s->port);
-    if (naming_resolve(&s->naming))
-        log_text("rdns", str_of(naming_name(&s->naming) ? naming_name(&s->naming) : ""));
-    log_text("helo", str_of(s->helo));
-    if (s->tls.version) {
-        log_pieces("tls", 3, (struct str[]){str_of(s->tls.version), STR("/"), str_of(s->tls.cipher)});
+    log_text("client", s->client->ip.len ? s->client->ip : STR("unix"));
+    if (s->client->port)
+        log_number("port", s->client->port);
+    if (rdns_resolve(&s->client->rdns))
+        log_text("rdns", str_of(rdns_name(&s->client->rdns) ? rdns_name(&s->client->rdns) : ""));
+    log_text("helo", str_of(s->client->helo));
+    if (s->client->tls.version) {
+        log_pieces("tls", 3, (struct str[]){str_of(s->client->tls.version), STR("/"), str_of(s->client->tls.cipher)});
     } else {
         log_text("tls", STR(""));
     }
-    log_text("auth", session_is_authenticated(s) ? str_of(s->auth->user[0] ? s->auth->user : s->auth->method) : STR(""));
+    log_text("auth", session_is_authenticated(s) ? str_of(s->client->user[0] ? s->client->user : s->client->method) : STR(""));
 }
 
 static void log_rcpts(const struct transaction *tx)
@@ -129,7 +129,7 @@ static void log_one_rcpt(const struct session *s, const struct rcpt *r)
     log_begin(LOG_INFO, "rcpt");
     log_id(s);
     log_text("listen", s->listen->name);
-    log_text("client", s->ip.len ? s->ip : STR("unix"));
+    log_text("client", s->client->ip.len ? s->client->ip : STR("unix"));
     log_angle("from", s->tx->reverse_path.address);
     log_angle("to", r->path.address);
     log_text("by", str_of(authors[r->by]));
@@ -291,8 +291,8 @@ void journal_session(struct session *s)
     log_text("id", str_of(s->id));
     log_client(s);
     log_text("why", str_of(close_phrase(s->why)));
-    if (s->client->dead && s->client->why_text.len)
-        log_text("detail", s->client->why_text);
+    if (s->stream->dead && s->stream->why_text.len)
+        log_text("detail", s->stream->why_text);
     log_number("errors", s->errors);
     log_tally(s);
     if (s->refusal.code)

@@ -1,33 +1,32 @@
 /* rdns.c - PTR, then the address of that name must be the client's own (what Postfix does before it believes a name). */
-#include "mail/rdns.h"
-#include "smtp/front/session.h"
+#include "mail/client.h"
 
-enum { NAMING_TIME = 5000 };
+enum { RDNS_TIME = 5000 };
 
 static bool is_loopback(struct str ip)
 {
     return str_starts(ip, STR("127.")) || str_equal(ip, STR("::1"));
 }
 
-void naming_start(struct session *s)
+void rdns_start(struct client *c, struct dns *dns, struct task *task)
 {
-    struct naming *n = &s->naming;
-    if (n->state != NAMING_NONE)
+    struct rdns *n = &c->rdns;
+    if (n->state != RDNS_NONE)
         return;
-    n->state = NAMING_FAIL;
-    if (!s->ip.len)
+    n->state = RDNS_FAIL;
+    if (!c->ip.len)
         return;
-    if (is_loopback(s->ip)) { /* no resolver knows more of it than we do */
-        if (str_equal(s->ip, STR("127.0.0.1")) || str_equal(s->ip, STR("::1"))) {
+    if (is_loopback(c->ip)) { /* no resolver knows more of it than we do */
+        if (str_equal(c->ip, STR("127.0.0.1")) || str_equal(c->ip, STR("::1"))) {
             text_set(&n->ptr, STR("localhost"));
-            n->state = NAMING_OK;
+            n->state = RDNS_OK;
         }
         return;
     }
-    if (!s->generation->dns)
+    if (!dns)
         return;
-    n->state = NAMING_PTR;
-    n->query = dns_ask(s->generation->dns, "ptr", s->ip, NAMING_TIME, &s->task);
+    n->state = RDNS_PTR;
+    n->query = dns_ask(dns, "ptr", c->ip, RDNS_TIME, task);
 }
 
 static bool is_temporary(const char *error)
@@ -44,77 +43,84 @@ static bool is_hostname(struct str name)
     return name.len > 0 && name.len < 254;
 }
 
-static void ask_forward(struct session *s)
+static void ask_forward(struct client *c, struct dns *dns, struct task *task)
 {
-    struct naming *n = &s->naming;
-    bool v6 = memchr(s->ip.at, ':', s->ip.len) != NULL;
+    struct rdns *n = &c->rdns;
+    bool v6 = memchr(c->ip.at, ':', c->ip.len) != NULL;
     dns_drop(&n->query);
-    n->state = NAMING_FAIL;
+    n->state = RDNS_FAIL;
     if (!n->ptr[0])
         return;
-    n->state = NAMING_FORWARD;
-    n->query = dns_ask(s->generation->dns, v6 ? "aaaa" : "a", str_of(n->ptr), NAMING_TIME, &s->task);
+    n->state = RDNS_FORWARD;
+    n->query = dns_ask(dns, v6 ? "aaaa" : "a", str_of(n->ptr), RDNS_TIME, task);
 }
 
-static void take_answer(struct session *s)
+static void take_answer(struct client *c, struct dns *dns, struct task *task)
 {
-    struct naming *n = &s->naming;
+    struct rdns *n = &c->rdns;
     const struct dns_query *q = n->query;
     const struct filter_value *list = q->error ? NULL : value_get(&q->value, STR("list"));
     if (q->error) {
-        n->state = is_temporary(q->error) ? NAMING_TEMP : n->state == NAMING_PTR ? NAMING_FAIL : NAMING_FORGED;
+        n->state = is_temporary(q->error) ? RDNS_TEMP : n->state == RDNS_PTR ? RDNS_FAIL : RDNS_FORGED;
         dns_drop(&n->query);
         return;
     }
-    if (n->state == NAMING_PTR) {
+    if (n->state == RDNS_PTR) {
         for (size_t i = 0; list && i < list->count && !n->ptr[0]; i++)
             if (is_hostname(list->items[i].text))
                 text_set(&n->ptr, list->items[i].text);
-        ask_forward(s);
+        ask_forward(c, dns, task);
         return;
     }
-    n->state = NAMING_FORGED;
+    n->state = RDNS_FORGED;
     for (size_t i = 0; list && i < list->count; i++)
-        if (str_equal(list->items[i].text, s->ip))
-            n->state = NAMING_OK;
+        if (str_equal(list->items[i].text, c->ip))
+            n->state = RDNS_OK;
     dns_drop(&n->query);
 }
 
-bool naming_is_done(struct session *s)
+bool rdns_is_done(struct client *c, struct dns *dns, struct task *task)
 {
-    struct naming *n = &s->naming;
+    struct rdns *n = &c->rdns;
     while (n->query && n->query->done)
-        take_answer(s);
-    return n->state >= NAMING_OK;
+        take_answer(c, dns, task);
+    return n->state >= RDNS_OK;
 }
 
-void naming_stop(struct naming *n)
+void rdns_stop(struct rdns *n)
 {
     dns_drop(&n->query);
 }
 
-const char *naming_name(const struct naming *n)
+void rdns_set(struct rdns *n, enum rdns_state state, struct str ptr)
 {
-    return n->state == NAMING_OK ? n->ptr : NULL;
+    rdns_stop(n);
+    n->state = state;
+    text_set(&n->ptr, ptr);
 }
 
-const char *naming_xclient(const struct naming *n)
+const char *rdns_name(const struct rdns *n)
 {
-    return n->state == NAMING_OK ? n->ptr : n->state == NAMING_TEMP ? "[TEMPUNAVAIL]" : "[UNAVAILABLE]";
+    return n->state == RDNS_OK ? n->ptr : NULL;
 }
 
-const char *naming_xclient_reverse(const struct naming *n)
+const char *rdns_xclient(const struct rdns *n)
 {
-    return n->ptr[0] ? n->ptr : n->state == NAMING_TEMP ? "[TEMPUNAVAIL]" : "[UNAVAILABLE]";
+    return n->state == RDNS_OK ? n->ptr : n->state == RDNS_TEMP ? "[TEMPUNAVAIL]" : "[UNAVAILABLE]";
 }
 
-const char *naming_resolve(const struct naming *n)
+const char *rdns_xclient_reverse(const struct rdns *n)
+{
+    return n->ptr[0] ? n->ptr : n->state == RDNS_TEMP ? "[TEMPUNAVAIL]" : "[UNAVAILABLE]";
+}
+
+const char *rdns_resolve(const struct rdns *n)
 {
     switch (n->state) {
-    case NAMING_OK: return "ok";
-    case NAMING_FORGED: return "forged";
-    case NAMING_TEMP: return "temp";
-    case NAMING_FAIL: return "fail";
+    case RDNS_OK: return "ok";
+    case RDNS_FORGED: return "forged";
+    case RDNS_TEMP: return "temp";
+    case RDNS_FAIL: return "fail";
     default: return NULL;
     }
 }

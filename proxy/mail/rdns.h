@@ -4,18 +4,20 @@
 #define MAIL_RDNS_H
 #include "net/dns.h"
 
-struct session;
-enum naming_state { NAMING_NONE, NAMING_PTR, NAMING_FORWARD, NAMING_OK, NAMING_FORGED, NAMING_TEMP, NAMING_FAIL };
-struct naming {
-    enum naming_state state;
+struct client;
+enum rdns_state { RDNS_NONE, RDNS_PTR, RDNS_FORWARD, RDNS_OK, RDNS_FORGED, RDNS_TEMP, RDNS_FAIL };
+struct rdns {
+    enum rdns_state state;
     struct dns_query *query;
     char *ptr;      /* what the address points to; "" unless there is one; text_set */
 };
-void naming_start(struct session *);      /* once per session; loopback addresses are not looked up */
-bool naming_is_done(struct session *);    /* call when woken; true: state is final */
-void naming_stop(struct naming *);
-const char *naming_name(const struct naming *);         /* the verified name, or NULL */
-const char *naming_xclient(const struct naming *);      /* NAME=: the name, [UNAVAILABLE] or [TEMPUNAVAIL] */
-const char *naming_xclient_reverse(const struct naming *); /* REVERSE_NAME= */
-const char *naming_resolve(const struct naming *);      /* "ok" "forged" "temp" "fail", or NULL */
+/* Once per client; loopback addresses are not looked up. dns NULL: there is no resolver. */
+void rdns_start(struct client *, struct dns *, struct task *woken);
+bool rdns_is_done(struct client *, struct dns *, struct task *woken); /* call when woken; true: state is final */
+void rdns_stop(struct rdns *);
+void rdns_set(struct rdns *, enum rdns_state, struct str ptr); /* somebody told it; a look-up under way is given up */
+const char *rdns_name(const struct rdns *);         /* the verified name, or NULL */
+const char *rdns_xclient(const struct rdns *);      /* NAME=: the name, [UNAVAILABLE] or [TEMPUNAVAIL] */
+const char *rdns_xclient_reverse(const struct rdns *); /* REVERSE_NAME= */
+const char *rdns_resolve(const struct rdns *);      /* "ok" "forged" "temp" "fail", or NULL */
 #endif

@@ -49,7 +49,7 @@ static const char *date_of(time_t now)
 /* Domain or address literal (RFC 5321 4.4): a name with other octets in it could pretend to be more than the name. */
 static struct str from_name(struct session *s)
 {
-    struct str name = arena_str(&s->tx->arena, s->helo[0] ? str_of(s->helo) : STR("unknown"));
+    struct str name = arena_str(&s->tx->arena, s->client->helo[0] ? str_of(s->client->helo) : STR("unknown"));
     char *at = (char *)name.at; /* a copy of our own */
     for (size_t i = 0; i < name.len; i++)
         if ((unsigned char)at[i] < 128 && !char_is_alnum(at[i]) && !strchr("-_.[]:", at[i]))
@@ -61,12 +61,12 @@ void received_add(struct session *s)
 {
     struct transaction *tx = s->tx;
     const char *date = date_of((time_t)(loop_wall(s->worker->loop) / 1000000));
-    bool v6 = s->ip.len && memchr(s->ip.at, ':', s->ip.len);
+    bool v6 = s->client->ip.len && memchr(s->client->ip.at, ':', s->client->ip.len);
     struct str tls = STR(""), whom = STR(""), ip = STR("unknown"), name = from_name(s);
-    if (s->ip.len)
-        ip = arena_print(&tx->arena, "[%s%.*s]", v6 ? "IPv6:" : "", STR_ARGS(s->ip));
-    if (session_is_secure(s) && *s->tls.version)
-        tls = arena_print(&tx->arena, "\r\n\t(using %s with cipher %s)", s->tls.version, s->tls.cipher);
+    if (s->client->ip.len)
+        ip = arena_print(&tx->arena, "[%s%.*s]", v6 ? "IPv6:" : "", STR_ARGS(s->client->ip));
+    if (session_is_secure(s) && *s->client->tls.version)
+        tls = arena_print(&tx->arena, "\r\n\t(using %s with cipher %s)", s->client->tls.version, s->client->tls.cipher);
     const struct path *only = only_rcpt(tx);
     if (only)
         whom = arena_print(&tx->arena, "\r\n\tfor <%.*s>", STR_ARGS(only->address));

@@ -119,7 +119,7 @@ static bool holds(const struct session *s, const struct condition *c, enum filte
         return false;
     if (c->tls >= 0 && c->tls != session_is_secure(s))
         return false;
-    if (c->client && !table_match_ip(c->client, s->ip, NULL))
+    if (c->client && !table_match_ip(c->client, s->client->ip, NULL))
         return false;
     if (c->nlistens) {
         bool found = false;

@@ -115,7 +115,7 @@ uint64_t worker_oldest_content(struct worker *w)
     w->oldest_at = now;
     w->oldest = UINT64_MAX;
     for (const struct session *s = w->sessions; s; s = s->next)
-        if (s->tx && s->step == STEP_CONTENT && !pipe_is_empty(&s->client->in))
+        if (s->tx && s->step == STEP_CONTENT && !pipe_is_empty(&s->stream->in))
             w->oldest = min_u64(w->oldest, s->tx->started);
     return w->oldest;
 }

@@ -7,29 +7,29 @@
 const char *const kinds[] = {"greeting", "hello", "MAIL",     "RCPT", "DATA", "BDAT",    "end",     "RSET",
                              "NOOP",     "VRFY",  "nonsense", "QUIT", "AUTH", "XCLIENT", "XFORWARD"};
 
-unsigned client_number(const struct client *c)
+unsigned client_number(const struct sim_client *c)
 {
     return c->number;
 }
 
-uint64_t client_delivered(const struct client *c)
+uint64_t client_delivered(const struct sim_client *c)
 {
     return c->delivered;
 }
 
-enum routing client_routing(const struct client *c)
+enum routing client_routing(const struct sim_client *c)
 {
     return c->routing;
 }
 
-enum identity client_identity(const struct client *c, enum place place)
+enum identity client_identity(const struct sim_client *c, enum place place)
 {
     return c->identities[place];
 }
 
 static void act(struct event *);
 
-static void soon(struct client *c)
+static void soon(struct sim_client *c)
 {
     uint64_t in = sim_chance(80) ? sim_random(3) : sim_chance(97) ? sim_random(2000) : sim_random(90000);
     if (!sim_may(F_SLOW_CLIENTS, 100))
@@ -38,16 +38,16 @@ static void soon(struct client *c)
         event_set(&c->act, in, act);
 }
 
-static void be_patient(struct client *);
+static void be_patient(struct sim_client *);
 
-static uint64_t patience(const struct client *c)
+static uint64_t patience(const struct sim_client *c)
 {
     return c->world->calm ? PATIENCE_CALM : c->world->healed ? PATIENCE_HEALED : PATIENCE;
 }
 
 static void bite(struct event *e)
 {
-    struct client *c = holder_of(e, struct client, dog);
+    struct sim_client *c = holder_of(e, struct sim_client, dog);
     if (c->delivered != c->looked) { /* what it says is still being taken, however slowly */
         c->looked = c->delivered;
         be_patient(c);
@@ -57,12 +57,12 @@ static void bite(struct event *e)
                   c->ndue ? kinds[c->due[0].kind] : "nothing");
 }
 
-static void be_patient(struct client *c)
+static void be_patient(struct sim_client *c)
 {
     event_set(&c->dog, patience(c), bite);
 }
 
-static void over(struct client *c)
+static void over(struct sim_client *c)
 {
     if (c->over)
         return;
@@ -75,7 +75,7 @@ static void over(struct client *c)
 
 /* ---- saying */
 
-static void leave(struct client *c)
+static void leave(struct sim_client *c)
 {
     if (sim_may(F_VANISHING, 15)) {
         wire_vanish(&c->wire);
@@ -95,7 +95,7 @@ static void leave(struct client *c)
     over(c);
 }
 
-static void say(struct client *c, struct item *i)
+static void say(struct sim_client *c, struct item *i)
 {
     size_t n = i->text.len - i->said;
     if (n > 1 && sim_may(F_CUTS, 30))
@@ -114,7 +114,7 @@ static void say(struct client *c, struct item *i)
 
 static void act(struct event *e)
 {
-    struct client *c = holder_of(e, struct client, act);
+    struct sim_client *c = holder_of(e, struct sim_client, act);
     if (sim_random(1000) < c->world->leaving && sim_may(F_LEAVING, 100)) {
         leave(c);
         return;
@@ -160,7 +160,7 @@ static bool is_told_right(const struct due *d, const char *text)
     return true;
 }
 
-static void hear_end(struct client *c, const struct letter *l, unsigned code, const char *text)
+static void hear_end(struct sim_client *c, const struct letter *l, unsigned code, const char *text)
 {
     if (code / 100 != 2)
         return;
@@ -178,7 +178,7 @@ static void hear_end(struct client *c, const struct letter *l, unsigned code, co
         sim_violation("letter %u has a bare line end and was acknowledged", l->number);
 }
 
-static void hear_hello(struct client *c, const char *text)
+static void hear_hello(struct sim_client *c, const char *text)
 {
     c->pipelining = strstr(text, "PIPELINING") != NULL;
     c->chunking = strstr(text, "CHUNKING") != NULL;
@@ -188,7 +188,7 @@ static void hear_hello(struct client *c, const char *text)
     c->may_xforward = strstr(text, "XFORWARD ") != NULL;
 }
 
-static bool fits(const struct client *c, enum kind kind, unsigned code)
+static bool fits(const struct sim_client *c, enum kind kind, unsigned code)
 {
     unsigned class = code / 100;
     bool yes = class == 2;
@@ -206,7 +206,7 @@ static bool fits(const struct client *c, enum kind kind, unsigned code)
     return yes || ((class == 4 || class == 5) && !c->world->calm);
 }
 
-static void obey(struct client *c, const struct due *d, unsigned code, const char *text)
+static void obey(struct sim_client *c, const struct due *d, unsigned code, const char *text)
 {
     bool yes = code / 100 == 2;
     switch (d->kind) {
@@ -238,7 +238,7 @@ static void obey(struct client *c, const struct due *d, unsigned code, const cha
         plan_give_up(c);
 }
 
-static void reply(struct client *c, unsigned code, const char *text)
+static void reply(struct sim_client *c, unsigned code, const char *text)
 {
     if (c->bye || c->quit) {
         sim_violation("client %u hears more behind the last word: %s", c->number, text);
@@ -263,7 +263,7 @@ static void reply(struct client *c, unsigned code, const char *text)
 }
 
 /* One whole reply, all its lines; false: not there yet. */
-static bool take_reply(struct client *c)
+static bool take_reply(struct sim_client *c)
 {
     struct octets *in = &c->wire->in;
     for (size_t from = 0, end; (end = octets_line(in, from)) != 0; from = end) {
@@ -289,7 +289,7 @@ static bool take_reply(struct client *c)
 
 static void heard(void *data)
 {
-    struct client *c = data;
+    struct sim_client *c = data;
     be_patient(c);
     while (take_reply(c))
         ;
@@ -310,7 +310,7 @@ static void heard(void *data)
 
 static void arrive(struct event *e)
 {
-    struct client *c = holder_of(e, struct client, act);
+    struct sim_client *c = holder_of(e, struct sim_client, act);
     const struct conf *conf = c->world->worker.generation->conf;
     struct stream *s;
     c->wire = wire_open(c->world->worker.loop, c->number, &s);
@@ -337,11 +337,11 @@ static void arrive(struct event *e)
         soon(c); /* it may leave before the banner */
 }
 
-struct client *clients_new(struct world *w, unsigned n)
+struct sim_client *clients_new(struct world *w, unsigned n)
 {
     static const uint64_t spread[] = {1, 500, 60000};
     uint64_t within = spread[sim_random(countof(spread))];
-    struct client *all = must_alloc(n * sizeof *all);
+    struct sim_client *all = must_alloc(n * sizeof *all);
     for (unsigned i = 0; i < n; i++) {
         all[i].world = w;
         all[i].number = i + 1;

@@ -20,7 +20,7 @@ struct due {
     struct letter *letter;
     unsigned rcpt;
 };
-struct client {
+struct sim_client {
     struct world *world;
     unsigned number;
     struct wire *wire;
@@ -39,9 +39,9 @@ struct client {
     bool hello, bye, silent, half, over, quit, authenticated;
 };
 
-void plan_free(struct client *);
-void plan_next(struct client *);
-void plan_give_up(struct client *);                         /* what is not begun is not said any more */
-void plan_response(struct client *, const char *challenge); /* to a 334 */
-void plan_preface(struct client *, struct octets *);        /* a PROXY header */
+void plan_free(struct sim_client *);
+void plan_next(struct sim_client *);
+void plan_give_up(struct sim_client *);                         /* what is not begun is not said any more */
+void plan_response(struct sim_client *, const char *challenge); /* to a 334 */
+void plan_preface(struct sim_client *, struct octets *);        /* a PROXY header */
 #endif

@@ -5,7 +5,7 @@
  * the chain. */
 #include "world.h"
 
-struct letter *letter_new(struct world *w, struct client *c)
+struct letter *letter_new(struct world *w, struct sim_client *c)
 {
     if (w->nletters == w->letters_room) {
         w->letters_room = w->letters_room ? w->letters_room * 2 : 16;

@@ -5,7 +5,7 @@
 #include "client.h"
 #include <stdarg.h>
 
-void plan_free(struct client *c)
+void plan_free(struct sim_client *c)
 {
     for (unsigned i = 0; i < c->planned; i++)
         octets_free(&c->plan[i].text);
@@ -14,7 +14,7 @@ void plan_free(struct client *c)
     c->at = c->planned = 0;
 }
 
-static struct item *add(struct client *c, enum kind kind, bool waits, const char *format, ...)
+static struct item *add(struct sim_client *c, enum kind kind, bool waits, const char *format, ...)
 {
     char text[600];
     va_list args;
@@ -29,7 +29,7 @@ static struct item *add(struct client *c, enum kind kind, bool waits, const char
 }
 
 /* RSET, for the transaction may still be there, and the next MAIL would be refused. */
-void plan_give_up(struct client *c)
+void plan_give_up(struct sim_client *c)
 {
     unsigned keep = c->at + (c->at < c->planned && c->plan[c->at].said ? 1 : 0);
     for (unsigned i = keep; i < c->planned; i++)
@@ -53,7 +53,7 @@ static void put_dotted(struct octets *to, const struct octets *from)
 }
 
 /* False: it is given up between two chunks. */
-static bool plan_chunks(struct client *c, struct letter *l, bool together)
+static bool plan_chunks(struct sim_client *c, struct letter *l, bool together)
 {
     bool costs = c->world->calm && c->authenticated; /* the connection that knows it: the next MAIL would hear 421 */
     bool gives_up = sim_may(F_ABANDON, 8) && !costs;
@@ -73,7 +73,7 @@ static bool plan_chunks(struct client *c, struct letter *l, bool together)
     return true;
 }
 
-static void plan_hello(struct client *c)
+static void plan_hello(struct sim_client *c)
 {
     bool esmtp = !sim_may(F_HELO, 15);
     c->hello = true;
@@ -81,7 +81,7 @@ static void plan_hello(struct client *c)
     add(c, HELLO, true, esmtp ? "EHLO c%u.test\r\n" : "HELO c%u.test\r\n", c->number);
 }
 
-static void plan_abandon(struct client *c, bool amid_chunks) /* where EHLO is out of place */
+static void plan_abandon(struct sim_client *c, bool amid_chunks) /* where EHLO is out of place */
 {
     switch (sim_random(4)) {
     case 0:
@@ -95,7 +95,7 @@ static void plan_abandon(struct client *c, bool amid_chunks) /* where EHLO is ou
     }
 }
 
-static void plan_message(struct client *c, bool behind)
+static void plan_message(struct sim_client *c, bool behind)
 {
     struct letter *l = letter_new(c->world, c);
     bool together = c->pipelining && sim_chance(60), by_chunks = c->chunking && sim_may(F_CHUNKS, 40);
@@ -156,7 +156,7 @@ static void put_base64(const char *octets, size_t n, char *text) /* of three oct
     *text = 0;
 }
 
-static void plan_auth(struct client *c)
+static void plan_auth(struct sim_client *c)
 {
     char octets[16], text[24];
     if (sim_chance(50)) {
@@ -173,7 +173,7 @@ static void plan_auth(struct client *c)
         add(c, AUTH, true, "AUTH PLAIN\r\n");
 }
 
-void plan_response(struct client *c, const char *challenge)
+void plan_response(struct sim_client *c, const char *challenge)
 {
     char octets[16] = "pw-pw-", text[24];
     size_t n = 6;
@@ -192,7 +192,7 @@ void plan_response(struct client *c, const char *challenge)
         add(c, AUTH, false, "%s\r\n", text);
 }
 
-void plan_preface(struct client *c, struct octets *to)
+void plan_preface(struct sim_client *c, struct octets *to)
 {
     char line[108];
     snprintf(c->address, sizeof c->address, "198.51.100.%u", c->number);
@@ -200,7 +200,7 @@ void plan_preface(struct client *c, struct octets *to)
     octets_put(to, line, (size_t)n);
 }
 
-static void plan_junk(struct client *c)
+static void plan_junk(struct sim_client *c)
 {
     static const struct {
         enum kind kind;
@@ -215,7 +215,7 @@ static void plan_junk(struct client *c)
     add(c, junk[which].kind, true, "%s", junk[which].text);
 }
 
-void plan_next(struct client *c)
+void plan_next(struct sim_client *c)
 {
     plan_free(c);
     if (!c->hello) {

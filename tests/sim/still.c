@@ -47,7 +47,7 @@ static uint64_t sum_of(const struct session *s)
 {
     const struct backend *b = s->backend;
     uint64_t sum = mix(mix(mix(0xcbf29ce484222325u, s->state), s->step), s->why);
-    sum = sum_of_stream(sum, s->client);
+    sum = sum_of_stream(sum, s->stream);
     if (s->tx)
         sum = sum_of_transaction(sum, s->tx);
     if (b)
@@ -61,7 +61,7 @@ static void show(const char *when, const struct session *s)
     const struct flow *f = s->tx ? &s->tx->flow : NULL;
     sim_trace("%s: alarm %llu state %d step %d, client in %zu out %zu reads %d%s", when,
               s->alarm.at ? (unsigned long long)(s->alarm.at - sim_now()) : 0ull, s->state, s->step,
-              s->client->in.octets, s->client->out.octets, net_reads(s->client),
+              s->stream->in.octets, s->stream->out.octets, net_reads(s->stream),
               s->run.active ? ", a filter is at work" : "");
     if (f)
         sim_trace("  wire %llu content %zu filtered %zu encoded %llu packed %zu data %d head %d sink %d taken %d "
@@ -77,7 +77,7 @@ static void show(const char *when, const struct session *s)
 static bool may_be_asked(const struct session *s)
 {
     bool looks = (s->tx && s->tx->flow.paused) || s->waits_for_probe; /* the latter by the pool's clock */
-    bool sound = net_is_sound(s->client) && (!s->backend || !s->backend->stream || net_is_sound(s->backend->stream));
+    bool sound = net_is_sound(s->stream) && (!s->backend || !s->backend->stream || net_is_sound(s->backend->stream));
     return !looks && sound && (!s->alarm.at || s->alarm.at > sim_now());
 }
 

@@ -40,7 +40,7 @@ struct body_edit { /* one filter's */
 
 struct letter {
     unsigned number;
-    struct client *client;
+    struct sim_client *client;
     struct octets content; /* decoded: what a backend must take, octet by octet, if no filter edits it */
     bool bare;             /* it holds a bare CR or LF: nobody may take it, unless it is binary */
     bool binary;
@@ -82,7 +82,7 @@ struct world {
     bool looks;  /* each time that nothing is under way, whether somebody sleeps who could go on */
     struct worker worker;
     struct conf *conf;
-    struct client *clients;
+    struct sim_client *clients;
     unsigned nclients, left; /* left: those that are still to end */
     unsigned letters_each;   /* most of a client */
     struct letter **letters;
@@ -108,7 +108,7 @@ struct wishes { /* 0: by the dice */
 bool world_run(const struct wishes *, unsigned long *sessions, unsigned long *acknowledged);
 
 /* letter.c */
-struct letter *letter_new(struct world *, struct client *);
+struct letter *letter_new(struct world *, struct sim_client *);
 struct letter *letter_numbered(struct world *, unsigned number); /* NULL: there is none */
 void letters_free(struct world *);
 void letter_write(struct letter *); /* content out of the dice */
@@ -123,14 +123,14 @@ bool letter_needs_nobody(const struct letter *); /* all whom it was for were lef
 struct conf *conf_new(struct world *, unsigned generation);
 
 /* client.c, plan.c */
-struct client;
-struct client *clients_new(struct world *, unsigned n);
+struct sim_client;
+struct sim_client *clients_new(struct world *, unsigned n);
 void clients_heal(struct world *); /* nothing goes wrong any more: they are less patient */
 void clients_free(struct world *);
-uint64_t client_delivered(const struct client *);
-unsigned client_number(const struct client *);
-enum routing client_routing(const struct client *);
-enum identity client_identity(const struct client *, enum place); /* of the configuration its session has */
+uint64_t client_delivered(const struct sim_client *);
+unsigned client_number(const struct sim_client *);
+enum routing client_routing(const struct sim_client *);
+enum identity client_identity(const struct sim_client *, enum place); /* of the configuration its session has */
 
 /* filters.c */
 void filters_fill(struct world *, struct conf *);

@@ -52,8 +52,8 @@ static bool waits_for_name(struct session *s)
 {
     if (s->tx->asked || s->backend->conf->identity != IDENTITY_XFORWARD || !(s->backend->can.xforward & XATTR_NAME))
         return false;
-    naming_start(s);
-    return !naming_is_done(s);
+    session_look_up(s);
+    return !session_has_looked_up(s);
 }
 
 static void say_mail(struct session *s, enum debt_what what)
@@ -462,7 +462,7 @@ void envelope_tell(struct session *s)
     /* HELD: its filters are at work; what a route has said of it already is not the last word. */
     while (tx->told < tx->nrcpts && tx->rcpts[tx->told].fate != FATE_HELD && tx->rcpts[tx->told].reply.code &&
            s->state != STATE_CLOSING) {
-        if (!s->esmtp && !stream_in_is_empty(s->client)) { /* no pipelining was offered to it (engine.md A9) */
+        if (!s->esmtp && !stream_in_is_empty(s->stream)) { /* no pipelining was offered to it (engine.md A9) */
             struct reply r = reply_named(REPLY_SYNCHRONIZATION);
             session_end(s, WHY_PIPELINING, &r);
             return;

@@ -46,21 +46,21 @@ static struct str port_value(uint16_t port, struct arena *arena)
 static struct str value_of(const struct session *s, uint32_t bit, struct arena *arena)
 {
     switch (bit) {
-    case XATTR_NAME: return str_of(naming_xclient(&s->naming));
-    case XATTR_REVERSE_NAME: return str_of(naming_xclient_reverse(&s->naming));
-    case XATTR_ADDR: return ip_value(s->ip, arena);
-    case XATTR_PORT: return port_value(s->port, arena);
+    case XATTR_NAME: return str_of(rdns_xclient(&s->client->rdns));
+    case XATTR_REVERSE_NAME: return str_of(rdns_xclient_reverse(&s->client->rdns));
+    case XATTR_ADDR: return ip_value(s->client->ip, arena);
+    case XATTR_PORT: return port_value(s->client->port, arena);
     case XATTR_PROTO: return str_of(claim_protocol(s));
-    case XATTR_HELO: return s->helo[0] ? in_xtext(str_of(s->helo), arena) : STR_NONE;
-    case XATTR_DESTADDR: return ip_value(str_of(s->local_ip), arena);
-    case XATTR_DESTPORT: return port_value(s->local_port, arena);
-    case XATTR_LOGIN: return session_is_authenticated(s) ? in_xtext(str_of(s->auth->user), arena) : STR_NONE;
+    case XATTR_HELO: return s->client->helo[0] ? in_xtext(str_of(s->client->helo), arena) : STR_NONE;
+    case XATTR_DESTADDR: return ip_value(s->client->local_ip, arena);
+    case XATTR_DESTPORT: return port_value(s->client->local_port, arena);
+    case XATTR_LOGIN: return session_is_authenticated(s) ? in_xtext(str_of(s->client->user), arena) : STR_NONE;
     case XATTR_IDENT:
         if (claim_ident(s).len)
             return in_xtext(claim_ident(s), arena);
         return arena_print(arena, "%s.%u", s->id, s->tx ? s->tx->number : 0);
     case XATTR_SOURCE: {
-        bool local = claim_is_local(s) || (!s->ip.len && s->over_unix);
+        bool local = claim_is_local(s) || (!s->client->ip.len && s->over_unix);
         return local ? STR("LOCAL") : STR("REMOTE");
     }
     default: return STR_NONE;
@@ -120,20 +120,20 @@ bool identity_put_xforward(const struct session *s, uint32_t can, uint32_t *said
 void identity_put_preface(const struct session *s, bool v1, struct pipe *out)
 {
     struct arena arena = {0};
-    struct preface p = {.local = !s || !s->ip.len};
+    struct preface p = {.local = !s || !s->client->ip.len};
     if (!p.local) {
-        struct str local = str_of(s->local_ip);
-        bool v6 = memchr(s->ip.at, ':', s->ip.len), same = local.len && v6 == (memchr(local.at, ':', local.len) != NULL);
-        p.source = s->ip;
-        p.source_port = s->port;
+        struct str local = s->client->local_ip;
+        bool v6 = memchr(s->client->ip.at, ':', s->client->ip.len), same = local.len && v6 == (memchr(local.at, ':', local.len) != NULL);
+        p.source = s->client->ip;
+        p.source_port = s->client->port;
         p.target = same ? local : STR("");
-        p.target_port = s->local_port;
-        p.tls = s->tls.version;
-        p.verified = s->tls.verified;
-        p.tls_subject = s->tls.common_name;
-        p.tls_version = str_of(s->tls.version);
-        p.tls_cipher = str_of(s->tls.cipher);
-        p.authority = s->tls.sni;
+        p.target_port = s->client->local_port;
+        p.tls = s->client->tls.version;
+        p.verified = s->client->tls.verified;
+        p.tls_subject = s->client->tls.common_name;
+        p.tls_version = str_of(s->client->tls.version);
+        p.tls_cipher = str_of(s->client->tls.cipher);
+        p.authority = s->client->tls.sni;
     }
     if (v1)
         preface_put_v1(&p, out);

@@ -8,7 +8,7 @@ struct session;
 
 /* XCLIENT with those attributes of `can` that are known: one line, or two where one would be longer than 512 octets. Of two, the
  * second has what the first would reset, and the address: whoever is trusted by its own would not be believed again behind it.
- * part: 0, then 1 if that returned true. Names must be there (naming_is_done). */
+ * part: 0, then 1 if that returned true. Names must be there (rdns_is_done). */
 bool identity_put_xclient(const struct session *, uint32_t can, unsigned part, struct pipe *out);
 /* XFORWARD with every attribute of `can`, what is not known as [UNAVAILABLE]: one command of at most 512 octets. *said: which
  * attributes have been, 0 at first. False: nothing was left to say. */

@@ -10,24 +10,19 @@
 
 enum { AT_REST, AT_SAYING, AT_ASKED, AT_CHALLENGED, AT_CANCELLING, AT_JUDGED };
 
-bool session_is_authenticated(const struct session *s)
-{
-    return s->auth && s->auth->done;
-}
-
 bool auth_holds(const struct session *s, const struct backend *b)
 {
-    return session_is_authenticated(s) && s->auth->by_backend && !s->parked && b->conf == s->listen->backend;
+    return session_is_authenticated(s) && s->auth && s->auth->by_backend && !s->parked && b->conf == s->listen->backend;
 }
 
 bool session_auth_is_lost(struct session *s)
 {
     const struct backend_conf *conf = s->listen->backend;
-    if (!session_is_authenticated(s) || !s->auth->by_backend || s->parked)
+    if (!session_is_authenticated(s) || !s->auth || !s->auth->by_backend || s->parked)
         return false;
     if (s->backend && s->backend->conf == conf)
         return false;
-    bool told = conf->identity == IDENTITY_XCLIENT && s->auth->user[0]; /* XCLIENT LOGIN */
+    bool told = conf->identity == IDENTITY_XCLIENT && s->client->user[0]; /* XCLIENT LOGIN */
     return !told || !(pool_can(pool_of(s->generation, conf))->xclient & XATTR_LOGIN);
 }
 
@@ -38,15 +33,14 @@ static struct auth *auth_of(struct session *s)
     return s->auth;
 }
 
-void session_login(struct session *s, struct str user, struct str method)
+void auth_told(struct session *s, struct str user)
 {
-    if (!s->auth && !user.len)
-        return;
-    struct auth *a = auth_of(s);
-    a->done = user.len > 0;
-    a->by_backend = false;
-    snprintf(a->user, sizeof a->user, "%.*s", STR_ARGS(user));
-    snprintf(a->method, sizeof a->method, "%.*s", STR_ARGS(method));
+    if (user.len)
+        session_login(s, user, STR("XCLIENT"));
+    else
+        session_logout(s);
+    if (s->auth)
+        s->auth->by_backend = false;
 }
 
 void auth_free(struct session *s)
@@ -186,7 +180,8 @@ static enum next judge(struct session *s)
     if (r.code == 235 && a->at != AT_CANCELLING) {
         a->reply = r;
         a->at = AT_JUDGED;
-        a->done = a->by_backend = true; /* so that the hooks see it; taken back if they refuse */
+        a->by_backend = true;
+        session_login(s, str_of(a->user), str_of(a->method)); /* so that the hooks see it; taken back if they refuse */
         return session_hook(s, FILTER_AUTH);
     }
     bool refusal = (class == 4 || class == 5) && r.code != 421 && r.code != 503;
@@ -205,10 +200,10 @@ static enum next take_response(struct session *s)
     struct str line;
     arena_reset(&s->line);
     enum line_took took =
-        line_take(&s->reader, &s->client->in, SASL_LINE - 2, s->listen->bare == BARE_NORMALIZE, &s->line, &line);
+        line_take(&s->reader, &s->stream->in, SASL_LINE - 2, s->listen->bare == BARE_NORMALIZE, &s->line, &line);
     if (took == LINE_MORE) {
-        if (s->client->ended || s->client->dead)
-            return session_end(s, s->client->dead ? WHY_RESET : WHY_LEFT, NULL);
+        if (s->stream->ended || s->stream->dead)
+            return session_end(s, s->stream->dead ? WHY_RESET : WHY_LEFT, NULL);
         return NEXT_WAIT;
     }
     s->client_by = 0;
@@ -263,7 +258,7 @@ enum next auth_passed(struct session *s)
     struct reply r = a->reply;
     s->state = STATE_READY;
     if (v->kind == VERDICT_DROP || v->kind == VERDICT_REJECT || v->kind == VERDICT_DEFER) {
-        a->done = false;
+        session_logout(s);
         if (s->backend)
             backend_close(&s->backend); /* it believes in a user whom we do not let in */
         if (v->kind == VERDICT_DROP)
@@ -271,7 +266,7 @@ enum next auth_passed(struct session *s)
         return fail(s, v->reply);
     }
     if (!s->backend) { /* lost while the filters worked */
-        a->done = false;
+        session_logout(s);
         return fail(s, reply_named(REPLY_AUTH_UNAVAILABLE));
     }
     reply_complete(&r);

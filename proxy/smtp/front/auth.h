@@ -6,8 +6,7 @@
 struct session;
 
 struct auth {
-    char user[256], method[24];  /* user "": the mechanism tells none */
-    bool done;
+    char user[256], method[24];  /* of the exchange; user "": the mechanism tells none */
     bool by_backend;             /* on a connection of this session, which cannot be had again */
     uint8_t at;                  /* auth.c's own */
     unsigned turn;               /* responses so far */
@@ -19,10 +18,9 @@ struct auth {
 void auth_apply(struct session *, const struct reply *);
 void auth_free(struct session *);
 bool auth_is_under_way(const struct session *); /* amid an exchange: what the backend hears next it takes for a response */
-bool session_is_authenticated(const struct session *);
 struct backend;
 bool auth_holds(const struct session *, const struct backend *); /* it is the connection on which it authenticated; not when it is parked */
 /* The connection on which it authenticated is gone, and no other one can be told who it is. */
 bool session_auth_is_lost(struct session *);
-void session_login(struct session *, struct str user, struct str method); /* told by XCLIENT; user "": nobody */
+void auth_told(struct session *, struct str user); /* by XCLIENT; "": nobody */
 #endif

@@ -40,15 +40,15 @@ static enum next skip_sequence(struct session *s, const char *word)
 
 enum next chunk_skip_turn(struct session *s)
 {
-    size_t n = (size_t)min_u64(s->client->in.octets, s->skip_left);
-    pipe_drop(&s->client->in, n);
+    size_t n = (size_t)min_u64(s->stream->in.octets, s->skip_left);
+    pipe_drop(&s->stream->in, n);
     s->skip_left -= n;
     if (!s->skip_left) {
         s->client_by = 0;
         return session_refuse(s, &s->skip_reply);
     }
     if (session_client_left(s))
-        return session_end(s, s->client->dead ? WHY_RESET : WHY_LEFT, NULL);
+        return session_end(s, s->stream->dead ? WHY_RESET : WHY_LEFT, NULL);
     if (n)
         s->client_by = loop_now(s->worker->loop) + s->listen->timeouts.data;
     if (!content_is_fast(s, s->chunk_octets - s->skip_left)) {

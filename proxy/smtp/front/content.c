@@ -23,7 +23,7 @@ static enum next leave(struct session *s)
     s->tx->left = true;
     if (s->tx->flow.data != DATA_ENDED)
         transaction_reset(s, END_ABORTED);
-    return session_end(s, s->client->dead ? WHY_RESET : WHY_LEFT, NULL);
+    return session_end(s, s->stream->dead ? WHY_RESET : WHY_LEFT, NULL);
 }
 
 /* Over a limit amid content: told at once, for the rest would cost more than the connection. */
@@ -98,7 +98,7 @@ enum next content_turn(struct session *s)
         return chunk_end(s);
     if (f->decoder.wire != wire)
         s->client_by = loop_now(s->worker->loop) + s->listen->timeouts.data;
-    if (s->client->dead || (s->client->ended && pipe_is_empty(&s->client->in)))
+    if (s->stream->dead || (s->stream->ended && pipe_is_empty(&s->stream->in)))
         return leave(s);
     if (tx->sink && content_is_far_over(s, f->decoder.wire)) {
         struct reply r = content_too_big(s, &tx->arena);
@@ -121,7 +121,7 @@ static enum next finish(struct session *s, enum transaction_end end, const struc
     if (!tx->refusal_told)
         tx->end_reply = reply_keep(&tx->arena, r);
     s->junk = 0;
-    bool gone = s->client->dead;
+    bool gone = s->stream->dead;
     if (!gone)
         session_reply(s, &said);
     transaction_reset(s, end);
@@ -167,7 +167,7 @@ enum next verdict_turn(struct session *s)
         chain_stop(s, CANCEL_TIMEOUT);
         transaction_refuse(s, &r);
     }
-    if (!tx->sink && s->client->dead)
+    if (!tx->sink && s->stream->dead)
         return leave(s);
     if (!tx->sink)
         flow_judge(s);

@@ -8,31 +8,14 @@
 #include "wire/preface.h"
 
 struct forwarded {
-    bool active;
-    char ip[sizeof((struct session *)0)->ip_text], *helo;
-    uint16_t port;
-    struct naming naming;
+    struct client client;
     bool esmtp, protocol_known, local;
     char ident[256];
 };
 
 static bool is_trusted(const struct session *s, struct table *networks)
 {
-    return networks && (!s->ip.len || table_match_ip(networks, s->ip, NULL));
-}
-
-static void set_ip(struct session *s, struct str ip, uint16_t port)
-{
-    snprintf(s->ip_text, sizeof s->ip_text, "%.*s", STR_ARGS(ip));
-    s->ip = str_of(s->ip_text);
-    s->port = port;
-}
-
-static void set_name(struct naming *n, enum naming_state state, struct str ptr)
-{
-    naming_stop(n);
-    n->state = state;
-    text_set(&n->ptr, ptr);
+    return networks && (!s->client->ip.len || table_match_ip(networks, s->client->ip, NULL));
 }
 
 /* A connection that was told of another client, or shows its address, is of no use to this one. What AUTH opened stays
@@ -52,20 +35,12 @@ bool claim_is_due(const struct session *s)
     return is_trusted(s, s->listen->proxy);
 }
 
-static void set_local(struct session *s, struct str ip, uint16_t port)
-{
-    if (!ip.len)
-        return;
-    snprintf(s->local_ip, sizeof s->local_ip, "%.*s", STR_ARGS(ip));
-    s->local_port = port;
-}
-
 static void take_tls(struct session *s, const struct preface *p)
 {
     if (!p->tls)
         return;
-    s->tls_vouched = true;
-    s->tls = (struct tls_facts){.version = p->tls_version.at,
+    s->client->secure = CLIENT_VOUCHED;
+    s->client->tls = (struct tls_facts){.version = p->tls_version.at,
                                 .cipher = p->tls_cipher.at,
                                 .sni = p->authority,
                                 .alpn = STR(""),
@@ -79,20 +54,21 @@ static void take_tls(struct session *s, const struct preface *p)
 enum next claim_proxy(struct session *s)
 {
     struct preface p;
-    switch (preface_take(&s->client->in, &s->arena, &p)) {
+    switch (preface_take(&s->stream->in, &s->arena, &p)) {
     case PREFACE_MORE:
-        if (s->client->ended || s->client->dead)
+        if (s->stream->ended || s->stream->dead)
             return session_end(s, WHY_LEFT, NULL);
         return NEXT_WAIT;
     case PREFACE_BAD:
         log_rare(LOG_WARNING, "preface", "%s: %s is to send a PROXY header and does not", s->id,
-                 s->ip.len ? s->ip.at : "a unix peer");
+                 s->client->ip.len ? s->client->ip.at : "a unix peer");
         return session_end(s, WHY_PREFACE, NULL);
     case PREFACE_TAKEN: break;
     }
     if (!p.local) {
-        set_ip(s, p.source, p.source_port);
-        set_local(s, p.target, p.target_port);
+        client_set_ip(s->client, p.source, p.source_port);
+        if (p.target.len)
+            client_set_local(s->client, p.target, p.target_port);
         take_tls(s, &p);
     }
     session_begin(s);
@@ -119,26 +95,26 @@ void claim_trust(struct session *s)
 }
 
 /* A name that is told needs no looking up; an address without one does. */
-static void take_name(struct naming *n, const struct xattrs *x)
+static void take_name(struct rdns *n, const struct xattrs *x)
 {
     if (x->known & XATTR_NAME)
-        set_name(n, NAMING_OK, x->name);
+        rdns_set(n, RDNS_OK, x->name);
     else if (x->given & XATTR_NAME)
-        set_name(n,
-                 x->name_temporary     ? NAMING_TEMP
-                 : x->reverse_name.len ? NAMING_FORGED
-                                       : NAMING_FAIL,
+        rdns_set(n,
+                 x->name_temporary     ? RDNS_TEMP
+                 : x->reverse_name.len ? RDNS_FORGED
+                                       : RDNS_FAIL,
                  x->reverse_name);
     else if (x->given & XATTR_ADDR)
-        set_name(n, NAMING_NONE, STR(""));
+        rdns_set(n, RDNS_NONE, STR(""));
 }
 
 static bool move_in_census(struct session *s, const struct xattrs *x)
 {
     if (s->entered)
-        census_leave(s->worker->census, s->ip);
+        census_leave(s->worker->census, s->client->ip);
     s->entered = false;
-    set_ip(s, x->ip, x->given & XATTR_PORT ? x->port : 0);
+    client_set_ip(s->client, x->ip, x->given & XATTR_PORT ? x->port : 0);
     return session_enter(s);
 }
 
@@ -153,18 +129,17 @@ bool claim_xclient(struct session *s, struct reply *reply)
     }
     claim_restore(s);
     chain_again(s);
-    if (s->auth)
-        s->auth->done = false;
+    session_logout(s);
     leave_bound(s);
     if ((x.given & XATTR_ADDR) && !move_in_census(s, &x))
         return true;
     if (!(x.given & XATTR_ADDR) && (x.given & XATTR_PORT))
-        s->port = x.port;
-    take_name(&s->naming, &x);
-    if (x.known & XATTR_DESTADDR)
-        set_local(s, x.target_ip, x.target_port);
-    text_set(&s->helo, x.helo);
-    session_login(s, x.login, STR("XCLIENT"));
+        s->client->port = x.port;
+    take_name(&s->client->rdns, &x);
+    if ((x.known & XATTR_DESTADDR) && x.target_ip.len)
+        client_set_local(s->client, x.target_ip, x.target_port);
+    text_set(&s->client->helo, x.helo);
+    auth_told(s, x.login);
     s->said_hello = s->esmtp = s->greeted = s->passed = false;
     s->refusal = (struct reply){0};
     s->state = STATE_HELLO;
@@ -173,26 +148,28 @@ bool claim_xclient(struct session *s, struct reply *reply)
 
 /* ---- XFORWARD ------------------------------------------------------------------------------------------------------- */
 
+static bool is_covered(const struct session *s)
+{
+    return s->client != &s->self;
+}
+
 /* The first one of a transaction presets all that may be told to "not known". */
 static struct forwarded *cover(struct session *s)
 {
-    struct forwarded *f = s->forwarded ? s->forwarded : (s->forwarded = must_alloc(sizeof *f));
-    if (f->active)
+    struct forwarded *f = s->forwarded;
+    if (!f) {
+        f = s->forwarded = must_alloc(sizeof *f);
+        client_start(&f->client);
+    }
+    if (is_covered(s))
         return f;
-    memcpy(f->ip, s->ip_text, sizeof f->ip);
-    f->helo = s->helo;
-    s->helo = text_none;
-    f->port = s->port;
-    naming_stop(&s->naming);
-    if (s->naming.state < NAMING_OK) /* a look-up under way has been given up: it begins anew when it is wanted */
-        set_name(&s->naming, NAMING_NONE, STR(""));
-    f->naming = s->naming;
-    s->naming.ptr = text_none;
-    f->active = true;
+    rdns_stop(&s->self.rdns);
+    if (s->self.rdns.state < RDNS_OK) /* a look-up under way has been given up: it begins anew when it is wanted */
+        rdns_set(&s->self.rdns, RDNS_NONE, STR(""));
+    client_cover(&f->client, &s->self);
+    s->client = &f->client;
     f->protocol_known = f->local = false;
     f->ident[0] = 0;
-    set_ip(s, STR(""), 0);
-    set_name(&s->naming, NAMING_FAIL, STR(""));
     return f;
 }
 
@@ -206,12 +183,12 @@ struct reply claim_xforward(struct session *s)
     struct forwarded *f = cover(s);
     leave_bound(s);
     if (x.given & XATTR_ADDR)
-        set_ip(s, x.ip, s->port);
+        client_set_ip(s->client, x.ip, s->client->port);
     if (x.given & XATTR_PORT)
-        s->port = x.port;
-    take_name(&s->naming, &x);
+        s->client->port = x.port;
+    take_name(&s->client->rdns, &x);
     if (x.given & XATTR_HELO)
-        text_set(&s->helo, x.helo);
+        text_set(&s->client->helo, x.helo);
     if (x.known & XATTR_PROTO) {
         f->protocol_known = true;
         f->esmtp = x.esmtp;
@@ -225,21 +202,17 @@ struct reply claim_xforward(struct session *s)
 
 void claim_restore(struct session *s)
 {
-    struct forwarded *f = s->forwarded;
-    if (!f || !f->active)
+    if (!is_covered(s))
         return;
     leave_bound(s);
-    naming_stop(&s->naming);
-    f->active = false;
-    set_ip(s, str_of(f->ip), f->port);
-    text_set(&s->helo, STR_NONE);
-    text_set(&s->naming.ptr, STR_NONE);
-    s->helo = f->helo;
-    s->naming = f->naming;
+    rdns_stop(&s->client->rdns);
+    s->client = &s->self;
 }
 
 void claim_free(struct session *s)
 {
+    if (s->forwarded)
+        client_end(&s->forwarded->client);
     free(s->forwarded);
     s->forwarded = NULL;
 }
@@ -247,16 +220,16 @@ void claim_free(struct session *s)
 const char *claim_protocol(const struct session *s)
 {
     const struct forwarded *f = s->forwarded;
-    bool esmtp = f && f->active && f->protocol_known ? f->esmtp : s->esmtp;
+    bool esmtp = is_covered(s) && f->protocol_known ? f->esmtp : s->esmtp;
     return esmtp ? "ESMTP" : "SMTP";
 }
 
 struct str claim_ident(const struct session *s)
 {
-    return s->forwarded && s->forwarded->active ? str_of(s->forwarded->ident) : STR("");
+    return is_covered(s) ? str_of(s->forwarded->ident) : STR("");
 }
 
 bool claim_is_local(const struct session *s)
 {
-    return s->forwarded && s->forwarded->active && s->forwarded->local;
+    return is_covered(s) && s->forwarded->local;
 }

@@ -31,12 +31,12 @@ bool session_settled(const struct session *s)
 
 bool session_client_left(const struct session *s)
 {
-    return s->client->dead || (s->client->ended && pipe_is_empty(&s->client->in));
+    return s->stream->dead || (s->stream->ended && pipe_is_empty(&s->stream->in));
 }
 
 void session_reply(struct session *s, const struct reply *r)
 {
-    reply_put(r, &s->client->out, true);
+    reply_put(r, &s->stream->out, true);
 }
 
 void session_count_refusal(struct session *s, enum verb verb, const struct reply *r)
@@ -63,7 +63,7 @@ enum next session_end(struct session *s, enum close_why why, const struct reply 
     s->state = STATE_CLOSING;
     s->why = why;
     s->step = STEP_CLOSE;
-    if (r && !s->client->dead)
+    if (r && !s->stream->dead)
         session_reply(s, r);
     return NEXT_MORE;
 }
@@ -75,6 +75,21 @@ enum next session_refuse(struct session *s, const struct reply *r)
     session_reply(s, r);
     s->step = STEP_LINE;
     return NEXT_MORE;
+}
+
+/* Whoever XFORWARD names for the message at hand has the login of the connection. */
+void session_login(struct session *s, struct str user, struct str method)
+{
+    client_login(&s->self, user, method);
+    if (s->client != &s->self)
+        client_login(s->client, user, method);
+}
+
+void session_logout(struct session *s)
+{
+    client_logout(&s->self);
+    if (s->client != &s->self)
+        client_logout(s->client);
 }
 
 enum next session_hook(struct session *s, enum filter_stage stage)
@@ -131,17 +146,17 @@ bool session_enter(struct session *s)
     struct reply r;
     /* The limit of all is kept before a connection is accepted; a listener of its own may have a lower one. */
     uint32_t most = l->connections < s->generation->conf->limits.connections ? l->connections : 0;
-    switch (census_enter(s->worker->census, s->ip, most, s->ip.len ? l->connections_per_client : 0)) {
+    switch (census_enter(s->worker->census, s->client->ip, most, s->client->ip.len ? l->connections_per_client : 0)) {
     case CENSUS_WELCOME: s->entered = true; return true;
     case CENSUS_FULL: r = reply_named(REPLY_TOO_MANY_CONNECTIONS); break;
-    case CENSUS_TOO_MANY: r = reply_print(&s->line, REPLY_TOO_MANY_FROM_CLIENT, s->ip.at); break;
+    case CENSUS_TOO_MANY: r = reply_print(&s->line, REPLY_TOO_MANY_FROM_CLIENT, s->client->ip.at); break;
     default: never("what else could the census say");
     }
     session_end(s, WHY_LIMIT, s->listen->implicit ? NULL : &r);
     return false;
 }
 
-void session_start(struct worker *w, const struct listen_conf *listen, uint32_t door, struct stream *client)
+void session_start(struct worker *w, const struct listen_conf *listen, uint32_t door, struct stream *stream)
 {
     struct session *s = must_alloc(sizeof *s);
     s->magic = SESSION_MAGIC;
@@ -150,22 +165,18 @@ void session_start(struct worker *w, const struct listen_conf *listen, uint32_t 
     s->door = door;
     s->leave_by = w->draining ? w->drain_by : 0;
     s->generation = generation_enter(w->generation);
-    s->client = client;
+    s->stream = stream;
     w->serial++;
     task_start(&s->task, w->loop, wake);
-    client->task = &s->task;
+    stream->task = &s->task;
     s->started = loop_micros(w->loop);
     s->started_wall = loop_wall(w->loop);
-    struct address peer = stream_peer(client, &s->line), local = stream_local(client, &s->line);
-    s->helo = s->naming.ptr = text_none;
+    struct address peer = stream_peer(stream, &s->line), local = stream_local(stream, &s->line);
+    client_start(&s->self);
+    s->client = &s->self;
     s->over_unix = peer.name.ss_family == AF_UNIX || local.name.ss_family == AF_UNIX;
-    if (!s->over_unix) {
-        memcpy(s->ip_text, peer.host.at, min_size(peer.host.len, sizeof s->ip_text - 1));
-        memcpy(s->local_ip, local.host.at, min_size(local.host.len, sizeof s->local_ip - 1));
-    }
-    s->local_port = local.port;
-    s->ip = str_of(s->ip_text);
-    s->port = peer.port;
+    client_set_ip(s->client, s->over_unix ? STR("") : peer.host, peer.port);
+    client_set_local(s->client, s->over_unix ? STR("") : local.host, local.port);
     s->first_line = true;
     make_id(s);
     link_session(s);
@@ -188,11 +199,6 @@ void session_begin(struct session *s)
     session_hook(s, FILTER_CONNECT);
 }
 
-bool session_is_secure(const struct session *s)
-{
-    return s->client->tls == STREAM_TLS || s->tls_vouched;
-}
-
 static void greet(struct session *s)
 {
     struct reply r = reply_print(&s->line, REPLY_BANNER, s->listen->hostname.at);
@@ -213,13 +219,13 @@ static void greet(struct session *s)
 static enum next step_greet(struct session *s)
 {
     uint64_t now = loop_now(s->worker->loop);
-    if (s->listen->implicit && s->client->tls == STREAM_PLAIN) {
-        stream_tls_behind(s->client, s->listen->tls);
+    if (s->listen->implicit && s->stream->tls == STREAM_PLAIN) {
+        stream_tls_behind(s->stream, s->listen->tls);
         s->step = STEP_TLS;
         s->client_by = now + s->listen->timeouts.handshake;
         return NEXT_MORE;
     }
-    if (!stream_in_is_empty(s->client) || (s->client->tls == STREAM_PLAIN && stream_has_unread(s->client))) {
+    if (!stream_in_is_empty(s->stream) || (s->stream->tls == STREAM_PLAIN && stream_has_unread(s->stream))) {
         struct reply r = reply_named(REPLY_EARLY_TALKER);
         return session_end(s, WHY_EARLY, &r);
     }
@@ -234,9 +240,10 @@ static enum next step_greet(struct session *s)
 
 static enum next step_tls(struct session *s)
 {
-    if (s->client->tls != STREAM_TLS)
+    if (s->stream->tls != STREAM_TLS)
         return NEXT_WAIT;
-    stream_tls_facts(s->client, &s->tls);
+    s->client->secure = CLIENT_TLS;
+    stream_tls_facts(s->stream, &s->client->tls);
     s->client_by = 0;
     return session_hook(s, FILTER_TLS);
 }
@@ -260,14 +267,14 @@ static enum next over_budget(struct session *s)
 
 static enum next no_line(struct session *s)
 {
-    if (s->client->ended || s->client->dead) {
+    if (s->stream->ended || s->stream->dead) {
         if (!session_settled(s))
             return NEXT_WAIT;
-        return session_end(s, s->client->dead ? WHY_RESET : WHY_LEFT, NULL);
+        return session_end(s, s->stream->dead ? WHY_RESET : WHY_LEFT, NULL);
     }
     const struct timeouts *t = &s->listen->timeouts;
     uint64_t now = loop_now(s->worker->loop);
-    bool begun = s->reader.skipping || !pipe_is_empty(&s->client->in);
+    bool begun = s->reader.skipping || !pipe_is_empty(&s->stream->in);
     if (begun && !s->line_by)
         s->line_by = now + t->line;
     if (!session_settled(s))
@@ -292,7 +299,7 @@ static enum next step_line(struct session *s)
         return session_end(s, WHY_FILTER, NULL);
     if (settled && over_budget(s) == NEXT_MORE)
         return NEXT_MORE;
-    if (pipe_is_full(&s->client->out) || s->drop_when_told || (!settled && !s->esmtp))
+    if (pipe_is_full(&s->stream->out) || s->drop_when_told || (!settled && !s->esmtp))
         return NEXT_WAIT;
     if (s->tx && s->tx->nrcpts - s->tx->told >= UNTOLD_MOST)
         return NEXT_WAIT;
@@ -302,7 +309,7 @@ static enum next step_line(struct session *s)
     if (s->listen->auth) /* an initial response may be as long as any other (RFC 4954 4) */
         most = max_size(most, SASL_LINE - 2);
     enum line_took took =
-        line_take(&s->reader, &s->client->in, most, s->listen->bare == BARE_NORMALIZE, &s->line, &line);
+        line_take(&s->reader, &s->stream->in, most, s->listen->bare == BARE_NORMALIZE, &s->line, &line);
     if (took == LINE_MORE)
         return no_line(s);
     s->client_by = s->line_by = 0;
@@ -342,14 +349,12 @@ static enum next step_close(struct session *s)
     journal_session(s);
     auth_free(s);
     claim_free(s);
-    naming_stop(&s->naming);
-    text_set(&s->naming.ptr, STR_NONE);
-    text_set(&s->helo, STR_NONE);
+    client_end(&s->self);
     if (s->entered)
-        census_leave(w->census, s->ip);
+        census_leave(w->census, s->client->ip);
     /* Whoever is refused amid what it sends shall still read why: its octets are read and dropped for a moment. */
-    bool abort = s->client->dead || s->why == WHY_WRITE_TIMEOUT;
-    stream_close(&s->client, abort ? CLOSE_ABORT : s->why == WHY_QUIT ? CLOSE_GRACEFUL : CLOSE_LINGER);
+    bool abort = s->stream->dead || s->why == WHY_WRITE_TIMEOUT;
+    stream_close(&s->stream, abort ? CLOSE_ABORT : s->why == WHY_QUIT ? CLOSE_GRACEFUL : CLOSE_LINGER);
     alarm_stop(&s->alarm);
     task_forget(&s->task);
     unlink_session(s);
@@ -404,8 +409,8 @@ static bool waits_for_client(const struct session *s)
 static void look_at_clocks(struct session *s)
 {
     uint64_t now = loop_now(s->worker->loop);
-    if (s->client->dead && !our_end_is_said(s)) {
-        bool tls = s->client->why && !strcmp(s->client->why, "tls");
+    if (s->stream->dead && !our_end_is_said(s)) {
+        bool tls = s->stream->why && !strcmp(s->stream->why, "tls");
         session_end(s, tls ? WHY_TLS : WHY_RESET, NULL);
         return;
     }
@@ -415,7 +420,7 @@ static void look_at_clocks(struct session *s)
         return;
     }
     if (s->write_by && now >= s->write_by && !our_end_is_said(s)) {
-        if (s->client->written_octets == s->written_mark) {
+        if (s->stream->written_octets == s->written_mark) {
             session_end(s, WHY_WRITE_TIMEOUT, NULL);
             return;
         }
@@ -444,11 +449,11 @@ static void earlier(uint64_t *at, uint64_t by)
 static void set_clock(struct session *s)
 {
     uint64_t at = 0, now = loop_now(s->worker->loop);
-    if (!s->client->stuck) {
+    if (!s->stream->stuck) {
         s->write_by = 0;
     } else if (!s->write_by) {
         s->write_by = now + s->listen->timeouts.write;
-        s->written_mark = s->client->written_octets;
+        s->written_mark = s->stream->written_octets;
     }
     if (s->worker->stressed && s->client_by && waits_for_client(s))
         s->client_by = min_u64(s->client_by, now + s->listen->timeouts.stress);
@@ -480,7 +485,7 @@ static bool replies_may_wait(struct session *s)
     uint64_t now = loop_now(s->worker->loop);
     bool owed =
         tx && s->backend && (tx->told < tx->nrcpts || (s->step == STEP_BACKEND && s->command.verb == VERB_DATA));
-    if (!owed || s->run.active || pipe_is_empty(&s->client->out) || pipe_is_full(&s->client->out)) {
+    if (!owed || s->run.active || pipe_is_empty(&s->stream->out) || pipe_is_full(&s->stream->out)) {
         s->told_by = 0;
         return false;
     }
@@ -493,7 +498,7 @@ static bool replies_may_wait(struct session *s)
 static bool has_heard_part(const struct session *s)
 {
     bool content = s->step == STEP_CONTENT || s->step == STEP_SKIP;
-    return content || !pipe_is_empty(&s->client->in) || s->reader.skipping;
+    return content || !pipe_is_empty(&s->stream->in) || s->reader.skipping;
 }
 
 void session_turn(struct session *s)
@@ -508,9 +513,9 @@ void session_turn(struct session *s)
         next = run_step(s);
     if (next == NEXT_END)
         return;
-    s->client->partial = has_heard_part(s);
+    s->stream->partial = has_heard_part(s);
     if (!replies_may_wait(s))
-        stream_flush_soon(s->client);
+        stream_flush_soon(s->stream);
     if (s->backend)
         backend_flush(s->backend);
     hurry_backend(s);

@@ -6,7 +6,7 @@
 #define SMTP_FRONT_SESSION_H
 #include "smtp/front/auth.h"
 #include "mail/visit.h"
-#include "mail/rdns.h"
+#include "mail/client.h"
 #include "smtp/front/transaction.h"
 #include "smtp/worker.h"
 #include "wire/command.h"
@@ -38,7 +38,7 @@ struct session {
     uint64_t leave_by;           /* it is asked to leave (worker_drain), at the latest then; 0: not */
     struct arena arena;          /* only what is written once per connection */
     struct arena line;           /* reset when the next line is taken */
-    struct stream *client;
+    struct stream *stream;
     struct backend *backend;     /* of the transaction, or bound to this session by identity or AUTH */
     struct backend *parked;      /* the one that AUTH bound, while a transaction goes elsewhere */
     uint64_t tried, tried_by;    /* servers of tried_of that broke before they were READY, a bit each; none is dialled later than that */
@@ -63,14 +63,8 @@ struct session {
     bool first_line;
 
     char id[16];
-    char ip_text[46];
-    struct str ip;               /* of ip_text; "" for unix, or when whoever told us of the client does not know */
-    uint16_t port;
-    char local_ip[46];           /* where it connected to */
-    uint16_t local_port;
-    char *helo;                  /* replaced by each EHLO or HELO; text_set */
-    struct tls_facts tls;
-    bool tls_vouched;            /* a PROXY header says that the client speaks TLS to the proxy; tls is of it */
+    struct client self;          /* as the connection, a PROXY header, XCLIENT and AUTH have it */
+    struct client *client;       /* self, or for one message whom XFORWARD names */
     bool may_xclient, may_xforward;
     struct auth *auth;           /* from the first AUTH, or XCLIENT LOGIN, on */
     struct forwarded *forwarded; /* proxied.c */
@@ -89,7 +83,6 @@ struct session {
     uint32_t errors, junk, messages;
     struct refusals *refusals;         /* from the first refusal on */
     struct note *notes;
-    struct naming naming;        /* of the client; looked up when a backend is to be told */
     bool waits_for_probe;
 };
 
@@ -100,7 +93,25 @@ struct refusals { struct { uint16_t code; uint32_t count; } replies[TALLIES]; en
 void session_turn(struct session *);
 void session_begin(struct session *);  /* whom the connection is from is known: the connect hooks run */
 bool session_enter(struct session *);  /* counts the client. False: over a limit, the session ends with 421 */
-bool session_is_secure(const struct session *); /* TLS, to us or to the proxy before us */
+void session_login(struct session *, struct str user, struct str method);
+void session_logout(struct session *);
+static inline bool session_is_authenticated(const struct session *s)
+{
+    return s->client->authenticated;
+}
+static inline bool session_is_secure(const struct session *s) /* TLS, to us or to the proxy before us */
+{
+    return s->client->secure != CLIENT_CLEAR;
+}
+/* The client's name: looked up when the backend is to be told. */
+static inline void session_look_up(struct session *s)
+{
+    rdns_start(s->client, s->generation->dns, &s->task);
+}
+static inline bool session_has_looked_up(struct session *s)
+{
+    return rdns_is_done(s->client, s->generation->dns, &s->task);
+}
 /* Counts a refusal for the line of the session in the log. */
 void session_count_refusal(struct session *, enum verb, const struct reply *);
 /* Appended now; who answers the line in hand does it by verb_answer. */

@@ -42,7 +42,7 @@ enum next verb_bye(struct session *s, enum close_why why, enum reply_name name)
 enum next verb_answer(struct session *s, const struct reply *r)
 {
     bool last = verb_is_last(s->command.verb) || !s->esmtp;
-    if (last && !stream_in_is_empty(s->client))
+    if (last && !stream_in_is_empty(s->stream))
         return verb_bye(s, WHY_PIPELINING, REPLY_SYNCHRONIZATION);
     if (reply_class(r) == 5) /* a 4yz is no fault of the client: 452 to many rcpts must not cost those that were accepted */
         s->errors++;
@@ -120,7 +120,7 @@ static enum next begin_mail(struct session *s, struct str rest, struct arena *ar
     tx->reverse_path = path;
     tx->params = params;
     if (s->listen->backend->identity == IDENTITY_XCLIENT || s->listen->backend->identity == IDENTITY_XFORWARD)
-        naming_start(s); /* its answer is there, mostly, when the backend is to hear it */
+        session_look_up(s); /* its answer is there, mostly, when the backend is to hear it */
     return session_hook(s, FILTER_MAIL);
 }
 
@@ -296,12 +296,13 @@ static enum next check_starttls(struct session *s)
     transaction_reset(s, END_ABORTED);
     claim_restore(s);
     s->said_hello = s->esmtp = false;
-    text_set(&s->helo, STR_NONE);
+    text_set(&s->client->helo, STR_NONE);
+    session_logout(s);
     auth_free(s);
     s->state = STATE_HELLO;
     backend_close(&s->backend);
     backend_close(&s->parked);
-    stream_tls_server(s->client, s->listen->tls);
+    stream_tls_server(s->stream, s->listen->tls);
     s->client_by = loop_now(s->worker->loop) + s->listen->timeouts.handshake;
     s->step = STEP_TLS;
     return NEXT_MORE;
@@ -312,7 +313,7 @@ static enum next check_xclient(struct session *s)
     struct reply r;
     if (!s->may_xclient)
         return answer_named(s, REPLY_CLAIM_REFUSED);
-    if (!stream_in_is_empty(s->client)) /* what follows would be said by one client and judged as another's */
+    if (!stream_in_is_empty(s->stream)) /* what follows would be said by one client and judged as another's */
         return verb_bye(s, WHY_PIPELINING, REPLY_SYNCHRONIZATION);
     if (!claim_xclient(s, &r))
         return verb_answer(s, &r);
@@ -443,7 +444,7 @@ static void keep_refusal(struct session *s, const struct verdict *v)
 static enum next connected(struct session *s, const struct verdict *v)
 {
     if (v->kind == VERDICT_DROP)
-        return session_end(s, WHY_FILTER, s->listen->implicit && s->client->tls == STREAM_PLAIN ? NULL : &v->reply);
+        return session_end(s, WHY_FILTER, s->listen->implicit && s->stream->tls == STREAM_PLAIN ? NULL : &v->reply);
     if (v->kind != VERDICT_CONTINUE && !s->refusal.code)
         keep_refusal(s, v);
     s->step = s->greeted ? STEP_LINE : STEP_GREET;
@@ -474,9 +475,9 @@ static enum next helo_passed(struct session *s, const struct verdict *v)
     transaction_reset(s, END_ABORTED);
     claim_restore(s);
     struct str name = s->command.rest;
-    if (s->backend && !str_equal(name, str_of(s->helo)) && !auth_holds(s, s->backend))
+    if (s->backend && !str_equal(name, str_of(s->client->helo)) && !auth_holds(s, s->backend))
         backend_close(&s->backend); /* bound to another name by identity */
-    text_set(&s->helo, name);
+    text_set(&s->client->helo, name);
     s->step = STEP_BACKEND;
     return NEXT_MORE;
 }
