@@ -204,7 +204,7 @@ static bool report_identity(FILE *to, const struct backend_conf *c, const struct
 
 static bool report(FILE *to, const struct backend_conf *c, const struct visit *v, unsigned *doubts)
 {
-    fprintf(to, "backend \"%.*s\": %.*s", STR_ARGS(c->name), STR_ARGS(v->berth->conf->address.text));
+    fprintf(to, "backend \"%.*s\": %.*s", STR_ARGS(c->hop.name), STR_ARGS(v->berth->conf->address.text));
     if (v->broke.len) {
         fprintf(to, ": NOT reached: %.*s\n", STR_ARGS(v->broke));
         return false;
@@ -264,7 +264,7 @@ unsigned probe_run(FILE *to, struct conf *conf, unsigned *doubts)
     for (size_t i = 0; i < conf->nbackends; i++) {
         const struct backend_conf *c = &conf->backends[i];
         if (c->maildir)
-            fprintf(to, "backend \"%.*s\": %.*s: delivered to by ourselves\n", STR_ARGS(c->name), STR_ARGS(c->address.text));
+            fprintf(to, "backend \"%.*s\": %.*s: delivered to by ourselves\n", STR_ARGS(c->hop.name), STR_ARGS(c->address.text));
         for (size_t k = 0; !c->maildir && k < c->nservers; k++)
             lost += !report(to, c, &p.visits[next++], doubts);
     }

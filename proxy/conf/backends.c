@@ -76,7 +76,7 @@ void tls_build(struct loader *l)
     struct tls_parts p;
     for (size_t i = 0; i < l->nitems; i++)
         l->ntls += item_is_a(l->items[i], "tls");
-    l->tls = arena_alloc(&l->conf->arena, (l->ntls + 1) * sizeof *l->tls);
+    l->tls = arena_alloc(&l->conf->mail.arena, (l->ntls + 1) * sizeof *l->tls);
     l->ntls = 0;
     for (size_t i = 0; i < l->nitems; i++) {
         struct item *item = l->items[i];
@@ -117,7 +117,7 @@ struct tls *tls_named(struct loader *l, const struct item *item, const struct fi
 const struct backend_conf *backend_named(struct loader *l, const struct item *item, const struct filter_value *at)
 {
     for (size_t i = 0; i < l->conf->nbackends; i++)
-        if (str_equal(l->conf->backends[i].name, at->text))
+        if (str_equal(l->conf->backends[i].hop.name, at->text))
             return &l->conf->backends[i];
     complain_no_name(l, item, at, "backend", at->text);
     return NULL;
@@ -155,7 +155,7 @@ static void backend_tls(struct loader *l, struct item *item, struct backend_conf
 static bool server_address(struct loader *l, struct item *item, const struct filter_value *at, struct address *to)
 {
     const char *why;
-    if (!address_parse(at->text, &l->conf->arena, to, &why))
+    if (!address_parse(at->text, &l->conf->mail.arena, to, &why))
         item_complain(l, item, at, "%s: \"%.*s\" is no address: %s%s", item_title(l, item), STR_ARGS(at->text), why,
                       strncmp(why, "expected", 8) == 0 ? ", or maildir:/PATH" : "");
     else if (address_is_both(at->text) || (to->name.ss_family != AF_UNIX && !to->port))
@@ -198,13 +198,13 @@ static void server_build(struct loader *l, struct item *item, const struct filte
 static void backend_servers(struct loader *l, struct item *item, struct backend_conf *b)
 {
     const struct filter_value *at = block_element(item->checked, 1);
-    b->servers = arena_alloc(&l->conf->arena, (item->checked->count + 1) * sizeof *b->servers);
+    b->servers = arena_alloc(&l->conf->mail.arena, (item->checked->count + 1) * sizeof *b->servers);
     if (!at)
         return;
     if (at->type == VALUE_TEXT && str_starts(at->text, STR("maildir:"))) {
         b->maildir = true;
         b->address.host = conf_path(l, str_part(at->text, 8, at->text.len));
-        b->address.text = arena_print(&l->conf->arena, "maildir:%.*s", STR_ARGS(b->address.host));
+        b->address.text = arena_print(&l->conf->mail.arena, "maildir:%.*s", STR_ARGS(b->address.host));
         b->servers[b->nservers++] = (struct server_conf){.address = b->address, .weight = 1};
         if (at->text.len == 8 || str_has_control(at->text))
             item_complain(l, item, at, "%s: expected maildir:/PATH", item_title(l, item));
@@ -237,7 +237,7 @@ static void backend_build(struct loader *l, struct item *item)
     struct backend_conf *b = &l->conf->backends[l->conf->nbackends];
     const struct filter_value *block = block_check(l, item, &item->body, IN_BACKEND, item_title(l, item), false);
     item->checked = block;
-    b->name = item->name;
+    b->hop.name = item->name;
     b->index = (unsigned)l->conf->nbackends++;
     b->identity = identity_of(block_text(block, "identity"));
     b->identity_required = block_true(block, "identity_required");
@@ -269,7 +269,7 @@ void backends_build(struct loader *l)
     size_t n = 0;
     for (size_t i = 0; i < l->nitems; i++)
         n += item_is_a(l->items[i], "backend");
-    l->conf->backends = arena_alloc(&l->conf->arena, (n + 1) * sizeof(struct backend_conf));
+    l->conf->backends = arena_alloc(&l->conf->mail.arena, (n + 1) * sizeof(struct backend_conf));
     for (size_t i = 0; i < l->nitems; i++)
         if (item_is_a(l->items[i], "backend"))
             backend_build(l, l->items[i]);
@@ -299,7 +299,7 @@ static void twins_complain(struct loader *l, const struct item *item, const stru
 
 static void route_build(struct loader *l, struct item *item)
 {
-    struct arena *a = &l->conf->arena;
+    struct arena *a = &l->conf->mail.arena;
     struct route *r = &l->conf->routes[l->conf->nroutes++];
     size_t n = item->body.type == VALUE_MAP ? item->body.count : 0, count = 0;
     struct str *keys = arena_alloc(a, (n + 1) * sizeof *keys), *values = arena_alloc(a, (n + 1) * sizeof *values);
@@ -332,7 +332,7 @@ static void route_build(struct loader *l, struct item *item)
     twins_complain(l, item, keys, count);
     r->table = table_of(keys, values, count, error, sizeof error);
     if (r->table)
-        conf_keep_table(l->conf, r->table);
+        conf_keep_table(&l->conf->mail, r->table);
     else
         item_complain(l, item, NULL, "%s: %s", item_title(l, item), error);
 }
@@ -342,7 +342,7 @@ void routes_build(struct loader *l)
     size_t n = 0;
     for (size_t i = 0; i < l->nitems; i++)
         n += item_is_a(l->items[i], "route");
-    l->conf->routes = arena_alloc(&l->conf->arena, (n + 1) * sizeof(struct route));
+    l->conf->routes = arena_alloc(&l->conf->mail.arena, (n + 1) * sizeof(struct route));
     for (size_t i = 0; i < l->nitems; i++)
         if (item_is_a(l->items[i], "route"))
             route_build(l, l->items[i]);

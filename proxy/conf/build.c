@@ -49,7 +49,7 @@ struct str name_in(struct loader *l, const struct item *item, const char *key)
     const struct filter_value *at = value_get(item->checked, str_of(key));
     if (!at)
         return STR("");
-    name_check(l, item, at, arena_print(&l->conf->arena, "%s: \"%s\"", item_title(l, item), key).at, at->text);
+    name_check(l, item, at, arena_print(&l->conf->mail.arena, "%s: \"%s\"", item_title(l, item), key).at, at->text);
     return at->text;
 }
 
@@ -186,7 +186,7 @@ static void store_build(struct loader *l, struct item *item)
     static const struct filter_value nothing = {.type = VALUE_MAP};
     const struct filter_value *block =
         block_check(l, item, item ? &item->body : &nothing, IN_STORE, item ? item_title(l, item) : "store", false);
-    struct store_conf *s = &l->conf->stores[l->conf->nstores];
+    struct store_conf *s = &l->conf->mail.stores[l->conf->mail.nstores];
     struct str kind = block_text(block, "1");
     if (str_starts(kind, STR("lmdb:")) || str_starts(kind, STR("redis:"))) {
         item_complain(l, item, block_element(block, 1), "%s: \"%.*s\" is not supported yet: expected \"memory\"",
@@ -204,7 +204,7 @@ static void store_build(struct loader *l, struct item *item)
     s->prefix = block_text(block, "prefix").at ? block_text(block, "prefix") : STR("");
     s->timeout = block_milliseconds(block, "timeout");
     s->store = store_memory_open(s->size);
-    l->conf->nstores++;
+    l->conf->mail.nstores++;
 }
 
 static void stores_build(struct loader *l)
@@ -212,7 +212,7 @@ static void stores_build(struct loader *l)
     size_t n = 1;
     for (size_t i = 0; i < l->nitems; i++)
         n += item_is_a(l->items[i], "store");
-    l->conf->stores = arena_alloc(&l->conf->arena, n * sizeof(struct store_conf));
+    l->conf->mail.stores = arena_alloc(&l->conf->mail.arena, n * sizeof(struct store_conf));
     if (!item_named(l, "store", STR("default")))
         store_build(l, NULL);
     for (size_t i = 0; i < l->nitems; i++)
@@ -237,12 +237,12 @@ static void listen_limits(struct loader *l, const struct item *item, struct list
     static const char *const shared_limits[] = {"stress", NULL}, *const shared_timeouts[] = {"pool_idle", "pool_age",
                                                                                              "drain", NULL};
     const struct filter_value *own;
-    listen->limits = l->conf->limits;
+    listen->visit.limits = l->conf->limits;
     listen->timeouts = l->conf->timeouts;
     if ((own = value_get(item->checked, STR("limits")))) {
-        limits_fill(&listen->limits, block_check(l, item, own, IN_LIMITS, item_title(l, item), false), own);
+        limits_fill(&listen->visit.limits, block_check(l, item, own, IN_LIMITS, item_title(l, item), false), own);
         refuse_shared(l, item, own, shared_limits);
-        limits_judge(l, item, own, &listen->limits);
+        limits_judge(l, item, own, &listen->visit.limits);
     }
     if ((own = value_get(item->checked, STR("timeouts")))) {
         timeouts_fill(&listen->timeouts, block_check(l, item, own, IN_TIMEOUTS, item_title(l, item), false), own);
@@ -253,7 +253,7 @@ static void listen_limits(struct loader *l, const struct item *item, struct list
 
 static void listen_addresses(struct loader *l, struct item *item, struct listen_conf *listen)
 {
-    struct arena *a = &l->conf->arena;
+    struct arena *a = &l->conf->mail.arena;
     const struct filter_value *at;
     const char *why;
     listen->addresses = arena_alloc(a, 2 * (item->body.count + 1) * sizeof(struct address));
@@ -278,16 +278,16 @@ static void listen_addresses(struct loader *l, struct item *item, struct listen_
                 if (str_equal(l->conf->listens[i].addresses[k].text, listen->addresses[m].text) &&
                     (listen->addresses[m].port || listen->addresses[m].name.ss_family == AF_UNIX))
                     item_complain(l, item, NULL, "%s: %.*s is taken by listen \"%.*s\"", item_title(l, item),
-                                  STR_ARGS(listen->addresses[m].text), STR_ARGS(l->conf->listens[i].name));
+                                  STR_ARGS(listen->addresses[m].text), STR_ARGS(l->conf->listens[i].visit.name));
 }
 
 /* `which of "one", "two"?` */
 static const char *which_backend(struct loader *l)
 {
-    struct arena *a = &l->conf->arena;
+    struct arena *a = &l->conf->mail.arena;
     struct str text = STR("which of ");
     for (size_t i = 0; i < l->conf->nbackends; i++)
-        text = arena_print(a, "%.*s%s\"%.*s\"", STR_ARGS(text), i ? ", " : "", STR_ARGS(l->conf->backends[i].name));
+        text = arena_print(a, "%.*s%s\"%.*s\"", STR_ARGS(text), i ? ", " : "", STR_ARGS(l->conf->backends[i].hop.name));
     return l->conf->nbackends ? arena_print(a, "%.*s?", STR_ARGS(text)).at : "the name of a backend, and none is there";
 }
 
@@ -306,13 +306,13 @@ static void listen_names(struct loader *l, struct item *item, struct listen_conf
         listen->backend = l->conf->backends;
     else
         item_complain(l, item, NULL, "%s: \"backend\" is missing: %s", item_title(l, item), which_backend(l));
-    listen->chain = l->empty_chain;
+    listen->visit.chain = l->empty_chain;
     if ((at = value_get(item->checked, STR("chain")))) {
         size_t i = 0;
-        while (i < l->conf->nchains && !str_equal(l->conf->chains[i].name, at->text))
+        while (i < l->conf->mail.nchains && !str_equal(l->conf->mail.chains[i].name, at->text))
             i++;
-        if (i < l->conf->nchains)
-            listen->chain = &l->conf->chains[i];
+        if (i < l->conf->mail.nchains)
+            listen->visit.chain = &l->conf->mail.chains[i];
         else
             complain_no_name(l, item, at, "chain", at->text);
     }
@@ -344,7 +344,7 @@ static void listen_identity(struct loader *l, struct item *item, struct listen_c
     if (listen->auth && listen->backend && (listen->backend->maildir || listen->backend->lmtp))
         item_complain(l, item, value_get(item->checked, STR("auth")),
                       "%s: \"auth\": backend \"%.*s\" knows no users: AUTH is relayed to an SMTP backend",
-                      item_title(l, item), STR_ARGS(listen->backend->name));
+                      item_title(l, item), STR_ARGS(listen->backend->hop.name));
 }
 
 /* A backend that takes the client for its peer writes a Received field that says so: ours would only double it. */
@@ -357,7 +357,7 @@ static void listen_build(struct loader *l, struct item *item)
 {
     struct listen_conf *listen = &l->conf->listens[l->conf->nlistens];
     item->checked = block_check(l, item, &item->body, IN_LISTEN, item_title(l, item), false);
-    listen->name = item->name;
+    listen->visit.name = item->name;
     listen->file = item->file;
     listen->line = item->line;
     listen->index = (unsigned)l->conf->nlistens;
@@ -370,11 +370,11 @@ static void listen_build(struct loader *l, struct item *item)
     listen->require_tls = block_true(item->checked, "require_tls") || listen->implicit;
     listen->syntax = str_equal(block_text(item->checked, "syntax"), STR("strict")) ? SYNTAX_STRICT : SYNTAX_LENIENT;
     listen->bare = str_equal(block_text(item->checked, "bare"), STR("normalize")) ? BARE_NORMALIZE : BARE_REJECT;
-    listen->received = value_get(item->checked, STR("received"))
+    listen->visit.received = value_get(item->checked, STR("received"))
                            ? block_true(item->checked, "received")
                            : !(listen->backend && backend_says_received(listen->backend));
     struct str hostname = name_in(l, item, "hostname");
-    listen->hostname = hostname.len ? hostname : l->conf->hostname;
+    listen->visit.hostname = hostname.len ? hostname : l->conf->mail.hostname;
     listen_limits(l, item, listen);
 }
 
@@ -383,12 +383,12 @@ static void listens_build(struct loader *l)
     size_t n = 0;
     for (size_t i = 0; i < l->nitems; i++)
         n += item_is_a(l->items[i], "listen");
-    l->conf->listens = arena_alloc(&l->conf->arena, (n + 1) * sizeof(struct listen_conf));
+    l->conf->listens = arena_alloc(&l->conf->mail.arena, (n + 1) * sizeof(struct listen_conf));
     for (size_t i = 0; i < l->nitems; i++)
         if (item_is_a(l->items[i], "listen"))
             listen_build(l, l->items[i]);
     if (!n)
-        complain(l->complaints, false, l->conf->path, 0, "there is no listener: write listen \"NAME\" { \":25\" }");
+        complain(l->complaints, false, l->conf->mail.path, 0, "there is no listener: write listen \"NAME\" { \":25\" }");
 }
 
 /* ---- the rest ---- */
@@ -397,7 +397,7 @@ static struct str only_text(struct loader *l, const char *directive, struct item
 {
     struct item *item = *said = only_item(l, directive);
     struct filter_value value;
-    if (!item || !value_convert(l->conf, l->complaints, &item->body, TYPE_TEXT, TYPE_NONE, directive, &value))
+    if (!item || !value_convert(&l->conf->mail, l->complaints, &item->body, TYPE_TEXT, TYPE_NONE, directive, &value))
         return STR_NONE;
     return value.text;
 }
@@ -407,12 +407,12 @@ static void hostname_build(struct loader *l)
     char name[HOST_NAME_MAX + 1] = "localhost";
     struct conf *conf = l->conf;
     struct item *item;
-    conf->hostname = only_text(l, "hostname", &item);
-    if (!conf->hostname.at) {
+    conf->mail.hostname = only_text(l, "hostname", &item);
+    if (!conf->mail.hostname.at) {
         gethostname(name, sizeof name - 1);
-        conf->hostname = arena_str(&conf->arena, str_of(name));
+        conf->mail.hostname = arena_str(&conf->mail.arena, str_of(name));
     }
-    name_check(l, item, NULL, "hostname", conf->hostname);
+    name_check(l, item, NULL, "hostname", conf->mail.hostname);
 }
 
 static void workers_build(struct loader *l)
@@ -431,7 +431,7 @@ static void workers_build(struct loader *l)
 
 static void dns_server(struct loader *l, const struct item *item, const struct filter_value *at)
 {
-    struct arena *a = &l->conf->arena;
+    struct arena *a = &l->conf->mail.arena;
     struct address address;
     const char *why;
     uint8_t octets[16];
@@ -514,7 +514,7 @@ static void log_build(struct loader *l)
                       "log: \"to\": expected \"stderr\", \"syslog\" or the path of a file");
     else if (wrong)
         item_complain(l, item, value_get(block, STR("to")), "log: %.*s: %s", STR_ARGS(log->path), wrong);
-    l->conf->log_subject = block_true(block, "subject");
+    l->conf->mail.log_subject = block_true(block, "subject");
 }
 
 static void user_build(struct loader *l)

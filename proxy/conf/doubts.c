@@ -22,7 +22,7 @@ static void doubt_trust(struct loader *l, const struct listen_conf *listen)
     for (size_t i = 0; i < countof(trusts); i++)
         if (is_everybody(trusts[i].table))
             complain(l->complaints, true, listen->file, listen->line,
-                     "listen \"%.*s\": \"%s\" trusts the whole internet: anybody may say that he is any other client", STR_ARGS(listen->name),
+                     "listen \"%.*s\": \"%s\" trusts the whole internet: anybody may say that he is any other client", STR_ARGS(listen->visit.name),
                      trusts[i].key);
 }
 
@@ -41,7 +41,7 @@ static bool never_comes(const struct loader *l, const struct chain *chain, bool 
 {
     size_t users = 0;
     for (size_t i = 0; i < l->conf->nlistens; i++) {
-        if (l->conf->listens[i].chain != chain)
+        if (l->conf->listens[i].visit.chain != chain)
             continue;
         users++;
         if (can(&l->conf->listens[i]))
@@ -71,7 +71,7 @@ static void doubt_filter(struct loader *l, const struct chain *chain, const stru
 static void doubt_chain(struct loader *l, const struct chain *chain)
 {
     for (size_t i = 0; i < l->conf->nlistens; i++)
-        if (l->conf->listens[i].chain == chain)
+        if (l->conf->listens[i].visit.chain == chain)
             return;
     if (chain->nfilters)
         complain(l->complaints, true, chain->filters[0]->file, chain->filters[0]->line,
@@ -101,11 +101,11 @@ static void doubt_circle(struct loader *l, const struct listen_conf *listen)
     const struct backend_conf *b = listen->backend;
     for (size_t i = 0; b && i < b->nservers; i++)
         for (size_t k = 0; k < listen->naddresses; k++)
-            if (leads_to(&b->servers[i].address, &listen->addresses[k], &l->conf->arena))
+            if (leads_to(&b->servers[i].address, &listen->addresses[k], &l->conf->mail.arena))
                 complain(
                     l->complaints, true, listen->file, listen->line,
                     "listen \"%.*s\": its backend \"%.*s\" is this listener itself (%.*s): mail would go in a circle",
-                    STR_ARGS(listen->name), STR_ARGS(b->name), STR_ARGS(b->servers[i].address.text));
+                    STR_ARGS(listen->visit.name), STR_ARGS(b->hop.name), STR_ARGS(b->servers[i].address.text));
 }
 
 void conf_doubt(struct loader *l)
@@ -114,9 +114,9 @@ void conf_doubt(struct loader *l)
         doubt_trust(l, &l->conf->listens[i]);
         doubt_circle(l, &l->conf->listens[i]);
     }
-    for (size_t i = 0; i < l->conf->nchains; i++)
-        doubt_chain(l, &l->conf->chains[i]);
-    for (size_t i = 0; i < l->conf->nchains; i++)
-        for (size_t k = 0; k < l->conf->chains[i].nfilters; k++)
-            doubt_filter(l, &l->conf->chains[i], l->conf->chains[i].filters[k]);
+    for (size_t i = 0; i < l->conf->mail.nchains; i++)
+        doubt_chain(l, &l->conf->mail.chains[i]);
+    for (size_t i = 0; i < l->conf->mail.nchains; i++)
+        for (size_t k = 0; k < l->conf->mail.chains[i].nfilters; k++)
+            doubt_filter(l, &l->conf->mail.chains[i], l->conf->mail.chains[i].filters[k]);
 }

@@ -17,7 +17,7 @@ static bool is_suffix(const struct filter_def *d)
 
 static void def_add(struct loader *l, const struct item *item, const char *from, const struct filter_def *given)
 {
-    struct filter_def *d = arena_alloc(&l->conf->arena, sizeof *d);
+    struct filter_def *d = arena_alloc(&l->conf->mail.arena, sizeof *d);
     if (given->size < offsetof(struct filter_def, stop) || given->abi != FILTER_ABI) {
         item_complain(l, item, NULL, "%s: built for filter ABI %u, this is %u", from, given->abi, (unsigned)FILTER_ABI);
         return;
@@ -57,7 +57,7 @@ static const char *later_function(const char *why)
 static void module_load(struct loader *l, const struct item *item)
 {
     struct filter_value path_value;
-    if (!value_convert(l->conf, l->complaints, &item->body, TYPE_TEXT, TYPE_NONE, "module", &path_value))
+    if (!value_convert(&l->conf->mail, l->complaints, &item->body, TYPE_TEXT, TYPE_NONE, "module", &path_value))
         return;
     const char *path = conf_path(l, path_value.text).at;
     /* RTLD_NOW: a module built for a newer host fails here, by the name of the missing function. */
@@ -116,12 +116,12 @@ static void folders_of(struct loader *l, struct str folders[FOLDERS])
 
 static struct str script_find(struct loader *l, struct str name)
 {
-    struct str folders[FOLDERS], path = arena_str(&l->conf->arena, name);
+    struct str folders[FOLDERS], path = arena_str(&l->conf->mail.arena, name);
     if (name.at[0] == '/')
         return access(path.at, R_OK) == 0 ? path : STR_NONE;
     folders_of(l, folders);
     for (size_t i = 0; i < FOLDERS; i++) {
-        path = i == 0 ? conf_path(l, name) : arena_print(&l->conf->arena, "%s/%.*s", folders[i].at, STR_ARGS(name));
+        path = i == 0 ? conf_path(l, name) : arena_print(&l->conf->mail.arena, "%s/%.*s", folders[i].at, STR_ARGS(name));
         if (access(path.at, R_OK) == 0)
             return path;
     }
@@ -146,11 +146,11 @@ static struct str filter_near(struct loader *l, struct str name)
                 if (is_suffix(l->defs[k]) && str_ends_nocase(str_of(e->d_name), str_of(l->defs[k]->name))) {
                     if (str_equal(str_part(str_of(e->d_name), 0, name.len), name) &&
                         strcmp(e->d_name + name.len, l->defs[k]->name) == 0) { /* "greylist" for "greylist.lua" */
-                        names[0] = arena_str(&l->conf->arena, str_of(e->d_name)).at;
+                        names[0] = arena_str(&l->conf->mail.arena, str_of(e->d_name)).at;
                         closedir(dir);
                         return str_of(names[0]);
                     }
-                    names[n++] = arena_str(&l->conf->arena, str_of(e->d_name)).at;
+                    names[n++] = arena_str(&l->conf->mail.arena, str_of(e->d_name)).at;
                     break;
                 }
         if (dir)
@@ -191,7 +191,7 @@ bool condition_build(struct loader *l, const struct item *item, const struct fil
     c->from = block_table(block, "from");
     c->rcpt = block_table(block, "rcpt");
     const struct filter_value *listens = value_get(block, STR("listen"));
-    struct str *names = arena_alloc(&l->conf->arena, (listens ? listens->count : 0) * sizeof *names + 1);
+    struct str *names = arena_alloc(&l->conf->mail.arena, (listens ? listens->count : 0) * sizeof *names + 1);
     for (size_t i = 0; listens && i < listens->count; i++) {
         names[c->nlistens++] = listens->items[i].text;
         if (!item_named(l, "listen", listens->items[i].text))
@@ -207,8 +207,8 @@ bool condition_build(struct loader *l, const struct item *item, const struct fil
 
 static bool name_is_taken(const struct loader *l, struct str name)
 {
-    for (size_t i = 0; i < l->conf->nfilters; i++)
-        if (str_equal(l->conf->filters[i]->name, name))
+    for (size_t i = 0; i < l->conf->mail.nfilters; i++)
+        if (str_equal(l->conf->mail.filters[i]->name, name))
             return true;
     return false;
 }
@@ -225,7 +225,7 @@ static struct str stem_of(struct arena *a, struct str path, const struct filter_
 
 static void name_give(struct loader *l, struct filter *f, const struct item *item, const struct filter_value *core)
 {
-    struct arena *a = &l->conf->arena;
+    struct arena *a = &l->conf->mail.arena;
     struct str said = block_text(core, "name"), base = said.len ? said : stem_of(a, f->source, f->def);
     f->name = base;
     if (said.len && name_is_taken(l, said) && item->used < 2)
@@ -252,7 +252,7 @@ static bool holds_item(const struct filter_value *v)
 /* What is the filter's own: all but the core's names. The host of scripts also gets `memory` and `cpu`. */
 static const struct filter_value *raw_of(struct loader *l, const struct item *item, const struct filter_def *def)
 {
-    struct filter_value *raw = arena_alloc(&l->conf->arena, sizeof *raw);
+    struct filter_value *raw = arena_alloc(&l->conf->mail.arena, sizeof *raw);
     *raw = (struct filter_value){.type = VALUE_MAP, .file = item->file.at, .line = item->line};
     for (size_t i = 0; i < item->body.count; i++) {
         struct str key = item->body.keys[i];
@@ -265,7 +265,7 @@ static const struct filter_value *raw_of(struct loader *l, const struct item *it
         if (holds_item(item->body.items + i))
             item_complain(l, item, item->body.items + i, "a block cannot be an option of a filter");
         else
-            value_put(&l->conf->arena, raw, key, item->body.items[i]);
+            value_put(&l->conf->mail.arena, raw, key, item->body.items[i]);
     }
     return raw;
 }
@@ -282,9 +282,9 @@ static struct filter *filter_build(struct loader *l, struct item *item, bool obs
         item->checked = core;
         return NULL;
     }
-    struct filter *f = arena_alloc(&l->conf->arena, sizeof *f);
+    struct filter *f = arena_alloc(&l->conf->mail.arena, sizeof *f);
     f->def = def;
-    f->conf = l->conf;
+    f->conf = &l->conf->mail;
     f->source = source;
     f->file = item->file;
     f->line = item->line;
@@ -298,13 +298,13 @@ static struct filter *filter_build(struct loader *l, struct item *item, bool obs
                                                        : ON_ERROR_DEFER;
     f->observe = value_get(core, STR("observe")) ? block_true(core, "observe") : observe;
     name_give(l, f, item, core);
-    condition_build(l, item, value_get(core, STR("only")), arena_print(&l->conf->arena, "%s: only", title).at,
+    condition_build(l, item, value_get(core, STR("only")), arena_print(&l->conf->mail.arena, "%s: only", title).at,
                     &f->only);
-    condition_build(l, item, value_get(core, STR("except")), arena_print(&l->conf->arena, "%s: except", title).at,
+    condition_build(l, item, value_get(core, STR("except")), arena_print(&l->conf->mail.arena, "%s: except", title).at,
                     &f->except);
     f->raw = raw_of(l, item, def);
-    f->index = (unsigned)l->conf->nfilters;
-    l->conf->filters[l->conf->nfilters++] = f;
+    f->index = (unsigned)l->conf->mail.nfilters;
+    l->conf->mail.filters[l->conf->mail.nfilters++] = f;
     return f;
 }
 
@@ -315,13 +315,13 @@ static void chain_build(struct loader *l, struct item *item, struct chain *chain
     const char *title = item_title(l, item);
     const struct filter_value *block = block_check(l, item, &item->body, IN_CHAIN, title, false), *element;
     chain->name = item->name;
-    chain->filters = arena_alloc(&l->conf->arena, (item->body.count + 1) * sizeof(struct filter *));
+    chain->filters = arena_alloc(&l->conf->mail.arena, (item->body.count + 1) * sizeof(struct filter *));
     const struct filter_value *quarantine = value_get(block, STR("quarantine"));
     if (quarantine)
-        chain->quarantine = backend_named(l, item, quarantine);
-    condition_build(l, item, value_get(block, STR("only")), arena_print(&l->conf->arena, "%s: only", title).at,
+        chain->quarantine = hop_of(backend_named(l, item, quarantine));
+    condition_build(l, item, value_get(block, STR("only")), arena_print(&l->conf->mail.arena, "%s: only", title).at,
                     &chain->only);
-    condition_build(l, item, value_get(block, STR("except")), arena_print(&l->conf->arena, "%s: except", title).at,
+    condition_build(l, item, value_get(block, STR("except")), arena_print(&l->conf->mail.arena, "%s: except", title).at,
                     &chain->except);
     for (size_t i = 1; (element = block_element(&item->body, i)); i++) {
         struct item *inner = value_is_item(element) ? l->items[element->integer] : NULL;
@@ -350,18 +350,18 @@ void chains_build(struct loader *l)
         if (strcmp(l->items[i]->directive->name, "filter") == 0 && !l->items[i]->used)
             item_warn(l, l->items[i], NULL, "filter \"%.*s\" stands in no chain", STR_ARGS(l->items[i]->name));
     }
-    l->conf->chains = arena_alloc(&l->conf->arena, (chains + 1) * sizeof(struct chain));
-    l->conf->filters = arena_alloc(&l->conf->arena, (filters + 1) * sizeof(struct filter *));
-    l->empty_chain = arena_alloc(&l->conf->arena, sizeof *l->empty_chain);
+    l->conf->mail.chains = arena_alloc(&l->conf->mail.arena, (chains + 1) * sizeof(struct chain));
+    l->conf->mail.filters = arena_alloc(&l->conf->mail.arena, (filters + 1) * sizeof(struct filter *));
+    l->empty_chain = arena_alloc(&l->conf->mail.arena, sizeof *l->empty_chain);
     *l->empty_chain =
         (struct chain){.name = STR(""), .only = {.auth = -1, .tls = -1}, .except = {.auth = -1, .tls = -1}};
     for (size_t i = 0; i < l->nitems; i++)
         if (strcmp(l->items[i]->directive->name, "chain") == 0)
-            chain_build(l, l->items[i], &l->conf->chains[l->conf->nchains++]);
+            chain_build(l, l->items[i], &l->conf->mail.chains[l->conf->mail.nchains++]);
 }
 
 void filters_open(struct loader *l)
 {
-    for (size_t i = 0; i < l->conf->nfilters; i++)
-        filter_open(l->conf->filters[i], l->complaints);
+    for (size_t i = 0; i < l->conf->mail.nfilters; i++)
+        filter_open(l->conf->mail.filters[i], l->complaints);
 }

@@ -160,7 +160,7 @@ static void take_key(struct lexer *x, struct group *g, struct entry *e, unsigned
         }
     }
     *x = back;
-    e->key = arena_print(&x->loader->conf->arena, "%u", ++*unnamed);
+    e->key = arena_print(&x->loader->conf->mail.arena, "%u", ++*unnamed);
 }
 
 static struct entry **bucket_of(const struct group *g, struct str key)
@@ -185,7 +185,7 @@ static void note_key(struct lexer *x, struct group *g, struct entry *e)
         return;
     }
     g->nbuckets = g->nbuckets ? g->nbuckets * 4 : 8;
-    g->buckets = arena_alloc(&x->loader->conf->arena, g->nbuckets * sizeof(struct entry *));
+    g->buckets = arena_alloc(&x->loader->conf->mail.arena, g->nbuckets * sizeof(struct entry *));
     for (struct entry *o = g->first; o; o = o->next)
         if (o->key.at)
             index_entry(g, o);
@@ -207,7 +207,7 @@ static void refuse_twice(struct lexer *x, const struct group *g, const struct en
 /* From behind '{' to behind its '}'. */
 static struct group *walk_group(struct lexer *x)
 {
-    struct arena *a = &x->loader->conf->arena;
+    struct arena *a = &x->loader->conf->mail.arena;
     struct group *g = arena_alloc(a, sizeof *g);
     unsigned unnamed = 0;
     g->line = x->now.line;

@@ -18,7 +18,7 @@ static void complain_at(struct loader *l, bool warning, const struct item *item,
     else if (item)
         complain(l->complaints, warning, item->file, item->line, "%s", text.at);
     else
-        complain(l->complaints, warning, l->conf->path, 0, "%s", text.at);
+        complain(l->complaints, warning, l->conf->mail.path, 0, "%s", text.at);
 }
 
 void item_complain(struct loader *l, const struct item *item, const struct filter_value *at, const char *format, ...)
@@ -41,7 +41,7 @@ const char *item_title(struct loader *l, const struct item *item)
 {
     if (!item->name.at)
         return item->directive->name;
-    return arena_print(&l->conf->arena, "%s \"%.*s\"", item->directive->name, STR_ARGS(item->name)).at;
+    return arena_print(&l->conf->mail.arena, "%s \"%.*s\"", item->directive->name, STR_ARGS(item->name)).at;
 }
 
 struct item *item_named(struct loader *l, const char *directive, struct str name)
@@ -148,8 +148,8 @@ struct conf *conf_load(const char *path, struct complaints *complaints)
     unsigned before = complaints->errors;
     conf->refs = 1;
     conf->generation = generation + 1;
-    conf->arena.first = 16384;
-    conf->path = arena_str(&conf->arena, str_of(path));
+    conf->mail.arena.first = 16384;
+    conf->mail.path = arena_str(&conf->mail.arena, str_of(path));
     l->conf = conf;
     l->complaints = complaints;
     l->items = must_alloc(ITEMS_MOST * sizeof(struct item *));
@@ -175,7 +175,7 @@ bool conf_control(const char *path, struct str *control, struct arena *arena, st
     struct loader *l = must_alloc(sizeof *l);
     struct conf *conf = l->conf = must_alloc(sizeof *conf);
     conf->refs = 1;
-    conf->path = arena_str(&conf->arena, str_of(path));
+    conf->mail.path = arena_str(&conf->mail.arena, str_of(path));
     l->complaints = complaints;
     l->items = must_alloc(ITEMS_MOST * sizeof(struct item *));
     bool good = conf_evaluate(l, path);
@@ -220,12 +220,12 @@ void conf_say_order(FILE *to, const struct conf *conf)
 {
     for (size_t i = 0; i < conf->nlistens; i++) {
         const struct listen_conf *l = &conf->listens[i];
-        fprintf(to, "listen \"%.*s\"", STR_ARGS(l->name));
+        fprintf(to, "listen \"%.*s\"", STR_ARGS(l->visit.name));
         for (size_t k = 0; k < l->naddresses; k++)
             fprintf(to, " %.*s", STR_ARGS(l->addresses[k].text));
-        fprintf(to, "\n    backend    %.*s at %.*s\n", STR_ARGS(l->backend->name), STR_ARGS(l->backend->address.text));
-        fprintf(to, "    chain      %.*s\n", STR_ARGS(l->chain->nfilters ? l->chain->name : STR("without filters")));
-        say_filters(to, l->chain);
-        fprintf(to, "    DATA       %s\n", chain_say_name(l->chain));
+        fprintf(to, "\n    backend    %.*s at %.*s\n", STR_ARGS(l->backend->hop.name), STR_ARGS(l->backend->address.text));
+        fprintf(to, "    chain      %.*s\n", STR_ARGS(l->visit.chain->nfilters ? l->visit.chain->name : STR("without filters")));
+        say_filters(to, l->visit.chain);
+        fprintf(to, "    DATA       %s\n", chain_say_name(l->visit.chain));
     }
 }

@@ -121,7 +121,7 @@ void complain_no_name(struct loader *, const struct item *, const struct filter_
 
 static inline struct str conf_path(struct loader *l, struct str path)
 {
-    return conf_beside(l->conf, path);
+    return conf_beside(&l->conf->mail, path);
 }
 static inline bool item_is_a(const struct item *item, const char *directive)
 {

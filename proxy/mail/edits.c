@@ -240,7 +240,7 @@ bool filter_route(struct filter_call *call, const char *backend)
     const struct backend_conf *route = NULL;
     const struct conf *conf = call->generation->conf;
     for (size_t i = 0; i < conf->nbackends; i++)
-        if (str_equal(conf->backends[i].name, str_of(backend)))
+        if (str_equal(conf->backends[i].hop.name, str_of(backend)))
             route = &conf->backends[i];
     if (!tx || call->stage >= FILTER_REPLY)
         return refused(call, "there is no transaction");
@@ -314,7 +314,7 @@ bool filter_field(struct filter_call *call, uint32_t handle, struct filter_field
  */
 static bool may_write(struct filter_call *call, size_t octets)
 {
-    if (call->slot->added + octets > call->session->listen->limits.header_size)
+    if (call->slot->added + octets > call->session->listen->visit.limits.header_size)
         return refused(call, "this filter has written more than limits.header_size into the header section");
     call->slot->added += octets;
     return true;

@@ -14,7 +14,7 @@ enum { PAUSE_MOST = 120000 }; /* milliseconds: a client gives up after three min
 
 static const struct chain *chain_of(const struct session *s)
 {
-    return s->listen->chain;
+    return s->listen->visit.chain;
 }
 
 static uint16_t pass_first(const struct session *s)
@@ -80,10 +80,10 @@ void flow_start(struct session *s)
     if (f->data != DATA_OPEN)
         encoder_start(&f->encoder, FRAMING_DOTS, GUARD_NUL); /* anew, for whom it is, when that one has said 354 */
     f->content.mark = f->outgoing.mark = PIPE_MARK;
-    f->filtered.mark = tx->say == SAY_AT_BOUND ? max_size(s->listen->limits.hold_memory, PIPE_MARK) : PIPE_MARK;
+    f->filtered.mark = tx->say == SAY_AT_BOUND ? max_size(s->listen->visit.limits.hold_memory, PIPE_MARK) : PIPE_MARK;
     f->passes = chain_passes(chain_of(s));
     if (tx->say == SAY_AT_VERDICT)
-        f->spool = spool_open(s->listen->limits.hold_memory, s->listen->limits.held);
+        f->spool = spool_open(s->listen->visit.limits.hold_memory, s->listen->visit.limits.held);
     build_segments(s);
 }
 
@@ -122,7 +122,7 @@ void flow_refuse_size(struct session *s)
 static bool must_pause(struct session *s)
 {
     struct flow *f = &s->tx->flow;
-    uint64_t most = s->listen->limits.memory, now = loop_now(s->worker->loop);
+    uint64_t most = s->listen->visit.limits.memory, now = loop_now(s->worker->loop);
     bool pause = !s->tx->sink && block_total() + arena_total() > most + most / 4 && !pipe_is_empty(&s->stream->in) &&
                  worker_oldest_content(s->worker) < s->tx->started;
     if (!pause) {
@@ -146,7 +146,7 @@ static bool decode(struct session *s)
     if (f->paused)
         return false;
     bool moved = decoder_step(&f->decoder, &s->stream->in, tx->sink ? NULL : &f->content, FLOW_OCTETS);
-    uint64_t most = s->listen->limits.size;
+    uint64_t most = s->listen->visit.limits.size;
     if (f->decoder.saw_bare && s->listen->bare == BARE_REJECT && !tx->sink)
         flow_refuse(s, REPLY_BARE_LF);
     if (most && f->decoder.octets > most && !tx->sink)
@@ -183,13 +183,13 @@ static bool take_head(struct session *s)
     struct transaction *tx = s->tx;
     struct flow *f = &tx->flow;
     size_t before = f->content.octets;
-    switch (headers_step(&tx->headers, &f->content, s->listen->limits.header_size)) {
+    switch (headers_step(&tx->headers, &f->content, s->listen->visit.limits.header_size)) {
     case HEADERS_TOO_BIG: flow_refuse(s, REPLY_HEADER_TOO_BIG); return true;
     case HEADERS_MORE: return f->content.octets != before;
     case HEADERS_DONE: break;
     }
     look_at_head(s);
-    if (s->listen->received)
+    if (s->listen->visit.received)
         received_add(s);
     add_queued(s);
     f->head = HEAD_HOOK;
@@ -220,8 +220,8 @@ static void judge_content(struct session *s)
             break;
         }
         tx->quarantined = true;
-        if (tx->route != chain_of(s)->quarantine) {
-            tx->route = chain_of(s)->quarantine;
+        if (&tx->route->hop != chain_of(s)->quarantine) {
+            tx->route = backend_of(chain_of(s)->quarantine);
             tx->need_anew = true;
         }
         break;
@@ -356,7 +356,7 @@ bool flow_emit(struct session *s, struct str octets)
     bool *pending_cr = f->judging ? &f->pending_cr : &f->segments[f->at_segment].pending_cr;
     if (f->judging) {
         if (!f->next_spool)
-            f->next_spool = spool_open(s->listen->limits.hold_memory, s->listen->limits.held);
+            f->next_spool = spool_open(s->listen->visit.limits.hold_memory, s->listen->visit.limits.held);
         out = &f->chunk;
     } else {
         f->chunk_replaced = true;
@@ -391,7 +391,7 @@ void flow_refuse_held(struct session *s, const struct spool *spool)
 {
     if (spool_is_over(spool))
         log_rare(LOG_WARNING, "held", "%llu octets of content are held, and more than limits.held (%llu) are not taken",
-                 (unsigned long long)spool_total(), (unsigned long long)s->listen->limits.held);
+                 (unsigned long long)spool_total(), (unsigned long long)s->listen->visit.limits.held);
     else
         log_rare(LOG_ERROR, "spool", "held content cannot be written: the folder for temporary files is full or absent");
     flow_refuse(s, REPLY_MEMORY);
@@ -488,7 +488,7 @@ static void begin_pass(struct session *s)
     spool_rewind(f->spool);
     build_segments(s);
     if (f->edits_body)
-        f->next_spool = spool_open(s->listen->limits.hold_memory, s->listen->limits.held);
+        f->next_spool = spool_open(s->listen->visit.limits.hold_memory, s->listen->visit.limits.held);
     f->head = HEAD_HOOK;
     chain_start(s, FILTER_HEADERS, pass_first(s), pass_end(s));
 }

@@ -7,7 +7,7 @@
  * option is absent. */
 #include "base/log.h"
 #include "net/address.h"
-#include "smtp/model.h"
+#include "mail/model.h"
 #include <errno.h>
 #include <math.h>
 #include <stdarg.h>
@@ -24,7 +24,7 @@ static _Thread_local struct {     /* of the filter being opened */
 /* ---- conversion ---- */
 
 struct wanted { /* what a value is to become, and who wants it */
-    struct conf *conf;
+    struct mail_conf *conf;
     struct complaints *complaints;
     enum filter_type type, of;
     const char *what;
@@ -286,7 +286,7 @@ static bool convert(const struct wanted *w, const struct filter_value *v, struct
     }
 }
 
-bool value_convert(struct conf *conf, struct complaints *complaints, const struct filter_value *from,
+bool value_convert(struct mail_conf *conf, struct complaints *complaints, const struct filter_value *from,
                    enum filter_type type, enum filter_type of, const char *what, struct filter_value *to)
 {
     struct wanted w = {conf, complaints, type, of, what, false, false};

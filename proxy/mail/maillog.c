@@ -46,7 +46,7 @@ static void find_end(struct transaction *tx)
 
 static void log_client(const struct session *s)
 {
-    log_text("listen", s->listen->name);
+    log_text("listen", s->listen->visit.name);
     log_text("client", s->client->ip.len ? s->client->ip : STR("unix"));
     if (s->client->port)
         log_number("port", s->client->port);
@@ -118,7 +118,7 @@ static void log_reply(const struct session *s, struct transaction *tx)
     if (r->enhanced[0])
         log_enhanced(r);
     log_text("reply", r->text.at ? r->text : STR(""));
-    log_pieces("backend", 3, (struct str[]){tx->route->name, STR("/"), tx->backend_server});
+    log_pieces("backend", 3, (struct str[]){tx->route->hop.name, STR("/"), tx->backend_server});
     log_text("qid", r->code == 250 ? reply_queue_id(r) : STR(""));
 }
 
@@ -128,7 +128,7 @@ static void log_one_rcpt(const struct session *s, const struct rcpt *r)
         [BY_BACKEND] = "backend", [BY_FILTER] = "filter", [BY_ROUTE] = "route", [BY_LIMIT] = "limit", [BY_SYNTAX] = "syntax"};
     log_begin(LOG_INFO, "rcpt");
     log_id(s);
-    log_text("listen", s->listen->name);
+    log_text("listen", s->listen->visit.name);
     log_text("client", s->client->ip.len ? s->client->ip : STR("unix"));
     log_angle("from", s->tx->reverse_path.address);
     log_angle("to", r->path.address);
@@ -142,7 +142,7 @@ static void log_one_rcpt(const struct session *s, const struct rcpt *r)
     if (r->why.len)
         log_text("why", r->why);
     if (r->by == BY_BACKEND)
-        log_pieces("backend", 3, (struct str[]){s->tx->route->name, STR("/"), s->tx->backend_server});
+        log_pieces("backend", 3, (struct str[]){s->tx->route->hop.name, STR("/"), s->tx->backend_server});
     log_end();
 }
 
@@ -171,7 +171,7 @@ static void log_more_refused(const struct session *s)
 /* "dnsbl:2.003,av:0.140": the filters that waited longest. */
 static void log_waits(const struct session *s)
 {
-    const struct chain *chain = s->listen->chain;
+    const struct chain *chain = s->listen->visit.chain;
     struct arena *arena = &s->tx->arena;
     struct str text = STR("");
     uint64_t below = UINT64_MAX;
@@ -215,7 +215,7 @@ void journal_transaction(struct session *s)
     log_angle("from", tx->reverse_path.address);
     log_rcpts(tx);
     log_text("mid", tx->flow.message_id.at ? tx->flow.message_id : STR(""));
-    if (s->generation->conf->log_subject && tx->flow.head == HEAD_DONE) {
+    if (s->generation->conf->mail.log_subject && tx->flow.head == HEAD_DONE) {
         const struct field *f = headers_next(&tx->headers, NULL, STR("Subject"));
         log_text("subject", f ? header_unfold(f->value, arena) : STR(""));
     }

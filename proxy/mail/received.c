@@ -72,7 +72,7 @@ void received_add(struct session *s)
         whom = arena_print(&tx->arena, "\r\n\tfor <%.*s>", STR_ARGS(only->address));
     struct str value = arena_print(
         &tx->arena, "from %.*s (%.*s)%.*s\r\n\tby %.*s (Sluice) with %s id %s.%u%.*s;\r\n\t%s", STR_ARGS(name),
-        STR_ARGS(ip), STR_ARGS(tls), STR_ARGS(s->listen->hostname), with(s), s->id, tx->number, STR_ARGS(whom), date);
+        STR_ARGS(ip), STR_ARGS(tls), STR_ARGS(s->listen->visit.hostname), with(s), s->id, tx->number, STR_ARGS(whom), date);
     bool changed = tx->headers.changed;
     struct field *field = headers_add(&tx->headers, NULL, true, STR("Received"), value);
     if (field)
@@ -83,8 +83,8 @@ void received_add(struct session *s)
 bool received_is_loop(struct session *s)
 {
     struct transaction *tx = s->tx;
-    const struct limits *l = &s->listen->limits;
-    struct str ours = arena_join(&tx->arena, 3, (struct str[]){STR("by "), s->listen->hostname, STR(" (Sluice) ")});
+    const struct limits *l = &s->listen->visit.limits;
+    struct str ours = arena_join(&tx->arena, 3, (struct str[]){STR("by "), s->listen->visit.hostname, STR(" (Sluice) ")});
     uint32_t hops = 0, loops = 0;
     for (const struct field *f = NULL; (f = headers_next(&tx->headers, f, STR("Received")));) {
         struct str value = header_unfold(f->value, &tx->arena);

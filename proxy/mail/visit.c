@@ -124,7 +124,7 @@ static bool holds(const struct session *s, const struct condition *c, enum filte
     if (c->nlistens) {
         bool found = false;
         for (size_t i = 0; i < c->nlistens && !found; i++)
-            found = str_equal(c->listens[i], s->listen->name);
+            found = str_equal(c->listens[i], s->listen->visit.name);
         if (!found)
             return false;
     }
@@ -141,7 +141,7 @@ static bool allowed(const struct session *s, const struct condition *only, const
 
 struct slot *chain_slot(struct session *s, const struct filter *f)
 {
-    const struct chain *chain = s->listen->chain;
+    const struct chain *chain = s->listen->visit.chain;
     if (!s->slots)
         s->slots = arena_alloc(&s->arena, chain->nfilters * sizeof *s->slots);
     for (size_t i = 0; i < chain->nfilters; i++)
@@ -152,7 +152,7 @@ struct slot *chain_slot(struct session *s, const struct filter *f)
 
 static bool wants(struct session *s, size_t i, enum filter_stage stage)
 {
-    const struct chain *chain = s->listen->chain;
+    const struct chain *chain = s->listen->visit.chain;
     const struct filter *f = chain->filters[i];
     if (!may(f, stage))
         return false;
@@ -169,7 +169,7 @@ static bool wants(struct session *s, size_t i, enum filter_stage stage)
 static struct filter_health *health_of(struct generation *g, const struct filter *f)
 {
     if (!g->health)
-        g->health = must_alloc(max_size(g->conf->nfilters, 1) * sizeof *g->health);
+        g->health = must_alloc(max_size(g->conf->mail.nfilters, 1) * sizeof *g->health);
     return &g->health[f->index];
 }
 
@@ -250,7 +250,7 @@ static bool is_legal(enum filter_verdict v, enum filter_stage stage, const struc
     switch (v) {
     case VERDICT_PASS: return stage != FILTER_RCPT;
     case VERDICT_DISCARD: return stage >= FILTER_MAIL;
-    case VERDICT_QUARANTINE: return stage >= FILTER_HEADERS && s->listen->chain->quarantine;
+    case VERDICT_QUARANTINE: return stage >= FILTER_HEADERS && s->listen->visit.chain->quarantine;
     case VERDICT_REWORD: return false;
     default: return true;
     }
@@ -372,7 +372,7 @@ static enum filter_verdict run_hook(struct session *s, struct filter_call *call)
 
 static struct filter_call *begin(struct session *s, size_t i)
 {
-    const struct filter *f = s->listen->chain->filters[i];
+    const struct filter *f = s->listen->visit.chain->filters[i];
     struct slot *slot = chain_slot(s, f);
     struct filter_call *call = call_open(s->generation, s, f, slot, s->run.stage);
     uint64_t limit = s->run.stage == FILTER_MESSAGE ? f->message_timeout : f->timeout;
@@ -493,7 +493,7 @@ static enum filter_verdict at_once(struct filter_call *call)
 
 void chain_reply(struct session *s, enum filter_stage of, struct reply *reply, uint32_t rcpt)
 {
-    const struct chain *chain = s->listen->chain;
+    const struct chain *chain = s->listen->visit.chain;
     for (size_t i = 0; i < chain->nfilters; i++) {
         if (!wants(s, i, FILTER_REPLY))
             continue;
@@ -517,7 +517,7 @@ void chain_reply(struct session *s, enum filter_stage of, struct reply *reply, u
 
 static void tell_end(struct session *s, enum filter_stage stage)
 {
-    const struct chain *chain = s->listen->chain;
+    const struct chain *chain = s->listen->visit.chain;
     for (size_t i = 0; s->slots && i < chain->nfilters; i++) {
         const struct filter *f = chain->filters[i];
         struct slot *slot = &s->slots[i];
@@ -545,7 +545,7 @@ void chain_reset(struct session *s)
 
 void chain_forget_waits(struct session *s)
 {
-    for (size_t i = 0; s->slots && i < s->listen->chain->nfilters; i++)
+    for (size_t i = 0; s->slots && i < s->listen->visit.chain->nfilters; i++)
         s->slots[i].waited = 0;
 }
 
@@ -556,7 +556,7 @@ void chain_disconnect(struct session *s)
 
 void chain_again(struct session *s)
 {
-    const struct chain *chain = s->listen->chain;
+    const struct chain *chain = s->listen->visit.chain;
     tell_end(s, FILTER_DISCONNECT);
     for (size_t i = 0; s->slots && i < chain->nfilters; i++) {
         void *memory = s->slots[i].session_memory;
@@ -634,8 +634,8 @@ static void solo_start(struct generation *g, const struct filter *f, unsigned id
 
 void chain_open(struct generation *g)
 {
-    for (size_t i = 0; i < g->conf->nfilters; i++) {
-        const struct filter *f = g->conf->filters[i];
+    for (size_t i = 0; i < g->conf->mail.nfilters; i++) {
+        const struct filter *f = g->conf->mail.filters[i];
         if (may(f, FILTER_START))
             solo_start(g, f, 0, 0);
         for (unsigned t = 0; t < f->nticks && g->worker->number == 0; t++)
@@ -663,8 +663,8 @@ void chain_close(struct generation *g)
         g->solos = solo->next;
         solo_close(solo);
     }
-    for (size_t i = 0; i < g->conf->nfilters; i++) {
-        const struct filter *f = g->conf->filters[i];
+    for (size_t i = 0; i < g->conf->mail.nfilters; i++) {
+        const struct filter *f = g->conf->mail.filters[i];
         if (!g->filter_memory[i])
             continue;
         if (f->def->stop) {

@@ -2,7 +2,7 @@
  * A15, A16; contract.md 2). One call at a time; a suspended one is a stage that takes nothing. */
 #ifndef MAIL_VISIT_H
 #define MAIL_VISIT_H
-#include "smtp/model.h"
+#include "mail/model.h"
 #include "mail/flow.h"
 #include "wire/reply.h"
 

@@ -120,7 +120,7 @@ uint64_t filter_dns(struct filter_call *call, const char *type, const char *name
 
 static const struct store_conf *store_named(const struct filter_call *call, const char *name)
 {
-    const struct conf *conf = call->generation->conf;
+    const struct mail_conf *conf = &call->generation->conf->mail;
     for (size_t i = 0; i < conf->nstores; i++)
         if (str_equal(conf->stores[i].name, str_of(name ? name : "default")))
             return &conf->stores[i];

@@ -27,27 +27,27 @@ static void look_at(const struct conf *conf, struct complaints *c, struct str fi
 void environment_files(const struct conf *conf, struct complaints *c)
 {
     char error[512];
-    look_at(conf, c, conf->path, 0, "", conf->path.at);
+    look_at(conf, c, conf->mail.path, 0, "", conf->mail.path.at);
     for (size_t i = 0; i < conf->nlistens; i++) {
         const struct listen_conf *l = &conf->listens[i];
         if (l->tls && !tls_is_readable(l->tls, error, sizeof error))
-            complain(c, true, l->file, l->line, "listen \"%.*s\": user \"%.*s\" cannot read it again: %s", STR_ARGS(l->name),
+            complain(c, true, l->file, l->line, "listen \"%.*s\": user \"%.*s\" cannot read it again: %s", STR_ARGS(l->visit.name),
                      STR_ARGS(conf->user), error);
     }
     for (size_t i = 0; i < conf->nbackends; i++) {
         const struct backend_conf *b = &conf->backends[i];
         if (b->tls && !tls_is_readable(b->tls, error, sizeof error))
-            complain(c, true, conf->path, 0, "backend \"%.*s\": user \"%.*s\" cannot read it again: %s", STR_ARGS(b->name),
+            complain(c, true, conf->mail.path, 0, "backend \"%.*s\": user \"%.*s\" cannot read it again: %s", STR_ARGS(b->hop.name),
                      STR_ARGS(conf->user), error);
     }
-    for (size_t i = 0; i < conf->nfilters; i++) {
-        const struct filter *f = conf->filters[i];
+    for (size_t i = 0; i < conf->mail.nfilters; i++) {
+        const struct filter *f = conf->mail.filters[i];
         if (memchr(f->source.at, '/', f->source.len))
             look_at(conf, c, f->file, f->line, "script", f->source.at);
     }
-    for (size_t i = 0; i < conf->ntables; i++)
-        if (table_path(conf->tables[i]))
-            look_at(conf, c, conf->path, 0, "table", table_path(conf->tables[i]));
+    for (size_t i = 0; i < conf->mail.ntables; i++)
+        if (table_path(conf->mail.tables[i]))
+            look_at(conf, c, conf->mail.path, 0, "table", table_path(conf->mail.tables[i]));
 }
 
 /* In a process of its own, which becomes that user for good; what it finds comes back as lines "LINE FILE\tTEXT". */
@@ -122,7 +122,7 @@ static void ports(const struct conf *conf, struct complaints *c)
             if (!holder_find(&l->addresses[k], NULL, 0, &holder) || is_sluice(&holder))
                 continue;
             holder_text(&holder, text, sizeof text);
-            complain(c, !holder.pid, l->file, l->line, "listen \"%.*s\": %.*s: %s listens there%s", STR_ARGS(l->name),
+            complain(c, !holder.pid, l->file, l->line, "listen \"%.*s\": %.*s: %s listens there%s", STR_ARGS(l->visit.name),
                      STR_ARGS(l->addresses[k].text), text, holder.pid ? " already" : "; if that is not Sluice, it will not start");
         }
 }
@@ -130,7 +130,7 @@ static void ports(const struct conf *conf, struct complaints *c)
 void environment_root(const struct conf *conf, struct complaints *c)
 {
     if (geteuid() == 0 && !conf->user.len)
-        complain(c, true, conf->path, 0, "it runs as root, filters and scripts too: name a user, or start it as one, as the unit of systemd does");
+        complain(c, true, conf->mail.path, 0, "it runs as root, filters and scripts too: name a user, or start it as one, as the unit of systemd does");
 }
 
 void environment_check(const struct conf *conf, struct complaints *c)

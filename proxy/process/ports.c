@@ -257,9 +257,9 @@ static bool plan_one(struct ports *ports, const struct listen_conf *l, size_t i,
         bool spare = !held && fresh && !p->nfds && is_dispensable(l, i);
         port_close(ports, p, false);
         if (spare)
-            log_say(LOG_WARNING, "listen \"%.*s\": %s; IPv4 only", STR_ARGS(l->name), error);
+            log_say(LOG_WARNING, "listen \"%.*s\": %s; IPv4 only", STR_ARGS(l->visit.name), error);
         else
-            complain(complaints, false, l->file, l->line, "listen \"%.*s\": %s", STR_ARGS(l->name), error);
+            complain(complaints, false, l->file, l->line, "listen \"%.*s\": %s", STR_ARGS(l->visit.name), error);
         return spare;
     }
     plan->places[plan->nplaces++] = (struct place){.listen = l, .port = p, .door = p->door};
@@ -312,7 +312,7 @@ void ports_opened(struct ports *ports, const struct plan *plan)
     for (size_t i = 0; i < plan->nplaces; i++) {
         struct port *p = plan->places[i].port;
         if (!p->open)
-            log_say(LOG_INFO, "listen \"%.*s\" at %.*s", STR_ARGS(plan->places[i].listen->name),
+            log_say(LOG_INFO, "listen \"%.*s\" at %.*s", STR_ARGS(plan->places[i].listen->visit.name),
                     STR_ARGS(name_of(p->fds[0], &arena).text));
         p->open = true;
     }

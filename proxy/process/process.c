@@ -78,7 +78,7 @@ static bool open_control(struct house *h, const struct conf *conf, struct contro
     if (there)
         h->inherited.control = -1;
     if (!*to)
-        complain(c, false, conf->path, 0, "%s", error);
+        complain(c, false, conf->mail.path, 0, "%s", error);
     return *to != NULL;
 }
 
@@ -102,7 +102,7 @@ static bool open_log(const struct conf *conf, int *fd, struct complaints *c)
     *fd = log_open(&conf->log, user, error, sizeof error);
     privileges_back(stands_in);
     if (*fd < 0)
-        complain(c, false, conf->path, 0, "log: %s", error);
+        complain(c, false, conf->mail.path, 0, "log: %s", error);
     return *fd >= 0;
 }
 
@@ -111,9 +111,9 @@ static bool open_log(const struct conf *conf, int *fd, struct complaints *c)
 static void warn_of_what_stays(const struct conf *now, struct conf *next, struct complaints *c)
 {
     if (next->workers != now->workers)
-        complain(c, true, next->path, 0, "workers: %u threads run; %u need a restart", now->workers, next->workers);
+        complain(c, true, next->mail.path, 0, "workers: %u threads run; %u need a restart", now->workers, next->workers);
     if (!str_equal(next->user, now->user))
-        complain(c, true, next->path, 0, "user: another user needs a restart");
+        complain(c, true, next->mail.path, 0, "user: another user needs a restart");
     next->workers = now->workers;
 }
 
@@ -149,7 +149,7 @@ static struct order *prepare(struct house *h, struct conf *conf, struct plan *pl
         return NULL;
     struct order *order = workers_prepare(h->workers, conf, plan, error, sizeof error);
     if (!order) {
-        complain(c, false, conf->path, 0, "%s", error);
+        complain(c, false, conf->mail.path, 0, "%s", error);
         ports_forgo(&h->ports, plan);
     }
     return order;
@@ -220,7 +220,7 @@ static bool drain_listener(struct house *h, struct str name)
 {
     const struct listen_conf *listen = NULL;
     for (size_t i = 0; i < h->conf->nlistens; i++)
-        if (str_equal(h->conf->listens[i].name, name))
+        if (str_equal(h->conf->listens[i].visit.name, name))
             listen = &h->conf->listens[i];
     if (!listen)
         return false;
@@ -305,7 +305,7 @@ static void answer_no_listener(struct house *h, struct caller *caller, struct st
     const char *names[256];
     size_t n = min_size(h->conf->nlistens, countof(names));
     for (size_t i = 0; i < n; i++)
-        names[i] = h->conf->listens[i].name.at;
+        names[i] = h->conf->listens[i].visit.name.at;
     struct str near = nearest_name(name, names, n);
     snprintf(text, sizeof text,
              near.at ? "there is no listener \"%.*s\" (did you mean \"%s\"?)\n" : "there is no listener \"%.*s\"\n",

@@ -32,7 +32,7 @@ static void say_listener(FILE *to, const struct listen_conf *l, const struct pla
         struct str at = l->addresses[min_size(n, l->naddresses - 1)].text;
         uint32_t sessions = sessions_at(s, place->door);
         n++;
-        fprintf(to, "listener %-12.*s %-28s %s, %u session%s\n", STR_ARGS(l->name),
+        fprintf(to, "listener %-12.*s %-28s %s, %u session%s\n", STR_ARGS(l->visit.name),
                 place->port ? place->port->key : at.at, place->port ? "open" : "drained until the next reload",
                 sessions, plural(sessions));
     }
@@ -43,9 +43,9 @@ static void say_certificate(FILE *to, const struct listen_conf *l)
     char file[512];
     int64_t ends = l->tls ? tls_expires(l->tls, file, sizeof file) : 0, left = ends - (int64_t)time(NULL);
     if (ends && left > 0)
-        fprintf(to, "certificate %-9.*s %s, %lld days left\n", STR_ARGS(l->name), file, (long long)(left / 86400));
+        fprintf(to, "certificate %-9.*s %s, %lld days left\n", STR_ARGS(l->visit.name), file, (long long)(left / 86400));
     else if (ends)
-        fprintf(to, "certificate %-9.*s %s, EXPIRED\n", STR_ARGS(l->name), file);
+        fprintf(to, "certificate %-9.*s %s, EXPIRED\n", STR_ARGS(l->visit.name), file);
 }
 
 void status_say(FILE *to, int64_t started, const struct conf *conf, const struct plan *plan, struct workers *workers)
@@ -53,7 +53,7 @@ void status_say(FILE *to, int64_t started, const struct conf *conf, const struct
     struct status s;
     bool all = workers_status(workers, &s);
     say_uptime(to, started);
-    fprintf(to, "configuration %.*s, generation %u\n", STR_ARGS(conf->path), conf->generation);
+    fprintf(to, "configuration %.*s, generation %u\n", STR_ARGS(conf->mail.path), conf->generation);
     fprintf(to, "%u worker%s, %u session%s of %u%s\n", s.workers, plural(s.workers), s.sessions, plural(s.sessions),
             conf->limits.connections, s.paused ? "; accepting is paused for want of room" : "");
     if (!all)

@@ -151,17 +151,17 @@ static void refresh_tls(struct tls *tls, const char *kind, struct str name)
 static void refresh_run(void *data)
 {
     struct conf *conf = ((struct post *)data)->refreshed;
-    for (size_t i = 0; i < conf->ntables; i++)
-        table_refresh(conf->tables[i]);
+    for (size_t i = 0; i < conf->mail.ntables; i++)
+        table_refresh(conf->mail.tables[i]);
     for (size_t i = 0; i < conf->nlistens; i++) {
         size_t first = 0; /* listeners may share one; it is looked at once, a second apart */
         while (conf->listens[first].tls != conf->listens[i].tls)
             first++;
         if (first == i)
-            refresh_tls(conf->listens[i].tls, "listen", conf->listens[i].name);
+            refresh_tls(conf->listens[i].tls, "listen", conf->listens[i].visit.name);
     }
     for (size_t i = 0; i < conf->nbackends; i++)
-        refresh_tls(conf->backends[i].tls, "backend", conf->backends[i].name);
+        refresh_tls(conf->backends[i].tls, "backend", conf->backends[i].hop.name);
     if (((struct post *)data)->give_back)
         alloc_give_back();
     log_flush(); /* of the pool's thread */
@@ -304,7 +304,7 @@ void post_stop(struct post *p, struct order *order)
     loop_stop(p->worker.loop);
 }
 
-static struct status_backend *backend_of(struct status *s, struct str name)
+static struct status_backend *backend_row(struct status *s, struct str name)
 {
     static _Thread_local struct status_backend none; /* there are too many */
     size_t i = 0;
@@ -326,7 +326,7 @@ static void tell_servers(struct status *s, const struct pool *pool)
                                     .connections = atomic_load(&at->server->connections),
                                     .in_use = server_in_use(at->server)};
         server_why(at->server, one.why, sizeof one.why);
-        snprintf(one.backend, sizeof one.backend, "%.*s", STR_ARGS(pool->conf->name));
+        snprintf(one.backend, sizeof one.backend, "%.*s", STR_ARGS(pool->conf->hop.name));
         snprintf(one.address, sizeof one.address, "%.*s", STR_ARGS(at->conf->address.text));
         s->servers[s->nservers++] = one;
     }
@@ -343,14 +343,14 @@ void post_tell(struct post *p, struct order *order)
     for (size_t i = 0; i < conf->nbackends; i++) {
         const struct pool *pool = p->worker.generation->pools[i];
         if (pool)
-            backend_of(s, conf->backends[i].name)->idle += pool->nidle;
+            backend_row(s, conf->backends[i].hop.name)->idle += pool->nidle;
         if (pool && s->workers == 1) /* the first to tell */
             tell_servers(s, pool);
     }
     for (const struct session *one = p->worker.sessions; one; one = one->next) {
         size_t g = 0, d = 0;
         if (one->backend)
-            backend_of(s, one->backend->conf->name)->busy++;
+            backend_row(s, one->backend->conf->hop.name)->busy++;
         while (g < s->ngenerations && s->generations[g].generation != one->generation->conf->generation)
             g++;
         if (g == s->ngenerations && g < countof(s->generations))

@@ -3,43 +3,12 @@
 #ifndef SMTP_MODEL_H
 #define SMTP_MODEL_H
 #include "base/log.h"
-#include "base/table.h"
-#include "base/value.h"
-#include "filters/filter.h"
+#include "mail/model.h"
 #include "net/address.h"
 #include "net/tls.h"
 #include "wire/content.h"
 #include "wire/syntax.h"
 
-struct complaints { /* what is wrong, each with its place; errors and warnings */
-    struct arena *arena;
-    struct complaint { struct complaint *next; bool warning; struct str file; uint32_t line; struct str text; } *first, *last;
-    unsigned errors, warnings;
-};
-void complain(struct complaints *, bool warning, struct str file, uint32_t line, const char *format, ...) PRINTF_LIKE(5, 6);
-/* The name of `names` that is nearest to `word` (edit distance at most 2 or a third), or STR_NONE. */
-struct str nearest_name(struct str word, const char *const *names, size_t n);
-
-struct limits {
-    uint64_t size;              /* of a message; 0: none. EHLO SIZE. default 50M */
-    uint64_t header_size;       /* 256K, or size where that is lower and this one is not said beside it */
-    uint64_t hold_memory;       /* held content of a transaction in memory, then a file: 256K */
-    uint64_t memory;            /* of a worker, blocks and arenas: over it MAIL hears 452. 1G */
-    uint64_t min_rate;          /* octets a second in content, over 30 s windows; 0: none. default 500 */
-    uint32_t connections;       /* in total: 10000 */
-    uint32_t connections_per_client; /* 100; 0: none */
-    uint32_t recipients;        /* accepted per transaction: 1000 */
-    uint32_t rcpt_commands;     /* said per transaction, refused ones too: 10000; 421 beyond */
-    uint32_t messages;          /* per session: 0 = no limit */
-    uint32_t errors;            /* 20: 5yz for commands, then 421 */
-    uint32_t junk;              /* 100: NOOP RSET VRFY ... between two messages; 0: no limit */
-    uint32_t line;              /* octets of a command line: 4096 */
-    uint32_t hops;              /* Received fields: 100 */
-    uint32_t loops;             /* Received fields of ours: 5 */
-    uint64_t held;              /* octets that all spools together hold, memory and files: 4G */
-    uint32_t auth_failures;     /* 3: then 421 */
-    uint32_t stress;            /* percent of connections, memory, descriptors: then timeouts and budgets shrink; 0: never */
-};
 struct timeouts {
     uint64_t command, data, handshake, write;                        /* client: 5m 3m 30s 5m */
     uint64_t line;      /* 60s: a command, from its first octet to its end */
@@ -71,7 +40,7 @@ struct server_conf { /* one place where a backend can be reached */
     bool backup;              /* used only while all others are down */
 };
 struct backend_conf {
-    struct str name;
+    struct next_hop hop;      /* the first member: its name */
     unsigned index;           /* in conf->backends: the worker's pool of it */
     bool maildir;             /* address.host is the directory: delivered to by ourselves */
     struct address address;   /* of the first server */
@@ -95,6 +64,15 @@ struct backend_conf {
     bool chunking;            /* BDAT towards it, where it saves work */
 };
 
+static inline const struct next_hop *hop_of(const struct backend_conf *backend)
+{
+    return backend ? &backend->hop : NULL;
+}
+static inline const struct backend_conf *backend_of(const struct next_hop *hop)
+{
+    return (const struct backend_conf *)hop; /* it is its first member */
+}
+
 /* Backends by address: keys of `by` (a table: user@domain, domain, .domain, "*") to the name of a backend. */
 struct route {
     struct str name;
@@ -103,56 +81,15 @@ struct route {
     const struct backend_conf **backends; size_t nbackends; /* that it may choose */
 };
 
-enum on_error { ON_ERROR_DEFER, ON_ERROR_CONTINUE, ON_ERROR_REJECT };
-struct condition { /* only = { }, except = { }: all keys given must hold, any element of a key does */
-    bool given;
-    int8_t auth, tls;         /* -1: not asked; 0, 1 */
-    struct table *client, *from, *rcpt;
-    const struct str *listens; size_t nlistens;
-};
-
-struct filter { /* an instance: one place in one chain. What filters/filter.h calls struct filter */
-    const struct filter_def *def;
-    struct conf *conf;
-    unsigned index;           /* in conf->filters: slot of its worker memory */
-    struct str name;          /* in log lines: file name without .lua, then -2, -3; or `name =` */
-    struct str source;        /* what the configuration named: "access", or the path found for "x.lua" */
-    struct str prefix;        /* of its store keys: the name of its file, or `prefix =` */
-    const struct filter_value *raw; /* its options as written: a MAP; positional elements have the keys "1", "2", ... */
-    const struct filter_value *options; /* after filter_options */
-    struct str file; uint32_t line; /* where it stands in the configuration */
-    unsigned stages, flags;   /* of def, lessened by open */
-    void *memory;
-    uint64_t timeout, message_timeout;
-    enum on_error on_error;
-    bool observe, opened;
-    bool needs_auth;          /* it never acts for who has not authenticated */
-    struct condition only, except;
-    struct { unsigned id, seconds; } ticks[16];
-    unsigned nticks;
-    struct complaints *complaints; /* while opening */
-};
-
-struct chain {
-    struct str name;
-    struct filter **filters; size_t nfilters;
-    const struct backend_conf *quarantine; /* NULL: none */
-    struct condition only, except;
-};
-
-struct store; /* store/store.h */
-struct store_conf { struct str name, kind; struct store *store; struct str prefix; uint64_t timeout, size; };
-
 enum auth_policy { AUTH_OFF, AUTH_OFFER, AUTH_REQUIRE };
 struct listen_conf {
-    struct str name;
+    struct visit_conf visit;  /* the first member; received: default false with identity xclient, else true */
     struct str file; uint32_t line; /* where it stands in the configuration */
     unsigned index;
     struct address *addresses; size_t naddresses;
     struct tls *tls;          /* NULL: STARTTLS is not offered */
     bool implicit;            /* TLS from the first octet */
     bool require_tls;         /* MAIL before STARTTLS: 530 */
-    const struct chain *chain; /* never NULL: the empty chain at least */
     const struct backend_conf *backend; /* where mail goes; with a route: who is asked for AUTH and what EHLO offers */
     const struct route *route; /* NULL: all goes to backend */
     bool route_falls_back;    /* whom the route does not know goes to backend, else hears 550 */
@@ -162,17 +99,13 @@ struct listen_conf {
     bool chunking;            /* offered to clients */
     enum bare bare;
     enum syntax syntax;       /* how much of RFC 5321's grammar clients may miss */
-    bool received;            /* add our own Received field: default false with identity xclient, else true */
-    struct str hostname;      /* in the banner; conf's by default */
-    struct limits limits;
     struct timeouts timeouts;
 };
 
 struct conf {
+    struct mail_conf mail;    /* the first member: what is known below this floor */
     uint32_t refs;            /* of workers and the loader; atomic */
     unsigned generation;
-    struct arena arena;
-    struct str path, hostname;
     unsigned workers;
     struct str dns;           /* servers, or STR_NONE */
     struct str user;
@@ -180,12 +113,7 @@ struct conf {
     struct backend_conf *backends; size_t nbackends;
     struct route *routes; size_t nroutes;
     struct str control;       /* path of the control socket; STR_NONE: none */
-    struct chain *chains; size_t nchains;
-    struct filter **filters; size_t nfilters;
-    struct store_conf *stores; size_t nstores; /* "default" (memory) is always there */
-    struct table **tables; size_t ntables, tables_room;     /* all of them: refreshed every second */
     struct log_settings log;
-    bool log_subject;
     struct limits limits;
     struct timeouts timeouts;
 };
@@ -193,17 +121,6 @@ struct conf {
 void conf_take_over(struct conf *, const struct conf *old);
 struct conf *conf_hold(struct conf *);
 bool conf_is_left(const struct conf *); /* one reference is held: the caller's */
-/* A path of the configuration: relative to the folder of its file. In its arena. */
-struct str conf_beside(struct conf *, struct str path);
 void conf_drop(struct conf *); /* the last one closes filters, tables, tls, stores' references */
-void conf_keep_table(struct conf *, struct table *); /* while loading: closed and refreshed with the conf */
 
-/* mail/instance.c. Opens an instance: def->open with complaints collected; false when any error was complained. */
-bool filter_open(struct filter *, struct complaints *);
-void filter_close(struct filter *);
-const char *value_shown(const struct filter_value *); /* "true", "the text "x"", ...: what was got in place of what was expected; until the next call */
-/* A value as written turned into one of the wanted type (TYPE_DURATION from "30s", TYPE_CIDR from a list of texts or a file
- * path, TYPE_TABLE from a path or a list, ...). False: complained, with the value's place. */
-bool value_convert(struct conf *, struct complaints *, const struct filter_value *from, enum filter_type type, enum filter_type of,
-                   const char *what, struct filter_value *to);
 #endif

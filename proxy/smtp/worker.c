@@ -62,7 +62,7 @@ void worker_switch(struct worker *w, struct conf *conf)
     struct generation *g = must_alloc(sizeof *g), *old = w->generation;
     *g = (struct generation){.worker = w, .conf = conf_hold(conf), .older = old};
     g->pools = must_alloc(max_size(conf->nbackends, 1) * sizeof *g->pools);
-    g->filter_memory = must_alloc(max_size(conf->nfilters, 1) * sizeof *g->filter_memory);
+    g->filter_memory = must_alloc(max_size(conf->mail.nfilters, 1) * sizeof *g->filter_memory);
     task_start(&g->task, w->loop, generation_turn);
     char error[256];
     if (!(g->dns = dns_open(w->loop, conf->dns.at, error, sizeof error)))

@@ -351,14 +351,14 @@ void filters_fill(struct world *w, struct conf *conf)
                                           .flags = ~0u};
     static const unsigned stages[] = {~0u, 0x1f, 1u << FILTER_RCPT | 1u << FILTER_HEADERS,
                                       1u << FILTER_BODY | 1u << FILTER_MESSAGE};
-    struct chain *chain = conf->chains;
+    struct chain *chain = conf->mail.chains;
     size_t n = fuzz.flags & 2 ? 1 + (fuzz.flags >> 2 & 1) : 0;
-    conf->filters = chain->filters = arena_alloc(&conf->arena, (n + 1) * sizeof(struct filter *));
-    conf->nfilters = chain->nfilters = n;
+    conf->mail.filters = chain->filters = arena_alloc(&conf->mail.arena, (n + 1) * sizeof(struct filter *));
+    conf->mail.nfilters = chain->nfilters = n;
     for (size_t i = 0; i < n; i++) {
-        struct filter *f = chain->filters[i] = arena_alloc(&conf->arena, sizeof *f);
+        struct filter *f = chain->filters[i] = arena_alloc(&conf->mail.arena, sizeof *f);
         *f = (struct filter){.def = &def,
-                             .conf = conf,
+                             .conf = &conf->mail,
                              .index = (unsigned)i,
                              .name = STR("fuzz"),
                              .source = STR("fuzz"),
@@ -440,7 +440,7 @@ static void override(struct str text)
 static void reload(void)
 {
     struct conf *fresh = conf_new(&fuzz.world, fuzz.world.conf->generation + 1);
-    fresh->listens[0].received = false;
+    fresh->listens[0].visit.received = false;
     conf_take_over(fresh, fuzz.world.conf);
     worker_switch(&fuzz.world.worker, fresh);
     conf_drop(fuzz.world.conf);
@@ -548,7 +548,7 @@ static void begin(const uint8_t *octets, size_t n)
     sim_begin(seed, getenv("FUZZ_TRACE") != NULL);
     struct world *w = &fuzz.world;
     w->conf = conf_new(w, 1);
-    w->conf->listens[0].received = false; /* what backends take is compared as it is */
+    w->conf->listens[0].visit.received = false; /* what backends take is compared as it is */
     w->worker.loop = loop_open();
     w->worker.census = census_open();
     w->worker.serial = 1ull << 48;

@@ -90,7 +90,7 @@ static void fill_backend(struct backend_conf *b, struct arena *arena, unsigned p
 {
     static const uint32_t most[] = {0, 0, 1, 2};
     static const char *const names[] = {"main", "other", "jail"};
-    *b = (struct backend_conf){.name = str_of(names[place]),
+    *b = (struct backend_conf){.hop.name = str_of(names[place]),
                                .index = place,
                                .helo = STR("mx.test"),
                                .tls_name = STR(""),
@@ -121,7 +121,7 @@ static struct table *everybody(struct conf *c, enum feature f, unsigned percent)
         return NULL;
     struct table *t = table_of(&all, NULL, 1, why, sizeof why);
     must(t != NULL);
-    conf_keep_table(c, t);
+    conf_keep_table(&c->mail, t);
     return t;
 }
 
@@ -132,7 +132,7 @@ static void fill_route(struct conf *c, struct listen_conf *l)
     char why[200];
     if (!sim_may(F_ROUTES, 25))
         return;
-    struct route *r = c->routes = arena_alloc(&c->arena, sizeof *r);
+    struct route *r = c->routes = arena_alloc(&c->mail.arena, sizeof *r);
     c->nroutes = 1;
     r->name = STR("dice");
     r->by_sender = sim_chance(50);
@@ -142,8 +142,8 @@ static void fill_route(struct conf *c, struct listen_conf *l)
     }
     r->table = table_of(keys, values, countof(odd), why, sizeof why);
     must(r->table != NULL);
-    conf_keep_table(c, r->table);
-    r->backends = arena_alloc(&c->arena, PLACES * sizeof(struct backend_conf *));
+    conf_keep_table(&c->mail, r->table);
+    r->backends = arena_alloc(&c->mail.arena, PLACES * sizeof(struct backend_conf *));
     for (; r->nbackends < PLACE_JAIL; r->nbackends++)
         r->backends[r->nbackends] = &c->backends[r->nbackends];
     l->route = r;
@@ -153,15 +153,15 @@ static void fill_route(struct conf *c, struct listen_conf *l)
 static void fill_listen(struct conf *c)
 {
     struct listen_conf *l = c->listens;
-    *l = (struct listen_conf){.name = STR("in"),
+    *l = (struct listen_conf){.visit.name = STR("in"),
                               .file = STR("sim"),
-                              .chain = c->chains,
+                              .visit.chain = c->mail.chains,
                               .backend = c->backends,
                               .chunking = sim_may(F_CHUNKS, 80),
-                              .hostname = STR("mx.test"),
-                              .limits = c->limits,
+                              .visit.hostname = STR("mx.test"),
+                              .visit.limits = c->limits,
                               .timeouts = c->timeouts};
-    l->received = sim_chance(30);
+    l->visit.received = sim_chance(30);
     fill_route(c, l);
     if (sim_may(F_AUTH, 30)) {
         l->auth = sim_may(F_REFUSALS, 30) ? AUTH_REQUIRE : AUTH_OFFER;
@@ -175,23 +175,23 @@ static void fill_listen(struct conf *c)
 struct conf *conf_new(struct world *w, unsigned generation)
 {
     struct conf *c = must_alloc(sizeof *c);
-    struct arena *arena = &c->arena;
+    struct arena *arena = &c->mail.arena;
     c->refs = 1;
     c->generation = generation;
-    c->hostname = STR("mx.test");
-    c->path = STR("sim");
+    c->mail.hostname = STR("mx.test");
+    c->mail.path = STR("sim");
     c->workers = 1;
     c->dns = STR_NONE;
     c->backends = arena_alloc(arena, PLACES * sizeof *c->backends);
     c->nbackends = PLACES;
     for (unsigned i = 0; i < PLACES; i++)
         fill_backend(&c->backends[i], arena, i);
-    c->chains = arena_alloc(arena, sizeof *c->chains);
-    c->nchains = 1;
-    c->chains[0] = (struct chain){.name = STR("dice"), .quarantine = &c->backends[PLACE_JAIL]};
-    c->stores = arena_alloc(arena, sizeof *c->stores);
-    c->nstores = 1;
-    c->stores[0] = (struct store_conf){.name = STR("default"),
+    c->mail.chains = arena_alloc(arena, sizeof *c->mail.chains);
+    c->mail.nchains = 1;
+    c->mail.chains[0] = (struct chain){.name = STR("dice"), .quarantine = &c->backends[PLACE_JAIL].hop};
+    c->mail.stores = arena_alloc(arena, sizeof *c->mail.stores);
+    c->mail.nstores = 1;
+    c->mail.stores[0] = (struct store_conf){.name = STR("default"),
                                        .kind = STR("memory"),
                                        .store = store_memory_open(1 << 20),
                                        .timeout = 1000,

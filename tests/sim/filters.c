@@ -224,15 +224,15 @@ static unsigned some_stages(void)
 
 void filters_fill(struct world *w, struct conf *conf)
 {
-    struct chain *chain = conf->chains;
+    struct chain *chain = conf->mail.chains;
     size_t n = !sim_may(F_FILTERS, 60) ? 0 : 1 + sim_random(FILTERS_MOST);
-    conf->filters = chain->filters = arena_alloc(&conf->arena, (n + 1) * sizeof(struct filter *));
-    conf->nfilters = chain->nfilters = n;
+    conf->mail.filters = chain->filters = arena_alloc(&conf->mail.arena, (n + 1) * sizeof(struct filter *));
+    conf->mail.nfilters = chain->nfilters = n;
     for (size_t i = 0; i < n; i++) {
-        struct filter *f = chain->filters[i] = arena_alloc(&conf->arena, sizeof *f);
-        struct str name = arena_print(&conf->arena, "dice-%zu", i);
+        struct filter *f = chain->filters[i] = arena_alloc(&conf->mail.arena, sizeof *f);
+        struct str name = arena_print(&conf->mail.arena, "dice-%zu", i);
         *f = (struct filter){.def = &def,
-                             .conf = conf,
+                             .conf = &conf->mail,
                              .index = (unsigned)i,
                              .name = name,
                              .source = name,

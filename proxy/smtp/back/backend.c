@@ -29,7 +29,7 @@ void backend_break(struct backend *b, enum reply_name why, const char *log)
 {
     if (b->step == BACKEND_BROKEN)
         return;
-    log_rare(LOG_WARNING, log, "backend %.*s (%.*s): %s", STR_ARGS(b->conf->name), STR_ARGS(where(b)), log);
+    log_rare(LOG_WARNING, log, "backend %.*s (%.*s): %s", STR_ARGS(b->conf->hop.name), STR_ARGS(where(b)), log);
     if (b->step == BACKEND_QUEUED)
         pool_unqueue(b);
     if (!b->was_ready && !b->blameless && b->berth)
@@ -265,7 +265,7 @@ enum backend_took backend_reply(struct backend *b, struct arena *arena, struct d
 
 static struct str our_name(const struct backend *b)
 {
-    return b->conf->helo.len ? b->conf->helo : b->pool->generation->conf->hostname;
+    return b->conf->helo.len ? b->conf->helo : b->pool->generation->conf->mail.hostname;
 }
 
 static void say_now(struct backend *b, const char *verb, struct str word)
@@ -379,7 +379,7 @@ static void greeted(struct backend *b)
             return;
         }
         log_rare(LOG_WARNING, "xclient",
-                 "backend %.*s: %s; identity_required is off: it sees our address as everybody's", STR_ARGS(c->name),
+                 "backend %.*s: %s; identity_required is off: it sees our address as everybody's", STR_ARGS(c->hop.name),
                  why);
     }
     if (tells && takes && b->session) {

@@ -44,7 +44,7 @@ static bool says_xforward(const struct backend *b)
         return false;
     if (!b->can.xforward)
         log_rare(LOG_WARNING, "xforward", "backend %.*s does not offer XFORWARD to us: its log has our address, not the client's",
-                 STR_ARGS(b->conf->name));
+                 STR_ARGS(b->conf->hop.name));
     return b->can.xforward;
 }
 

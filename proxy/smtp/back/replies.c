@@ -27,7 +27,7 @@ static struct reply replaced(struct session *s, const struct reply *r, enum repl
 {
     const struct backend_conf *b = s->tx->route;
     log_rare(LOG_WARNING, "replaced", "%s.%u: backend %.*s (%.*s) said %u %.*s", s->id, s->tx->number,
-             STR_ARGS(b->name), STR_ARGS(b->address.text), r->code, STR_ARGS(r->text));
+             STR_ARGS(b->hop.name), STR_ARGS(b->address.text), r->code, STR_ARGS(r->text));
     return reply_named(name);
 }
 

@@ -105,9 +105,9 @@ static void say_change(const struct server *s, const struct backend_conf *b, boo
 {
     int len = (int)strcspn(s->key, " ");
     if (up)
-        log_say(LOG_WARNING, "backend %.*s: server %.*s is up again", STR_ARGS(b->name), len, s->key);
+        log_say(LOG_WARNING, "backend %.*s: server %.*s is up again", STR_ARGS(b->hop.name), len, s->key);
     else
-        log_say(LOG_WARNING, "backend %.*s: server %.*s is down: %s", STR_ARGS(b->name), len, s->key, why);
+        log_say(LOG_WARNING, "backend %.*s: server %.*s is down: %s", STR_ARGS(b->hop.name), len, s->key, why);
 }
 
 void server_succeeded(struct server *s, const struct backend_conf *b, const struct capabilities *can, uint64_t now)

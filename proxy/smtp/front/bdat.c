@@ -65,7 +65,7 @@ static void take(struct session *s)
 {
     struct transaction *tx = s->tx;
     struct decoder *d = &tx->flow.decoder;
-    uint64_t most = s->listen->limits.size;
+    uint64_t most = s->listen->visit.limits.size;
     decoder_chunk(d, s->chunk_octets, s->chunk_last);
     if (most && !tx->sink && s->chunk_octets > most - min_u64(d->octets, most))
         flow_refuse_size(s);

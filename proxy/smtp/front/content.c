@@ -38,13 +38,13 @@ static void cut_off(struct session *s, enum close_why why, const struct reply *r
 
 bool content_is_far_over(const struct session *s, uint64_t octets)
 {
-    uint64_t most = s->listen->limits.size;
+    uint64_t most = s->listen->visit.limits.size;
     return most && octets > FAR_OVER && octets / 10 > most;
 }
 
 struct reply content_too_big(const struct session *s, struct arena *arena)
 {
-    return reply_print(arena, REPLY_TOO_BIG, arena_print(arena, "%llu", (unsigned long long)s->listen->limits.size).at);
+    return reply_print(arena, REPLY_TOO_BIG, arena_print(arena, "%llu", (unsigned long long)s->listen->visit.limits.size).at);
 }
 
 bool content_is_fast(struct session *s, uint64_t octets)
@@ -52,7 +52,7 @@ bool content_is_fast(struct session *s, uint64_t octets)
     uint64_t now = loop_now(s->worker->loop);
     if (now - s->rate_from < RATE_WINDOW)
         return true;
-    if (octets - s->rate_octets < s->listen->limits.min_rate * (RATE_WINDOW / 1000))
+    if (octets - s->rate_octets < s->listen->visit.limits.min_rate * (RATE_WINDOW / 1000))
         return false;
     s->rate_from = now;
     s->rate_octets = octets;

@@ -27,18 +27,18 @@ static struct capabilities next_hop(struct session *s)
 
 uint64_t session_adds(const struct session *s)
 {
-    bool edits = chain_say(s->listen->chain) != SAY_AT_DATA;
-    return (s->listen->received ? ADDED_MOST : 0) + (edits ? ADDED_MOST : 0);
+    bool edits = chain_say(s->listen->visit.chain) != SAY_AT_DATA;
+    return (s->listen->visit.received ? ADDED_MOST : 0) + (edits ? ADDED_MOST : 0);
 }
 
 struct capabilities session_offer(struct session *s)
 {
-    const struct limits *l = &s->listen->limits;
+    const struct limits *l = &s->listen->visit.limits;
     struct capabilities theirs = next_hop(s);
     struct capabilities ours = {.has = EXT_PIPELINING | EXT_SIZE | EXT_ENHANCED | EXT_LIMITS | PASSED_ON,
                                 .size = l->size, .mail_max = l->messages, .rcpt_max = l->recipients};
     memcpy(ours.priority, theirs.priority, sizeof ours.priority);
-    if (s->listen->chunking && (theirs.has & EXT_8BITMIME) && chain_is_binary_safe(s->listen->chain))
+    if (s->listen->chunking && (theirs.has & EXT_8BITMIME) && chain_is_binary_safe(s->listen->visit.chain))
         ours.has |= EXT_BINARYMIME;
     if (session_is_secure(s)) /* RFC 8689 2: what came in the clear is past helping */
         ours.has |= EXT_REQUIRETLS;

@@ -94,7 +94,7 @@ void session_logout(struct session *s)
 
 enum next session_hook(struct session *s, enum filter_stage stage)
 {
-    chain_start(s, stage, 0, (uint16_t)s->listen->chain->nfilters);
+    chain_start(s, stage, 0, (uint16_t)s->listen->visit.chain->nfilters);
     s->step = STEP_FILTER;
     return NEXT_MORE;
 }
@@ -142,7 +142,7 @@ static void unlink_session(struct session *s)
 
 bool session_enter(struct session *s)
 {
-    const struct limits *l = &s->listen->limits;
+    const struct limits *l = &s->listen->visit.limits;
     struct reply r;
     /* The limit of all is kept before a connection is accepted; a listener of its own may have a lower one. */
     uint32_t most = l->connections < s->generation->conf->limits.connections ? l->connections : 0;
@@ -201,7 +201,7 @@ void session_begin(struct session *s)
 
 static void greet(struct session *s)
 {
-    struct reply r = reply_print(&s->line, REPLY_BANNER, s->listen->hostname.at);
+    struct reply r = reply_print(&s->line, REPLY_BANNER, s->listen->visit.hostname.at);
     if (s->refusal.code && reply_class(&s->refusal) == 5) {
         r = s->refusal;
         r.code = 554; /* RFC 5321 3.1: a server that refuses at the start */
@@ -252,7 +252,7 @@ static enum next step_tls(struct session *s)
 
 static enum next over_budget(struct session *s)
 {
-    const struct limits *l = &s->listen->limits;
+    const struct limits *l = &s->listen->visit.limits;
     if (s->auth && s->auth->failures >= l->auth_failures)
         return verb_bye(s, WHY_AUTH, REPLY_AUTH_TOO_MANY);
     bool stressed = s->worker->stressed;
@@ -305,7 +305,7 @@ static enum next step_line(struct session *s)
         return NEXT_WAIT;
     arena_reset(&s->line);
     struct str line;
-    size_t most = s->listen->limits.line;
+    size_t most = s->listen->visit.limits.line;
     if (s->listen->auth) /* an initial response may be as long as any other (RFC 4954 4) */
         most = max_size(most, SASL_LINE - 2);
     enum line_took took =

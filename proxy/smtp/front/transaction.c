@@ -25,7 +25,7 @@ struct transaction *transaction_start(struct session *s, struct arena *arena)
     *arena = (struct arena){0};
     tx->started = loop_micros(s->worker->loop);
     tx->route = tx->home = s->listen->backend;
-    tx->say = chain_say(s->listen->chain);
+    tx->say = chain_say(s->listen->visit.chain);
     tx->passed = s->passed;
     s->tx = tx;
     headers_start(&tx->headers, &tx->arena);

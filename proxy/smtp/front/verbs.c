@@ -136,9 +136,9 @@ static enum next check_mail(struct session *s)
     if (!str_starts_nocase(rest, STR("FROM:")))
         return answer_word(s, REPLY_SYNTAX, "MAIL FROM:<address>");
     rest = behind_colon(rest, 5);
-    if (s->listen->limits.messages && s->messages >= s->listen->limits.messages)
+    if (s->listen->visit.limits.messages && s->messages >= s->listen->visit.limits.messages)
         return verb_bye(s, WHY_JUNK, REPLY_TOO_MANY_TRANSACTIONS);
-    if (block_total() + arena_total() > s->listen->limits.memory)
+    if (block_total() + arena_total() > s->listen->visit.limits.memory)
         return answer_named(s, REPLY_MEMORY);
     struct arena arena = {.first = 2048};
     enum next next = begin_mail(s, rest, &arena);
@@ -180,7 +180,7 @@ static enum next check_rcpt(struct session *s)
 {
     struct transaction *tx = s->tx;
     struct str rest = s->command.rest, word = STR("");
-    const struct limits *l = &s->listen->limits;
+    const struct limits *l = &s->listen->visit.limits;
     if (s->refused.code)
         return tell_refused(s);
     if (!str_starts_nocase(rest, STR("TO:")))
@@ -215,7 +215,7 @@ static enum next check_rcpt(struct session *s)
 static bool data_may_join(const struct session *s)
 {
     const struct transaction *tx = s->tx;
-    if (!tx || session_settled(s) || tx->say != SAY_AT_DATA || chain_has(s->listen->chain, FILTER_DATA))
+    if (!tx || session_settled(s) || tx->say != SAY_AT_DATA || chain_has(s->listen->visit.chain, FILTER_DATA))
         return false;
     if (tx->discard || tx->discarded || tx->added || tx->need_anew || envelope_is_said_anew(tx) ||
         tx->failed.code || !s->backend)
@@ -405,7 +405,7 @@ static enum next check_alone(struct session *s)
 static bool is_legal(const struct session *s, enum verb v)
 {
     unsigned more = 0;
-    if (s->listen->syntax == SYNTAX_LENIENT && v == VERB_MAIL && !chain_has(s->listen->chain, FILTER_HELO))
+    if (s->listen->syntax == SYNTAX_LENIENT && v == VERB_MAIL && !chain_has(s->listen->visit.chain, FILTER_HELO))
         more = IN(HELLO);
     if (s->listen->syntax == SYNTAX_LENIENT && v == VERB_STARTTLS)
         more = ANYWHERE;
@@ -457,10 +457,10 @@ static enum next say_hello(struct session *s)
     bool esmtp = s->command.verb == VERB_EHLO;
     s->esmtp = esmtp;
     s->said_hello = true;
-    r.text = s->listen->hostname;
+    r.text = s->listen->visit.hostname;
     if (esmtp) {
         struct str lines = session_offer_text(s);
-        r.text = arena_join(&s->line, 3, (struct str[]){s->listen->hostname, lines.len ? STR("\n") : STR(""), lines});
+        r.text = arena_join(&s->line, 3, (struct str[]){s->listen->visit.hostname, lines.len ? STR("\n") : STR(""), lines});
     }
     s->state = STATE_READY;
     return verb_answer(s, &r);

@@ -11,7 +11,7 @@ static struct server_conf place(const char *text)
 
 static struct backend_conf backend(void)
 {
-    return (struct backend_conf){.name = STR("b"), .tls_name = STR(""), .helo = STR(""), .health = 30000, .rise = 2, .fall = 3};
+    return (struct backend_conf){.hop.name = STR("b"), .tls_name = STR(""), .helo = STR(""), .health = 30000, .rise = 2, .fall = 3};
 }
 
 static void it_falls_after_so_many_failures_in_a_row_and_rises_after_so_many_looks(void **state)

@@ -35,7 +35,7 @@ static struct conf *conf_of(size_t n, const char *const *texts)
     struct listen_conf *l = conf->listens = arena_alloc(&arena, sizeof *l);
     const char *why = "";
     conf->nlistens = 1;
-    l->name = STR("mx");
+    l->visit.name = STR("mx");
     l->file = STR("x.lua");
     l->line = 7;
     l->addresses = arena_alloc(&arena, n * sizeof *l->addresses);
