@@ -39,7 +39,7 @@ static void over(struct visit *v, struct str broke)
     backend_close(&v->backend);
     alarm_stop(&v->alarm);
     if (--v->probe->running == 0)
-        loop_stop(v->probe->worker.loop);
+        loop_stop(v->probe->worker.mail.loop);
 }
 
 /* ---- what it offers ---- */
@@ -154,7 +154,7 @@ static void visit_turn(struct task *task)
     backend_turn(v->backend);
     if (v->at == VISIT_GREETING && v->backend->step == BACKEND_BROKEN) {
         over(v, v->backend->broke);
-    } else if (loop_now(v->probe->worker.loop) >= v->by) {
+    } else if (loop_now(v->probe->worker.mail.loop) >= v->by) {
         over(v, STR("no answer in time"));
     } else {
         if (v->at == VISIT_GREETING && v->backend->step == BACKEND_READY)
@@ -170,8 +170,8 @@ static void visit_start(struct probe *p, struct pool *pool, struct berth *berth)
 {
     struct visit *v = &p->visits[p->nvisits++];
     *v = (struct visit){.probe = p, .berth = berth, .reply = STR("")};
-    task_start(&v->task, p->worker.loop, visit_turn);
-    v->by = loop_now(p->worker.loop) + VISIT_TIME;
+    task_start(&v->task, p->worker.mail.loop, visit_turn);
+    v->by = loop_now(p->worker.mail.loop) + VISIT_TIME;
     v->backend = backend_dial(pool, berth, NULL);
     if (v->backend->stream)
         v->backend->stream->task = &v->task;
@@ -224,8 +224,8 @@ static size_t count_servers(const struct conf *conf)
 
 static void visit_all(struct probe *p, struct conf *conf)
 {
-    p->worker.loop = loop_open();
-    p->worker.draining = true; /* nothing is kept for later */
+    p->worker.mail.loop = loop_open();
+    p->worker.mail.draining = true; /* nothing is kept for later */
     p->worker.generation = &p->generation;
     p->generation = (struct generation){.worker = &p->worker, .conf = conf};
     p->generation.pools = must_alloc((conf->nbackends + 1) * sizeof(struct pool *));
@@ -236,7 +236,7 @@ static void visit_all(struct probe *p, struct conf *conf)
             visit_start(p, pool, &pool->berths[k]);
     }
     if (p->running)
-        loop_run(p->worker.loop);
+        loop_run(p->worker.mail.loop);
 }
 
 static void leave(struct probe *p)
@@ -246,7 +246,7 @@ static void leave(struct probe *p)
     for (size_t i = 0; i < p->generation.conf->nbackends; i++)
         if (p->generation.pools[i])
             pool_close(&p->generation.pools[i]);
-    loop_close(p->worker.loop);
+    loop_close(p->worker.mail.loop);
     servers_forget();
     block_forget();
     arena_reset(&p->arena);

@@ -9,7 +9,7 @@
 static _Thread_local struct filter_call *spare;
 static _Thread_local unsigned spares;
 
-struct filter_call *call_open(struct generation *g, struct session *s, const struct filter *f, struct slot *slot,
+struct filter_call *call_open(struct filter_set *set, struct session *s, const struct filter *f, struct slot *slot,
                               enum filter_stage stage)
 {
     struct filter_call *call = spare;
@@ -21,8 +21,8 @@ struct filter_call *call_open(struct generation *g, struct session *s, const str
         call = must_alloc(sizeof *call);
     }
     call->magic = CALL_MAGIC;
-    call->worker = g->worker;
-    call->generation = g;
+    call->set = set;
+    call->worker = set->worker;
     call->session = s;
     call->tx = s ? s->tx : NULL;
     call->filter = f;
@@ -83,7 +83,7 @@ void *filter_keep(struct filter_call *call, enum filter_life life)
             call->memory = arena_alloc(&call->arena, def->call_memory);
         return call->memory;
     case LIFE_WORKER: {
-        void **slot = &call->generation->filter_memory[call->filter->index];
+        void **slot = &call->set->memory[call->filter->index];
         if (!*slot && def->worker_memory)
             *slot = must_alloc(def->worker_memory);
         return *slot;

@@ -9,8 +9,8 @@ enum { CALL_MAGIC = 0xF11CA11u, OPS_MOST = 64 };
 struct op;
 struct filter_call {
     unsigned magic;
-    struct worker *worker;
-    struct generation *generation;
+    struct filter_set *set;
+    struct mail_worker *worker;  /* the set's */
     struct session *session;     /* NULL: START, TICK */
     struct transaction *tx;
     const struct filter *filter;
@@ -34,7 +34,7 @@ struct filter_call {
     bool undeclared;             /* it emitted where it had not declared to: its verdict is ERROR */
 };
 
-struct filter_call *call_open(struct generation *, struct session *, const struct filter *, struct slot *, enum filter_stage);
+struct filter_call *call_open(struct filter_set *, struct session *, const struct filter *, struct slot *, enum filter_stage);
 void call_close(struct filter_call *); /* open ops are cancelled, memory goes */
 void call_forget(void); /* frees this thread's spare ones, at its end */
 /* The next completed op's event given to resume; false: none is complete. */
@@ -45,7 +45,7 @@ uint64_t call_clock(const struct filter_call *);
 void *slot_memory(struct session *, struct slot *, const struct filter *, enum filter_life);
 /* Streams that a filter dialled and that outlive the call. */
 void slot_close_streams(struct slot *, enum filter_life);
-void generation_close_streams(struct generation *);
+void set_close_streams(struct filter_set *);
 /* facts.c */
 struct str reply_queue_id(const struct reply *); /* of the reply to the end of mail data: "... queued as ID" */
 struct str note_of(const struct session *, struct str name);

@@ -238,7 +238,7 @@ bool filter_route(struct filter_call *call, const char *backend)
 {
     struct transaction *tx = call->tx;
     const struct backend_conf *route = NULL;
-    const struct conf *conf = call->generation->conf;
+    const struct conf *conf = call->session->generation->conf;
     for (size_t i = 0; i < conf->nbackends; i++)
         if (str_equal(conf->backends[i].hop.name, str_of(backend)))
             route = &conf->backends[i];

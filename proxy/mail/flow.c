@@ -122,7 +122,7 @@ void flow_refuse_size(struct session *s)
 static bool must_pause(struct session *s)
 {
     struct flow *f = &s->tx->flow;
-    uint64_t most = s->listen->visit.limits.memory, now = loop_now(s->worker->loop);
+    uint64_t most = s->listen->visit.limits.memory, now = loop_now(s->worker->mail.loop);
     bool pause = !s->tx->sink && block_total() + arena_total() > most + most / 4 && !pipe_is_empty(&s->stream->in) &&
                  worker_oldest_content(s->worker) < s->tx->started;
     if (!pause) {
@@ -153,7 +153,7 @@ static bool decode(struct session *s)
         flow_refuse_size(s);
     if (f->decoder.ended) {
         f->taken = f->content.ended = true;
-        tx->data_done = loop_micros(s->worker->loop);
+        tx->data_done = loop_micros(s->worker->mail.loop);
     }
     return moved;
 }

@@ -206,7 +206,7 @@ void journal_transaction(struct session *s)
 {
     struct transaction *tx = s->tx;
     struct arena *arena = &tx->arena;
-    uint64_t now = loop_micros(s->worker->loop);
+    uint64_t now = loop_micros(s->worker->mail.loop);
     find_end(tx);
     log_more_refused(s);
     log_begin(level_of(tx), "msg");
@@ -297,6 +297,6 @@ void journal_session(struct session *s)
     log_tally(s);
     if (s->refusal.code)
         log_number("refused", s->refusal.code);
-    log_seconds("t_total", loop_micros(s->worker->loop) - s->started);
+    log_seconds("t_total", loop_micros(s->worker->mail.loop) - s->started);
     log_end();
 }

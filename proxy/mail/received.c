@@ -60,7 +60,7 @@ static struct str from_name(struct session *s)
 void received_add(struct session *s)
 {
     struct transaction *tx = s->tx;
-    const char *date = date_of((time_t)(loop_wall(s->worker->loop) / 1000000));
+    const char *date = date_of((time_t)(loop_wall(s->worker->mail.loop) / 1000000));
     bool v6 = s->client->ip.len && memchr(s->client->ip.at, ':', s->client->ip.len);
     struct str tls = STR(""), whom = STR(""), ip = STR("unknown"), name = from_name(s);
     if (s->client->ip.len)

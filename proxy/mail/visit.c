@@ -1,15 +1,12 @@
 /* visit.c - one stage at a time over the row of filters; verdicts, failures and their scope (engine.md A15, A16; contract 2).
  *
- * Owns the order and the outcome, never a filter's memory (call.c). A filter whose services keep failing is taken out
- * of the way for a while by its circuit breaker: on_error is applied without running it. */
+ * Owns the order and the outcome, never a filter's memory (call.c). While a filter's circuit breaker is open, on_error is
+ * applied without running it. */
 #include "mail/visit.h"
 #include "mail/call.h"
 
-enum { BREAKER_CALLS = 20, BREAKER_WINDOW = 30000, BREAKER_REST = 10000 };
-struct filter_health { uint32_t calls, errors; uint64_t from, tripped_until; };
-
 static const char *const stage_names[] = {"connect", "tls", "helo", "auth", "mail", "rcpt", "data", "headers", "body", "part",
-                                          "message", "reply", "reset", "disconnect", "start", "tick"};
+                                          "message", "reply", "reset", "disconnect"};
 
 /* ---- what a chain declares ------------------------------------------------------------------------------------------- */
 
@@ -166,37 +163,6 @@ static bool wants(struct session *s, size_t i, enum filter_stage stage)
 
 /* ---- failure --------------------------------------------------------------------------------------------------------- */
 
-static struct filter_health *health_of(struct generation *g, const struct filter *f)
-{
-    if (!g->health)
-        g->health = must_alloc(max_size(g->conf->mail.nfilters, 1) * sizeof *g->health);
-    return &g->health[f->index];
-}
-
-static bool is_tripped(struct generation *g, const struct filter *f)
-{
-    return g->health && loop_now(g->worker->loop) < g->health[f->index].tripped_until;
-}
-
-/* error: of what it waited for. */
-static void count_call(struct generation *g, const struct filter *f, bool error)
-{
-    if (!error && !g->health)
-        return;
-    struct filter_health *h = health_of(g, f);
-    uint64_t now = loop_now(g->worker->loop);
-    if (now - h->from > BREAKER_WINDOW)
-        *h = (struct filter_health){.from = now};
-    h->calls++;
-    h->errors += error;
-    if (h->calls >= BREAKER_CALLS && h->errors * 2 > h->calls) {
-        h->tripped_until = now + BREAKER_REST;
-        h->calls = h->errors = 0;
-        log_say(LOG_ERROR, "filter %.*s: what it waits for keeps failing, it is not run for %d s", STR_ARGS(f->name),
-                BREAKER_REST / 1000);
-    }
-}
-
 static struct arena *verdict_arena(struct session *s)
 {
     return s->tx ? &s->tx->arena : &s->line;
@@ -306,7 +272,7 @@ static bool take_verdict(struct session *s, struct filter_call *call, enum filte
     }
     /* What a message can provoke (errors of a script, its limits, a refused edit) never takes the filter from others'
      * mail. */
-    count_call(s->generation, f, v == VERDICT_ERROR && call->service_failed);
+    breaker_count(&s->generation->filters, f, v == VERDICT_ERROR && call->service_failed);
     if (v == VERDICT_ERROR) {
         log_error(s, f, run->stage, call->verdict.why);
         return failed(s, f, slot, run->stage, call->verdict.why);
@@ -347,7 +313,7 @@ void chain_start(struct session *s, enum filter_stage stage, uint16_t first, uin
 
 static void count_run(struct session *s, struct filter_call *call, uint64_t from, enum filter_verdict v)
 {
-    uint64_t now = loop_micros(s->worker->loop);
+    uint64_t now = loop_micros(s->worker->mail.loop);
     if (s->tx)
         s->tx->filter_run += now - from;
     call->suspended_at = v == VERDICT_SUSPEND ? now : 0;
@@ -355,7 +321,7 @@ static void count_run(struct session *s, struct filter_call *call, uint64_t from
 
 static void count_wait(struct session *s, struct filter_call *call)
 {
-    uint64_t waited = call->suspended_at ? loop_micros(s->worker->loop) - call->suspended_at : 0;
+    uint64_t waited = call->suspended_at ? loop_micros(s->worker->mail.loop) - call->suspended_at : 0;
     call->slot->waited += waited;
     if (s->tx)
         s->tx->filter_waited += waited;
@@ -364,7 +330,7 @@ static void count_wait(struct session *s, struct filter_call *call)
 
 static enum filter_verdict run_hook(struct session *s, struct filter_call *call)
 {
-    uint64_t from = loop_micros(s->worker->loop);
+    uint64_t from = loop_micros(s->worker->mail.loop);
     enum filter_verdict v = call->filter->def->hook(call, call->stage);
     count_run(s, call, from, v);
     return v;
@@ -374,9 +340,9 @@ static struct filter_call *begin(struct session *s, size_t i)
 {
     const struct filter *f = s->listen->visit.chain->filters[i];
     struct slot *slot = chain_slot(s, f);
-    struct filter_call *call = call_open(s->generation, s, f, slot, s->run.stage);
+    struct filter_call *call = call_open(&s->generation->filters, s, f, slot, s->run.stage);
     uint64_t limit = s->run.stage == FILTER_MESSAGE ? f->message_timeout : f->timeout;
-    call->deadline = loop_now(s->worker->loop) + limit;
+    call->deadline = loop_now(s->worker->mail.loop) + limit;
     slot->called = true;
     slot->called_tx |= s->tx != NULL;
     return call;
@@ -396,13 +362,13 @@ static bool close_call(struct session *s, enum filter_verdict v)
 static bool go_on(struct session *s, enum filter_verdict *v)
 {
     struct filter_call *call = s->run.call;
-    uint64_t from = loop_micros(s->worker->loop);
+    uint64_t from = loop_micros(s->worker->mail.loop);
     bool resumed = call_resume(call, v);
     if (resumed) {
         count_wait(s, call);
         count_run(s, call, from, *v);
     }
-    if (!resumed && loop_now(s->worker->loop) >= call->deadline) {
+    if (!resumed && loop_now(s->worker->mail.loop) >= call->deadline) {
         count_wait(s, call);
         call->service_failed |= call_waits_for_service(call);
         if (call->filter->def->cancel)
@@ -433,7 +399,7 @@ bool chain_turn(struct session *s)
                 continue;
             }
             run->call = begin(s, run->at);
-            if (is_tripped(s->generation, run->call->filter)) {
+            if (breaker_is_open(&s->generation->filters, run->call->filter)) {
                 run->active = !failed(s, run->call->filter, run->call->slot, run->stage, STR("circuit breaker"));
                 call_close(run->call);
                 run->call = NULL;
@@ -498,7 +464,7 @@ void chain_reply(struct session *s, enum filter_stage of, struct reply *reply, u
         if (!wants(s, i, FILTER_REPLY))
             continue;
         const struct filter *f = chain->filters[i];
-        struct filter_call *call = call_open(s->generation, s, f, chain_slot(s, f), FILTER_REPLY);
+        struct filter_call *call = call_open(&s->generation->filters, s, f, chain_slot(s, f), FILTER_REPLY);
         call->replied = reply;
         call->replied_to = of;
         call->rcpt = rcpt;
@@ -523,7 +489,7 @@ static void tell_end(struct session *s, enum filter_stage stage)
         struct slot *slot = &s->slots[i];
         bool called = stage == FILTER_RESET ? slot->called_tx : slot->called;
         if (called && may(f, stage)) {
-            struct filter_call *call = call_open(s->generation, s, f, slot, stage);
+            struct filter_call *call = call_open(&s->generation->filters, s, f, slot, stage);
             if (at_once(call) == VERDICT_ERROR)
                 log_error(s, f, stage, call->verdict.why);
             call_close(call);
@@ -566,118 +532,4 @@ void chain_again(struct session *s)
     }
     for (struct note *n = s->notes; n; n = n->next) /* their slots are used again: the session's memory is taken once (engine.md A4) */
         n->value = STR_NONE;
-}
-
-/* ---- calls without a session ----------------------------------------------------------------------------------------- */
-
-struct solo { /* START once, TICK again and again */
-    struct solo *next;
-    struct task task;
-    struct alarm alarm;
-    struct generation *generation;
-    const struct filter *filter;
-    struct filter_call *call;
-    struct slot slot;
-    unsigned id, seconds; /* 0: START */
-};
-
-static void solo_end(struct solo *solo, enum filter_verdict v)
-{
-    if (v == VERDICT_ERROR)
-        log_say(LOG_ERROR, "filter %.*s failed at %s: %.*s", STR_ARGS(solo->filter->name), stage_names[solo->call->stage],
-                STR_ARGS(solo->call->verdict.why));
-    call_close(solo->call);
-    solo->call = NULL;
-}
-
-static void solo_turn(struct task *task)
-{
-    struct solo *solo = holder_of(task, struct solo, task);
-    struct generation *g = solo->generation;
-    uint64_t now = loop_now(g->worker->loop);
-    enum filter_verdict v = VERDICT_SUSPEND;
-    bool due = !solo->seconds || (now >= solo->alarm.at && generation_is_current(g)); /* the new one ticks instead */
-    if (!solo->call && due) {
-        solo->call = call_open(g, NULL, solo->filter, &solo->slot, solo->seconds ? FILTER_TICK : FILTER_START);
-        solo->call->task = task;
-        solo->call->tick = solo->id;
-        solo->call->deadline = now + solo->filter->timeout;
-        v = solo->filter->def->hook(solo->call, solo->call->stage);
-    }
-    while (solo->call && v == VERDICT_SUSPEND && call_resume(solo->call, &v))
-        ;
-    if (solo->call && v == VERDICT_SUSPEND && (now >= solo->call->deadline || !call_has_ops(solo->call))) {
-        if (solo->filter->def->cancel)
-            solo->filter->def->cancel(solo->call, CANCEL_TIMEOUT);
-        solo->call->verdict.why = STR("timeout");
-        v = VERDICT_ERROR;
-    }
-    if (solo->call && v != VERDICT_SUSPEND)
-        solo_end(solo, v);
-    if (solo->call)
-        alarm_set(&solo->alarm, task, min_u64(solo->call->deadline, call_clock(solo->call)));
-    else if (solo->seconds && solo->alarm.at <= now && generation_is_current(g))
-        alarm_set(&solo->alarm, task, now + solo->seconds * 1000ull);
-}
-
-static void solo_start(struct generation *g, const struct filter *f, unsigned id, unsigned seconds)
-{
-    struct solo *solo = must_alloc(sizeof *solo);
-    *solo = (struct solo){.next = g->solos, .generation = g, .filter = f, .id = id, .seconds = seconds};
-    g->solos = solo;
-    task_start(&solo->task, g->worker->loop, solo_turn);
-    if (seconds)
-        alarm_set(&solo->alarm, &solo->task, loop_now(g->worker->loop) + seconds * 1000ull);
-    else
-        task_wake(&solo->task);
-}
-
-void chain_open(struct generation *g)
-{
-    for (size_t i = 0; i < g->conf->mail.nfilters; i++) {
-        const struct filter *f = g->conf->mail.filters[i];
-        if (may(f, FILTER_START))
-            solo_start(g, f, 0, 0);
-        for (unsigned t = 0; t < f->nticks && g->worker->number == 0; t++)
-            solo_start(g, f, f->ticks[t].id, f->ticks[t].seconds);
-    }
-}
-
-static void solo_close(struct solo *solo)
-{
-    if (solo->call) {
-        if (solo->filter->def->cancel)
-            solo->filter->def->cancel(solo->call, CANCEL_SHUTDOWN);
-        call_close(solo->call);
-    }
-    slot_close_streams(&solo->slot, LIFE_WORKER);
-    alarm_stop(&solo->alarm);
-    task_forget(&solo->task);
-    free(solo);
-}
-
-void chain_close(struct generation *g)
-{
-    while (g->solos) {
-        struct solo *solo = g->solos;
-        g->solos = solo->next;
-        solo_close(solo);
-    }
-    for (size_t i = 0; i < g->conf->mail.nfilters; i++) {
-        const struct filter *f = g->conf->mail.filters[i];
-        if (!g->filter_memory[i])
-            continue;
-        if (f->def->stop) {
-            struct slot slot = {0};
-            struct filter_call *call = call_open(g, NULL, f, &slot, FILTER_START);
-            f->def->stop(call);
-            call_close(call);
-            slot_close_streams(&slot, LIFE_WORKER);
-        }
-        free(g->filter_memory[i]);
-        g->filter_memory[i] = NULL;
-    }
-    generation_close_streams(g);
-    free(g->health);
-    g->health = NULL;
 }

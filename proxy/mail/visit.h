@@ -7,7 +7,6 @@
 #include "wire/reply.h"
 
 struct session;
-struct generation;
 struct filter_call;
 
 struct slot { /* one filter's life in one session */
@@ -56,6 +55,4 @@ void chain_forget_waits(struct session *); /* the line of the transaction has to
 void chain_disconnect(struct session *);
 void chain_again(struct session *); /* another client speaks on this connection: filters hear DISCONNECT and begin anew */
 struct slot *chain_slot(struct session *, const struct filter *);
-void chain_open(struct generation *);  /* its filters hear START, and TICK while it is that of new sessions */
-void chain_close(struct generation *); /* they hear STOP, their memory goes */
 #endif

@@ -38,8 +38,8 @@ struct filter_stream {
     struct filter_stream *next;
     struct stream *stream;
     const struct filter *filter;
-    struct generation *generation;
-    struct slot *slot;        /* whose list it is in; NULL: the generation's idle ones */
+    struct filter_set *set;
+    struct slot *slot;        /* whose list it is in; NULL: the set's idle ones */
     enum filter_life life;
     bool pooled;
     unsigned ops;             /* open ones: it is freed with the last, even if it was closed before */
@@ -111,16 +111,16 @@ uint64_t filter_dns(struct filter_call *call, const char *type, const char *name
     struct op *op = start(call, OP_DNS, 0);
     if (op->kind == OP_FAILED)
         return op->id;
-    if (!call->generation->dns)
+    if (!call->set->dns)
         return fail(op, "servfail");
     op->asked = arena_str(&op->arena, str_of(name));
-    op->query = dns_ask(call->generation->dns, type, str_of(name), ms, call->task);
+    op->query = dns_ask(call->set->dns, type, str_of(name), ms, call->task);
     return op->id;
 }
 
 static const struct store_conf *store_named(const struct filter_call *call, const char *name)
 {
-    const struct mail_conf *conf = &call->generation->conf->mail;
+    const struct mail_conf *conf = call->set->conf;
     for (size_t i = 0; i < conf->nstores; i++)
         if (str_equal(conf->stores[i].name, str_of(name ? name : "default")))
             return &conf->stores[i];
@@ -169,13 +169,13 @@ static void work_free(struct work *work)
     free(work);
 }
 
-struct work_here { struct work work; struct task *task; struct generation *generation; };
+struct work_here { struct work work; struct task *task; struct filter_set *set; };
 
 static void work_done(void *data)
 {
     struct work_here *here = data;
     here->work.ended = true;
-    generation_leave(here->generation);
+    filter_set_leave(here->set);
     if (here->work.op)
         task_wake(here->task);
     else
@@ -193,7 +193,8 @@ uint64_t filter_work(struct filter_call *call, void (*run)(void *), void (*drop)
     struct work_here *here = must_alloc(sizeof *here);
     here->work = (struct work){.run = run, .drop = drop, .data = data, .op = op};
     here->task = call->task;
-    here->generation = generation_enter(call->generation);
+    here->set = call->set;
+    filter_set_enter(call->set);
     op->work = &here->work;
     loop_work(call->worker->loop, work_run, work_done, here);
     return op->id;
@@ -203,7 +204,7 @@ uint64_t filter_work(struct filter_call *call, void (*run)(void *), void (*drop)
 
 static void unlink_stream(struct filter_stream *fs)
 {
-    struct filter_stream **at = fs->slot ? &fs->slot->streams : &fs->generation->streams;
+    struct filter_stream **at = fs->slot ? &fs->slot->streams : &fs->set->streams;
     while (*at && *at != fs)
         at = &(*at)->next;
     must(*at == fs);
@@ -240,11 +241,11 @@ static bool is_alive(const struct stream *stream)
 }
 
 /* Those of the list that are of no use any more go; how many of this instance's are left. */
-static size_t sort_out_idle(struct generation *g, const struct filter *filter)
+static size_t sort_out_idle(struct filter_set *set, const struct filter *filter)
 {
-    uint64_t now = loop_now(g->worker->loop);
+    uint64_t now = loop_now(set->worker->loop);
     size_t left = 0;
-    for (struct filter_stream *fs = g->streams, *next; fs; fs = next) {
+    for (struct filter_stream *fs = set->streams, *next; fs; fs = next) {
         next = fs->next;
         if (!is_alive(fs->stream) || now >= fs->idle_since + IDLE_MS)
             close_stream(fs);
@@ -256,8 +257,8 @@ static size_t sort_out_idle(struct generation *g, const struct filter *filter)
 
 static struct filter_stream *idle_stream(struct filter_call *call, const char *address)
 {
-    sort_out_idle(call->generation, call->filter);
-    for (struct filter_stream *fs = call->generation->streams, *next; fs; fs = next) {
+    sort_out_idle(call->set, call->filter);
+    for (struct filter_stream *fs = call->set->streams, *next; fs; fs = next) {
         next = fs->next;
         if (fs->filter == call->filter && !strcmp(fs->address, address)) {
             unlink_stream(fs);
@@ -283,7 +284,7 @@ uint64_t filter_dial(struct filter_call *call, enum filter_life life, const stru
     if (!fs) {
         fs = must_alloc(sizeof *fs);
         fs->filter = call->filter;
-        fs->generation = call->generation;
+        fs->set = call->set;
         fs->pooled = want->pooled;
         snprintf(fs->address, sizeof fs->address, "%s", want->address);
         fs->stream = stream_dial(call->worker->loop, &address, call->task);
@@ -335,17 +336,17 @@ void filter_stream_keep(struct filter_stream **stream)
     *stream = NULL;
     if (!fs)
         return;
-    if (!fs->pooled || !is_alive(fs->stream) || !pipe_is_empty(&fs->stream->out) || fs->generation->worker->draining ||
-        sort_out_idle(fs->generation, fs->filter) >= IDLE_STREAMS) {
+    if (!fs->pooled || !is_alive(fs->stream) || !pipe_is_empty(&fs->stream->out) || fs->set->worker->draining ||
+        sort_out_idle(fs->set, fs->filter) >= IDLE_STREAMS) {
         close_stream(fs);
         return;
     }
     unlink_stream(fs);
     fs->slot = NULL;
-    fs->idle_since = loop_now(fs->generation->worker->loop);
+    fs->idle_since = loop_now(fs->set->worker->loop);
     fs->stream->task = NULL;
-    fs->next = fs->generation->streams;
-    fs->generation->streams = fs;
+    fs->next = fs->set->streams;
+    fs->set->streams = fs;
 }
 
 void filter_stream_close(struct filter_stream **stream)
@@ -364,11 +365,11 @@ void slot_close_streams(struct slot *slot, enum filter_life life)
     }
 }
 
-void generation_close_streams(struct generation *g)
+void set_close_streams(struct filter_set *set)
 {
-    while (g->streams)
+    while (set->streams)
         /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it is unlinked before it is freed */
-        close_stream(g->streams);
+        close_stream(set->streams);
 }
 
 /* ---- ending ---------------------------------------------------------------------------------------------------------- */

@@ -38,8 +38,8 @@ static void pause_all(struct post *p, bool paused)
 
 static void set_clock(struct post *p)
 {
-    uint64_t at = p->worker.number == 0 ? p->next_tick : 0;
-    uint64_t now = loop_now(p->worker.loop);
+    uint64_t at = p->worker.mail.number == 0 ? p->next_tick : 0;
+    uint64_t now = loop_now(p->worker.mail.loop);
     if (p->paused)
         at = at ? min_u64(at, now + PAUSED_TICK) : now + PAUSED_TICK;
     uint64_t end = p->drain_at ? p->drain_at : p->end_by;
@@ -105,7 +105,7 @@ static void open_ear(struct post *p, const struct seat *seat)
     struct ear *ear = must_alloc(sizeof *ear);
     *ear = (struct ear){.next = p->ears, .post = p, .listen = seat->listen, .door = seat->door};
     p->ears = ear;
-    ear->listener = listener_open(p->worker.loop, seat->fd, &owner, ear);
+    ear->listener = listener_open(p->worker.mail.loop, seat->fd, &owner, ear);
     listener_pause(ear->listener, p->paused);
 }
 
@@ -205,7 +205,7 @@ static void before_sleep(void *data)
 
 static void begin_drain(struct post *p)
 {
-    uint64_t by = loop_now(p->worker.loop) + p->worker.generation->conf->timeouts.drain;
+    uint64_t by = loop_now(p->worker.mail.loop) + p->worker.generation->conf->timeouts.drain;
     p->leaving = true;
     p->drain_at = 0;
     p->end_by = by + LAST_WORDS;
@@ -215,15 +215,15 @@ static void begin_drain(struct post *p)
 static void turn(struct task *task)
 {
     struct post *p = holder_of(task, struct post, task);
-    uint64_t now = loop_now(p->worker.loop);
+    uint64_t now = loop_now(p->worker.mail.loop);
     watch_room(p);
-    if (p->worker.number == 0 && now >= p->next_tick) {
+    if (p->worker.mail.number == 0 && now >= p->next_tick) {
         p->next_tick = now + TICK;
         if (!p->refreshing) {
             p->refreshing = true;
             p->refreshed = conf_hold(p->worker.generation->conf);
             watch_crowd(p);
-            loop_work(p->worker.loop, refresh_run, refresh_done, p);
+            loop_work(p->worker.mail.loop, refresh_run, refresh_done, p);
         }
     }
     if (p->drain_at && now >= p->drain_at)
@@ -231,7 +231,7 @@ static void turn(struct task *task)
     p->cut_off = p->end_by && now >= p->end_by && p->worker.nsessions;
     if (is_over(p) || p->cut_off) {
         p->stopped = true;
-        loop_stop(p->worker.loop);
+        loop_stop(p->worker.mail.loop);
         return;
     }
     set_clock(p);
@@ -242,7 +242,7 @@ static void turn(struct task *task)
 /* Sessions that came in where we no longer listen are asked to leave, those who waited there too. */
 static void leave_door(struct post *p, uint32_t door)
 {
-    uint64_t by = loop_now(p->worker.loop) + p->worker.generation->conf->timeouts.drain;
+    uint64_t by = loop_now(p->worker.mail.loop) + p->worker.generation->conf->timeouts.drain;
     for (struct ear *ear = p->ears, *next; ear; ear = next) {
         next = ear->next;
         if (ear->door == door)
@@ -253,8 +253,8 @@ static void leave_door(struct post *p, uint32_t door)
 
 void post_switch(struct post *p, struct order *order)
 {
-    struct seat *seats = order->seats[p->worker.number];
-    size_t n = order->nseats[p->worker.number];
+    struct seat *seats = order->seats[p->worker.mail.number];
+    size_t n = order->nseats[p->worker.mail.number];
     if (p->leaving)
         return;
     for (struct ear *ear = p->ears, *next; ear; ear = next) {
@@ -279,7 +279,7 @@ void post_drain(struct post *p, struct order *order)
 {
     for (size_t i = 0; i < order->ndoors; i++)
         leave_door(p, order->doors[i]);
-    if (!order->ndoors && !p->worker.draining) {
+    if (!order->ndoors && !p->worker.mail.draining) {
         close_ears(p, LISTENER_REST);
         begin_drain(p);
         task_wake(&p->task);
@@ -292,7 +292,7 @@ void post_retire(struct post *p, struct order *order)
         return;
     close_ears(p, LISTENER_HANDED_ON);
     p->leaving = true;
-    p->drain_at = loop_now(p->worker.loop) + p->worker.generation->conf->timeouts.drain;
+    p->drain_at = loop_now(p->worker.mail.loop) + p->worker.generation->conf->timeouts.drain;
     task_wake(&p->task);
 }
 
@@ -300,8 +300,8 @@ void post_stop(struct post *p, struct order *order)
 {
     close_ears(p, LISTENER_GONE);
     p->cut_off = p->worker.nsessions > 0;
-    p->leaving = p->worker.draining = p->stopped = true;
-    loop_stop(p->worker.loop);
+    p->leaving = p->worker.mail.draining = p->stopped = true;
+    loop_stop(p->worker.mail.loop);
 }
 
 static struct status_backend *backend_row(struct status *s, struct str name)
@@ -371,13 +371,13 @@ void post_tell(struct post *p, struct order *order)
 static void open_post(struct post *p)
 {
     struct worker *w = &p->worker;
-    w->loop = loop_open();
+    w->mail.loop = loop_open();
     w->census = p->all->census;
     w->descriptors = p->all->descriptors;
-    w->serial = ((uint64_t)w->number + 1) << 48; /* no two workers give the same */
-    task_start(&p->task, w->loop, turn);
-    p->next_tick = loop_now(w->loop) + TICK;
-    loop_before_sleep(w->loop, before_sleep, p);
+    w->mail.serial = ((uint64_t)w->mail.number + 1) << 48; /* no two workers give the same */
+    task_start(&p->task, w->mail.loop, turn);
+    p->next_tick = loop_now(w->mail.loop) + TICK;
+    loop_before_sleep(w->mail.loop, before_sleep, p);
 }
 
 static void close_post(struct post *p)
@@ -387,14 +387,14 @@ static void close_post(struct post *p)
     p->ended = true;
     pthread_mutex_unlock(&p->all->lock);
     if (p->cut_off) {
-        log_say(LOG_WARNING, "worker %u: %u sessions were cut off", w->number, w->nsessions);
+        log_say(LOG_WARNING, "worker %u: %u sessions were cut off", w->mail.number, w->nsessions);
         return;
     }
     close_ears(p, LISTENER_GONE);
     worker_close(w);
     alarm_stop(&p->alarm);
     task_forget(&p->task);
-    loop_close(w->loop);
+    loop_close(w->mail.loop);
     worker_forget(w);
     block_forget();
 }
@@ -408,7 +408,7 @@ void *post_work(void *data)
     all->nready++;
     pthread_cond_signal(&all->ready);
     pthread_mutex_unlock(&all->lock);
-    loop_run(p->worker.loop);
+    loop_run(p->worker.mail.loop);
     close_post(p);
     log_flush();
     __atomic_sub_fetch(&all->running, 1, __ATOMIC_ACQ_REL);

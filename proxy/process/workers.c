@@ -70,7 +70,7 @@ static bool give(struct workers *all, struct order *o)
         *e = (struct errand){o, p};
         o->left++;
         o->holders++;
-        loop_post(p->worker.loop, do_errand, e);
+        loop_post(p->worker.mail.loop, do_errand, e);
     }
     while (o->left && pthread_cond_timedwait(&all->ready, &all->lock, &until) != ETIMEDOUT)
         ;
@@ -189,7 +189,7 @@ bool workers_turn(struct workers *all)
         __atomic_add_fetch(&all->ticks, 1, __ATOMIC_RELAXED);
         for (unsigned i = 0; i < all->n; i++)
             if (!all->posts[i].ended)
-                loop_post(all->posts[i].worker.loop, answer_tick, &all->posts[i]);
+                loop_post(all->posts[i].worker.mail.loop, answer_tick, &all->posts[i]);
     }
     pthread_mutex_unlock(&all->lock);
     return turned;
@@ -232,7 +232,7 @@ struct workers *workers_start(struct conf *conf, const struct plan *plan, void (
     for (; started < all->n; started++) {
         struct post *p = &all->posts[started];
         p->all = all;
-        p->worker.number = started;
+        p->worker.mail.number = started;
         __atomic_add_fetch(&all->running, 1, __ATOMIC_ACQ_REL);
         int code = pthread_create(&p->thread, NULL, post_work, p);
         p->started = code == 0;

@@ -6,23 +6,16 @@
 
 /* ---- generations ---- */
 
-bool generation_is_current(const struct generation *g)
-{
-    return g == g->worker->generation;
-}
-
 struct generation *generation_enter(struct generation *g)
 {
     must(!g->closed);
-    g->users++;
+    filter_set_enter(&g->filters);
     return g;
 }
 
 void generation_leave(struct generation *g)
 {
-    must(g->users);
-    if (--g->users == 0 && !generation_is_current(g) && !g->closed)
-        task_wake(&g->task);
+    filter_set_leave(&g->filters);
 }
 
 /* Pools, filters' memory: everything that still needs the loop. */
@@ -30,16 +23,17 @@ static void close_generation(struct generation *g)
 {
     for (size_t i = 0; i < g->conf->nbackends; i++)
         pool_close(&g->pools[i]);
-    chain_close(g);
-    dns_close(&g->dns);
+    filter_set_stop(&g->filters);
+    dns_close(&g->filters.dns);
     task_forget(&g->task);
+    g->filters.owner = NULL;
     g->closed = true;
 }
 
 static void free_generation(struct generation *g)
 {
     free(g->pools);
-    free(g->filter_memory);
+    filter_set_free(&g->filters);
     conf_drop(g->conf);
     free(g);
 }
@@ -47,7 +41,7 @@ static void free_generation(struct generation *g)
 static void generation_turn(struct task *task)
 {
     struct generation *g = holder_of(task, struct generation, task);
-    if (g->users || generation_is_current(g))
+    if (g->filters.users || g->filters.current)
         return;
     struct generation **at = &g->worker->generation;
     while (*at != g)
@@ -62,19 +56,22 @@ void worker_switch(struct worker *w, struct conf *conf)
     struct generation *g = must_alloc(sizeof *g), *old = w->generation;
     *g = (struct generation){.worker = w, .conf = conf_hold(conf), .older = old};
     g->pools = must_alloc(max_size(conf->nbackends, 1) * sizeof *g->pools);
-    g->filter_memory = must_alloc(max_size(conf->mail.nfilters, 1) * sizeof *g->filter_memory);
-    task_start(&g->task, w->loop, generation_turn);
+    filter_set_open(&g->filters, &w->mail, &conf->mail, &g->task);
+    task_start(&g->task, w->mail.loop, generation_turn);
     char error[256];
-    if (!(g->dns = dns_open(w->loop, conf->dns.at, error, sizeof error)))
+    if (!(g->filters.dns = dns_open(w->mail.loop, conf->dns.at, error, sizeof error)))
         log_say(LOG_ERROR, "%s: there is no DNS", error);
     w->generation = g;
+    g->filters.current = true;
+    if (old)
+        old->filters.current = false;
     for (size_t i = 0; i < conf->nlistens; i++)
         pool_open(pool_of(g, conf->listens[i].backend));
     for (size_t i = 0; i < conf->nbackends; i++) /* filters, routes and quarantine choose among all of them */
         if (!conf->backends[i].maildir)
             pool_open(pool_of(g, &conf->backends[i]));
-    chain_open(g);
-    if (old && !old->users)
+    filter_set_start(&g->filters);
+    if (old && !old->filters.users)
         task_wake(&old->task);
 }
 
@@ -83,7 +80,7 @@ void worker_switch(struct worker *w, struct conf *conf)
 void worker_drain(struct worker *w, uint32_t door, uint64_t by)
 {
     if (door == DOOR_ALL) {
-        w->draining = true;
+        w->mail.draining = true;
         w->drain_by = by;
     }
     for (struct session *s = w->sessions; s; s = s->next)
@@ -102,14 +99,14 @@ void worker_strain(struct worker *w, unsigned percent)
     w->stressed = stressed;
     log_say(LOG_WARNING, stressed ? "worker %u: stress: %u percent of connections, descriptors or memory are in use"
                                   : "worker %u: no stress any more: %u percent are in use",
-            w->number, percent);
+            w->mail.number, percent);
     for (struct session *s = w->sessions; stressed && s; s = s->next)
         task_wake(&s->task); /* whoever has waited long enough by the shorter clocks is told so */
 }
 
 uint64_t worker_oldest_content(struct worker *w)
 {
-    uint64_t now = loop_now(w->loop);
+    uint64_t now = loop_now(w->mail.loop);
     if (w->oldest_at == now)
         return w->oldest;
     w->oldest_at = now;
@@ -134,7 +131,7 @@ void worker_forget(struct worker *w)
     while (w->generation) {
         struct generation *g = w->generation;
         w->generation = g->older;
-        must(!g->users);
+        must(!g->filters.users);
         free_generation(g);
     }
 }

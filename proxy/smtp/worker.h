@@ -4,13 +4,11 @@
 #include "net/dns.h"
 #include "net/loop.h"
 #include "net/stream.h"
+#include "mail/filter_set.h"
 #include "smtp/model.h"
 
 struct session;
 struct pool;
-struct filter_health;
-struct solo;
-struct filter_stream;
 
 /* Shared by all workers: who is connected. One lock, taken at accept and close only. */
 struct census;
@@ -23,36 +21,27 @@ void census_leave(struct census *, struct str ip);
 /* One configuration as one worker runs it, from the switch to it until its last session has ended (engine.md A21d: one
  * reference to the conf, sessions are counted without atomics). What filters call worker memory lives and dies with it. */
 struct generation {
+    struct filter_set filters;       /* its users: sessions, and work that filters began on other threads */
     struct worker *worker;
     struct conf *conf;
-    struct dns *dns;                 /* NULL: none could be opened, every question fails */
     struct generation *older;        /* those whose sessions have not all ended */
     struct pool **pools;             /* [backend_conf.index]; made at first use */
-    void **filter_memory;            /* [filter.index]: worker memory, at first use */
-    struct filter_health *health;    /* [filter.index]: the circuit breakers */
-    struct solo *solos;              /* calls without a session: START, TICK */
-    struct filter_stream *streams;   /* of worker life: idle ones that filters dialled */
-    uint32_t users;                  /* sessions, and work that filters began on other threads */
     struct task task;                /* ends it */
     bool closed;
 };
 struct generation *generation_enter(struct generation *);
 void generation_leave(struct generation *); /* the last one of an old generation: it ends, in a turn of its own */
-bool generation_is_current(const struct generation *);
 
 struct worker {
-    unsigned number;
-    struct loop *loop;
+    struct mail_worker mail;         /* its draining: all of it, no new sessions */
     struct generation *generation;   /* that of new sessions */
     struct census *census;
     struct session *sessions;        /* all, newest first */
     uint32_t nsessions;
     size_t descriptors;              /* streams it may have open: who would dial beyond waits in line; 0: any number */
     uint64_t oldest, oldest_at;      /* worker_oldest_content as it was at that loop_now */
-    bool draining;                   /* all of it: no new sessions, nothing is kept for later */
     uint64_t drain_by;
     bool stressed;                   /* limits are near: clients are given less time and fewer mistakes */
-    uint64_t serial;                 /* of sessions and transactions, never used twice */
 };
 /* New sessions begin under this configuration from now on, those there are end under theirs. Pools probe their backends (EHLO
  * answers to intersect with), filters hear START, ticks begin. */

@@ -302,7 +302,7 @@ static void guest_arrives(void)
     struct guest *g = &fuzz.guests[fuzz.nguests++];
     struct stream *s;
     const struct conf *conf = fuzz.world.worker.generation->conf;
-    g->wire = wire_open(fuzz.world.worker.loop, fuzz.nguests, &s);
+    g->wire = wire_open(fuzz.world.worker.mail.loop, fuzz.nguests, &s);
     g->wire->heard = guest_hears;
     g->wire->peer = g;
     dialogue_open(&g->talk, true);
@@ -524,7 +524,7 @@ static void look(void *data)
     if (event_is_set(&fuzz.step))
         return;
     if (!fuzz.world.worker.nsessions)
-        loop_stop(fuzz.world.worker.loop);
+        loop_stop(fuzz.world.worker.mail.loop);
     else if (!event_is_set(&fuzz.watch))
         event_set(&fuzz.watch, PATIENCE, too_long);
 }
@@ -549,10 +549,10 @@ static void begin(const uint8_t *octets, size_t n)
     struct world *w = &fuzz.world;
     w->conf = conf_new(w, 1);
     w->conf->listens[0].visit.received = false; /* what backends take is compared as it is */
-    w->worker.loop = loop_open();
+    w->worker.mail.loop = loop_open();
     w->worker.census = census_open();
-    w->worker.serial = 1ull << 48;
-    loop_before_sleep(w->worker.loop, look, NULL);
+    w->worker.mail.serial = 1ull << 48;
+    loop_before_sleep(w->worker.mail.loop, look, NULL);
     net_begin(0, false);
     net_on_dial(host_dialled, NULL);
     worker_switch(&w->worker, w->conf);
@@ -569,7 +569,7 @@ static void end(void)
     event_stop(&fuzz.watch);
     event_stop(&fuzz.step);
     worker_close(&w->worker);
-    loop_close(w->worker.loop);
+    loop_close(w->worker.mail.loop);
     worker_forget(&w->worker);
     for (unsigned i = 0; i < fuzz.nguests; i++) {
         guest_goes(&fuzz.guests[i], false);
@@ -597,7 +597,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *octets, size_t n)
         log_set(&(struct log_settings){.level = LOG_DEBUG}, -1);
     quiet = true;
     begin(octets, n);
-    loop_run(fuzz.world.worker.loop);
+    loop_run(fuzz.world.worker.mail.loop);
     if (!sim_violated())
         end();
     if (sim_violated()) {

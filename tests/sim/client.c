@@ -297,7 +297,7 @@ static void heard(void *data)
         return;
     bool greeting = c->ndue && c->due[0].kind == GREET;
     bool too_late = c->preface && sim_now() >= c->arrived + c->world->conf->timeouts.proxy;
-    bool turned_away = greeting && (c->world->worker.draining || c->delivered < c->preface || too_late);
+    bool turned_away = greeting && (c->world->worker.mail.draining || c->delivered < c->preface || too_late);
     if (!c->bye && !c->quit && !c->half && !c->wire->broken && !turned_away)
         sim_violation("client %u was left without a word", c->number);
     if (c->wire->in.len && !c->wire->broken)
@@ -313,7 +313,7 @@ static void arrive(struct event *e)
     struct sim_client *c = holder_of(e, struct sim_client, act);
     const struct conf *conf = c->world->worker.generation->conf;
     struct stream *s;
-    c->wire = wire_open(c->world->worker.loop, c->number, &s);
+    c->wire = wire_open(c->world->worker.mail.loop, c->number, &s);
     c->wire->heard = heard;
     c->wire->peer = c;
     c->wire->delivered = &c->delivered;

@@ -64,7 +64,7 @@ static void look(void *data)
     event_stop(&w->outage);
     event_stop(&w->strain);
     if (!w->worker.nsessions)
-        loop_stop(w->worker.loop);
+        loop_stop(w->worker.mail.loop);
     else if (!event_is_set(&w->watch))
         event_set(&w->watch, w->healed ? PATIENCE_HEALED : PATIENCE, too_long);
 }
@@ -124,13 +124,13 @@ static void world_open(struct world *w, const struct wishes *wish)
     for (unsigned i = 0; i < PLACES; i++)
         place_choose(&w->places[i]);
     w->conf = conf_new(w, 1);
-    w->worker.loop = loop_open();
+    w->worker.mail.loop = loop_open();
     w->worker.census = census_open();
-    w->worker.serial = 1ull << 48;
-    loop_before_sleep(w->worker.loop, look, w);
+    w->worker.mail.serial = 1ull << 48;
+    loop_before_sleep(w->worker.mail.loop, look, w);
     still_begin();
     if (w->looks)
-        loop_when_still(w->worker.loop, still_look, w);
+        loop_when_still(w->worker.mail.loop, still_look, w);
     net_begin(w->breaking, w->heavy);
     net_on_dial(backend_dialled, w);
     worker_switch(&w->worker, w->conf);
@@ -159,7 +159,7 @@ static void world_close(struct world *w)
     event_stop(&w->outage);
     event_stop(&w->strain);
     worker_close(&w->worker);
-    loop_close(w->worker.loop);
+    loop_close(w->worker.mail.loop);
     worker_forget(&w->worker);
     if (sim_violated())
         return;
@@ -182,7 +182,7 @@ bool world_run(const struct wishes *wish, unsigned long *sessions, unsigned long
     world_played = &w;
     sim_begin(wish->seed, wish->trace);
     world_open(&w, wish);
-    loop_run(w.worker.loop);
+    loop_run(w.worker.mail.loop);
     if (!sim_violated())
         world_close(&w);
     *sessions += w.nclients;

@@ -12,7 +12,7 @@ enum { HURRY_DIAL = 5000, HURRY_LEAST = 10000 }; /* milliseconds for a dial, and
 void backend_step_to(struct backend *b, enum backend_step step, uint64_t timeout)
 {
     b->step = step;
-    b->deadline = timeout ? loop_now(b->worker->loop) + timeout : 0;
+    b->deadline = timeout ? loop_now(b->worker->mail.loop) + timeout : 0;
 }
 
 static const struct timeouts *timeouts_of(const struct backend *b)
@@ -33,7 +33,7 @@ void backend_break(struct backend *b, enum reply_name why, const char *log)
     if (b->step == BACKEND_QUEUED)
         pool_unqueue(b);
     if (!b->was_ready && !b->blameless && b->berth)
-        server_failed(b->berth->server, b->conf, log, loop_now(b->worker->loop));
+        server_failed(b->berth->server, b->conf, log, loop_now(b->worker->mail.loop));
     b->failure = why;
     b->broke = arena_str(&b->arena, str_of(log));
     b->step = BACKEND_BROKEN;
@@ -61,9 +61,9 @@ struct backend *backend_new(struct pool *pool, struct session *session)
     b->pool = pool;
     b->conf = pool->conf;
     b->session = session;
-    b->born = loop_now(b->worker->loop);
+    b->born = loop_now(b->worker->mail.loop);
     b->uses = session ? 1 : 0;
-    task_start(&b->task, b->worker->loop, run_alone);
+    task_start(&b->task, b->worker->mail.loop, run_alone);
     return b;
 }
 
@@ -83,9 +83,9 @@ struct backend *backend_dial(struct pool *pool, struct berth *berth, struct sess
     if (c->maildir) {
         int fd = maildir_dial(c);
         if (fd >= 0)
-            b->stream = stream_open(b->worker->loop, fd, task);
+            b->stream = stream_open(b->worker->mail.loop, fd, task);
     } else {
-        b->stream = stream_dial(b->worker->loop, &berth->conf->address, task);
+        b->stream = stream_dial(b->worker->mail.loop, &berth->conf->address, task);
     }
     if (!b->stream) {
         backend_break(b, REPLY_BACKEND_DOWN, "the maildir cannot be reached");
@@ -189,7 +189,7 @@ uint64_t backend_timeout(const struct backend *b, enum debt_what what)
 
 static void clock_head(struct backend *b)
 {
-    b->deadline = b->sent ? loop_now(b->worker->loop) + backend_timeout(b, b->asked[b->first].what) : 0;
+    b->deadline = b->sent ? loop_now(b->worker->mail.loop) + backend_timeout(b, b->asked[b->first].what) : 0;
 }
 
 void backend_owe(struct backend *b, enum debt_what what, uint64_t serial)
@@ -206,7 +206,7 @@ static void clock_content(struct backend *b)
     if (!b->stream->stuck) {
         b->deadline = 0;
     } else if (!b->deadline || b->stream->written_octets != b->written_mark) {
-        b->deadline = loop_now(b->worker->loop) + timeouts_of(b)->block;
+        b->deadline = loop_now(b->worker->mail.loop) + timeouts_of(b)->block;
         b->written_mark = b->stream->written_octets;
     }
 }
@@ -252,7 +252,7 @@ enum backend_took backend_reply(struct backend *b, struct arena *arena, struct d
     b->closing |= reply->code == 421;
     if (b->sent == 0)
         return TOOK_UNASKED;
-    b->heard = loop_now(b->worker->loop);
+    b->heard = loop_now(b->worker->mail.loop);
     *debt = b->asked[b->first];
     b->first = (uint8_t)((b->first + 1) % DEBTS);
     b->count--;
@@ -279,7 +279,7 @@ static void say_now(struct backend *b, const char *verb, struct str word)
 /* A server that takes its time is not waited for while there is another one. */
 static uint64_t hurried(const struct backend *b, uint64_t timeout)
 {
-    uint64_t now = loop_now(b->worker->loop);
+    uint64_t now = loop_now(b->worker->mail.loop);
     return b->hurry_by ? min_u64(timeout, b->hurry_by > now ? b->hurry_by - now : 1) : timeout;
 }
 
@@ -343,7 +343,7 @@ static void ready(struct backend *b)
 {
     backend_step_to(b, BACKEND_READY, 0);
     b->was_ready = true;
-    server_succeeded(b->berth->server, b->conf, speaks_for_client(b) ? NULL : &b->can, loop_now(b->worker->loop));
+    server_succeeded(b->berth->server, b->conf, speaks_for_client(b) ? NULL : &b->can, loop_now(b->worker->mail.loop));
     if (b->session) {
         b->session->tried = 0;
         task_wake(&b->session->task);
@@ -383,7 +383,7 @@ static void greeted(struct backend *b)
                  why);
     }
     if (tells && takes && b->session) {
-        server_succeeded(b->berth->server, c, &b->can, loop_now(b->worker->loop));
+        server_succeeded(b->berth->server, c, &b->can, loop_now(b->worker->mail.loop));
         session_look_up(b->session);
         backend_step_to(b, BACKEND_NAMING, 0); /* the resolver has its own deadline */
         return;
@@ -543,7 +543,7 @@ void backend_turn(struct backend *b)
         ;
     if (b->step < BACKEND_READY && b->stream && (b->stream->dead || b->stream->ended))
         notice_end(b);
-    if (b->deadline && b->step != BACKEND_BROKEN && loop_now(b->worker->loop) >= b->deadline) {
+    if (b->deadline && b->step != BACKEND_BROKEN && loop_now(b->worker->mail.loop) >= b->deadline) {
         bool queued = b->step == BACKEND_QUEUED;
         b->slow = true;
         backend_break(b, b->step == BACKEND_READY ? REPLY_BACKEND_SLOW : queued ? REPLY_BACKEND_BUSY : REPLY_BACKEND_DOWN,

@@ -111,7 +111,7 @@ static bool is_for_chunks(const struct session *s)
         return false;
     uint64_t body = tx->say == SAY_AT_VERDICT ? spool_octets(f->spool) : f->filtered.octets;
     /* Who has been silent for long may be gone: DATA asks without losing anything, the last chunk would leave us uncertain. */
-    bool fresh = loop_now(s->worker->loop) - b->heard < SILENCE;
+    bool fresh = loop_now(s->worker->mail.loop) - b->heard < SILENCE;
     return f->judged && fresh && tx->headers.octets + body <= ONE_CHUNK;
 }
 
@@ -199,7 +199,7 @@ void flow_release(struct session *s)
         pipe_move(&f->packed, out, f->packed.octets);
     }
     f->data = DATA_ENDED;
-    tx->release_at = loop_micros(s->worker->loop);
+    tx->release_at = loop_micros(s->worker->mail.loop);
     backend_owe(s->backend, DEBT_END, tx->serial);
     uint64_t most = tx->end_at + s->listen->timeouts.end;
     s->backend->deadline = most;

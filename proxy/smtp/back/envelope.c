@@ -187,7 +187,7 @@ static void unpark(struct session *s)
     struct backend *b = s->backend = s->parked;
     s->parked = NULL;
     if (b->sent) /* nobody has looked for its answers meanwhile: its time begins anew */
-        b->deadline = loop_now(s->worker->loop) + backend_timeout(b, b->asked[b->first].what);
+        b->deadline = loop_now(s->worker->mail.loop) + backend_timeout(b, b->asked[b->first].what);
     task_wake(&s->task); /* nor read what it may have said */
 }
 

@@ -9,12 +9,12 @@ enum { FIRST_LOOK = 5000, FIRST_LOOK_TICK = 20, LOOK_SPARE = 1000 };
 
 static uint64_t now_of(const struct pool *p)
 {
-    return loop_now(p->worker->loop);
+    return loop_now(p->worker->mail.loop);
 }
 
 static bool is_looking(const struct pool *p)
 {
-    return p->open && !p->worker->draining && generation_is_current(p->generation);
+    return p->open && !p->worker->mail.draining && p->generation->filters.current;
 }
 
 /* Connecting, banner and EHLO have their own deadlines; a look that takes longer than they allow has been given up. */

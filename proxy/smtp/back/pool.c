@@ -25,7 +25,7 @@ struct pool *pool_of(struct generation *g, const struct backend_conf *conf)
     for (size_t i = 0; i < conf->nservers; i++)
         p->berths[i] = (struct berth){.server = server_hold(conf, &conf->servers[i], g->conf->workers), .conf = &conf->servers[i]};
     p->version = servers_version() - 1;
-    task_start(&p->task, g->worker->loop, pool_turn);
+    task_start(&p->task, g->worker->mail.loop, pool_turn);
     return p;
 }
 
@@ -51,7 +51,7 @@ void backend_link(struct backend **list, struct backend *b)
 
 static uint64_t now_of(const struct pool *p)
 {
-    return loop_now(p->worker->loop);
+    return loop_now(p->worker->mail.loop);
 }
 
 static void set_clock(struct pool *p)
@@ -78,13 +78,13 @@ static void take_out(struct pool *p, struct backend *b)
 static void use(struct backend *b)
 {
     b->in_use = true;
-    server_use(b->berth->server, b->worker->number);
+    server_use(b->berth->server, b->worker->mail.number);
 }
 
 void pool_unuse(struct backend *b)
 {
     if (b->in_use)
-        server_unuse(b->berth->server, b->worker->number);
+        server_unuse(b->berth->server, b->worker->mail.number);
     b->in_use = false;
 }
 
@@ -131,7 +131,7 @@ void pool_idle(struct backend *b)
     struct pool *p = b->pool;
     const struct timeouts *t = &p->generation->conf->timeouts;
     uint64_t uses = b->can.mail_max ? min_u64(p->conf->pool_uses, b->can.mail_max) : p->conf->pool_uses; /* RFC 9422 */
-    if (b->uses >= uses || p->worker->draining || now_of(p) - b->born > t->pool_age || p->conf->pool == 0) {
+    if (b->uses >= uses || p->worker->mail.draining || now_of(p) - b->born > t->pool_age || p->conf->pool == 0) {
         backend_close(&b);
         return;
     }
@@ -360,7 +360,7 @@ void pool_leave(struct backend **backend, bool clean)
         return;
     }
     b->step = BACKEND_WASH;
-    if (b->count == DEBTS || b->worker->draining) {
+    if (b->count == DEBTS || b->worker->mail.draining) {
         backend_abort(&b);
         return;
     }

@@ -174,7 +174,7 @@ static enum next judge(struct session *s)
         r.enhanced[0] = 0;
         session_reply(s, &r);
         a->at = AT_CHALLENGED;
-        s->client_by = loop_now(s->worker->loop) + s->listen->timeouts.command;
+        s->client_by = loop_now(s->worker->mail.loop) + s->listen->timeouts.command;
         return NEXT_MORE;
     }
     if (r.code == 235 && a->at != AT_CANCELLING) {

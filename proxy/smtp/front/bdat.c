@@ -19,8 +19,8 @@ static enum next skip(struct session *s, const struct reply *r)
     }
     s->skip_left = s->chunk_octets;
     s->skip_reply = *r;
-    s->client_by = loop_now(s->worker->loop) + s->listen->timeouts.data;
-    s->rate_from = loop_now(s->worker->loop);
+    s->client_by = loop_now(s->worker->mail.loop) + s->listen->timeouts.data;
+    s->rate_from = loop_now(s->worker->mail.loop);
     s->rate_octets = 0;
     s->step = STEP_SKIP;
     return NEXT_MORE;
@@ -50,7 +50,7 @@ enum next chunk_skip_turn(struct session *s)
     if (session_client_left(s))
         return session_end(s, s->stream->dead ? WHY_RESET : WHY_LEFT, NULL);
     if (n)
-        s->client_by = loop_now(s->worker->loop) + s->listen->timeouts.data;
+        s->client_by = loop_now(s->worker->mail.loop) + s->listen->timeouts.data;
     if (!content_is_fast(s, s->chunk_octets - s->skip_left)) {
         struct reply r = reply_named(REPLY_TOO_SLOW);
         return session_end(s, WHY_TOO_SLOW, &r);
@@ -69,7 +69,7 @@ static void take(struct session *s)
     decoder_chunk(d, s->chunk_octets, s->chunk_last);
     if (most && !tx->sink && s->chunk_octets > most - min_u64(d->octets, most))
         flow_refuse_size(s);
-    s->client_by = loop_now(s->worker->loop) + s->listen->timeouts.data;
+    s->client_by = loop_now(s->worker->mail.loop) + s->listen->timeouts.data;
     s->step = STEP_CONTENT;
 }
 

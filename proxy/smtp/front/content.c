@@ -8,10 +8,10 @@
 
 void content_begin(struct session *s, enum state state)
 {
-    uint64_t now = loop_now(s->worker->loop);
+    uint64_t now = loop_now(s->worker->mail.loop);
     s->state = state;
     s->step = STEP_CONTENT;
-    s->tx->data_at = loop_micros(s->worker->loop);
+    s->tx->data_at = loop_micros(s->worker->mail.loop);
     s->client_by = now + s->listen->timeouts.data;
     s->rate_from = now;
     s->rate_octets = 0;
@@ -49,7 +49,7 @@ struct reply content_too_big(const struct session *s, struct arena *arena)
 
 bool content_is_fast(struct session *s, uint64_t octets)
 {
-    uint64_t now = loop_now(s->worker->loop);
+    uint64_t now = loop_now(s->worker->mail.loop);
     if (now - s->rate_from < RATE_WINDOW)
         return true;
     if (octets - s->rate_octets < s->listen->visit.limits.min_rate * (RATE_WINDOW / 1000))
@@ -64,7 +64,7 @@ bool content_is_slow(struct session *s)
 {
     struct transaction *tx = s->tx;
     struct flow *f = &tx->flow;
-    uint64_t now = loop_now(s->worker->loop), octets = f->decoder.wire;
+    uint64_t now = loop_now(s->worker->mail.loop), octets = f->decoder.wire;
     bool ours = !tx->sink && (f->paused || pipe_is_full(&f->content) || pipe_is_full(&f->packed) || s->run.call ||
                               (s->backend && s->backend->stream && pipe_is_full(&s->backend->stream->out)));
     bool was_ours = f->stalled;
@@ -97,7 +97,7 @@ enum next content_turn(struct session *s)
     if (chunk_is_whole(f))
         return chunk_end(s);
     if (f->decoder.wire != wire)
-        s->client_by = loop_now(s->worker->loop) + s->listen->timeouts.data;
+        s->client_by = loop_now(s->worker->mail.loop) + s->listen->timeouts.data;
     if (s->stream->dead || (s->stream->ended && pipe_is_empty(&s->stream->in)))
         return leave(s);
     if (tx->sink && content_is_far_over(s, f->decoder.wire)) {
@@ -145,7 +145,7 @@ static void set_clocks(struct session *s)
     struct transaction *tx = s->tx;
     if (tx->end_at)
         return;
-    tx->end_at = loop_now(s->worker->loop);
+    tx->end_at = loop_now(s->worker->mail.loop);
     tx->end_by = tx->end_at + s->listen->timeouts.end_by;
     s->client_by = 0;
 }
@@ -158,11 +158,11 @@ enum next verdict_turn(struct session *s)
     if (f->data == DATA_ENDED) {
         if (!tx->end_reply.code)
             return NEXT_WAIT;
-        tx->backend_micros = loop_micros(s->worker->loop) - tx->release_at;
+        tx->backend_micros = loop_micros(s->worker->mail.loop) - tx->release_at;
         return finish(s, tx->quarantined && reply_class(&tx->end_reply) == 2 ? END_QUARANTINED : transaction_end_of(&tx->end_reply),
                       &tx->end_reply);
     }
-    if (!tx->sink && loop_now(s->worker->loop) >= tx->end_by) {
+    if (!tx->sink && loop_now(s->worker->mail.loop) >= tx->end_by) {
         struct reply r = reply_named(REPLY_BACKEND_SLOW);
         chain_stop(s, CANCEL_TIMEOUT);
         transaction_refuse(s, &r);

@@ -111,8 +111,8 @@ static void make_id(struct session *s)
 {
     static const char letters[] = "0123456789ABCDEFGHJKLMNPQRSTVWXYZabcdefghjkmnpqrstvwxyz";
     const unsigned base = sizeof letters - 1;
-    uint64_t n = (uint64_t)s->started_wall / 1000 * 64 + s->worker->number % 64;
-    n = n * 4096 + s->worker->serial % 4096;
+    uint64_t n = (uint64_t)s->started_wall / 1000 * 64 + s->worker->mail.number % 64;
+    n = n * 4096 + s->worker->mail.serial % 4096;
     for (int i = 11; i >= 0; i--, n /= base)
         s->id[i] = letters[n % base];
     s->id[12] = 0;
@@ -163,14 +163,14 @@ void session_start(struct worker *w, const struct listen_conf *listen, uint32_t 
     s->worker = w;
     s->listen = listen;
     s->door = door;
-    s->leave_by = w->draining ? w->drain_by : 0;
+    s->leave_by = w->mail.draining ? w->drain_by : 0;
     s->generation = generation_enter(w->generation);
     s->stream = stream;
-    w->serial++;
-    task_start(&s->task, w->loop, wake);
+    w->mail.serial++;
+    task_start(&s->task, w->mail.loop, wake);
     stream->task = &s->task;
-    s->started = loop_micros(w->loop);
-    s->started_wall = loop_wall(w->loop);
+    s->started = loop_micros(w->mail.loop);
+    s->started_wall = loop_wall(w->mail.loop);
     struct address peer = stream_peer(stream, &s->line), local = stream_local(stream, &s->line);
     client_start(&s->self);
     s->client = &s->self;
@@ -182,7 +182,7 @@ void session_start(struct worker *w, const struct listen_conf *listen, uint32_t 
     link_session(s);
     if (claim_is_due(s)) {
         s->step = STEP_PROXY;
-        s->client_by = loop_now(w->loop) + listen->timeouts.proxy;
+        s->client_by = loop_now(w->mail.loop) + listen->timeouts.proxy;
     } else {
         session_begin(s);
     }
@@ -195,7 +195,7 @@ void session_begin(struct session *s)
     s->step = STEP_GREET;
     if (!session_enter(s))
         return;
-    s->client_by = loop_now(s->worker->loop) + s->listen->timeouts.handshake;
+    s->client_by = loop_now(s->worker->mail.loop) + s->listen->timeouts.handshake;
     session_hook(s, FILTER_CONNECT);
 }
 
@@ -218,7 +218,7 @@ static void greet(struct session *s)
  */
 static enum next step_greet(struct session *s)
 {
-    uint64_t now = loop_now(s->worker->loop);
+    uint64_t now = loop_now(s->worker->mail.loop);
     if (s->listen->implicit && s->stream->tls == STREAM_PLAIN) {
         stream_tls_behind(s->stream, s->listen->tls);
         s->step = STEP_TLS;
@@ -260,7 +260,7 @@ static enum next over_budget(struct session *s)
         return verb_bye(s, WHY_ERRORS, REPLY_TOO_MANY_ERRORS);
     if (l->junk && s->junk > (stressed ? 1 : l->junk))
         return verb_bye(s, WHY_JUNK, REPLY_TOO_MANY_JUNK);
-    if (s->leave_by && (!s->tx || loop_now(s->worker->loop) >= s->leave_by))
+    if (s->leave_by && (!s->tx || loop_now(s->worker->mail.loop) >= s->leave_by))
         return verb_bye(s, WHY_SHUTDOWN, REPLY_SHUTDOWN);
     return NEXT_WAIT;
 }
@@ -273,7 +273,7 @@ static enum next no_line(struct session *s)
         return session_end(s, s->stream->dead ? WHY_RESET : WHY_LEFT, NULL);
     }
     const struct timeouts *t = &s->listen->timeouts;
-    uint64_t now = loop_now(s->worker->loop);
+    uint64_t now = loop_now(s->worker->mail.loop);
     bool begun = s->reader.skipping || !pipe_is_empty(&s->stream->in);
     if (begun && !s->line_by)
         s->line_by = now + t->line;
@@ -408,7 +408,7 @@ static bool waits_for_client(const struct session *s)
 
 static void look_at_clocks(struct session *s)
 {
-    uint64_t now = loop_now(s->worker->loop);
+    uint64_t now = loop_now(s->worker->mail.loop);
     if (s->stream->dead && !our_end_is_said(s)) {
         bool tls = s->stream->why && !strcmp(s->stream->why, "tls");
         session_end(s, tls ? WHY_TLS : WHY_RESET, NULL);
@@ -448,7 +448,7 @@ static void earlier(uint64_t *at, uint64_t by)
 
 static void set_clock(struct session *s)
 {
-    uint64_t at = 0, now = loop_now(s->worker->loop);
+    uint64_t at = 0, now = loop_now(s->worker->mail.loop);
     if (!s->stream->stuck) {
         s->write_by = 0;
     } else if (!s->write_by) {
@@ -482,7 +482,7 @@ static void set_clock(struct session *s)
 static bool replies_may_wait(struct session *s)
 {
     const struct transaction *tx = s->tx;
-    uint64_t now = loop_now(s->worker->loop);
+    uint64_t now = loop_now(s->worker->mail.loop);
     bool owed =
         tx && s->backend && (tx->told < tx->nrcpts || (s->step == STEP_BACKEND && s->command.verb == VERB_DATA));
     if (!owed || s->run.active || pipe_is_empty(&s->stream->out) || pipe_is_full(&s->stream->out)) {

@@ -106,11 +106,11 @@ static inline bool session_is_secure(const struct session *s) /* TLS, to us or t
 /* The client's name: looked up when the backend is to be told. */
 static inline void session_look_up(struct session *s)
 {
-    rdns_start(s->client, s->generation->dns, &s->task);
+    rdns_start(s->client, s->generation->filters.dns, &s->task);
 }
 static inline bool session_has_looked_up(struct session *s)
 {
-    return rdns_is_done(s->client, s->generation->dns, &s->task);
+    return rdns_is_done(s->client, s->generation->filters.dns, &s->task);
 }
 /* Counts a refusal for the line of the session in the log. */
 void session_count_refusal(struct session *, enum verb, const struct reply *);

@@ -20,10 +20,10 @@ struct transaction *transaction_start(struct session *s, struct arena *arena)
     struct transaction *tx = must_alloc(sizeof *tx);
     tx->magic = TRANSACTION_MAGIC;
     tx->number = ++s->messages;
-    tx->serial = ++s->worker->serial;
+    tx->serial = ++s->worker->mail.serial;
     tx->arena = *arena;
     *arena = (struct arena){0};
-    tx->started = loop_micros(s->worker->loop);
+    tx->started = loop_micros(s->worker->mail.loop);
     tx->route = tx->home = s->listen->backend;
     tx->say = chain_say(s->listen->visit.chain);
     tx->passed = s->passed;

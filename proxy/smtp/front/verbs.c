@@ -303,7 +303,7 @@ static enum next check_starttls(struct session *s)
     backend_close(&s->backend);
     backend_close(&s->parked);
     stream_tls_server(s->stream, s->listen->tls);
-    s->client_by = loop_now(s->worker->loop) + s->listen->timeouts.handshake;
+    s->client_by = loop_now(s->worker->mail.loop) + s->listen->timeouts.handshake;
     s->step = STEP_TLS;
     return NEXT_MORE;
 }
