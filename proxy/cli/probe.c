@@ -10,7 +10,7 @@
 enum { VISIT_TIME = 20000, SOON_EXPIRED = 14 * 86400 };
 
 enum { VISIT_GREETING, VISIT_ASKING, VISIT_OVER };
-struct visit {
+struct inquiry {
     struct probe *probe;
     struct berth *berth;
     struct backend *backend;
@@ -28,11 +28,11 @@ struct probe {
     struct worker worker;
     struct generation generation;
     struct arena arena;
-    struct visit *visits;
+    struct inquiry *visits;
     size_t nvisits, running;
 };
 
-static void over(struct visit *v, struct str broke)
+static void over(struct inquiry *v, struct str broke)
 {
     v->at = VISIT_OVER;
     v->broke = arena_str(&v->probe->arena, broke);
@@ -44,7 +44,7 @@ static void over(struct visit *v, struct str broke)
 
 /* ---- what it offers ---- */
 
-static struct str describe_offer(const struct visit *v)
+static struct str describe_offer(const struct inquiry *v)
 {
     struct arena *a = &v->probe->arena;
     const struct capabilities *can = &v->backend->can;
@@ -62,7 +62,7 @@ static struct str describe_offer(const struct visit *v)
     return words.len ? words : STR("nothing");
 }
 
-static struct str describe_tls(const struct visit *v)
+static struct str describe_tls(const struct inquiry *v)
 {
     struct arena *a = &v->probe->arena;
     const struct backend *b = v->backend;
@@ -82,18 +82,18 @@ static struct str describe_tls(const struct visit *v)
 
 /* ---- the conversation ---- */
 
-static const struct backend_conf *conf_of(const struct visit *v)
+static const struct backend_conf *conf_of(const struct inquiry *v)
 {
     return v->backend->conf;
 }
 
 /* Nothing tells it who the client is, or it would not listen. */
-static bool is_told_nothing(const struct backend_conf *c, const struct visit *v)
+static bool is_told_nothing(const struct backend_conf *c, const struct inquiry *v)
 {
     return c->identity == IDENTITY_NONE || c->identity == IDENTITY_XFORWARD || (c->identity == IDENTITY_XCLIENT && !v->xclient);
 }
 
-static void ask(struct visit *v)
+static void ask(struct inquiry *v)
 {
     struct backend *b = v->backend;
     struct pipe *words = backend_words(b);
@@ -106,7 +106,7 @@ static void ask(struct visit *v)
     v->at = VISIT_ASKING;
 }
 
-static void greeted(struct visit *v)
+static void greeted(struct inquiry *v)
 {
     const struct capabilities *can = &v->backend->can;
     v->offers = describe_offer(v);
@@ -119,13 +119,13 @@ static void greeted(struct visit *v)
         ask(v);
 }
 
-static void keep_reply(struct visit *v, struct str text)
+static void keep_reply(struct inquiry *v, struct str text)
 {
     if (!v->reply.len)
         v->reply = str_cut(&text, '\n');
 }
 
-static void take_replies(struct visit *v)
+static void take_replies(struct inquiry *v)
 {
     struct debt debt;
     struct reply r;
@@ -146,9 +146,9 @@ static void take_replies(struct visit *v)
         over(v, STR(""));
 }
 
-static void visit_turn(struct task *task)
+static void inquiry_turn(struct task *task)
 {
-    struct visit *v = holder_of(task, struct visit, task);
+    struct inquiry *v = holder_of(task, struct inquiry, task);
     if (v->at == VISIT_OVER)
         return;
     backend_turn(v->backend);
@@ -166,11 +166,11 @@ static void visit_turn(struct task *task)
     }
 }
 
-static void visit_start(struct probe *p, struct pool *pool, struct berth *berth)
+static void inquiry_start(struct probe *p, struct pool *pool, struct berth *berth)
 {
-    struct visit *v = &p->visits[p->nvisits++];
-    *v = (struct visit){.probe = p, .berth = berth, .reply = STR("")};
-    task_start(&v->task, p->worker.mail.loop, visit_turn);
+    struct inquiry *v = &p->visits[p->nvisits++];
+    *v = (struct inquiry){.probe = p, .berth = berth, .reply = STR("")};
+    task_start(&v->task, p->worker.mail.loop, inquiry_turn);
     v->by = loop_now(p->worker.mail.loop) + VISIT_TIME;
     v->backend = backend_dial(pool, berth, NULL);
     if (v->backend->stream)
@@ -182,7 +182,7 @@ static void visit_start(struct probe *p, struct pool *pool, struct berth *berth)
 
 /* ---- the report ---- */
 
-static bool report_identity(FILE *to, const struct backend_conf *c, const struct visit *v)
+static bool report_identity(FILE *to, const struct backend_conf *c, const struct inquiry *v)
 {
     bool doubt = false;
     fprintf(to, "    identity  %.*s", STR_ARGS(identity_name(c->identity)));
@@ -202,7 +202,7 @@ static bool report_identity(FILE *to, const struct backend_conf *c, const struct
     return doubt;
 }
 
-static bool report(FILE *to, const struct backend_conf *c, const struct visit *v, unsigned *doubts)
+static bool report(FILE *to, const struct backend_conf *c, const struct inquiry *v, unsigned *doubts)
 {
     fprintf(to, "backend \"%.*s\": %.*s", STR_ARGS(c->hop.name), STR_ARGS(v->berth->conf->address.text));
     if (v->broke.len) {
@@ -222,7 +222,7 @@ static size_t count_servers(const struct conf *conf)
     return n;
 }
 
-static void visit_all(struct probe *p, struct conf *conf)
+static void inquiry_all(struct probe *p, struct conf *conf)
 {
     p->worker.mail.loop = loop_open();
     p->worker.mail.draining = true; /* nothing is kept for later */
@@ -233,7 +233,7 @@ static void visit_all(struct probe *p, struct conf *conf)
     for (size_t i = 0; i < conf->nbackends; i++) {
         struct pool *pool = conf->backends[i].maildir ? NULL : pool_of(&p->generation, &conf->backends[i]);
         for (size_t k = 0; pool && k < conf->backends[i].nservers; k++)
-            visit_start(p, pool, &pool->berths[k]);
+            inquiry_start(p, pool, &pool->berths[k]);
     }
     if (p->running)
         loop_run(p->worker.mail.loop);
@@ -260,7 +260,7 @@ unsigned probe_run(FILE *to, struct conf *conf, unsigned *doubts)
     unsigned lost = 0;
     size_t next = 0;
     *doubts = 0;
-    visit_all(&p, conf);
+    inquiry_all(&p, conf);
     for (size_t i = 0; i < conf->nbackends; i++) {
         const struct backend_conf *c = &conf->backends[i];
         if (c->maildir)

@@ -9,7 +9,7 @@
 static _Thread_local struct filter_call *spare;
 static _Thread_local unsigned spares;
 
-struct filter_call *call_open(struct filter_set *set, struct session *s, const struct filter *f, struct slot *slot,
+struct filter_call *call_open(struct filter_set *set, struct visit *v, const struct filter *f, struct slot *slot,
                               enum filter_stage stage)
 {
     struct filter_call *call = spare;
@@ -23,12 +23,12 @@ struct filter_call *call_open(struct filter_set *set, struct session *s, const s
     call->magic = CALL_MAGIC;
     call->set = set;
     call->worker = set->worker;
-    call->session = s;
-    call->tx = s ? s->tx : NULL;
+    call->visit = v;
+    call->tx = v ? v->tx : NULL;
     call->filter = f;
     call->slot = slot;
     call->stage = stage;
-    call->task = s ? &s->task : NULL;
+    call->task = v ? v->task : NULL;
     call->headers = call->tx ? &call->tx->headers : NULL;
     if (call->tx && call->tx->nrcpts)
         call->rcpt = call->tx->nrcpts - 1;
@@ -62,15 +62,15 @@ void call_forget(void)
     spares = 0;
 }
 
-void *slot_memory(struct session *s, struct slot *slot, const struct filter *f, enum filter_life life)
+void *slot_memory(struct visit *v, struct slot *slot, const struct filter *f, enum filter_life life)
 {
     if (life == LIFE_SESSION) {
         if (!slot->session_memory && f->def->session_memory)
-            slot->session_memory = arena_alloc(&s->arena, f->def->session_memory);
+            slot->session_memory = arena_alloc(v->life, f->def->session_memory);
         return slot->session_memory;
     }
-    if (!slot->transaction_memory && f->def->transaction_memory && s->tx)
-        slot->transaction_memory = arena_alloc(&s->tx->arena, f->def->transaction_memory);
+    if (!slot->transaction_memory && f->def->transaction_memory && v->tx)
+        slot->transaction_memory = arena_alloc(&v->tx->arena, f->def->transaction_memory);
     return slot->transaction_memory;
 }
 
@@ -88,7 +88,7 @@ void *filter_keep(struct filter_call *call, enum filter_life life)
             *slot = must_alloc(def->worker_memory);
         return *slot;
     }
-    default: return call->session ? slot_memory(call->session, call->slot, call->filter, life) : NULL;
+    default: return call->visit ? slot_memory(call->visit, call->slot, call->filter, life) : NULL;
     }
 }
 
@@ -97,8 +97,8 @@ void *filter_alloc(struct filter_call *call, enum filter_life life, size_t octet
     struct arena *arena = &call->arena;
     if (life == LIFE_TRANSACTION && call->tx)
         arena = &call->tx->arena;
-    else if (life == LIFE_SESSION && call->session)
-        arena = &call->session->arena;
+    else if (life == LIFE_SESSION && call->visit)
+        arena = call->visit->life;
     return arena_alloc(arena, octets);
 }
 
@@ -114,7 +114,7 @@ enum filter_stage filter_stage(const struct filter_call *call)
 
 uint64_t filter_serial(const struct filter_call *call)
 {
-    return call->tx ? call->tx->serial : call->session ? (uint64_t)(uintptr_t)call->session : 0;
+    return call->tx ? call->tx->serial : call->visit ? call->visit->serial : 0;
 }
 
 void filter_progress(struct filter_call *call)
@@ -225,12 +225,12 @@ void filter_because(struct filter_call *call, const char *why)
 
 /* ---- notes, score, clocks, words ------------------------------------------------------------------------------------- */
 
-struct str note_of(const struct session *s, struct str name)
+struct str note_of(const struct visit *v, struct str name)
 {
-    for (const struct note *n = s->tx ? s->tx->notes : NULL; n; n = n->next)
+    for (const struct note *n = v->tx ? v->tx->notes : NULL; n; n = n->next)
         if (str_equal(n->name, name))
             return n->value;
-    for (const struct note *n = s->notes; n; n = n->next)
+    for (const struct note *n = v->notes; n; n = n->next)
         if (str_equal(n->name, name))
             return n->value;
     return STR_NONE;
@@ -241,12 +241,12 @@ enum { NOTES_MOST = 64, NOTE_OCTETS = 1024 };
 /* Session notes live in slots that are replaced: a name's memory is taken once (engine.md A4). */
 void filter_note(struct filter_call *call, enum filter_life life, const char *name, struct filter_text value)
 {
-    struct session *s = call->session;
-    if (!s)
+    struct visit *v = call->visit;
+    if (!v)
         return;
     bool session = life == LIFE_SESSION || !call->tx;
-    struct note **list = session ? &s->notes : &call->tx->notes;
-    struct arena *arena = session ? &s->arena : &call->tx->arena;
+    struct note **list = session ? &v->notes : &call->tx->notes;
+    struct arena *arena = session ? v->life : &call->tx->arena;
     size_t len = min_size(value.len, NOTE_OCTETS);
     unsigned n = 0;
     struct note *found = NULL;
@@ -359,9 +359,9 @@ void filter_log_with(struct filter_call *call, enum filter_level level, const ch
         return;
     size_t msg_room = n ? MSG_ROOM : SIZE_MAX, room = PAIRS_ROOM;
     log_begin((enum log_level)level, "script");
-    if (call->session) {
+    if (call->visit) {
         char id[48];
-        snprintf(id, sizeof id, call->tx ? "%s.%u" : "%s", call->session->id, call->tx ? call->tx->number : 0);
+        snprintf(id, sizeof id, call->tx ? "%s.%u" : "%s", call->visit->id, call->tx ? call->tx->number : 0);
         log_text("id", str_of(id));
     }
     log_text("filter", call->filter->name);

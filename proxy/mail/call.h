@@ -2,7 +2,9 @@
  * contract, waits.c its waits. */
 #ifndef MAIL_CALL_H
 #define MAIL_CALL_H
-#include "smtp/front/session.h"
+#include "mail/visit.h"
+#include "smtp/front/transaction.h"
+#include "base/log.h"
 #include "store/store.h"
 
 enum { CALL_MAGIC = 0xF11CA11u, OPS_MOST = 64 };
@@ -11,7 +13,7 @@ struct filter_call {
     unsigned magic;
     struct filter_set *set;
     struct mail_worker *worker;  /* the set's */
-    struct session *session;     /* NULL: START, TICK */
+    struct visit *visit;         /* NULL: START, TICK */
     struct transaction *tx;
     const struct filter *filter;
     struct slot *slot;
@@ -34,7 +36,7 @@ struct filter_call {
     bool undeclared;             /* it emitted where it had not declared to: its verdict is ERROR */
 };
 
-struct filter_call *call_open(struct filter_set *, struct session *, const struct filter *, struct slot *, enum filter_stage);
+struct filter_call *call_open(struct filter_set *, struct visit *, const struct filter *, struct slot *, enum filter_stage);
 void call_close(struct filter_call *); /* open ops are cancelled, memory goes */
 void call_forget(void); /* frees this thread's spare ones, at its end */
 /* The next completed op's event given to resume; false: none is complete. */
@@ -42,12 +44,12 @@ bool call_resume(struct filter_call *, enum filter_verdict *);
 bool call_has_ops(const struct filter_call *);
 bool call_waits_for_service(const struct filter_call *); /* an op is open whose end is the work of another program */
 uint64_t call_clock(const struct filter_call *);
-void *slot_memory(struct session *, struct slot *, const struct filter *, enum filter_life);
+void *slot_memory(struct visit *, struct slot *, const struct filter *, enum filter_life);
 /* Streams that a filter dialled and that outlive the call. */
 void slot_close_streams(struct slot *, enum filter_life);
 void set_close_streams(struct filter_set *);
 /* facts.c */
 struct str reply_queue_id(const struct reply *); /* of the reply to the end of mail data: "... queued as ID" */
-struct str note_of(const struct session *, struct str name);
+struct str note_of(const struct visit *, struct str name);
 struct filter_text fact_of_text(struct str);
 #endif

@@ -4,6 +4,7 @@
  * backend has been told, is refused with a reason. */
 #include "smtp/back/backend.h"
 #include "mail/call.h"
+#include "smtp/front/session.h"
 #include "base/idn.h"
 #include "smtp/back/route.h"
 
@@ -238,7 +239,7 @@ bool filter_route(struct filter_call *call, const char *backend)
 {
     struct transaction *tx = call->tx;
     const struct backend_conf *route = NULL;
-    const struct conf *conf = call->session->generation->conf;
+    const struct conf *conf = session_of(call->visit)->generation->conf;
     for (size_t i = 0; i < conf->nbackends; i++)
         if (str_equal(conf->backends[i].hop.name, str_of(backend)))
             route = &conf->backends[i];
@@ -314,7 +315,7 @@ bool filter_field(struct filter_call *call, uint32_t handle, struct filter_field
  */
 static bool may_write(struct filter_call *call, size_t octets)
 {
-    if (call->slot->added + octets > call->session->listen->visit.limits.header_size)
+    if (call->slot->added + octets > call->visit->conf->limits.header_size)
         return refused(call, "this filter has written more than limits.header_size into the header section");
     call->slot->added += octets;
     return true;
@@ -436,5 +437,5 @@ bool filter_emit(struct filter_call *call, const void *octets, size_t n)
     if (!call->emitted)
         edited(call);
     call->emitted = true;
-    return flow_emit(call->session, (struct str){octets ? octets : "", n});
+    return flow_emit(session_of(call->visit), (struct str){octets ? octets : "", n});
 }

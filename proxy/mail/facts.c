@@ -34,44 +34,44 @@ static struct filter_text words(const char *text)
 #define GET(name, expression)                                                                                          \
     static struct filter_text name(struct filter_call *c)                                                              \
     {                                                                                                                  \
-        struct session *s = c->session;                                                                                \
+        struct visit *v = c->visit;                                                                                \
         struct transaction *tx = c->tx;                                                                                \
-        (void)s, (void)tx;                                                                                             \
+        (void)v, (void)tx;                                                                                             \
         return expression;                                                                                             \
     }
-#define WITH_S(e) (s ? (e) : absent)
+#define WITH_S(e) (v ? (e) : absent)
 #define WITH_TX(e) (tx ? (e) : absent)
-#define WITH_TLS(e) (s && session_is_secure(s) ? (e) : absent)
-#define WITH_AUTH(e) (s && session_is_authenticated(s) ? (e) : absent)
+#define WITH_TLS(e) (v && v->client->secure != CLIENT_CLEAR ? (e) : absent)
+#define WITH_AUTH(e) (v && v->client->authenticated ? (e) : absent)
 #define WITH_REPLY(e) (c->replied ? (e) : absent)
 
-GET(session_id, WITH_S(words(s->id)))
-GET(session_started, WITH_S(number(c, s->started_wall)))
-GET(session_listen, WITH_S(fact_of_text(s->listen->visit.name)))
-GET(session_messages, WITH_S(number(c, s->messages)))
-GET(session_errors, WITH_S(number(c, s->errors)))
-GET(session_esmtp, WITH_S(number(c, s->esmtp)))
-GET(client_ip, WITH_S(fact_of_text(s->client->ip)))
-GET(client_name, WITH_S(words(rdns_name(&s->client->rdns))))
-GET(client_ptr, WITH_S(words(s->client->rdns.ptr[0] ? s->client->rdns.ptr : NULL)))
-GET(client_resolve, WITH_S(words(rdns_resolve(&s->client->rdns))))
-GET(client_port, WITH_S(number(c, s->client->port)))
-GET(server_ip, WITH_S(fact_of_text(s->client->local_ip)))
-GET(server_port, WITH_S(number(c, s->client->local_port)))
-GET(server_name, words(s ? s->listen->visit.hostname.at : c->set->conf->hostname.at))
-GET(helo_esmtp, WITH_S(number(c, c->stage == FILTER_HELO ? s->command.verb == VERB_EHLO : s->esmtp)))
-GET(tls_version, WITH_TLS(words(s->client->tls.version)))
-GET(tls_cipher, WITH_TLS(words(s->client->tls.cipher)))
-GET(tls_bits, WITH_TLS(number(c, s->client->tls.bits)))
-GET(tls_sni, WITH_TLS(fact_of_text(s->client->tls.sni)))
-GET(tls_verified, WITH_TLS(number(c, s->client->tls.verified)))
-GET(tls_subject, WITH_TLS(said(s->client->tls.subject)))
-GET(tls_issuer, WITH_TLS(said(s->client->tls.issuer)))
-GET(tls_fingerprint, WITH_TLS(said(s->client->tls.fingerprint)))
-GET(auth_user, WITH_AUTH(words(s->client->user)))
-GET(auth_method, WITH_AUTH(words(s->client->method)))
-GET(tls_alpn, WITH_TLS(fact_of_text(s->client->tls.alpn)))
-GET(transaction_id, WITH_TX(fact_of_text(arena_print(&c->arena, "%s.%u", s->id, tx->number))))
+GET(session_id, WITH_S(words(v->id)))
+GET(session_started, WITH_S(number(c, v->started_wall)))
+GET(session_listen, WITH_S(fact_of_text(v->conf->name)))
+GET(session_messages, WITH_S(number(c, v->messages)))
+GET(session_errors, WITH_S(number(c, v->errors)))
+GET(session_esmtp, WITH_S(number(c, v->esmtp)))
+GET(client_ip, WITH_S(fact_of_text(v->client->ip)))
+GET(client_name, WITH_S(words(rdns_name(&v->client->rdns))))
+GET(client_ptr, WITH_S(words(v->client->rdns.ptr[0] ? v->client->rdns.ptr : NULL)))
+GET(client_resolve, WITH_S(words(rdns_resolve(&v->client->rdns))))
+GET(client_port, WITH_S(number(c, v->client->port)))
+GET(server_ip, WITH_S(fact_of_text(v->client->local_ip)))
+GET(server_port, WITH_S(number(c, v->client->local_port)))
+GET(server_name, words(v ? v->conf->hostname.at : c->set->conf->hostname.at))
+GET(helo_esmtp, WITH_S(number(c, c->stage == FILTER_HELO ? v->subject.ehlo : v->esmtp)))
+GET(tls_version, WITH_TLS(words(v->client->tls.version)))
+GET(tls_cipher, WITH_TLS(words(v->client->tls.cipher)))
+GET(tls_bits, WITH_TLS(number(c, v->client->tls.bits)))
+GET(tls_sni, WITH_TLS(fact_of_text(v->client->tls.sni)))
+GET(tls_verified, WITH_TLS(number(c, v->client->tls.verified)))
+GET(tls_subject, WITH_TLS(said(v->client->tls.subject)))
+GET(tls_issuer, WITH_TLS(said(v->client->tls.issuer)))
+GET(tls_fingerprint, WITH_TLS(said(v->client->tls.fingerprint)))
+GET(auth_user, WITH_AUTH(words(v->client->user)))
+GET(auth_method, WITH_AUTH(words(v->client->method)))
+GET(tls_alpn, WITH_TLS(fact_of_text(v->client->tls.alpn)))
+GET(transaction_id, WITH_TX(fact_of_text(arena_print(&c->arena, "%s.%u", v->id, tx->number))))
 GET(transaction_end, WITH_TX(tx->end ? words(transaction_end_name(tx->end)) : absent))
 GET(mail_size, WITH_TX(number(c, (long long)tx->params.size)))
 GET(mail_smtputf8, WITH_TX(number(c, tx->params.smtputf8)))
@@ -93,11 +93,11 @@ GET(backend_server, WITH_TX(fact_of_text(tx->route->address.text)))
 
 static struct filter_text helo_name(struct filter_call *c)
 {
-    if (!c->session)
+    if (!c->visit)
         return absent;
     if (c->stage == FILTER_HELO)
-        return fact_of_text(arena_str(&c->arena, c->session->command.rest));
-    return c->session->client->helo[0] ? words(c->session->client->helo) : absent;
+        return fact_of_text(arena_str(&c->arena, c->visit->subject.helo));
+    return c->visit->client->helo[0] ? words(c->visit->client->helo) : absent;
 }
 
 static struct filter_text end_by(struct filter_call *c)
@@ -164,7 +164,7 @@ static int compare(const void *key, const void *fact)
 struct filter_text filter_fact(struct filter_call *call, const char *name)
 {
     if (!strncmp(name, "note.", 5))
-        return call->session ? fact_of_text(note_of(call->session, str_of(name + 5))) : absent;
+        return call->visit ? fact_of_text(note_of(call->visit, str_of(name + 5))) : absent;
     const struct fact *f = bsearch(name, facts, countof(facts), sizeof *facts, compare);
     return f ? f->get(call) : absent;
 }

@@ -175,7 +175,7 @@ static void add_queued(struct session *s)
     struct transaction *tx = s->tx;
     for (struct queued_field *q = tx->queued; q; q = q->next)
         if (!headers_add(&tx->headers, NULL, q->top, q->name, q->value))
-            log_say(LOG_ERROR, "%s.%u: bad field %.*s added by a filter", s->id, tx->number, STR_ARGS(q->name));
+            log_say(LOG_ERROR, "%s.%u: bad field %.*s added by a filter", s->visit.id, tx->number, STR_ARGS(q->name));
 }
 
 static bool take_head(struct session *s)
@@ -193,7 +193,7 @@ static bool take_head(struct session *s)
         received_add(s);
     add_queued(s);
     f->head = HEAD_HOOK;
-    chain_start(s, FILTER_HEADERS, 0, pass_end(s));
+    visit_run(&s->visit, FILTER_HEADERS, 0, pass_end(s));
     return true;
 }
 
@@ -202,10 +202,10 @@ static bool take_head(struct session *s)
 static void judge_content(struct session *s)
 {
     struct transaction *tx = s->tx;
-    struct verdict *v = &s->run.verdict;
+    struct verdict *v = &s->visit.run.verdict;
     if (v->kind == VERDICT_CONTINUE)
         return;
-    chain_note(s);
+    visit_note(&s->visit);
     switch (v->kind) {
     case VERDICT_REJECT:
     case VERDICT_DEFER: transaction_refuse(s, &v->reply); break;
@@ -300,7 +300,7 @@ static bool filter_body(struct session *s)
     if (f->chunk_busy) {
         const struct pipe *out = f->segments[f->at_segment].out;
         size_t before = out->octets;
-        if (!chain_turn(s)) /* it may have said something, and wait for the room that is made by passing that on */
+        if (!visit_turn(&s->visit)) /* it may have said something, and wait for the room that is made by passing that on */
             return out->octets != before;
         finish_chunk(s);
         return true;
@@ -316,8 +316,8 @@ static bool filter_body(struct session *s)
         take_chunk(f, seg);
         f->at_segment = (uint16_t)j;
         f->chunk_busy = true;
-        chain_start(s, FILTER_BODY, seg->first, seg->end);
-        if (chain_turn(s))
+        visit_run(&s->visit, FILTER_BODY, seg->first, seg->end);
+        if (visit_turn(&s->visit))
             finish_chunk(s);
         return true;
     }
@@ -431,7 +431,7 @@ static bool head_and_body(struct session *s)
     switch (f->head) {
     case HEAD_TAKE: return take_head(s);
     case HEAD_HOOK:
-        if (!chain_turn(s))
+        if (!visit_turn(&s->visit))
             return false;
         judge_content(s);
         f->head = HEAD_DONE;
@@ -490,7 +490,7 @@ static void begin_pass(struct session *s)
     if (f->edits_body)
         f->next_spool = spool_open(s->listen->visit.limits.hold_memory, s->listen->visit.limits.held);
     f->head = HEAD_HOOK;
-    chain_start(s, FILTER_HEADERS, pass_first(s), pass_end(s));
+    visit_run(&s->visit, FILTER_HEADERS, pass_first(s), pass_end(s));
 }
 
 static void swap_spools(struct flow *f)
@@ -516,9 +516,9 @@ bool flow_judge(struct session *s)
                     swap_spools(f);
             }
             f->judging = true;
-            chain_start(s, FILTER_MESSAGE, pass_first(s), pass_end(s));
+            visit_run(&s->visit, FILTER_MESSAGE, pass_first(s), pass_end(s));
         }
-        if (!chain_turn(s))
+        if (!visit_turn(&s->visit))
             return false;
         judge_content(s);
         if (tx->sink || s->state == STATE_CLOSING)

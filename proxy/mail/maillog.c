@@ -3,6 +3,7 @@
  * never change, the backend's queue id stands beside ours as qid. */
 #include "mail/maillog.h"
 #include "mail/call.h"
+#include "smtp/front/session.h"
 
 enum { RCPT_LINES = 100, LIST_OCTETS = 600, WAITS_TOLD = 5, WAIT_LEAST = 1000 /* microseconds */ };
 
@@ -47,18 +48,18 @@ static void find_end(struct transaction *tx)
 static void log_client(const struct session *s)
 {
     log_text("listen", s->listen->visit.name);
-    log_text("client", s->client->ip.len ? s->client->ip : STR("unix"));
-    if (s->client->port)
-        log_number("port", s->client->port);
-    if (rdns_resolve(&s->client->rdns))
-        log_text("rdns", str_of(rdns_name(&s->client->rdns) ? rdns_name(&s->client->rdns) : ""));
-    log_text("helo", str_of(s->client->helo));
-    if (s->client->tls.version) {
-        log_pieces("tls", 3, (struct str[]){str_of(s->client->tls.version), STR("/"), str_of(s->client->tls.cipher)});
+    log_text("client", s->visit.client->ip.len ? s->visit.client->ip : STR("unix"));
+    if (s->visit.client->port)
+        log_number("port", s->visit.client->port);
+    if (rdns_resolve(&s->visit.client->rdns))
+        log_text("rdns", str_of(rdns_name(&s->visit.client->rdns) ? rdns_name(&s->visit.client->rdns) : ""));
+    log_text("helo", str_of(s->visit.client->helo));
+    if (s->visit.client->tls.version) {
+        log_pieces("tls", 3, (struct str[]){str_of(s->visit.client->tls.version), STR("/"), str_of(s->visit.client->tls.cipher)});
     } else {
         log_text("tls", STR(""));
     }
-    log_text("auth", session_is_authenticated(s) ? str_of(s->client->user[0] ? s->client->user : s->client->method) : STR(""));
+    log_text("auth", session_is_authenticated(s) ? str_of(s->visit.client->user[0] ? s->visit.client->user : s->visit.client->method) : STR(""));
 }
 
 static void log_rcpts(const struct transaction *tx)
@@ -90,7 +91,7 @@ static void log_enhanced(const struct reply *r)
 static void log_id(const struct session *s)
 {
     char room[DECIMAL_ROOM];
-    log_pieces("id", 3, (struct str[]){str_of(s->id), STR("."), str_decimal(room, s->tx->number)});
+    log_pieces("id", 3, (struct str[]){str_of(s->visit.id), STR("."), str_decimal(room, s->tx->number)});
 }
 
 static void log_notes(const struct session *s)
@@ -129,7 +130,7 @@ static void log_one_rcpt(const struct session *s, const struct rcpt *r)
     log_begin(LOG_INFO, "rcpt");
     log_id(s);
     log_text("listen", s->listen->visit.name);
-    log_text("client", s->client->ip.len ? s->client->ip : STR("unix"));
+    log_text("client", s->visit.client->ip.len ? s->visit.client->ip : STR("unix"));
     log_angle("from", s->tx->reverse_path.address);
     log_angle("to", r->path.address);
     log_text("by", str_of(authors[r->by]));
@@ -176,18 +177,18 @@ static void log_waits(const struct session *s)
     struct str text = STR("");
     uint64_t below = UINT64_MAX;
     size_t told = SIZE_MAX;
-    for (int n = 0; s->slots && n < WAITS_TOLD; n++) {
+    for (int n = 0; s->visit.slots && n < WAITS_TOLD; n++) {
         size_t longest = SIZE_MAX;
         for (size_t i = 0; i < chain->nfilters; i++) {
-            uint64_t waited = s->slots[i].waited;
+            uint64_t waited = s->visit.slots[i].waited;
             bool next = waited < below || (waited == below && i > told);
-            if (waited >= WAIT_LEAST && next && (longest == SIZE_MAX || waited > s->slots[longest].waited))
+            if (waited >= WAIT_LEAST && next && (longest == SIZE_MAX || waited > s->visit.slots[longest].waited))
                 longest = i;
         }
         if (longest == SIZE_MAX)
             break;
         told = longest;
-        below = s->slots[longest].waited;
+        below = s->visit.slots[longest].waited;
         text = arena_print(arena, "%.*s%s%.*s:%.3f", STR_ARGS(text), n ? "," : "",
                            STR_ARGS(chain->filters[longest]->name), (double)below / 1e6);
     }
@@ -241,7 +242,7 @@ void journal_transaction(struct session *s)
 void journal_auth(struct session *s, const struct reply *r)
 {
     log_begin(LOG_INFO, "auth");
-    log_text("id", str_of(s->id));
+    log_text("id", str_of(s->visit.id));
     log_client(s);
     log_text("user", str_of(s->auth->user));
     log_text("method", str_of(s->auth->method));
@@ -285,15 +286,15 @@ static void log_tally(const struct session *s)
 
 void journal_session(struct session *s)
 {
-    if (s->messages && ended_well(s))
+    if (s->visit.messages && ended_well(s))
         return;
     log_begin(LOG_INFO, "conn");
-    log_text("id", str_of(s->id));
+    log_text("id", str_of(s->visit.id));
     log_client(s);
     log_text("why", str_of(close_phrase(s->why)));
     if (s->stream->dead && s->stream->why_text.len)
         log_text("detail", s->stream->why_text);
-    log_number("errors", s->errors);
+    log_number("errors", s->visit.errors);
     log_tally(s);
     if (s->refusal.code)
         log_number("refused", s->refusal.code);

@@ -10,7 +10,7 @@ static const char *with(const struct session *s)
 {
     static const char *const words[2][2][2] = {{{"ESMTP", "ESMTPA"}, {"ESMTPS", "ESMTPSA"}},
                                                {{"UTF8SMTP", "UTF8SMTPA"}, {"UTF8SMTPS", "UTF8SMTPSA"}}};
-    if (!s->esmtp)
+    if (!s->visit.esmtp)
         return "SMTP";
     return words[s->tx->params.smtputf8][session_is_secure(s)][session_is_authenticated(s)];
 }
@@ -49,7 +49,7 @@ static const char *date_of(time_t now)
 /* Domain or address literal (RFC 5321 4.4): a name with other octets in it could pretend to be more than the name. */
 static struct str from_name(struct session *s)
 {
-    struct str name = arena_str(&s->tx->arena, s->client->helo[0] ? str_of(s->client->helo) : STR("unknown"));
+    struct str name = arena_str(&s->tx->arena, s->visit.client->helo[0] ? str_of(s->visit.client->helo) : STR("unknown"));
     char *at = (char *)name.at; /* a copy of our own */
     for (size_t i = 0; i < name.len; i++)
         if ((unsigned char)at[i] < 128 && !char_is_alnum(at[i]) && !strchr("-_.[]:", at[i]))
@@ -61,18 +61,18 @@ void received_add(struct session *s)
 {
     struct transaction *tx = s->tx;
     const char *date = date_of((time_t)(loop_wall(s->worker->mail.loop) / 1000000));
-    bool v6 = s->client->ip.len && memchr(s->client->ip.at, ':', s->client->ip.len);
+    bool v6 = s->visit.client->ip.len && memchr(s->visit.client->ip.at, ':', s->visit.client->ip.len);
     struct str tls = STR(""), whom = STR(""), ip = STR("unknown"), name = from_name(s);
-    if (s->client->ip.len)
-        ip = arena_print(&tx->arena, "[%s%.*s]", v6 ? "IPv6:" : "", STR_ARGS(s->client->ip));
-    if (session_is_secure(s) && *s->client->tls.version)
-        tls = arena_print(&tx->arena, "\r\n\t(using %s with cipher %s)", s->client->tls.version, s->client->tls.cipher);
+    if (s->visit.client->ip.len)
+        ip = arena_print(&tx->arena, "[%s%.*s]", v6 ? "IPv6:" : "", STR_ARGS(s->visit.client->ip));
+    if (session_is_secure(s) && *s->visit.client->tls.version)
+        tls = arena_print(&tx->arena, "\r\n\t(using %s with cipher %s)", s->visit.client->tls.version, s->visit.client->tls.cipher);
     const struct path *only = only_rcpt(tx);
     if (only)
         whom = arena_print(&tx->arena, "\r\n\tfor <%.*s>", STR_ARGS(only->address));
     struct str value = arena_print(
         &tx->arena, "from %.*s (%.*s)%.*s\r\n\tby %.*s (Sluice) with %s id %s.%u%.*s;\r\n\t%s", STR_ARGS(name),
-        STR_ARGS(ip), STR_ARGS(tls), STR_ARGS(s->listen->visit.hostname), with(s), s->id, tx->number, STR_ARGS(whom), date);
+        STR_ARGS(ip), STR_ARGS(tls), STR_ARGS(s->listen->visit.hostname), with(s), s->visit.id, tx->number, STR_ARGS(whom), date);
     bool changed = tx->headers.changed;
     struct field *field = headers_add(&tx->headers, NULL, true, STR("Received"), value);
     if (field)

@@ -88,9 +88,9 @@ uint16_t chain_pass_end(const struct chain *chain, uint16_t pass)
 
 /* At RCPT: the recipient in hand. At stages of the whole message: the recipients in the envelope, without those that a filter left out, `all`
  * of them or any one. So a sender cannot switch a filter off for others by adding one exempt recipient. */
-static bool rcpts_match(const struct session *s, struct table *table, enum filter_stage stage, bool all)
+static bool rcpts_match(const struct visit *v, struct table *table, enum filter_stage stage, bool all)
 {
-    const struct transaction *tx = s->tx;
+    const struct transaction *tx = v->tx;
     uint32_t n = 0, matching = 0;
     if (!tx || stage < FILTER_RCPT)
         return false;
@@ -110,83 +110,83 @@ static bool rcpts_match(const struct session *s, struct table *table, enum filte
 }
 
 /* All keys that were given must hold; any element of a key does (contract.md 4a). all_rcpts: see rcpts_match. */
-static bool holds(const struct session *s, const struct condition *c, enum filter_stage stage, bool all_rcpts)
+static bool holds(const struct visit *v, const struct condition *c, enum filter_stage stage, bool all_rcpts)
 {
-    if (c->auth >= 0 && c->auth != session_is_authenticated(s))
+    if (c->auth >= 0 && c->auth != v->client->authenticated)
         return false;
-    if (c->tls >= 0 && c->tls != session_is_secure(s))
+    if (c->tls >= 0 && c->tls != (v->client->secure != CLIENT_CLEAR))
         return false;
-    if (c->client && !table_match_ip(c->client, s->client->ip, NULL))
+    if (c->client && !table_match_ip(c->client, v->client->ip, NULL))
         return false;
     if (c->nlistens) {
         bool found = false;
         for (size_t i = 0; i < c->nlistens && !found; i++)
-            found = str_equal(c->listens[i], s->listen->visit.name);
+            found = str_equal(c->listens[i], v->conf->name);
         if (!found)
             return false;
     }
-    if (c->from && (!s->tx || !table_match(c->from, s->tx->reverse_path.address, NULL)))
+    if (c->from && (!v->tx || !table_match(c->from, v->tx->reverse_path.address, NULL)))
         return false;
-    return !c->rcpt || rcpts_match(s, c->rcpt, stage, all_rcpts);
+    return !c->rcpt || rcpts_match(v, c->rcpt, stage, all_rcpts);
 }
 
-static bool allowed(const struct session *s, const struct condition *only, const struct condition *except,
+static bool allowed(const struct visit *v, const struct condition *only, const struct condition *except,
                     enum filter_stage stage)
 {
-    return (!only->given || holds(s, only, stage, false)) && (!except->given || !holds(s, except, stage, true));
+    return (!only->given || holds(v, only, stage, false)) && (!except->given || !holds(v, except, stage, true));
 }
 
-struct slot *chain_slot(struct session *s, const struct filter *f)
+static struct slot *visit_slot(struct visit *v, const struct filter *f)
 {
-    const struct chain *chain = s->listen->visit.chain;
-    if (!s->slots)
-        s->slots = arena_alloc(&s->arena, chain->nfilters * sizeof *s->slots);
+    const struct chain *chain = v->conf->chain;
+    if (!v->slots)
+        v->slots = arena_alloc(v->life, chain->nfilters * sizeof *v->slots);
     for (size_t i = 0; i < chain->nfilters; i++)
         if (chain->filters[i] == f)
-            return &s->slots[i];
+            return &v->slots[i];
     never("a filter of another chain");
 }
 
-static bool wants(struct session *s, size_t i, enum filter_stage stage)
+static bool wants(struct visit *v, size_t i, enum filter_stage stage)
 {
-    const struct chain *chain = s->listen->visit.chain;
+    const struct chain *chain = v->conf->chain;
     const struct filter *f = chain->filters[i];
     if (!may(f, stage))
         return false;
-    const struct slot *slot = s->slots ? &s->slots[i] : NULL;
-    if (slot && (slot->skip || (s->tx && slot->skip_tx) || ((slot->lessen | (s->tx ? slot->lessen_tx : 0)) & (1u << stage))))
+    const struct slot *slot = v->slots ? &v->slots[i] : NULL;
+    if (slot && (slot->skip || (v->tx && slot->skip_tx) || ((slot->lessen | (v->tx ? slot->lessen_tx : 0)) & (1u << stage))))
         return false;
-    if (s->tx ? s->tx->passed : s->passed)
+    if (v->tx ? v->tx->passed : v->passed)
         return false;
-    return allowed(s, &chain->only, &chain->except, stage) && allowed(s, &f->only, &f->except, stage);
+    return allowed(v, &chain->only, &chain->except, stage) && allowed(v, &f->only, &f->except, stage);
 }
 
 /* ---- failure --------------------------------------------------------------------------------------------------------- */
 
-static struct arena *verdict_arena(struct session *s)
+static struct arena *verdict_arena(struct visit *v)
 {
-    return s->tx ? &s->tx->arena : &s->line;
+    return v->tx ? &v->tx->arena : v->scratch;
 }
 
-static void decide(struct session *s, enum filter_verdict kind, const struct reply *r, const struct filter *by, struct str why)
+static void decide(struct visit *v, enum filter_verdict kind, const struct reply *r, const struct filter *by, struct str why)
 {
-    struct arena *arena = verdict_arena(s);
-    s->run.verdict = (struct verdict){.kind = kind, .by = by, .why = arena_str(arena, why)};
+    struct arena *arena = verdict_arena(v);
+    v->run.verdict = (struct verdict){.kind = kind, .by = by, .why = arena_str(arena, why)};
     if (r)
-        s->run.verdict.reply = reply_keep(arena, r);
+        v->run.verdict.reply = reply_keep(arena, r);
 }
 
 /* on_error. True: the stage is decided. */
-static bool failed(struct session *s, const struct filter *f, struct slot *slot, enum filter_stage stage, struct str why)
+static bool failed(struct visit *v, const struct filter *f, struct slot *slot, enum filter_stage stage, struct str why)
 {
     struct reply r = reply_named(REPLY_FILTER_FAILED);
     if (f->observe) {
-        slot->skip_tx = s->tx != NULL;
-        slot->skip |= !s->tx;
+        slot->skip_tx = v->tx != NULL;
+        slot->skip |= !v->tx;
         return false;
     }
     if (f->on_error == ON_ERROR_CONTINUE && !slot->edited) {
-        if (s->tx)
+        if (v->tx)
             slot->skip_tx = true;
         else
             slot->skip = true;
@@ -197,46 +197,46 @@ static bool failed(struct session *s, const struct filter *f, struct slot *slot,
         r = reply_named(REPLY_FILTER_REJECT);
         kind = VERDICT_REJECT;
     }
-    decide(s, kind, &r, f, why.len ? why : STR("filter error"));
+    decide(v, kind, &r, f, why.len ? why : STR("filter error"));
     return true;
 }
 
-static void log_error(struct session *s, const struct filter *f, enum filter_stage stage, struct str why)
+static void log_error(struct visit *v, const struct filter *f, enum filter_stage stage, struct str why)
 {
     char key[256];
     snprintf(key, sizeof key, "%.*s/%s/%.*s", STR_ARGS(f->name), stage_names[stage], STR_ARGS(why));
-    log_rare(LOG_ERROR, key, "filter %.*s failed at %s (session %s): %.*s", STR_ARGS(f->name), stage_names[stage], s->id,
+    log_rare(LOG_ERROR, key, "filter %.*s failed at %s (session %s): %.*s", STR_ARGS(f->name), stage_names[stage], v->id,
              STR_ARGS(why));
 }
 
 /* ---- verdicts -------------------------------------------------------------------------------------------------------- */
 
-static bool is_legal(enum filter_verdict v, enum filter_stage stage, const struct session *s)
+static bool is_legal(enum filter_verdict said, enum filter_stage stage, const struct visit *v)
 {
-    switch (v) {
+    switch (said) {
     case VERDICT_PASS: return stage != FILTER_RCPT;
     case VERDICT_DISCARD: return stage >= FILTER_MAIL;
-    case VERDICT_QUARANTINE: return stage >= FILTER_HEADERS && s->listen->visit.chain->quarantine;
+    case VERDICT_QUARANTINE: return stage >= FILTER_HEADERS && v->conf->chain->quarantine;
     case VERDICT_REWORD: return false;
     default: return true;
     }
 }
 
-static void observed(struct session *s, const struct filter *f, enum filter_stage stage, const struct verdict *v)
+static void observed(struct visit *v, const struct filter *f, enum filter_stage stage, const struct verdict *said)
 {
     static const char *const kinds[] = {"continue", "suspend", "skip",    "accept",     "pass",   "reject",
                                         "defer",    "drop",    "discard", "quarantine", "reword", "error"};
     log_begin(LOG_INFO, "observe");
-    log_text("id", str_of(s->id));
+    log_text("id", str_of(v->id));
     log_text("filter", f->name);
     log_text("stage", str_of(stage_names[stage]));
-    log_text("verdict", str_of(kinds[v->kind]));
-    if (v->reply.code)
-        log_number("code", v->reply.code);
-    if (v->reply.text.len)
-        log_text("reply", v->reply.text);
-    if (v->why.len)
-        log_text("why", v->why);
+    log_text("verdict", str_of(kinds[said->kind]));
+    if (said->reply.code)
+        log_number("code", said->reply.code);
+    if (said->reply.text.len)
+        log_text("reply", said->reply.text);
+    if (said->why.len)
+        log_text("why", said->why);
     log_end();
 }
 
@@ -247,188 +247,194 @@ static void note(struct transaction *tx, const struct filter *by, enum filter_st
     tx->verdict_why = arena_str(&tx->arena, why);
 }
 
-void chain_note(struct session *s)
+void visit_note(struct visit *v)
 {
-    const struct verdict *v = &s->run.verdict;
-    if (s->tx && v->by)
-        note(s->tx, v->by, s->run.stage, v->why);
+    const struct verdict *said = &v->run.verdict;
+    if (v->tx && said->by)
+        note(v->tx, said->by, v->run.stage, said->why);
 }
 
 /* What a final verdict of the filter at hand means for the stage. True: the stage is over. */
-static bool take_verdict(struct session *s, struct filter_call *call, enum filter_verdict v)
+static bool take_verdict(struct visit *v, struct filter_call *call, enum filter_verdict said)
 {
-    struct run *run = &s->run;
+    struct run *run = &v->run;
     const struct filter *f = call->filter;
     struct slot *slot = call->slot;
     if (call->undeclared) {
         call->verdict.why = call->refusal;
-        v = VERDICT_ERROR;
+        said = VERDICT_ERROR;
     }
-    if (v != VERDICT_ERROR && !is_legal(v, run->stage, s)) {
-        call->verdict.why = v == VERDICT_QUARANTINE && run->stage >= FILTER_HEADERS
+    if (said != VERDICT_ERROR && !is_legal(said, run->stage, v)) {
+        call->verdict.why = said == VERDICT_QUARANTINE && run->stage >= FILTER_HEADERS
                                 ? STR("quarantine, but the chain names no quarantine backend")
                                 : STR("a verdict that this stage does not know");
-        v = VERDICT_ERROR;
+        said = VERDICT_ERROR;
     }
     /* What a message can provoke (errors of a script, its limits, a refused edit) never takes the filter from others'
      * mail. */
-    breaker_count(&s->generation->filters, f, v == VERDICT_ERROR && call->service_failed);
-    if (v == VERDICT_ERROR) {
-        log_error(s, f, run->stage, call->verdict.why);
-        return failed(s, f, slot, run->stage, call->verdict.why);
+    breaker_count(v->filters, f, said == VERDICT_ERROR && call->service_failed);
+    if (said == VERDICT_ERROR) {
+        log_error(v, f, run->stage, call->verdict.why);
+        return failed(v, f, slot, run->stage, call->verdict.why);
     }
-    if (f->observe && v != VERDICT_CONTINUE && v != VERDICT_SKIP) {
-        call->verdict.kind = v;
-        observed(s, f, run->stage, &call->verdict);
+    if (f->observe && said != VERDICT_CONTINUE && said != VERDICT_SKIP) {
+        call->verdict.kind = said;
+        observed(v, f, run->stage, &call->verdict);
         return false;
     }
-    switch (v) {
+    switch (said) {
     case VERDICT_CONTINUE: return false;
     case VERDICT_SKIP:
-        if (s->tx)
+        if (v->tx)
             slot->skip_tx = true;
         else
             slot->skip = true;
         return false;
     case VERDICT_ACCEPT: return true;
     case VERDICT_PASS:
-        if (s->tx) {
-            s->tx->passed = true;
-            note(s->tx, f, run->stage, call->verdict.why);
+        if (v->tx) {
+            v->tx->passed = true;
+            note(v->tx, f, run->stage, call->verdict.why);
         } else {
-            s->passed = true;
+            v->passed = true;
         }
         return true;
-    default: decide(s, v, &call->verdict.reply, f, call->verdict.why); return true;
+    default: decide(v, said, &call->verdict.reply, f, call->verdict.why); return true;
     }
 }
 
 /* ---- running --------------------------------------------------------------------------------------------------------- */
 
-void chain_start(struct session *s, enum filter_stage stage, uint16_t first, uint16_t end)
+void visit_ask(struct visit *v, enum filter_stage stage, struct subject subject)
 {
-    must(!s->run.call);
-    s->run = (struct run){.stage = stage, .at = first, .end = end, .active = true};
+    v->subject = subject;
+    visit_run(v, stage, 0, (uint16_t)v->conf->chain->nfilters);
 }
 
-static void count_run(struct session *s, struct filter_call *call, uint64_t from, enum filter_verdict v)
+void visit_run(struct visit *v, enum filter_stage stage, uint16_t first, uint16_t end)
 {
-    uint64_t now = loop_micros(s->worker->mail.loop);
-    if (s->tx)
-        s->tx->filter_run += now - from;
-    call->suspended_at = v == VERDICT_SUSPEND ? now : 0;
+    must(!v->run.call);
+    v->run = (struct run){.stage = stage, .at = first, .end = end, .active = true};
 }
 
-static void count_wait(struct session *s, struct filter_call *call)
+static void count_run(struct visit *v, struct filter_call *call, uint64_t from, enum filter_verdict said)
 {
-    uint64_t waited = call->suspended_at ? loop_micros(s->worker->mail.loop) - call->suspended_at : 0;
+    uint64_t now = loop_micros(v->filters->worker->loop);
+    if (v->tx)
+        v->tx->filter_run += now - from;
+    call->suspended_at = said == VERDICT_SUSPEND ? now : 0;
+}
+
+static void count_wait(struct visit *v, struct filter_call *call)
+{
+    uint64_t waited = call->suspended_at ? loop_micros(v->filters->worker->loop) - call->suspended_at : 0;
     call->slot->waited += waited;
-    if (s->tx)
-        s->tx->filter_waited += waited;
+    if (v->tx)
+        v->tx->filter_waited += waited;
     call->suspended_at = 0;
 }
 
-static enum filter_verdict run_hook(struct session *s, struct filter_call *call)
+static enum filter_verdict run_hook(struct visit *v, struct filter_call *call)
 {
-    uint64_t from = loop_micros(s->worker->mail.loop);
-    enum filter_verdict v = call->filter->def->hook(call, call->stage);
-    count_run(s, call, from, v);
-    return v;
+    uint64_t from = loop_micros(v->filters->worker->loop);
+    enum filter_verdict said = call->filter->def->hook(call, call->stage);
+    count_run(v, call, from, said);
+    return said;
 }
 
-static struct filter_call *begin(struct session *s, size_t i)
+static struct filter_call *begin(struct visit *v, size_t i)
 {
-    const struct filter *f = s->listen->visit.chain->filters[i];
-    struct slot *slot = chain_slot(s, f);
-    struct filter_call *call = call_open(&s->generation->filters, s, f, slot, s->run.stage);
-    uint64_t limit = s->run.stage == FILTER_MESSAGE ? f->message_timeout : f->timeout;
-    call->deadline = loop_now(s->worker->mail.loop) + limit;
+    const struct filter *f = v->conf->chain->filters[i];
+    struct slot *slot = visit_slot(v, f);
+    struct filter_call *call = call_open(v->filters, v, f, slot, v->run.stage);
+    uint64_t limit = v->run.stage == FILTER_MESSAGE ? f->message_timeout : f->timeout;
+    call->deadline = loop_now(v->filters->worker->loop) + limit;
     slot->called = true;
-    slot->called_tx |= s->tx != NULL;
+    slot->called_tx |= v->tx != NULL;
     return call;
 }
 
-static bool close_call(struct session *s, enum filter_verdict v)
+static bool close_call(struct visit *v, enum filter_verdict said)
 {
-    struct filter_call *call = s->run.call;
-    bool over = take_verdict(s, call, v);
-    s->run.call = NULL;
+    struct filter_call *call = v->run.call;
+    bool over = take_verdict(v, call, said);
+    v->run.call = NULL;
     call_close(call);
-    s->run.at++;
+    v->run.at++;
     return over;
 }
 
 /* The suspended call: completions first, then its deadline. False: it goes on waiting. */
-static bool go_on(struct session *s, enum filter_verdict *v)
+static bool go_on(struct visit *v, enum filter_verdict *said)
 {
-    struct filter_call *call = s->run.call;
-    uint64_t from = loop_micros(s->worker->mail.loop);
-    bool resumed = call_resume(call, v);
+    struct filter_call *call = v->run.call;
+    uint64_t from = loop_micros(v->filters->worker->loop);
+    bool resumed = call_resume(call, said);
     if (resumed) {
-        count_wait(s, call);
-        count_run(s, call, from, *v);
+        count_wait(v, call);
+        count_run(v, call, from, *said);
     }
-    if (!resumed && loop_now(s->worker->mail.loop) >= call->deadline) {
-        count_wait(s, call);
+    if (!resumed && loop_now(v->filters->worker->loop) >= call->deadline) {
+        count_wait(v, call);
         call->service_failed |= call_waits_for_service(call);
         if (call->filter->def->cancel)
             call->filter->def->cancel(call, CANCEL_TIMEOUT);
         call->verdict.why = STR("timeout");
-        *v = VERDICT_ERROR;
+        *said = VERDICT_ERROR;
         return true;
     }
-    if (resumed && *v == VERDICT_SUSPEND && !call_has_ops(call)) {
+    if (resumed && *said == VERDICT_SUSPEND && !call_has_ops(call)) {
         call->verdict.why = STR("suspended with nothing to wait for");
-        *v = VERDICT_ERROR;
+        *said = VERDICT_ERROR;
     }
     return resumed;
 }
 
-bool chain_turn(struct session *s)
+bool visit_turn(struct visit *v)
 {
-    struct run *run = &s->run;
+    struct run *run = &v->run;
     while (run->active) {
-        enum filter_verdict v;
+        enum filter_verdict said;
         if (!run->call) {
             if (run->at >= run->end) {
                 run->active = false;
                 break;
             }
-            if (!wants(s, run->at, run->stage)) {
+            if (!wants(v, run->at, run->stage)) {
                 run->at++;
                 continue;
             }
-            run->call = begin(s, run->at);
-            if (breaker_is_open(&s->generation->filters, run->call->filter)) {
-                run->active = !failed(s, run->call->filter, run->call->slot, run->stage, STR("circuit breaker"));
+            run->call = begin(v, run->at);
+            if (breaker_is_open(v->filters, run->call->filter)) {
+                run->active = !failed(v, run->call->filter, run->call->slot, run->stage, STR("circuit breaker"));
                 call_close(run->call);
                 run->call = NULL;
                 run->at++;
                 continue;
             }
-            v = run_hook(s, run->call);
-            if (v == VERDICT_SUSPEND && !call_has_ops(run->call)) {
+            said = run_hook(v, run->call);
+            if (said == VERDICT_SUSPEND && !call_has_ops(run->call)) {
                 run->call->verdict.why = STR("suspended with nothing to wait for");
-                v = VERDICT_ERROR;
+                said = VERDICT_ERROR;
             }
-        } else if (!go_on(s, &v)) {
+        } else if (!go_on(v, &said)) {
             return false;
         }
-        if (v == VERDICT_SUSPEND)
+        if (said == VERDICT_SUSPEND)
             continue;
-        if (close_call(s, v))
+        if (close_call(v, said))
             run->active = false;
     }
     return true;
 }
 
-void chain_stop(struct session *s, enum filter_cancel why)
+void visit_stop(struct visit *v, enum filter_cancel why)
 {
-    struct filter_call *call = s->run.call;
-    s->run.active = false;
-    s->run.call = NULL;
+    struct filter_call *call = v->run.call;
+    v->run.active = false;
+    v->run.call = NULL;
     if (call)
-        count_wait(s, call);
+        count_wait(v, call);
     if (!call)
         return;
     if (call->filter->def->cancel)
@@ -436,62 +442,62 @@ void chain_stop(struct session *s, enum filter_cancel why)
     call_close(call);
 }
 
-uint64_t chain_clock(const struct session *s)
+uint64_t visit_clock(const struct visit *v)
 {
-    return s->run.call ? min_u64(s->run.call->deadline, call_clock(s->run.call)) : 0;
+    return v->run.call ? min_u64(v->run.call->deadline, call_clock(v->run.call)) : 0;
 }
 
 /* ---- stages that cannot wait ----------------------------------------------------------------------------------------- */
 
 static enum filter_verdict at_once(struct filter_call *call)
 {
-    enum filter_verdict v = call->filter->def->hook(call, call->stage);
-    while (v == VERDICT_SUSPEND && call_resume(call, &v)) /* a memory store answers in the same turn */
+    enum filter_verdict said = call->filter->def->hook(call, call->stage);
+    while (said == VERDICT_SUSPEND && call_resume(call, &said)) /* a memory store answers in the same turn */
         ;
-    if (v == VERDICT_SUSPEND) {
+    if (said == VERDICT_SUSPEND) {
         if (call->filter->def->cancel)
             call->filter->def->cancel(call, CANCEL_TIMEOUT);
         call->verdict.why = STR("this hook cannot wait");
-        v = VERDICT_ERROR;
+        said = VERDICT_ERROR;
     }
-    return v;
+    return said;
 }
 
-void chain_reply(struct session *s, enum filter_stage of, struct reply *reply, uint32_t rcpt)
+void visit_reply(struct visit *v, enum filter_stage of, struct reply *reply, uint32_t rcpt)
 {
-    const struct chain *chain = s->listen->visit.chain;
+    const struct chain *chain = v->conf->chain;
     for (size_t i = 0; i < chain->nfilters; i++) {
-        if (!wants(s, i, FILTER_REPLY))
+        if (!wants(v, i, FILTER_REPLY))
             continue;
         const struct filter *f = chain->filters[i];
-        struct filter_call *call = call_open(&s->generation->filters, s, f, chain_slot(s, f), FILTER_REPLY);
+        struct filter_call *call = call_open(v->filters, v, f, visit_slot(v, f), FILTER_REPLY);
         call->replied = reply;
         call->replied_to = of;
         call->rcpt = rcpt;
-        enum filter_verdict v = at_once(call);
+        enum filter_verdict said = at_once(call);
         const struct reply *word = &call->verdict.reply;
         bool good = reply_class(reply) == 2;
-        if (v == VERDICT_ERROR)
-            log_error(s, f, FILTER_REPLY, call->verdict.why);
-        else if (v == VERDICT_REWORD && !f->observe && (reply_class(word) == 2) == good && reply_class(word) != 3)
-            *reply = reply_keep(&s->tx->arena, word);
-        else if (v == VERDICT_REWORD)
-            log_error(s, f, FILTER_REPLY, STR("a reword may not turn a refusal into acceptance, or back"));
+        if (said == VERDICT_ERROR)
+            log_error(v, f, FILTER_REPLY, call->verdict.why);
+        else if (said == VERDICT_REWORD && !f->observe && (reply_class(word) == 2) == good && reply_class(word) != 3)
+            *reply = reply_keep(&v->tx->arena, word);
+        else if (said == VERDICT_REWORD)
+            log_error(v, f, FILTER_REPLY, STR("a reword may not turn a refusal into acceptance, or back"));
         call_close(call);
     }
 }
 
-static void tell_end(struct session *s, enum filter_stage stage)
+static void tell_end(struct visit *v, enum filter_stage stage)
 {
-    const struct chain *chain = s->listen->visit.chain;
-    for (size_t i = 0; s->slots && i < chain->nfilters; i++) {
+    const struct chain *chain = v->conf->chain;
+    for (size_t i = 0; v->slots && i < chain->nfilters; i++) {
         const struct filter *f = chain->filters[i];
-        struct slot *slot = &s->slots[i];
+        struct slot *slot = &v->slots[i];
         bool called = stage == FILTER_RESET ? slot->called_tx : slot->called;
         if (called && may(f, stage)) {
-            struct filter_call *call = call_open(&s->generation->filters, s, f, slot, stage);
+            struct filter_call *call = call_open(v->filters, v, f, slot, stage);
             if (at_once(call) == VERDICT_ERROR)
-                log_error(s, f, stage, call->verdict.why);
+                log_error(v, f, stage, call->verdict.why);
             call_close(call);
         }
         slot_close_streams(slot, stage == FILTER_RESET ? LIFE_TRANSACTION : LIFE_SESSION);
@@ -504,32 +510,32 @@ static void tell_end(struct session *s, enum filter_stage stage)
     }
 }
 
-void chain_reset(struct session *s)
+void visit_reset(struct visit *v)
 {
-    tell_end(s, FILTER_RESET);
+    tell_end(v, FILTER_RESET);
 }
 
-void chain_forget_waits(struct session *s)
+void visit_forget_waits(struct visit *v)
 {
-    for (size_t i = 0; s->slots && i < s->listen->visit.chain->nfilters; i++)
-        s->slots[i].waited = 0;
+    for (size_t i = 0; v->slots && i < v->conf->chain->nfilters; i++)
+        v->slots[i].waited = 0;
 }
 
-void chain_disconnect(struct session *s)
+void visit_end(struct visit *v)
 {
-    tell_end(s, FILTER_DISCONNECT);
+    tell_end(v, FILTER_DISCONNECT);
 }
 
-void chain_again(struct session *s)
+void visit_again(struct visit *v)
 {
-    const struct chain *chain = s->listen->visit.chain;
-    tell_end(s, FILTER_DISCONNECT);
-    for (size_t i = 0; s->slots && i < chain->nfilters; i++) {
-        void *memory = s->slots[i].session_memory;
+    const struct chain *chain = v->conf->chain;
+    tell_end(v, FILTER_DISCONNECT);
+    for (size_t i = 0; v->slots && i < chain->nfilters; i++) {
+        void *memory = v->slots[i].session_memory;
         if (memory)
             memset(memory, 0, chain->filters[i]->def->session_memory);
-        s->slots[i] = (struct slot){.session_memory = memory};
+        v->slots[i] = (struct slot){.session_memory = memory};
     }
-    for (struct note *n = s->notes; n; n = n->next) /* their slots are used again: the session's memory is taken once (engine.md A4) */
+    for (struct note *n = v->notes; n; n = n->next) /* their slots are used again: the session's memory is taken once (engine.md A4) */
         n->value = STR_NONE;
 }

@@ -2,11 +2,12 @@
  * A15, A16; contract.md 2). One call at a time; a suspended one is a stage that takes nothing. */
 #ifndef MAIL_VISIT_H
 #define MAIL_VISIT_H
-#include "mail/model.h"
+#include "mail/client.h"
+#include "mail/filter_set.h"
 #include "mail/flow.h"
 #include "wire/reply.h"
 
-struct session;
+struct transaction;
 struct filter_call;
 
 struct slot { /* one filter's life in one session */
@@ -42,17 +43,43 @@ bool chain_is_binary_safe(const struct chain *); /* whoever sees content may see
 uint16_t chain_passes(const struct chain *);
 uint16_t chain_pass_end(const struct chain *, uint16_t pass); /* index behind the last filter of the pass */
 
-/* Starts a stage over filters [first, end); then chain_turn until it says true: s->run.verdict is the outcome. */
-void chain_start(struct session *, enum filter_stage, uint16_t first, uint16_t end);
-bool chain_turn(struct session *);
-void chain_note(struct session *); /* in the transaction, for the log: who decided, where and why */
-void chain_stop(struct session *, enum filter_cancel); /* cancels the call at hand */
-uint64_t chain_clock(const struct session *);          /* deadline of the call at hand; 0: none */
+struct subject { /* of the question: what is not yet known of the client or the message */
+    struct str helo;  /* the name that EHLO or HELO says */
+    bool ehlo;        /* it is EHLO */
+    uint32_t rcpt;    /* the recipient in hand */
+};
+
+/* One client's stay with one chain. Embedded in whoever speaks with the client. */
+struct visit {
+    uint64_t serial;                /* never used twice in its worker */
+    char id[16];                    /* in the log, stable for the life of the visit */
+    struct filter_set *filters;
+    const struct visit_conf *conf;
+    struct client *client;          /* a pointer: XFORWARD puts another one in its place for one message */
+    struct transaction *tx;         /* NULL between messages */
+    struct task *task;              /* the owner's: woken when a suspended call may go on */
+    struct arena *life, *scratch;   /* scratch: reset by the owner before the next question */
+    struct slot *slots;             /* per filter of the chain; made at the first hook */
+    struct run run;
+    struct subject subject;
+    struct note *notes;
+    bool passed;                    /* PASS before MAIL: no filter sees this client any more */
+    bool esmtp;                     /* the dialogue is: EHLO was said */
+    uint32_t messages, errors;
+    int64_t started_wall;           /* microseconds since 1970 */
+};
+
+/* A stage over the whole chain; then visit_turn until it says true: v->run.verdict is the outcome. */
+void visit_ask(struct visit *, enum filter_stage, struct subject);
+void visit_run(struct visit *, enum filter_stage, uint16_t first, uint16_t end); /* the same over some filters: for the flow */
+bool visit_turn(struct visit *);
+void visit_note(struct visit *); /* in the transaction, for the log: who decided, where and why */
+void visit_stop(struct visit *, enum filter_cancel); /* cancels the call at hand */
+uint64_t visit_clock(const struct visit *);          /* loop_now of the call's next deadline; 0: none */
 /* Stages that cannot wait. REPLY may reword *reply: a 2yz stays one, a refusal a refusal. */
-void chain_reply(struct session *, enum filter_stage of, struct reply *, uint32_t rcpt);
-void chain_reset(struct session *);
-void chain_forget_waits(struct session *); /* the line of the transaction has told them */
-void chain_disconnect(struct session *);
-void chain_again(struct session *); /* another client speaks on this connection: filters hear DISCONNECT and begin anew */
-struct slot *chain_slot(struct session *, const struct filter *);
+void visit_reply(struct visit *, enum filter_stage of, struct reply *, uint32_t rcpt);
+void visit_reset(struct visit *);        /* the message is over: filters hear RESET */
+void visit_forget_waits(struct visit *); /* the line of the message has told them */
+void visit_end(struct visit *);          /* filters hear DISCONNECT */
+void visit_again(struct visit *);        /* another client speaks on this connection: filters hear DISCONNECT and begin anew */
 #endif

@@ -5,6 +5,7 @@
  * outlives the call if it must. */
 #include "mail/call.h"
 #include "base/fault.h"
+#include "net/stream.h"
 
 enum op_kind { OP_TIMER, OP_ROOM, OP_CONTENT, OP_DNS, OP_STORE, OP_WORK, OP_DIAL, OP_READ, OP_FLUSH, OP_FAILED };
 

@@ -62,7 +62,7 @@ static void show(const char *when, const struct session *s)
     sim_trace("%s: alarm %llu state %d step %d, client in %zu out %zu reads %d%s", when,
               s->alarm.at ? (unsigned long long)(s->alarm.at - sim_now()) : 0ull, s->state, s->step,
               s->stream->in.octets, s->stream->out.octets, net_reads(s->stream),
-              s->run.active ? ", a filter is at work" : "");
+              s->visit.run.active ? ", a filter is at work" : "");
     if (f)
         sim_trace("  wire %llu content %zu filtered %zu encoded %llu packed %zu data %d head %d sink %d taken %d "
                   "judged %d pass %d",

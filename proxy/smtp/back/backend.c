@@ -308,7 +308,7 @@ static bool is_about_client(const struct backend *b, const struct reply *r)
     case 535:
     case 538: return false;
     case 501:
-    case 504: return hello && b->session->client->helo[0];            /* of a name: Postfix' HELO checks */
+    case 504: return hello && b->session->visit.client->helo[0];            /* of a name: Postfix' HELO checks */
     case 550: return hello || r->enhanced[1] != 7 || r->enhanced[2]; /* 5.7.0 to XCLIENT: "insufficient authorization" */
     default: return true;
     }
@@ -324,8 +324,8 @@ static void refuse(struct backend *b, const struct reply *r, enum reply_name why
 static void say_hello(struct backend *b)
 {
     struct str name = our_name(b);
-    if (speaks_for_client(b) && b->session->client->helo[0])
-        name = str_of(b->session->client->helo);
+    if (speaks_for_client(b) && b->session->visit.client->helo[0])
+        name = str_of(b->session->visit.client->helo);
     say_now(b, b->helo_only ? "HELO " : b->conf->lmtp ? "LHLO " : "EHLO ", name);
     backend_step_to(b, b->helo_only ? BACKEND_HELO : BACKEND_EHLO, hurried(b, timeouts_of(b)->helo));
 }

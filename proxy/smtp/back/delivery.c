@@ -21,7 +21,7 @@ static void refuse_bad(struct session *s)
 {
     const struct flow *f = &s->tx->flow;
     if (!f->encoder.hidden)
-        log_say(LOG_ERROR, "%s.%u: content with a bare CR or LF reached the encoder", s->id, s->tx->number);
+        log_say(LOG_ERROR, "%s.%u: content with a bare CR or LF reached the encoder", s->visit.id, s->tx->number);
     flow_refuse(s, f->encoder.hidden ? REPLY_HIDDEN_END : REPLY_FILTER_FAILED);
 }
 

@@ -462,14 +462,14 @@ void envelope_tell(struct session *s)
     /* HELD: its filters are at work; what a route has said of it already is not the last word. */
     while (tx->told < tx->nrcpts && tx->rcpts[tx->told].fate != FATE_HELD && tx->rcpts[tx->told].reply.code &&
            s->state != STATE_CLOSING) {
-        if (!s->esmtp && !stream_in_is_empty(s->stream)) { /* no pipelining was offered to it (engine.md A9) */
+        if (!s->visit.esmtp && !stream_in_is_empty(s->stream)) { /* no pipelining was offered to it (engine.md A9) */
             struct reply r = reply_named(REPLY_SYNCHRONIZATION);
             session_end(s, WHY_PIPELINING, &r);
             return;
         }
         struct rcpt *rcpt = &tx->rcpts[tx->told++];
         if (reply_class(&rcpt->reply) == 5)
-            s->errors++;
+            s->visit.errors++;
         if (reply_class(&rcpt->reply) != 2)
             journal_rcpt(s, rcpt);
         session_count_refusal(s, VERB_RCPT, &rcpt->reply);

@@ -46,21 +46,21 @@ static struct str port_value(uint16_t port, struct arena *arena)
 static struct str value_of(const struct session *s, uint32_t bit, struct arena *arena)
 {
     switch (bit) {
-    case XATTR_NAME: return str_of(rdns_xclient(&s->client->rdns));
-    case XATTR_REVERSE_NAME: return str_of(rdns_xclient_reverse(&s->client->rdns));
-    case XATTR_ADDR: return ip_value(s->client->ip, arena);
-    case XATTR_PORT: return port_value(s->client->port, arena);
+    case XATTR_NAME: return str_of(rdns_xclient(&s->visit.client->rdns));
+    case XATTR_REVERSE_NAME: return str_of(rdns_xclient_reverse(&s->visit.client->rdns));
+    case XATTR_ADDR: return ip_value(s->visit.client->ip, arena);
+    case XATTR_PORT: return port_value(s->visit.client->port, arena);
     case XATTR_PROTO: return str_of(claim_protocol(s));
-    case XATTR_HELO: return s->client->helo[0] ? in_xtext(str_of(s->client->helo), arena) : STR_NONE;
-    case XATTR_DESTADDR: return ip_value(s->client->local_ip, arena);
-    case XATTR_DESTPORT: return port_value(s->client->local_port, arena);
-    case XATTR_LOGIN: return session_is_authenticated(s) ? in_xtext(str_of(s->client->user), arena) : STR_NONE;
+    case XATTR_HELO: return s->visit.client->helo[0] ? in_xtext(str_of(s->visit.client->helo), arena) : STR_NONE;
+    case XATTR_DESTADDR: return ip_value(s->visit.client->local_ip, arena);
+    case XATTR_DESTPORT: return port_value(s->visit.client->local_port, arena);
+    case XATTR_LOGIN: return session_is_authenticated(s) ? in_xtext(str_of(s->visit.client->user), arena) : STR_NONE;
     case XATTR_IDENT:
         if (claim_ident(s).len)
             return in_xtext(claim_ident(s), arena);
-        return arena_print(arena, "%s.%u", s->id, s->tx ? s->tx->number : 0);
+        return arena_print(arena, "%s.%u", s->visit.id, s->tx ? s->tx->number : 0);
     case XATTR_SOURCE: {
-        bool local = claim_is_local(s) || (!s->client->ip.len && s->over_unix);
+        bool local = claim_is_local(s) || (!s->visit.client->ip.len && s->over_unix);
         return local ? STR("LOCAL") : STR("REMOTE");
     }
     default: return STR_NONE;
@@ -120,20 +120,20 @@ bool identity_put_xforward(const struct session *s, uint32_t can, uint32_t *said
 void identity_put_preface(const struct session *s, bool v1, struct pipe *out)
 {
     struct arena arena = {0};
-    struct preface p = {.local = !s || !s->client->ip.len};
+    struct preface p = {.local = !s || !s->visit.client->ip.len};
     if (!p.local) {
-        struct str local = s->client->local_ip;
-        bool v6 = memchr(s->client->ip.at, ':', s->client->ip.len), same = local.len && v6 == (memchr(local.at, ':', local.len) != NULL);
-        p.source = s->client->ip;
-        p.source_port = s->client->port;
+        struct str local = s->visit.client->local_ip;
+        bool v6 = memchr(s->visit.client->ip.at, ':', s->visit.client->ip.len), same = local.len && v6 == (memchr(local.at, ':', local.len) != NULL);
+        p.source = s->visit.client->ip;
+        p.source_port = s->visit.client->port;
         p.target = same ? local : STR("");
-        p.target_port = s->client->local_port;
-        p.tls = s->client->tls.version;
-        p.verified = s->client->tls.verified;
-        p.tls_subject = s->client->tls.common_name;
-        p.tls_version = str_of(s->client->tls.version);
-        p.tls_cipher = str_of(s->client->tls.cipher);
-        p.authority = s->client->tls.sni;
+        p.target_port = s->visit.client->local_port;
+        p.tls = s->visit.client->tls.version;
+        p.verified = s->visit.client->tls.verified;
+        p.tls_subject = s->visit.client->tls.common_name;
+        p.tls_version = str_of(s->visit.client->tls.version);
+        p.tls_cipher = str_of(s->visit.client->tls.cipher);
+        p.authority = s->visit.client->tls.sni;
     }
     if (v1)
         preface_put_v1(&p, out);

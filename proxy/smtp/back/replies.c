@@ -26,7 +26,7 @@ static bool is_desync(const struct reply *r, unsigned wanted)
 static struct reply replaced(struct session *s, const struct reply *r, enum reply_name name)
 {
     const struct backend_conf *b = s->tx->route;
-    log_rare(LOG_WARNING, "replaced", "%s.%u: backend %.*s (%.*s) said %u %.*s", s->id, s->tx->number,
+    log_rare(LOG_WARNING, "replaced", "%s.%u: backend %.*s (%.*s) said %u %.*s", s->visit.id, s->tx->number,
              STR_ARGS(b->hop.name), STR_ARGS(b->address.text), r->code, STR_ARGS(r->text));
     return reply_named(name);
 }
@@ -69,7 +69,7 @@ static void apply_mail(struct session *s, const struct reply *r)
     tx->mail_reply = debt_relayed(s, r);
     if (is_desync(r, 2))
         backend_break(s->backend, REPLY_BACKEND_NONSENSE, "unexpected reply to MAIL");
-    chain_reply(s, FILTER_MAIL, &tx->mail_reply, 0);
+    visit_reply(&s->visit, FILTER_MAIL, &tx->mail_reply, 0);
 }
 
 static void apply_rcpt(struct session *s, uint32_t i, const struct reply *r)
@@ -86,7 +86,7 @@ static void apply_rcpt(struct session *s, uint32_t i, const struct reply *r)
     }
     if (!mail_refused && is_desync(r, 2))
         backend_break(s->backend, REPLY_BACKEND_NONSENSE, "unexpected reply to RCPT");
-    chain_reply(s, FILTER_RCPT, &rcpt->reply, i);
+    visit_reply(&s->visit, FILTER_RCPT, &rcpt->reply, i);
 }
 
 /* False: nobody else is left, the mail is his and cannot go without him. */
@@ -98,7 +98,7 @@ static bool drop_added(struct session *s, struct added *a, const struct reply *r
         a->dropped = false;
         return false;
     }
-    log_say(LOG_WARNING, "%s.%u: added recipient <%.*s> refused by the backend: %u %.*s", s->id, s->tx->number,
+    log_say(LOG_WARNING, "%s.%u: added recipient <%.*s> refused by the backend: %u %.*s", s->visit.id, s->tx->number,
             STR_ARGS(a->path.address), r->code, STR_ARGS(r->text));
     return true;
 }
@@ -127,7 +127,7 @@ static void apply_again(struct session *s, const struct debt *d, const struct re
      * what the client named (engine.md A12). */
     bool for_client = tx->losses == 0 && d->what != DEBT_RCPT_ADDED && reply_class(r) == 5;
     tx->failed = for_client ? relayed(s, r, 2) : reply_named(tx->losses ? REPLY_BACKEND_CHANGED : REPLY_BACKEND_NONSENSE);
-    log_say(LOG_WARNING, "%s.%u: the envelope said anew was refused: %u %.*s", s->id, tx->number, r->code,
+    log_say(LOG_WARNING, "%s.%u: the envelope said anew was refused: %u %.*s", s->visit.id, tx->number, r->code,
             STR_ARGS(r->text));
 }
 
@@ -190,7 +190,7 @@ static void apply_lmtp_end(struct session *s, const struct reply *r)
     struct transaction *tx = s->tx;
     struct reply said = end_said(s, r, is_riddle(r));
     if (lmtp_end(s, &said, &tx->end_reply)) {
-        chain_reply(s, FILTER_MESSAGE, &tx->end_reply, 0);
+        visit_reply(&s->visit, FILTER_MESSAGE, &tx->end_reply, 0);
     } else {
         backend_owe(s->backend, DEBT_END, tx->serial);
         s->backend->deadline = tx->end_at + s->listen->timeouts.end;
@@ -210,7 +210,7 @@ static void apply_end(struct session *s, const struct reply *r)
         r = &tx->chunk_refused;
     }
     tx->end_reply = end_said(s, r, riddle);
-    chain_reply(s, FILTER_MESSAGE, &tx->end_reply, 0);
+    visit_reply(&s->visit, FILTER_MESSAGE, &tx->end_reply, 0);
 }
 
 /* What the client hears of a reply that answers nothing: a refusal is told as said, anything else is nonsense. */
@@ -225,7 +225,7 @@ static void end_unasked(struct session *s, const struct reply *r)
 {
     struct transaction *tx = s->tx;
     tx->end_reply = said_unasked(s, r);
-    chain_reply(s, FILTER_MESSAGE, &tx->end_reply, 0);
+    visit_reply(&s->visit, FILTER_MESSAGE, &tx->end_reply, 0);
     backend_abort(&s->backend);
 }
 

@@ -22,7 +22,7 @@ bool session_auth_is_lost(struct session *s)
         return false;
     if (s->backend && s->backend->conf == conf)
         return false;
-    bool told = conf->identity == IDENTITY_XCLIENT && s->client->user[0]; /* XCLIENT LOGIN */
+    bool told = conf->identity == IDENTITY_XCLIENT && s->visit.client->user[0]; /* XCLIENT LOGIN */
     return !told || !(pool_can(pool_of(s->generation, conf))->xclient & XATTR_LOGIN);
 }
 
@@ -111,7 +111,7 @@ static void begin(struct session *s, struct str mechanism, struct str initial)
 enum next auth_check(struct session *s)
 {
     struct str rest = s->command.rest, mechanism = str_word(&rest), initial = str_word(&rest);
-    if (s->listen->auth == AUTH_OFF || !s->esmtp)
+    if (s->listen->auth == AUTH_OFF || !s->visit.esmtp)
         return refuse(s, REPLY_AUTH_NOT_OFFERED);
     if (session_is_authenticated(s))
         return refuse(s, REPLY_AUTH_ALREADY);
@@ -254,7 +254,7 @@ enum next auth_turn(struct session *s)
 enum next auth_passed(struct session *s)
 {
     struct auth *a = s->auth;
-    const struct verdict *v = &s->run.verdict;
+    const struct verdict *v = &s->visit.run.verdict;
     struct reply r = a->reply;
     s->state = STATE_READY;
     if (v->kind == VERDICT_DROP || v->kind == VERDICT_REJECT || v->kind == VERDICT_DEFER) {

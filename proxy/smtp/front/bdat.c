@@ -111,7 +111,7 @@ enum next chunk_check(struct session *s)
     bool strict = s->listen->syntax == SYNTAX_STRICT;
     if (!s->said_hello && strict)
         return skip_sequence(s, "send EHLO first");
-    if ((!s->esmtp && strict) || !s->listen->chunking)
+    if ((!s->visit.esmtp && strict) || !s->listen->chunking)
         return skip_named(s, REPLY_NOT_IMPLEMENTED);
     if (s->state == STATE_CHUNKS) {
         take(s);
@@ -148,7 +148,7 @@ enum next chunk_end(struct session *s)
     } else {
         r = tx->refusal;
         transaction_told(tx);
-        s->errors++;
+        s->visit.errors++;
     }
     session_reply(s, &r);
     s->client_by = 0;

@@ -65,7 +65,7 @@ bool content_is_slow(struct session *s)
     struct transaction *tx = s->tx;
     struct flow *f = &tx->flow;
     uint64_t now = loop_now(s->worker->mail.loop), octets = f->decoder.wire;
-    bool ours = !tx->sink && (f->paused || pipe_is_full(&f->content) || pipe_is_full(&f->packed) || s->run.call ||
+    bool ours = !tx->sink && (f->paused || pipe_is_full(&f->content) || pipe_is_full(&f->packed) || s->visit.run.call ||
                               (s->backend && s->backend->stream && pipe_is_full(&s->backend->stream->out)));
     bool was_ours = f->stalled;
     f->stalled = ours;
@@ -164,7 +164,7 @@ enum next verdict_turn(struct session *s)
     }
     if (!tx->sink && loop_now(s->worker->mail.loop) >= tx->end_by) {
         struct reply r = reply_named(REPLY_BACKEND_SLOW);
-        chain_stop(s, CANCEL_TIMEOUT);
+        visit_stop(&s->visit, CANCEL_TIMEOUT);
         transaction_refuse(s, &r);
     }
     if (!tx->sink && s->stream->dead)

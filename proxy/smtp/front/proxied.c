@@ -15,7 +15,7 @@ struct forwarded {
 
 static bool is_trusted(const struct session *s, struct table *networks)
 {
-    return networks && (!s->client->ip.len || table_match_ip(networks, s->client->ip, NULL));
+    return networks && (!s->visit.client->ip.len || table_match_ip(networks, s->visit.client->ip, NULL));
 }
 
 /* A connection that was told of another client, or shows its address, is of no use to this one. What AUTH opened stays
@@ -39,8 +39,8 @@ static void take_tls(struct session *s, const struct preface *p)
 {
     if (!p->tls)
         return;
-    s->client->secure = CLIENT_VOUCHED;
-    s->client->tls = (struct tls_facts){.version = p->tls_version.at,
+    s->visit.client->secure = CLIENT_VOUCHED;
+    s->visit.client->tls = (struct tls_facts){.version = p->tls_version.at,
                                 .cipher = p->tls_cipher.at,
                                 .sni = p->authority,
                                 .alpn = STR(""),
@@ -60,15 +60,15 @@ enum next claim_proxy(struct session *s)
             return session_end(s, WHY_LEFT, NULL);
         return NEXT_WAIT;
     case PREFACE_BAD:
-        log_rare(LOG_WARNING, "preface", "%s: %s is to send a PROXY header and does not", s->id,
-                 s->client->ip.len ? s->client->ip.at : "a unix peer");
+        log_rare(LOG_WARNING, "preface", "%s: %s is to send a PROXY header and does not", s->visit.id,
+                 s->visit.client->ip.len ? s->visit.client->ip.at : "a unix peer");
         return session_end(s, WHY_PREFACE, NULL);
     case PREFACE_TAKEN: break;
     }
     if (!p.local) {
-        client_set_ip(s->client, p.source, p.source_port);
+        client_set_ip(s->visit.client, p.source, p.source_port);
         if (p.target.len)
-            client_set_local(s->client, p.target, p.target_port);
+            client_set_local(s->visit.client, p.target, p.target_port);
         take_tls(s, &p);
     }
     session_begin(s);
@@ -112,9 +112,9 @@ static void take_name(struct rdns *n, const struct xattrs *x)
 static bool move_in_census(struct session *s, const struct xattrs *x)
 {
     if (s->entered)
-        census_leave(s->worker->census, s->client->ip);
+        census_leave(s->worker->census, s->visit.client->ip);
     s->entered = false;
-    client_set_ip(s->client, x->ip, x->given & XATTR_PORT ? x->port : 0);
+    client_set_ip(s->visit.client, x->ip, x->given & XATTR_PORT ? x->port : 0);
     return session_enter(s);
 }
 
@@ -128,19 +128,19 @@ bool claim_xclient(struct session *s, struct reply *reply)
         return false;
     }
     claim_restore(s);
-    chain_again(s);
+    visit_again(&s->visit);
     session_logout(s);
     leave_bound(s);
     if ((x.given & XATTR_ADDR) && !move_in_census(s, &x))
         return true;
     if (!(x.given & XATTR_ADDR) && (x.given & XATTR_PORT))
-        s->client->port = x.port;
-    take_name(&s->client->rdns, &x);
+        s->visit.client->port = x.port;
+    take_name(&s->visit.client->rdns, &x);
     if ((x.known & XATTR_DESTADDR) && x.target_ip.len)
-        client_set_local(s->client, x.target_ip, x.target_port);
-    text_set(&s->client->helo, x.helo);
+        client_set_local(s->visit.client, x.target_ip, x.target_port);
+    text_set(&s->visit.client->helo, x.helo);
     auth_told(s, x.login);
-    s->said_hello = s->esmtp = s->greeted = s->passed = false;
+    s->said_hello = s->visit.esmtp = s->greeted = s->visit.passed = false;
     s->refusal = (struct reply){0};
     s->state = STATE_HELLO;
     return true;
@@ -150,7 +150,7 @@ bool claim_xclient(struct session *s, struct reply *reply)
 
 static bool is_covered(const struct session *s)
 {
-    return s->client != &s->self;
+    return s->visit.client != &s->self;
 }
 
 /* The first one of a transaction presets all that may be told to "not known". */
@@ -167,7 +167,7 @@ static struct forwarded *cover(struct session *s)
     if (s->self.rdns.state < RDNS_OK) /* a look-up under way has been given up: it begins anew when it is wanted */
         rdns_set(&s->self.rdns, RDNS_NONE, STR(""));
     client_cover(&f->client, &s->self);
-    s->client = &f->client;
+    s->visit.client = &f->client;
     f->protocol_known = f->local = false;
     f->ident[0] = 0;
     return f;
@@ -183,12 +183,12 @@ struct reply claim_xforward(struct session *s)
     struct forwarded *f = cover(s);
     leave_bound(s);
     if (x.given & XATTR_ADDR)
-        client_set_ip(s->client, x.ip, s->client->port);
+        client_set_ip(s->visit.client, x.ip, s->visit.client->port);
     if (x.given & XATTR_PORT)
-        s->client->port = x.port;
-    take_name(&s->client->rdns, &x);
+        s->visit.client->port = x.port;
+    take_name(&s->visit.client->rdns, &x);
     if (x.given & XATTR_HELO)
-        text_set(&s->client->helo, x.helo);
+        text_set(&s->visit.client->helo, x.helo);
     if (x.known & XATTR_PROTO) {
         f->protocol_known = true;
         f->esmtp = x.esmtp;
@@ -205,8 +205,8 @@ void claim_restore(struct session *s)
     if (!is_covered(s))
         return;
     leave_bound(s);
-    rdns_stop(&s->client->rdns);
-    s->client = &s->self;
+    rdns_stop(&s->visit.client->rdns);
+    s->visit.client = &s->self;
 }
 
 void claim_free(struct session *s)
@@ -220,7 +220,7 @@ void claim_free(struct session *s)
 const char *claim_protocol(const struct session *s)
 {
     const struct forwarded *f = s->forwarded;
-    bool esmtp = is_covered(s) && f->protocol_known ? f->esmtp : s->esmtp;
+    bool esmtp = is_covered(s) && f->protocol_known ? f->esmtp : s->visit.esmtp;
     return esmtp ? "ESMTP" : "SMTP";
 }
 

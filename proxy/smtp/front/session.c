@@ -70,7 +70,7 @@ enum next session_end(struct session *s, enum close_why why, const struct reply 
 
 enum next session_refuse(struct session *s, const struct reply *r)
 {
-    s->errors++;
+    s->visit.errors++;
     session_count_refusal(s, s->command.verb, r);
     session_reply(s, r);
     s->step = STEP_LINE;
@@ -81,20 +81,23 @@ enum next session_refuse(struct session *s, const struct reply *r)
 void session_login(struct session *s, struct str user, struct str method)
 {
     client_login(&s->self, user, method);
-    if (s->client != &s->self)
-        client_login(s->client, user, method);
+    if (s->visit.client != &s->self)
+        client_login(s->visit.client, user, method);
 }
 
 void session_logout(struct session *s)
 {
     client_logout(&s->self);
-    if (s->client != &s->self)
-        client_logout(s->client);
+    if (s->visit.client != &s->self)
+        client_logout(s->visit.client);
 }
 
 enum next session_hook(struct session *s, enum filter_stage stage)
 {
-    chain_start(s, stage, 0, (uint16_t)s->listen->visit.chain->nfilters);
+    struct subject subject = {.helo = s->command.rest, .ehlo = s->command.verb == VERB_EHLO};
+    if (s->tx && s->tx->nrcpts)
+        subject.rcpt = s->tx->nrcpts - 1;
+    visit_ask(&s->visit, stage, subject);
     s->step = STEP_FILTER;
     return NEXT_MORE;
 }
@@ -111,11 +114,11 @@ static void make_id(struct session *s)
 {
     static const char letters[] = "0123456789ABCDEFGHJKLMNPQRSTVWXYZabcdefghjkmnpqrstvwxyz";
     const unsigned base = sizeof letters - 1;
-    uint64_t n = (uint64_t)s->started_wall / 1000 * 64 + s->worker->mail.number % 64;
+    uint64_t n = (uint64_t)s->visit.started_wall / 1000 * 64 + s->worker->mail.number % 64;
     n = n * 4096 + s->worker->mail.serial % 4096;
     for (int i = 11; i >= 0; i--, n /= base)
-        s->id[i] = letters[n % base];
-    s->id[12] = 0;
+        s->visit.id[i] = letters[n % base];
+    s->visit.id[12] = 0;
 }
 
 static void link_session(struct session *s)
@@ -146,10 +149,10 @@ bool session_enter(struct session *s)
     struct reply r;
     /* The limit of all is kept before a connection is accepted; a listener of its own may have a lower one. */
     uint32_t most = l->connections < s->generation->conf->limits.connections ? l->connections : 0;
-    switch (census_enter(s->worker->census, s->client->ip, most, s->client->ip.len ? l->connections_per_client : 0)) {
+    switch (census_enter(s->worker->census, s->visit.client->ip, most, s->visit.client->ip.len ? l->connections_per_client : 0)) {
     case CENSUS_WELCOME: s->entered = true; return true;
     case CENSUS_FULL: r = reply_named(REPLY_TOO_MANY_CONNECTIONS); break;
-    case CENSUS_TOO_MANY: r = reply_print(&s->line, REPLY_TOO_MANY_FROM_CLIENT, s->client->ip.at); break;
+    case CENSUS_TOO_MANY: r = reply_print(&s->line, REPLY_TOO_MANY_FROM_CLIENT, s->visit.client->ip.at); break;
     default: never("what else could the census say");
     }
     session_end(s, WHY_LIMIT, s->listen->implicit ? NULL : &r);
@@ -170,13 +173,19 @@ void session_start(struct worker *w, const struct listen_conf *listen, uint32_t 
     task_start(&s->task, w->mail.loop, wake);
     stream->task = &s->task;
     s->started = loop_micros(w->mail.loop);
-    s->started_wall = loop_wall(w->mail.loop);
+    s->visit.started_wall = loop_wall(w->mail.loop);
     struct address peer = stream_peer(stream, &s->line), local = stream_local(stream, &s->line);
     client_start(&s->self);
-    s->client = &s->self;
+    s->visit.filters = &s->generation->filters;
+    s->visit.conf = &listen->visit;
+    s->visit.client = &s->self;
+    s->visit.task = &s->task;
+    s->visit.life = &s->arena;
+    s->visit.scratch = &s->line;
+    s->visit.serial = w->mail.serial;
     s->over_unix = peer.name.ss_family == AF_UNIX || local.name.ss_family == AF_UNIX;
-    client_set_ip(s->client, s->over_unix ? STR("") : peer.host, peer.port);
-    client_set_local(s->client, s->over_unix ? STR("") : local.host, local.port);
+    client_set_ip(s->visit.client, s->over_unix ? STR("") : peer.host, peer.port);
+    client_set_local(s->visit.client, s->over_unix ? STR("") : local.host, local.port);
     s->first_line = true;
     make_id(s);
     link_session(s);
@@ -242,8 +251,8 @@ static enum next step_tls(struct session *s)
 {
     if (s->stream->tls != STREAM_TLS)
         return NEXT_WAIT;
-    s->client->secure = CLIENT_TLS;
-    stream_tls_facts(s->stream, &s->client->tls);
+    s->visit.client->secure = CLIENT_TLS;
+    stream_tls_facts(s->stream, &s->visit.client->tls);
     s->client_by = 0;
     return session_hook(s, FILTER_TLS);
 }
@@ -256,7 +265,7 @@ static enum next over_budget(struct session *s)
     if (s->auth && s->auth->failures >= l->auth_failures)
         return verb_bye(s, WHY_AUTH, REPLY_AUTH_TOO_MANY);
     bool stressed = s->worker->stressed;
-    if (l->errors && s->errors >= (stressed ? 1 : l->errors))
+    if (l->errors && s->visit.errors >= (stressed ? 1 : l->errors))
         return verb_bye(s, WHY_ERRORS, REPLY_TOO_MANY_ERRORS);
     if (l->junk && s->junk > (stressed ? 1 : l->junk))
         return verb_bye(s, WHY_JUNK, REPLY_TOO_MANY_JUNK);
@@ -299,7 +308,7 @@ static enum next step_line(struct session *s)
         return session_end(s, WHY_FILTER, NULL);
     if (settled && over_budget(s) == NEXT_MORE)
         return NEXT_MORE;
-    if (pipe_is_full(&s->stream->out) || s->drop_when_told || (!settled && !s->esmtp))
+    if (pipe_is_full(&s->stream->out) || s->drop_when_told || (!settled && !s->visit.esmtp))
         return NEXT_WAIT;
     if (s->tx && s->tx->nrcpts - s->tx->told >= UNTOLD_MOST)
         return NEXT_WAIT;
@@ -328,7 +337,7 @@ static enum next step_line(struct session *s)
 
 static enum next step_filter(struct session *s)
 {
-    return chain_turn(s) ? verb_filtered(s) : NEXT_WAIT;
+    return visit_turn(&s->visit) ? verb_filtered(s) : NEXT_WAIT;
 }
 
 /* ---- the end ----------------------------------------------------------------------------------------------------- */
@@ -336,10 +345,10 @@ static enum next step_filter(struct session *s)
 static enum next step_close(struct session *s)
 {
     struct worker *w = s->worker;
-    chain_stop(s, s->leave_by ? CANCEL_SHUTDOWN : CANCEL_CLIENT_GONE);
+    visit_stop(&s->visit, s->leave_by ? CANCEL_SHUTDOWN : CANCEL_CLIENT_GONE);
     transaction_reset(s, END_ABORTED);
     claim_restore(s);
-    chain_disconnect(s);
+    visit_end(&s->visit);
     if (s->waits_for_probe)
         pool_forget(pool_of(s->generation, s->listen->backend), &s->task);
     if (auth_is_under_way(s))
@@ -351,7 +360,7 @@ static enum next step_close(struct session *s)
     claim_free(s);
     client_end(&s->self);
     if (s->entered)
-        census_leave(w->census, s->client->ip);
+        census_leave(w->census, s->visit.client->ip);
     /* Whoever is refused amid what it sends shall still read why: its octets are read and dropped for a moment. */
     bool abort = s->stream->dead || s->why == WHY_WRITE_TIMEOUT;
     stream_close(&s->stream, abort ? CLOSE_ABORT : s->why == WHY_QUIT ? CLOSE_GRACEFUL : CLOSE_LINGER);
@@ -465,8 +474,8 @@ static void set_clock(struct session *s)
         earlier(&at, s->rate_from + RATE_WINDOW);
     if (s->told_by > now) /* past it, what is left waits for the client to read */
         earlier(&at, s->told_by);
-    if (s->run.active)
-        earlier(&at, chain_clock(s));
+    if (s->visit.run.active)
+        earlier(&at, visit_clock(&s->visit));
     if (s->backend)
         earlier(&at, s->backend->deadline);
     if (!our_end_is_said(s)) { /* then nobody gives up before the reply has come */
@@ -485,7 +494,7 @@ static bool replies_may_wait(struct session *s)
     uint64_t now = loop_now(s->worker->mail.loop);
     bool owed =
         tx && s->backend && (tx->told < tx->nrcpts || (s->step == STEP_BACKEND && s->command.verb == VERB_DATA));
-    if (!owed || s->run.active || pipe_is_empty(&s->stream->out) || pipe_is_full(&s->stream->out)) {
+    if (!owed || s->visit.run.active || pipe_is_empty(&s->stream->out) || pipe_is_full(&s->stream->out)) {
         s->told_by = 0;
         return false;
     }

@@ -29,6 +29,7 @@ enum { SESSION_MAGIC = 0x5E5510u };
 struct session {
     unsigned magic;
     struct task task;
+    struct visit visit;          /* its client: self, or for one message whom XFORWARD names */
     struct alarm alarm;
     struct worker *worker;
     struct session *next, *prev;
@@ -51,25 +52,19 @@ struct session {
     struct line_reader reader;
     struct command command;
     struct reply refused;        /* the RCPT in hand has been looked at, and is told this in its turn; code 0: not */
-    struct run run;              /* the chain at work for the front */
-    struct slot *slots;          /* per filter of the chain; made at the first hook */
     struct reply refusal;        /* connect or tls hook refused: told to everything but QUIT (DEFER: and EHLO, HELO) */
     bool over_unix;              /* the peer came through a unix socket */
     bool entered;                /* counted by the census */
-    bool passed;                 /* PASS before MAIL: no filter sees this session any more */
-    bool esmtp, said_hello;
+    bool said_hello;
     bool greeted;                /* the banner has been said */
     bool drop_when_told;         /* a filter said DROP at RCPT: those before it are told first */
     bool first_line;
 
-    char id[16];
     struct client self;          /* as the connection, a PROXY header, XCLIENT and AUTH have it */
-    struct client *client;       /* self, or for one message whom XFORWARD names */
     bool may_xclient, may_xforward;
     struct auth *auth;           /* from the first AUTH, or XCLIENT LOGIN, on */
     struct forwarded *forwarded; /* proxied.c */
     uint64_t started;            /* loop_micros */
-    int64_t started_wall;
     uint64_t client_by;          /* deadline of the client: only counts while we read or have unsent octets; 0: none */
     uint64_t line_by;            /* the command that has begun must end by then; 0: none has */
     uint64_t write_by;
@@ -80,9 +75,8 @@ struct session {
     bool chunk_last;
     uint64_t skip_left;          /* STEP_SKIP: octets of a chunk that nobody takes, and what is said behind it */
     struct reply skip_reply;
-    uint32_t errors, junk, messages;
+    uint32_t junk;
     struct refusals *refusals;         /* from the first refusal on */
-    struct note *notes;
     bool waits_for_probe;
 };
 
@@ -90,6 +84,10 @@ struct session {
 enum { TALLIES = 8 };
 struct refusals { struct { uint16_t code; uint32_t count; } replies[TALLIES]; enum verb last_verb; uint16_t last_code; };
 
+static inline struct session *session_of(struct visit *v)
+{
+    return holder_of(v, struct session, visit);
+}
 void session_turn(struct session *);
 void session_begin(struct session *);  /* whom the connection is from is known: the connect hooks run */
 bool session_enter(struct session *);  /* counts the client. False: over a limit, the session ends with 421 */
@@ -97,20 +95,20 @@ void session_login(struct session *, struct str user, struct str method);
 void session_logout(struct session *);
 static inline bool session_is_authenticated(const struct session *s)
 {
-    return s->client->authenticated;
+    return s->visit.client->authenticated;
 }
 static inline bool session_is_secure(const struct session *s) /* TLS, to us or to the proxy before us */
 {
-    return s->client->secure != CLIENT_CLEAR;
+    return s->visit.client->secure != CLIENT_CLEAR;
 }
 /* The client's name: looked up when the backend is to be told. */
 static inline void session_look_up(struct session *s)
 {
-    rdns_start(s->client, s->generation->filters.dns, &s->task);
+    rdns_start(s->visit.client, s->generation->filters.dns, &s->task);
 }
 static inline bool session_has_looked_up(struct session *s)
 {
-    return rdns_is_done(s->client, s->generation->filters.dns, &s->task);
+    return rdns_is_done(s->visit.client, s->generation->filters.dns, &s->task);
 }
 /* Counts a refusal for the line of the session in the log. */
 void session_count_refusal(struct session *, enum verb, const struct reply *);

@@ -19,15 +19,15 @@ struct transaction *transaction_start(struct session *s, struct arena *arena)
     must(!s->tx);
     struct transaction *tx = must_alloc(sizeof *tx);
     tx->magic = TRANSACTION_MAGIC;
-    tx->number = ++s->messages;
+    tx->number = ++s->visit.messages;
     tx->serial = ++s->worker->mail.serial;
     tx->arena = *arena;
     *arena = (struct arena){0};
     tx->started = loop_micros(s->worker->mail.loop);
     tx->route = tx->home = s->listen->backend;
     tx->say = chain_say(s->listen->visit.chain);
-    tx->passed = s->passed;
-    s->tx = tx;
+    tx->passed = s->visit.passed;
+    s->tx = s->visit.tx = tx;
     headers_start(&tx->headers, &tx->arena);
     return tx;
 }
@@ -62,7 +62,7 @@ void transaction_refuse(struct session *s, const struct reply *r)
     struct transaction *tx = s->tx;
     if (tx->flow.data == DATA_ENDED)
         return; /* our end has been said: only the backend's word counts now */
-    chain_stop(s, CANCEL_CLIENT_GONE); /* nobody waits any more for the filter that is suspended */
+    visit_stop(&s->visit, CANCEL_CLIENT_GONE); /* nobody waits any more for the filter that is suspended */
     if (!tx->refusal.code)
         tx->refusal = reply_keep(&tx->arena, r);
     tx->sink = true;
@@ -92,10 +92,10 @@ void transaction_reset(struct session *s, enum transaction_end end)
     must(tx->magic == TRANSACTION_MAGIC);
     if (tx->end == END_NONE)
         tx->end = end;
-    chain_stop(s, CANCEL_CLIENT_GONE);
-    chain_reset(s);
+    visit_stop(&s->visit, CANCEL_CLIENT_GONE);
+    visit_reset(&s->visit);
     journal_transaction(s);
-    chain_forget_waits(s);
+    visit_forget_waits(&s->visit);
     if (s->backend) {
         bool answered = tx->end_reply.code && tx->flow.data == DATA_ENDED;
         /* RFC 3030 2: behind a BDAT that was refused its state is indeterminate, RSET must be sent before another transaction. */
@@ -107,5 +107,5 @@ void transaction_reset(struct session *s, enum transaction_end end)
     arena_reset(&tx->arena);
     tx->magic = 0;
     free(tx);
-    s->tx = NULL;
+    s->tx = s->visit.tx = NULL;
 }

@@ -41,11 +41,11 @@ enum next verb_bye(struct session *s, enum close_why why, enum reply_name name)
  * nothing may have been sent: what follows could be read two ways (RFC 2920 3.1; engine.md A9). */
 enum next verb_answer(struct session *s, const struct reply *r)
 {
-    bool last = verb_is_last(s->command.verb) || !s->esmtp;
+    bool last = verb_is_last(s->command.verb) || !s->visit.esmtp;
     if (last && !stream_in_is_empty(s->stream))
         return verb_bye(s, WHY_PIPELINING, REPLY_SYNCHRONIZATION);
     if (reply_class(r) == 5) /* a 4yz is no fault of the client: 452 to many rcpts must not cost those that were accepted */
-        s->errors++;
+        s->visit.errors++;
     session_count_refusal(s, s->command.verb, r);
     session_reply(s, r);
     s->step = STEP_LINE;
@@ -81,7 +81,7 @@ static enum next check_hello(struct session *s)
 /* What parameters may be said: also by who has said HELO, or nothing yet, and uses what everybody has. */
 static bool may_say_parameters(const struct session *s)
 {
-    return s->esmtp || s->listen->syntax == SYNTAX_LENIENT;
+    return s->visit.esmtp || s->listen->syntax == SYNTAX_LENIENT;
 }
 
 /* A UTF-8 local part without the word for it is as old as the word; what it means, its server knows. A domain is a name
@@ -136,7 +136,7 @@ static enum next check_mail(struct session *s)
     if (!str_starts_nocase(rest, STR("FROM:")))
         return answer_word(s, REPLY_SYNTAX, "MAIL FROM:<address>");
     rest = behind_colon(rest, 5);
-    if (s->listen->visit.limits.messages && s->messages >= s->listen->visit.limits.messages)
+    if (s->listen->visit.limits.messages && s->visit.messages >= s->listen->visit.limits.messages)
         return verb_bye(s, WHY_JUNK, REPLY_TOO_MANY_TRANSACTIONS);
     if (block_total() + arena_total() > s->listen->visit.limits.memory)
         return answer_named(s, REPLY_MEMORY);
@@ -295,8 +295,8 @@ static enum next check_starttls(struct session *s)
     /* RFC 3207 4.2: what was learned in the clear is forgotten. */
     transaction_reset(s, END_ABORTED);
     claim_restore(s);
-    s->said_hello = s->esmtp = false;
-    text_set(&s->client->helo, STR_NONE);
+    s->said_hello = s->visit.esmtp = false;
+    text_set(&s->visit.client->helo, STR_NONE);
     session_logout(s);
     auth_free(s);
     s->state = STATE_HELLO;
@@ -455,7 +455,7 @@ static enum next say_hello(struct session *s)
 {
     struct reply r = {.code = 250};
     bool esmtp = s->command.verb == VERB_EHLO;
-    s->esmtp = esmtp;
+    s->visit.esmtp = esmtp;
     s->said_hello = true;
     r.text = s->listen->visit.hostname;
     if (esmtp) {
@@ -475,16 +475,16 @@ static enum next helo_passed(struct session *s, const struct verdict *v)
     transaction_reset(s, END_ABORTED);
     claim_restore(s);
     struct str name = s->command.rest;
-    if (s->backend && !str_equal(name, str_of(s->client->helo)) && !auth_holds(s, s->backend))
+    if (s->backend && !str_equal(name, str_of(s->visit.client->helo)) && !auth_holds(s, s->backend))
         backend_close(&s->backend); /* bound to another name by identity */
-    text_set(&s->client->helo, name);
+    text_set(&s->visit.client->helo, name);
     s->step = STEP_BACKEND;
     return NEXT_MORE;
 }
 
 static enum next mail_passed(struct session *s, const struct verdict *v)
 {
-    chain_note(s);
+    visit_note(&s->visit);
     switch (v->kind) {
     case VERDICT_DROP: return session_end(s, WHY_FILTER, &v->reply);
     case VERDICT_REJECT:
@@ -537,7 +537,7 @@ static enum next rcpt_passed(struct session *s, const struct verdict *v)
 static enum next data_passed(struct session *s, const struct verdict *v)
 {
     if (v->kind != VERDICT_CONTINUE)
-        chain_note(s);
+        visit_note(&s->visit);
     switch (v->kind) {
     case VERDICT_DROP: return session_end(s, WHY_FILTER, &v->reply);
     case VERDICT_REJECT:
@@ -554,8 +554,8 @@ static enum next data_passed(struct session *s, const struct verdict *v)
 
 enum next verb_filtered(struct session *s)
 {
-    const struct verdict *v = &s->run.verdict;
-    switch (s->run.stage) {
+    const struct verdict *v = &s->visit.run.verdict;
+    switch (s->visit.run.stage) {
     case FILTER_CONNECT:
     case FILTER_TLS: return connected(s, v);
     case FILTER_HELO: return helo_passed(s, v);
