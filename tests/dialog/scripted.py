@@ -12,7 +12,7 @@ What it heard is compared with another such text, octet by octet: "MAIL 1 copy D
 
 A client's script: "MAIL:ok 1,2:b1,lost !1 DATA:go body end:t2": words said in one write, then the replies to them (REPLIES has their texts;
 b1: the first connection's yes to this rcpt); "!1" the first connection ends, "~1" is reset. `body`: content without its end, `half`: likewise,
-and the backend hears it before anything else is said, `end`: the end, `all`: content and end. Sends the same as BDAT: `BDAT`."""
+and the backend hears it before anything else is said, `end`: the end, `all`: content and end. `BDAT`: the same as one chunk."""
 import re
 import socket
 import struct
@@ -88,8 +88,10 @@ class Connection:
             if action[0] == "?":
                 self.end("!")
             return action[0] == "="
-        if word not in ("DATA", "END", "BDAT") and word.islower() or word.isdigit():
+        if yes.startswith("250 2.1.5 "):
             self.accepted.append(word)
+        if yes.endswith(" taken"):
+            self.counts["taken"] = self.counts.get("taken", 0) + 1
         self.peer.send(b"%s\r\n" % (yes % self.name).encode())
         return True
 
@@ -115,7 +117,7 @@ class Connection:
             self.line()
 
     def ended(self, word):
-        """The replies to the end of mail data: one, or of LMTP one for each."""
+        """The replies to the end of mail data: one, or of LMTP one for each. counts["taken"]: those that are a yes."""
         if not self.server.lmtp:
             return self.answer(word, "250 2.0.0 %s taken")
         return all(self.answer("end." + name, "250 2.0.0 %s taken") for name in self.accepted)
