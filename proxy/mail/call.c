@@ -24,14 +24,14 @@ struct filter_call *call_open(struct filter_set *set, struct visit *v, const str
     call->set = set;
     call->worker = set->worker;
     call->visit = v;
-    call->tx = v ? v->tx : NULL;
+    call->message = v ? v->message : NULL;
     call->filter = f;
     call->slot = slot;
     call->stage = stage;
     call->task = v ? v->task : NULL;
-    call->headers = call->tx ? &call->tx->headers : NULL;
-    if (call->tx && call->tx->nrcpts)
-        call->rcpt = call->tx->nrcpts - 1;
+    call->headers = call->message ? &call->message->headers : NULL;
+    if (call->message && call->message->nrcpts)
+        call->rcpt = call->message->nrcpts - 1;
     return call;
 }
 
@@ -69,8 +69,8 @@ void *slot_memory(struct visit *v, struct slot *slot, const struct filter *f, en
             slot->session_memory = arena_alloc(v->life, f->def->session_memory);
         return slot->session_memory;
     }
-    if (!slot->transaction_memory && f->def->transaction_memory && v->tx)
-        slot->transaction_memory = arena_alloc(&v->tx->arena, f->def->transaction_memory);
+    if (!slot->transaction_memory && f->def->transaction_memory && v->message)
+        slot->transaction_memory = arena_alloc(&v->message->arena, f->def->transaction_memory);
     return slot->transaction_memory;
 }
 
@@ -95,8 +95,8 @@ void *filter_keep(struct filter_call *call, enum filter_life life)
 void *filter_alloc(struct filter_call *call, enum filter_life life, size_t octets)
 {
     struct arena *arena = &call->arena;
-    if (life == LIFE_TRANSACTION && call->tx)
-        arena = &call->tx->arena;
+    if (life == LIFE_TRANSACTION && call->message)
+        arena = &call->message->arena;
     else if (life == LIFE_SESSION && call->visit)
         arena = call->visit->life;
     return arena_alloc(arena, octets);
@@ -114,7 +114,7 @@ enum filter_stage filter_stage(const struct filter_call *call)
 
 uint64_t filter_serial(const struct filter_call *call)
 {
-    return call->tx ? call->tx->serial : call->visit ? call->visit->serial : 0;
+    return call->message ? call->message->serial : call->visit ? call->visit->serial : 0;
 }
 
 void filter_progress(struct filter_call *call)
@@ -122,8 +122,8 @@ void filter_progress(struct filter_call *call)
     const struct filter *f = call->filter;
     uint64_t limit = call->stage == FILTER_MESSAGE ? f->message_timeout : f->timeout;
     call->deadline = loop_now(call->worker->loop) + limit;
-    if (call->tx && call->tx->end_by)
-        call->deadline = min_u64(call->deadline, call->tx->end_by);
+    if (call->message && call->message->end_by)
+        call->deadline = min_u64(call->deadline, call->message->end_by);
 }
 
 void filter_lessen_rest(struct filter_call *call, enum filter_life life, unsigned stages, unsigned flags)
@@ -227,7 +227,7 @@ void filter_because(struct filter_call *call, const char *why)
 
 struct str note_of(const struct visit *v, struct str name)
 {
-    for (const struct note *n = v->tx ? v->tx->notes : NULL; n; n = n->next)
+    for (const struct note *n = v->message ? v->message->notes : NULL; n; n = n->next)
         if (str_equal(n->name, name))
             return n->value;
     for (const struct note *n = v->notes; n; n = n->next)
@@ -244,9 +244,9 @@ void filter_note(struct filter_call *call, enum filter_life life, const char *na
     struct visit *v = call->visit;
     if (!v)
         return;
-    bool session = life == LIFE_SESSION || !call->tx;
-    struct note **list = session ? &v->notes : &call->tx->notes;
-    struct arena *arena = session ? v->life : &call->tx->arena;
+    bool session = life == LIFE_SESSION || !call->message;
+    struct note **list = session ? &v->notes : &call->message->notes;
+    struct arena *arena = session ? v->life : &call->message->arena;
     size_t len = min_size(value.len, NOTE_OCTETS);
     unsigned n = 0;
     struct note *found = NULL;
@@ -278,9 +278,9 @@ void filter_note(struct filter_call *call, enum filter_life life, const char *na
 
 double filter_score(struct filter_call *call, double add, const char *name)
 {
-    if (!call->tx || call->filter->observe)
-        return call->tx ? call->tx->score : 0;
-    return call->tx->score += add;
+    if (!call->message || call->filter->observe)
+        return call->message ? call->message->score : 0;
+    return call->message->score += add;
 }
 
 int64_t filter_now(const struct filter_call *call, bool wall)
@@ -361,7 +361,7 @@ void filter_log_with(struct filter_call *call, enum filter_level level, const ch
     log_begin((enum log_level)level, "script");
     if (call->visit) {
         char id[48];
-        snprintf(id, sizeof id, call->tx ? "%s.%u" : "%s", call->visit->id, call->tx ? call->tx->number : 0);
+        snprintf(id, sizeof id, call->message ? "%s.%u" : "%s", call->visit->id, call->message ? call->message->number : 0);
         log_text("id", str_of(id));
     }
     log_text("filter", call->filter->name);

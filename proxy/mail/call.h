@@ -3,7 +3,7 @@
 #ifndef MAIL_CALL_H
 #define MAIL_CALL_H
 #include "mail/visit.h"
-#include "smtp/front/transaction.h"
+#include "mail/message.h"
 #include "base/log.h"
 #include "store/store.h"
 
@@ -14,7 +14,7 @@ struct filter_call {
     struct filter_set *set;
     struct mail_worker *worker;  /* the set's */
     struct visit *visit;         /* NULL: START, TICK */
-    struct transaction *tx;
+    struct message *message;
     const struct filter *filter;
     struct slot *slot;
     enum filter_stage stage;

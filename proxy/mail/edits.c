@@ -27,7 +27,7 @@ struct filter_text filter_refusal(const struct filter_call *call)
 static void edited(struct filter_call *call)
 {
     call->slot->edited = true;
-    call->tx->edits++;
+    call->message->edits++;
 }
 
 /* ---- envelope -------------------------------------------------------------------------------------------------------- */
@@ -58,15 +58,15 @@ static void show_path(struct filter_call *call, const struct path *path, const s
 
 bool filter_reverse_path(struct filter_call *call, struct filter_path *out)
 {
-    if (!call->tx)
+    if (!call->message)
         return refused(call, "there is no transaction");
-    show_path(call, &call->tx->reverse_path, &call->tx->params, RCPT_ACCEPTED, out);
+    show_path(call, &call->message->from, &call->message->params, RCPT_ACCEPTED, out);
     return true;
 }
 
-static struct added *added_at(const struct transaction *tx, size_t i)
+static struct added *added_at(const struct message *message, size_t i)
 {
-    struct added *a = tx->added;
+    struct added *a = message->added;
     while (a && i--)
         a = a->next;
     return a;
@@ -74,10 +74,10 @@ static struct added *added_at(const struct transaction *tx, size_t i)
 
 size_t filter_rcpt_count(struct filter_call *call)
 {
-    if (!call->tx)
+    if (!call->message)
         return 0;
-    size_t n = call->tx->nrcpts;
-    for (const struct added *a = call->tx->added; a; a = a->next)
+    size_t n = call->message->nrcpts;
+    for (const struct added *a = call->message->added; a; a = a->next)
         n++;
     return n;
 }
@@ -87,14 +87,14 @@ bool filter_rcpt(struct filter_call *call, size_t i, struct filter_path *out)
     static const unsigned states[] = {
         [FATE_HELD] = RCPT_PENDING, [FATE_PASSED] = RCPT_PENDING, [FATE_ASKED] = RCPT_PENDING,
         [FATE_ACCEPTED] = RCPT_ACCEPTED, [FATE_REFUSED] = RCPT_REFUSED};
-    if (!call->tx)
+    if (!call->message)
         return refused(call, "there is no transaction");
-    if (i < call->tx->nrcpts) {
-        const struct rcpt *r = &call->tx->rcpts[i];
+    if (i < call->message->nrcpts) {
+        const struct rcpt *r = &call->message->rcpts[i];
         show_path(call, &r->path, &r->params, r->dropped || r->discarded ? RCPT_DROPPED : states[r->fate], out);
         return true;
     }
-    const struct added *a = added_at(call->tx, i - call->tx->nrcpts);
+    const struct added *a = added_at(call->message, i - call->message->nrcpts);
     if (!a)
         return refused(call, "there is no such recipient");
     show_path(call, &a->path, &a->params, a->dropped ? RCPT_DROPPED : RCPT_ADDED, out);
@@ -109,7 +109,7 @@ size_t filter_rcpt_now(struct filter_call *call)
 /* May the envelope still be changed by this filter at this stage? */
 static bool may_edit_envelope(struct filter_call *call)
 {
-    if (!call->tx || call->stage < FILTER_MAIL)
+    if (!call->message || call->stage < FILTER_MAIL)
         return refused(call, "there is no transaction");
     if (call->stage >= FILTER_REPLY)
         return refused(call, "too late for edits");
@@ -120,9 +120,9 @@ static bool may_edit_envelope(struct filter_call *call)
 
 static bool parse_address(struct filter_call *call, const char *address, enum path_kind kind, struct path *path)
 {
-    if (path_from_address(str_of(address), kind, &call->tx->arena, path))
+    if (path_from_address(str_of(address), kind, &call->message->arena, path))
         return refused(call, "not an address");
-    if (path->utf8 && !call->tx->params.smtputf8)
+    if (path->utf8 && !call->message->params.smtputf8)
         return refused(call, "a non-ASCII address, and the message has no SMTPUTF8");
     return true;
 }
@@ -139,42 +139,42 @@ bool filter_set_reverse_path(struct filter_call *call, const char *address, cons
     struct str word;
     if (!may_edit_envelope(call) || !parse_address(call, address, PATH_REVERSE, &path))
         return false;
-    if (params && params_parse_mail(str_of(params), SYNTAX_STRICT, all_of_them(), &call->tx->arena, &parsed, &word))
+    if (params && params_parse_mail(str_of(params), SYNTAX_STRICT, all_of_them(), &call->message->arena, &parsed, &word))
         return refused(call, "bad ESMTP parameters");
     if (call->filter->observe)
         return true;
-    call->tx->reverse_path = path;
+    call->message->from = path;
     if (params) {
-        parsed.size = call->tx->params.size;
-        parsed.body = call->tx->params.body;
-        parsed.smtputf8 = call->tx->params.smtputf8;
-        call->tx->params = parsed;
+        parsed.size = call->message->params.size;
+        parsed.body = call->message->params.body;
+        parsed.smtputf8 = call->message->params.smtputf8;
+        call->message->params = parsed;
     }
-    call->tx->need_anew |= call->tx->asked;
+    transaction_of(call->message)->need_anew |= transaction_of(call->message)->asked;
     edited(call);
     return true;
 }
 
 bool filter_add_rcpt(struct filter_call *call, const char *address, const char *params, bool needed)
 {
-    struct transaction *tx = call->tx;
+    struct message *message = call->message;
     struct path path;
     struct params parsed = {.text = STR("")};
     struct str word;
     if (!may_edit_envelope(call) || !parse_address(call, address, PATH_FORWARD, &path))
         return false;
-    if (params && params_parse_rcpt(str_of(params), SYNTAX_STRICT, all_of_them(), &tx->arena, &parsed, &word))
+    if (params && params_parse_rcpt(str_of(params), SYNTAX_STRICT, all_of_them(), &message->arena, &parsed, &word))
         return refused(call, "bad ESMTP parameters");
     size_t n = 0;
-    for (const struct added *a = tx->added; a; a = a->next)
+    for (const struct added *a = message->added; a; a = a->next)
         n++;
     if (n >= UNTOLD_MOST)
         return refused(call, "too many recipients were added");
     if (call->filter->observe)
         return true;
-    struct added *a = arena_alloc(&tx->arena, sizeof *a);
+    struct added *a = arena_alloc(&message->arena, sizeof *a);
     *a = (struct added){.path = path, .params = parsed, .by = call->filter->name, .must = needed};
-    struct added **end = &tx->added;
+    struct added **end = &message->added;
     while (*end)
         end = &(*end)->next;
     *end = a;
@@ -185,9 +185,9 @@ bool filter_add_rcpt(struct filter_call *call, const char *address, const char *
 bool filter_set_rcpt(struct filter_call *call, size_t i, const char *address)
 {
     struct path path;
-    if (!may_edit_envelope(call) || i >= call->tx->nrcpts || !parse_address(call, address, PATH_FORWARD, &path))
+    if (!may_edit_envelope(call) || i >= call->message->nrcpts || !parse_address(call, address, PATH_FORWARD, &path))
         return refused(call, call->refusal.len ? call->refusal.at : "there is no such recipient");
-    struct rcpt *r = &call->tx->rcpts[i];
+    struct rcpt *r = &call->message->rcpts[i];
     if (r->fate != FATE_HELD)
         return refused(call, "a recipient can be rewritten only in its own rcpt hook, before the backend is asked");
     if (call->filter->observe)
@@ -199,11 +199,11 @@ bool filter_set_rcpt(struct filter_call *call, size_t i, const char *address)
 
 bool filter_drop_rcpt(struct filter_call *call, size_t i)
 {
-    struct transaction *tx = call->tx;
+    struct message *message = call->message;
     if (!may_edit_envelope(call))
         return false;
-    if (i < tx->nrcpts) {
-        struct rcpt *r = &tx->rcpts[i];
+    if (i < message->nrcpts) {
+        struct rcpt *r = &message->rcpts[i];
         if (call->filter->observe)
             return true;
         if (r->fate == FATE_HELD)
@@ -211,16 +211,16 @@ bool filter_drop_rcpt(struct filter_call *call, size_t i)
         else if (r->fate == FATE_ASKED || r->fate == FATE_PASSED)
             return refused(call, "the backend is being asked about this recipient");
         else if (r->fate == FATE_ACCEPTED && !r->discarded)
-            tx->need_anew |= !r->dropped && (r->dropped = true);
+            transaction_of(message)->need_anew |= !r->dropped && (r->dropped = true);
         edited(call);
         return true;
     }
-    struct added *a = added_at(tx, i - tx->nrcpts);
+    struct added *a = added_at(message, i - message->nrcpts);
     if (!a)
         return refused(call, "there is no such recipient");
     if (call->filter->observe)
         return true;
-    tx->need_anew |= a->said;
+    transaction_of(message)->need_anew |= a->said;
     a->dropped = true;
     edited(call);
     return true;
@@ -228,36 +228,36 @@ bool filter_drop_rcpt(struct filter_call *call, size_t i)
 
 static bool route_rcpt(struct filter_call *call, const struct backend_conf *route)
 {
-    struct transaction *tx = call->tx;
-    if (!route_take(tx, route))
+    struct message *message = call->message;
+    if (!route_take(transaction_of(message), route))
         return refused(call, "another recipient of this transaction goes elsewhere");
-    tx->rcpts[tx->nrcpts - 1].routed = true;
+    message->rcpts[message->nrcpts - 1].routed = true;
     return true;
 }
 
 bool filter_route(struct filter_call *call, const char *backend)
 {
-    struct transaction *tx = call->tx;
+    struct message *message = call->message;
     const struct backend_conf *route = NULL;
     const struct conf *conf = session_of(call->visit)->generation->conf;
     for (size_t i = 0; i < conf->nbackends; i++)
         if (str_equal(conf->backends[i].hop.name, str_of(backend)))
             route = &conf->backends[i];
-    if (!tx || call->stage >= FILTER_REPLY)
+    if (!message || call->stage >= FILTER_REPLY)
         return refused(call, "there is no transaction");
     if (!route)
         return refused(call, "there is no backend of this name");
     if (call->stage > FILTER_DATA && !(flags_of(call) & FILTER_LATE_ROUTE))
         return refused(call, "a route after DATA was not declared");
-    if (tx->quarantined) /* whatever another filter thinks of it: nobody frees it again */
+    if (message->quarantined) /* whatever another filter thinks of it: nobody frees it again */
         return refused(call, "the message goes to quarantine");
     if (call->filter->observe)
         return true;
     if (call->stage == FILTER_RCPT)
         return route_rcpt(call, route);
-    tx->routed = true;
-    tx->need_anew |= tx->route != route && tx->asked;
-    tx->route = tx->home = route;
+    transaction_of(message)->routed = true;
+    transaction_of(message)->need_anew |= transaction_of(message)->route != route && transaction_of(message)->asked;
+    transaction_of(message)->route = transaction_of(message)->home = route;
     return true;
 }
 
@@ -265,12 +265,12 @@ bool filter_route(struct filter_call *call, const char *backend)
 
 static struct headers *fields_of(struct filter_call *call)
 {
-    return call->tx && call->stage >= FILTER_HEADERS ? &call->tx->headers : NULL;
+    return call->message && call->stage >= FILTER_HEADERS ? &call->message->headers : NULL;
 }
 
 static bool may_edit_fields(struct filter_call *call)
 {
-    if (!call->tx || call->stage < FILTER_MAIL || call->stage >= FILTER_REPLY)
+    if (!call->message || call->stage < FILTER_MAIL || call->stage >= FILTER_REPLY)
         return refused(call, "fields cannot be edited at this stage");
     if (call->stage < FILTER_HEADERS)
         return refused(call, "before the headers stage fields can only be added");
@@ -323,8 +323,8 @@ static bool may_write(struct filter_call *call, size_t octets)
 
 uint32_t filter_field_add(struct filter_call *call, uint32_t before, const char *name, struct filter_text value)
 {
-    struct transaction *tx = call->tx;
-    if (!tx || call->stage < FILTER_MAIL || call->stage >= FILTER_REPLY)
+    struct message *message = call->message;
+    if (!message || call->stage < FILTER_MAIL || call->stage >= FILTER_REPLY)
         return refused(call, "fields cannot be added at this stage");
     if (call->stage > FILTER_HEADERS && !(flags_of(call) & FILTER_LATE_FIELDS))
         return refused(call, "field edits after the headers stage were not declared: edit in headers, or edits_late()");
@@ -334,11 +334,11 @@ uint32_t filter_field_add(struct filter_call *call, uint32_t before, const char 
     if (!may_write(call, strlen(name) + value.len + 4)) /* ": " and CRLF */
         return 0;
     if (call->stage < FILTER_HEADERS) {
-        struct queued_field *q = arena_alloc(&tx->arena, sizeof *q);
+        struct queued_field *q = arena_alloc(&message->arena, sizeof *q);
         *q = (struct queued_field){.top = before != FILTER_BOTTOM,
-                                   .name = arena_str(&tx->arena, str_of(name)),
-                                   .value = arena_str(&tx->arena, octets)};
-        struct queued_field **end = &tx->queued;
+                                   .name = arena_str(&message->arena, str_of(name)),
+                                   .value = arena_str(&message->arena, octets)};
+        struct queued_field **end = &message->queued;
         unsigned n = 0;
         for (; *end; end = &(*end)->next)
             n++;
@@ -348,10 +348,10 @@ uint32_t filter_field_add(struct filter_call *call, uint32_t before, const char 
         edited(call);
         return UINT32_MAX - 1 - n;
     }
-    struct field *at = before && before != FILTER_TOP ? headers_field(&tx->headers, before) : NULL;
+    struct field *at = before && before != FILTER_TOP ? headers_field(&message->headers, before) : NULL;
     if (before && before != FILTER_TOP && !at)
         return refused(call, "there is no such field");
-    struct field *f = headers_add(&tx->headers, at, before == FILTER_TOP, str_of(name), octets);
+    struct field *f = headers_add(&message->headers, at, before == FILTER_TOP, str_of(name), octets);
     if (!f)
         return refused(call, "bad field name or value");
     edited(call);
@@ -362,7 +362,7 @@ static struct field *field_to_edit(struct filter_call *call, uint32_t handle)
 {
     if (!may_edit_fields(call))
         return NULL;
-    struct field *f = headers_field(&call->tx->headers, handle);
+    struct field *f = headers_field(&call->message->headers, handle);
     if (!f || f->hidden)
         refused(call, "there is no such field");
     return f && !f->hidden ? f : NULL;
@@ -377,7 +377,7 @@ bool filter_field_set(struct filter_call *call, uint32_t handle, struct filter_t
         return true;
     if (!may_write(call, value.len))
         return false;
-    if (!headers_set(&call->tx->headers, f, (struct str){value.at ? value.at : "", value.len}))
+    if (!headers_set(&call->message->headers, f, (struct str){value.at ? value.at : "", value.len}))
         return refused(call, "bad field value");
     edited(call);
     return true;
@@ -392,7 +392,7 @@ bool filter_field_rename(struct filter_call *call, uint32_t handle, const char *
         return true;
     if (!may_write(call, strlen(name)))
         return false;
-    if (!headers_rename(&call->tx->headers, f, str_of(name)))
+    if (!headers_rename(&call->message->headers, f, str_of(name)))
         return refused(call, "bad field name");
     edited(call);
     return true;
@@ -404,7 +404,7 @@ bool filter_field_remove(struct filter_call *call, uint32_t handle)
     if (!f)
         return false;
     if (!call->filter->observe) {
-        headers_remove(&call->tx->headers, f);
+        headers_remove(&call->message->headers, f);
         edited(call);
     }
     return true;
@@ -416,7 +416,7 @@ bool filter_chunk(struct filter_call *call, struct filter_chunk *out)
 {
     if (call->stage != FILTER_BODY)
         return refused(call, "a chunk is there in the body stage only");
-    const struct flow *f = &call->tx->flow;
+    const struct flow *f = &call->message->flow;
     out->octets = (struct filter_text){f->chunk_octets.at, f->chunk_octets.len};
     out->offset = f->chunk_offset;
     out->last = f->chunk_last;

@@ -1,6 +1,7 @@
 /* facts.c - facts by name (filters/facts.def): one sorted table of getters, looked up by halves. */
 #include "smtp/back/backend.h"
 #include "mail/call.h"
+#include "smtp/front/transaction.h"
 
 struct filter_text fact_of_text(struct str s)
 {
@@ -35,12 +36,12 @@ static struct filter_text words(const char *text)
     static struct filter_text name(struct filter_call *c)                                                              \
     {                                                                                                                  \
         struct visit *v = c->visit;                                                                                \
-        struct transaction *tx = c->tx;                                                                                \
-        (void)v, (void)tx;                                                                                             \
+        struct message *message = c->message;                                                                                \
+        (void)v, (void)message;                                                                                             \
         return expression;                                                                                             \
     }
 #define WITH_S(e) (v ? (e) : absent)
-#define WITH_TX(e) (tx ? (e) : absent)
+#define WITH_TX(e) (message ? (e) : absent)
 #define WITH_TLS(e) (v && v->client->secure != CLIENT_CLEAR ? (e) : absent)
 #define WITH_AUTH(e) (v && v->client->authenticated ? (e) : absent)
 #define WITH_REPLY(e) (c->replied ? (e) : absent)
@@ -71,25 +72,25 @@ GET(tls_fingerprint, WITH_TLS(said(v->client->tls.fingerprint)))
 GET(auth_user, WITH_AUTH(words(v->client->user)))
 GET(auth_method, WITH_AUTH(words(v->client->method)))
 GET(tls_alpn, WITH_TLS(fact_of_text(v->client->tls.alpn)))
-GET(transaction_id, WITH_TX(fact_of_text(arena_print(&c->arena, "%s.%u", v->id, tx->number))))
-GET(transaction_end, WITH_TX(tx->end ? words(transaction_end_name(tx->end)) : absent))
-GET(mail_size, WITH_TX(number(c, (long long)tx->params.size)))
-GET(mail_smtputf8, WITH_TX(number(c, tx->params.smtputf8)))
-GET(mail_ret, WITH_TX(fact_of_text(tx->params.ret)))
-GET(mail_envid, WITH_TX(fact_of_text(tx->params.envid)))
-GET(mail_requiretls, WITH_TX(number(c, tx->params.requiretls)))
-GET(mail_priority, WITH_TX(fact_of_text(tx->params.priority)))
-GET(mail_by, WITH_TX(fact_of_text(tx->params.by)))
-GET(mail_hold, WITH_TX(fact_of_text(tx->params.hold)))
-GET(content_octets, WITH_TX(number(c, (long long)tx->flow.decoder.octets)))
-GET(content_fields, WITH_TX(number(c, tx->headers.count)))
+GET(transaction_id, WITH_TX(fact_of_text(arena_print(&c->arena, "%s.%u", v->id, message->number))))
+GET(transaction_end, WITH_TX(message->end ? words(transaction_end_name(message->end)) : absent))
+GET(mail_size, WITH_TX(number(c, (long long)message->params.size)))
+GET(mail_smtputf8, WITH_TX(number(c, message->params.smtputf8)))
+GET(mail_ret, WITH_TX(fact_of_text(message->params.ret)))
+GET(mail_envid, WITH_TX(fact_of_text(message->params.envid)))
+GET(mail_requiretls, WITH_TX(number(c, message->params.requiretls)))
+GET(mail_priority, WITH_TX(fact_of_text(message->params.priority)))
+GET(mail_by, WITH_TX(fact_of_text(message->params.by)))
+GET(mail_hold, WITH_TX(fact_of_text(message->params.hold)))
+GET(content_octets, WITH_TX(number(c, (long long)message->flow.decoder.octets)))
+GET(content_fields, WITH_TX(number(c, message->headers.count)))
 GET(reply_code, WITH_REPLY(number(c, c->replied->code)))
 GET(reply_text, WITH_REPLY(fact_of_text(c->replied->text)))
 GET(reply_stage, WITH_REPLY(words(c->replied_to == FILTER_MAIL ? "mail" : c->replied_to == FILTER_RCPT ? "rcpt" : "message")))
-GET(score, WITH_TX(fact_of_text(arena_print(&c->arena, "%g", tx->score))))
+GET(score, WITH_TX(fact_of_text(arena_print(&c->arena, "%g", message->score))))
 GET(tick_id, c->stage == FILTER_TICK ? number(c, c->tick) : absent)
-GET(backend_name, WITH_TX(fact_of_text(tx->route->hop.name)))
-GET(backend_server, WITH_TX(fact_of_text(tx->route->address.text)))
+GET(backend_name, WITH_TX(fact_of_text(transaction_of(message)->route->hop.name)))
+GET(backend_server, WITH_TX(fact_of_text(transaction_of(message)->route->address.text)))
 
 static struct filter_text helo_name(struct filter_call *c)
 {
@@ -102,16 +103,16 @@ static struct filter_text helo_name(struct filter_call *c)
 
 static struct filter_text end_by(struct filter_call *c)
 {
-    if (!c->tx || !c->tx->end_by)
+    if (!c->message || !c->message->end_by)
         return absent;
-    int64_t left = (int64_t)(c->tx->end_by - loop_now(c->worker->loop)) * 1000;
+    int64_t left = (int64_t)(c->message->end_by - loop_now(c->worker->loop)) * 1000;
     return number(c, left > 0 ? left : 0);
 }
 
 static struct filter_text mail_body(struct filter_call *c)
 {
     static const char *const names[] = {NULL, "7BIT", "8BITMIME", "BINARYMIME"};
-    return c->tx ? words(names[c->tx->params.body]) : absent;
+    return c->message ? words(names[c->message->params.body]) : absent;
 }
 
 static struct filter_text reply_enhanced(struct filter_call *c)

@@ -19,13 +19,13 @@ static const struct chain *chain_of(const struct session *s)
 
 static uint16_t pass_first(const struct session *s)
 {
-    uint16_t pass = s->tx->flow.pass;
+    uint16_t pass = s->tx->message.flow.pass;
     return pass ? chain_pass_end(chain_of(s), (uint16_t)(pass - 1)) : 0;
 }
 
 static uint16_t pass_end(const struct session *s)
 {
-    return chain_pass_end(chain_of(s), s->tx->flow.pass);
+    return chain_pass_end(chain_of(s), s->tx->message.flow.pass);
 }
 
 static bool hooks_body(const struct filter *f)
@@ -41,7 +41,7 @@ static bool rewrites(const struct filter *f)
 /* Cuts the filters of the pass behind each rewriter; without body hooks there are no segments and content moves as it is. */
 static void build_segments(struct session *s)
 {
-    struct flow *f = &s->tx->flow;
+    struct flow *f = &s->tx->message.flow;
     const struct chain *chain = chain_of(s);
     uint16_t first = pass_first(s), end = pass_end(s), rewriters = 0;
     bool hooked = false;
@@ -53,8 +53,8 @@ static void build_segments(struct session *s)
     f->edits_body = rewriters > 0;
     if (!hooked)
         return;
-    f->segments = arena_alloc(&s->tx->arena, (rewriters + 1u) * sizeof *f->segments);
-    f->between = arena_alloc(&s->tx->arena, (rewriters + 1u) * sizeof *f->between);
+    f->segments = arena_alloc(&s->tx->message.arena, (rewriters + 1u) * sizeof *f->segments);
+    f->between = arena_alloc(&s->tx->message.arena, (rewriters + 1u) * sizeof *f->between);
     struct pipe *in = &f->content;
     uint16_t from = first;
     for (uint16_t i = first; i < end; i++) {
@@ -73,16 +73,16 @@ static void build_segments(struct session *s)
 void flow_start(struct session *s)
 {
     struct transaction *tx = s->tx;
-    struct flow *f = &tx->flow;
-    bool binary = tx->params.body == BODY_BINARYMIME;
+    struct flow *f = &tx->message.flow;
+    bool binary = tx->message.params.body == BODY_BINARYMIME;
     decoder_start(&f->decoder, s->state != STATE_CHUNKS ? FRAMING_DOTS : binary ? FRAMING_BINARY : FRAMING_CHUNKS,
                   s->listen->bare);
     if (f->data != DATA_OPEN)
         encoder_start(&f->encoder, FRAMING_DOTS, GUARD_NUL); /* anew, for whom it is, when that one has said 354 */
     f->content.mark = f->outgoing.mark = PIPE_MARK;
-    f->filtered.mark = tx->say == SAY_AT_BOUND ? max_size(s->listen->visit.limits.hold_memory, PIPE_MARK) : PIPE_MARK;
+    f->filtered.mark = tx->message.say == SAY_AT_BOUND ? max_size(s->listen->visit.limits.hold_memory, PIPE_MARK) : PIPE_MARK;
     f->passes = chain_passes(chain_of(s));
-    if (tx->say == SAY_AT_VERDICT)
+    if (tx->message.say == SAY_AT_VERDICT)
         f->spool = spool_open(s->listen->visit.limits.hold_memory, s->listen->visit.limits.held);
     build_segments(s);
 }
@@ -103,15 +103,15 @@ void flow_free(struct flow *f)
 void flow_refuse(struct session *s, enum reply_name name)
 {
     struct reply r = reply_named(name);
-    s->tx->limited |= !s->tx->sink;
+    s->tx->message.limited |= !s->tx->message.sink;
     transaction_refuse(s, &r);
 }
 
 void flow_refuse_size(struct session *s)
 {
     struct transaction *tx = s->tx;
-    struct reply r = content_too_big(s, &tx->arena);
-    tx->limited = true;
+    struct reply r = content_too_big(s, &tx->message.arena);
+    tx->message.limited = true;
     transaction_refuse(s, &r);
 }
 
@@ -121,10 +121,10 @@ void flow_refuse_size(struct session *s)
  * somebody finishes and gives back what it holds (engine.md A19). Who has waited long for that gives back what it holds itself. */
 static bool must_pause(struct session *s)
 {
-    struct flow *f = &s->tx->flow;
+    struct flow *f = &s->tx->message.flow;
     uint64_t most = s->listen->visit.limits.memory, now = loop_now(s->worker->mail.loop);
-    bool pause = !s->tx->sink && block_total() + arena_total() > most + most / 4 && !pipe_is_empty(&s->stream->in) &&
-                 worker_oldest_content(s->worker) < s->tx->started;
+    bool pause = !s->tx->message.sink && block_total() + arena_total() > most + most / 4 && !pipe_is_empty(&s->stream->in) &&
+                 worker_oldest_content(s->worker) < s->tx->message.started;
     if (!pause) {
         f->paused_at = 0;
     } else if (!f->paused_at) {
@@ -139,21 +139,21 @@ static bool must_pause(struct session *s)
 static bool decode(struct session *s)
 {
     struct transaction *tx = s->tx;
-    struct flow *f = &tx->flow;
+    struct flow *f = &tx->message.flow;
     if (f->taken || f->pass)
         return false;
     f->paused = must_pause(s);
     if (f->paused)
         return false;
-    bool moved = decoder_step(&f->decoder, &s->stream->in, tx->sink ? NULL : &f->content, FLOW_OCTETS);
+    bool moved = decoder_step(&f->decoder, &s->stream->in, tx->message.sink ? NULL : &f->content, FLOW_OCTETS);
     uint64_t most = s->listen->visit.limits.size;
-    if (f->decoder.saw_bare && s->listen->bare == BARE_REJECT && !tx->sink)
+    if (f->decoder.saw_bare && s->listen->bare == BARE_REJECT && !tx->message.sink)
         flow_refuse(s, REPLY_BARE_LF);
-    if (most && f->decoder.octets > most && !tx->sink)
+    if (most && f->decoder.octets > most && !tx->message.sink)
         flow_refuse_size(s);
     if (f->decoder.ended) {
         f->taken = f->content.ended = true;
-        tx->data_done = loop_micros(s->worker->mail.loop);
+        tx->message.data_done = loop_micros(s->worker->mail.loop);
     }
     return moved;
 }
@@ -162,9 +162,9 @@ static bool decode(struct session *s)
 static void look_at_head(struct session *s)
 {
     struct transaction *tx = s->tx;
-    const struct field *id = headers_next(&tx->headers, NULL, STR("Message-ID"));
+    const struct field *id = headers_next(&tx->message.headers, NULL, STR("Message-ID"));
     if (id)
-        tx->flow.message_id = str_trim(header_unfold(id->value, &tx->arena));
+        tx->message.flow.message_id = str_trim(header_unfold(id->value, &tx->message.arena));
     if (received_is_loop(s))
         flow_refuse(s, REPLY_HOPS);
 }
@@ -173,17 +173,17 @@ static void look_at_head(struct session *s)
 static void add_queued(struct session *s)
 {
     struct transaction *tx = s->tx;
-    for (struct queued_field *q = tx->queued; q; q = q->next)
-        if (!headers_add(&tx->headers, NULL, q->top, q->name, q->value))
-            log_say(LOG_ERROR, "%s.%u: bad field %.*s added by a filter", s->visit.id, tx->number, STR_ARGS(q->name));
+    for (struct queued_field *q = tx->message.queued; q; q = q->next)
+        if (!headers_add(&tx->message.headers, NULL, q->top, q->name, q->value))
+            log_say(LOG_ERROR, "%s.%u: bad field %.*s added by a filter", s->visit.id, tx->message.number, STR_ARGS(q->name));
 }
 
 static bool take_head(struct session *s)
 {
     struct transaction *tx = s->tx;
-    struct flow *f = &tx->flow;
+    struct flow *f = &tx->message.flow;
     size_t before = f->content.octets;
-    switch (headers_step(&tx->headers, &f->content, s->listen->visit.limits.header_size)) {
+    switch (headers_step(&tx->message.headers, &f->content, s->listen->visit.limits.header_size)) {
     case HEADERS_TOO_BIG: flow_refuse(s, REPLY_HEADER_TOO_BIG); return true;
     case HEADERS_MORE: return f->content.octets != before;
     case HEADERS_DONE: break;
@@ -210,16 +210,16 @@ static void judge_content(struct session *s)
     case VERDICT_REJECT:
     case VERDICT_DEFER: transaction_refuse(s, &v->reply); break;
     case VERDICT_DISCARD:
-        tx->discard = tx->sink = true;
+        tx->message.discard = tx->message.sink = true;
         envelope_leave(s, flow_way_out(s));
-        tx->flow.data = DATA_UNSAID;
+        tx->message.flow.data = DATA_UNSAID;
         break;
     case VERDICT_QUARANTINE:
-        if (tx->flow.data >= DATA_ASKED) { /* half of it is elsewhere: undeclared and late (engine.md A16) */
+        if (tx->message.flow.data >= DATA_ASKED) { /* half of it is elsewhere: undeclared and late (engine.md A16) */
             flow_refuse(s, REPLY_FILTER_FAILED);
             break;
         }
-        tx->quarantined = true;
+        tx->message.quarantined = true;
         if (&tx->route->hop != chain_of(s)->quarantine) {
             tx->route = backend_of(chain_of(s)->quarantine);
             tx->need_anew = true;
@@ -260,13 +260,13 @@ static void take_chunk(struct flow *f, struct segment *seg)
 /* A chunk that no filter replaced. A CR at its end waits for what comes next, if that may be a filter's own words. */
 static void pass_chunk(struct session *s, struct segment *seg)
 {
-    struct flow *f = &s->tx->flow;
+    struct flow *f = &s->tx->message.flow;
     size_t n = f->chunk_octets.len;
     if (seg->pending_cr && n && f->chunk_octets.at[0] == '\n')
         pipe_put(seg->out, STR("\r"));
     if (n) {
         bool waits = f->chunk_octets.at[n - 1] == '\r' && !f->chunk_last;
-        seg->pending_cr = waits && seg->rewrites && s->tx->params.body != BODY_BINARYMIME;
+        seg->pending_cr = waits && seg->rewrites && s->tx->message.params.body != BODY_BINARYMIME;
     }
     pipe_move(&f->chunk, seg->out, n - (n && seg->pending_cr));
     pipe_clear(&f->chunk);
@@ -274,11 +274,11 @@ static void pass_chunk(struct session *s, struct segment *seg)
 
 static void finish_chunk(struct session *s)
 {
-    struct flow *f = &s->tx->flow;
+    struct flow *f = &s->tx->message.flow;
     struct segment *seg = &f->segments[f->at_segment];
     f->chunk_busy = false;
     judge_content(s);
-    if (s->state == STATE_CLOSING || s->tx->sink) {
+    if (s->state == STATE_CLOSING || s->tx->message.sink) {
         pipe_clear(&f->chunk);
         return;
     }
@@ -296,7 +296,7 @@ static void finish_chunk(struct session *s)
 
 static bool filter_body(struct session *s)
 {
-    struct flow *f = &s->tx->flow;
+    struct flow *f = &s->tx->message.flow;
     if (f->chunk_busy) {
         const struct pipe *out = f->segments[f->at_segment].out;
         size_t before = out->octets;
@@ -351,7 +351,7 @@ bool flow_has_room(const struct flow *f)
 
 bool flow_emit(struct session *s, struct str octets)
 {
-    struct flow *f = &s->tx->flow;
+    struct flow *f = &s->tx->message.flow;
     struct pipe *out;
     bool *pending_cr = f->judging ? &f->pending_cr : &f->segments[f->at_segment].pending_cr;
     if (f->judging) {
@@ -362,7 +362,7 @@ bool flow_emit(struct session *s, struct str octets)
         f->chunk_replaced = true;
         out = f->segments[f->at_segment].out;
     }
-    if (s->tx->params.body == BODY_BINARYMIME) { /* whose content has no lines, and leaves by BDAT */
+    if (s->tx->message.params.body == BODY_BINARYMIME) { /* whose content has no lines, and leaves by BDAT */
         pipe_copy(out, octets.at, octets.len);
         octets.len = 0;
     }
@@ -401,8 +401,8 @@ void flow_refuse_held(struct session *s, const struct spool *spool)
 
 static bool hold(struct session *s)
 {
-    struct flow *f = &s->tx->flow;
-    if (s->tx->say != SAY_AT_VERDICT || pipe_is_empty(&f->filtered))
+    struct flow *f = &s->tx->message.flow;
+    if (s->tx->message.say != SAY_AT_VERDICT || pipe_is_empty(&f->filtered))
         return false;
     if (f->pass && !f->edits_body) {
         pipe_clear(&f->filtered);
@@ -427,7 +427,7 @@ static bool feed(struct flow *f)
 
 static bool head_and_body(struct session *s)
 {
-    struct flow *f = &s->tx->flow;
+    struct flow *f = &s->tx->message.flow;
     switch (f->head) {
     case HEAD_TAKE: return take_head(s);
     case HEAD_HOOK:
@@ -447,16 +447,16 @@ bool flow_turn(struct session *s)
 {
     struct transaction *tx = s->tx;
     bool moved = false;
-    if (!tx->sink)
+    if (!tx->message.sink)
         moved |= flow_deliver(s);
-    if (!tx->sink)
+    if (!tx->message.sink)
         moved |= hold(s);
-    if (!tx->sink)
+    if (!tx->message.sink)
         moved |= head_and_body(s);
     if (s->state == STATE_CLOSING)
         return false;
-    if (!tx->sink && !tx->flow.body_done)
-        moved |= feed(&tx->flow);
+    if (!tx->message.sink && !tx->message.flow.body_done)
+        moved |= feed(&tx->message.flow);
     moved |= decode(s);
     return moved;
 }
@@ -467,7 +467,7 @@ bool flow_run(struct session *s)
         bool moved = flow_turn(s);
         if (s->state == STATE_CLOSING)
             return true;
-        if (!s->tx->flow.taken) /* else it is judged first: what is held whole may go by BDAT */
+        if (!s->tx->message.flow.taken) /* else it is judged first: what is held whole may go by BDAT */
             moved |= flow_open(s);
         if (!moved)
             return true;
@@ -480,7 +480,7 @@ bool flow_run(struct session *s)
 
 static void begin_pass(struct session *s)
 {
-    struct flow *f = &s->tx->flow;
+    struct flow *f = &s->tx->message.flow;
     pipe_clear(&f->content);
     pipe_clear(&f->filtered);
     f->content.ended = f->filtered.ended = f->body_done = false;
@@ -505,12 +505,12 @@ static void swap_spools(struct flow *f)
 bool flow_judge(struct session *s)
 {
     struct transaction *tx = s->tx;
-    struct flow *f = &tx->flow;
-    while (!f->judged && !tx->sink && s->state != STATE_CLOSING) {
+    struct flow *f = &tx->message.flow;
+    while (!f->judged && !tx->message.sink && s->state != STATE_CLOSING) {
         if (!f->judging) {
-            if (!flow_run(s) || !f->body_done || tx->sink || s->state == STATE_CLOSING)
+            if (!flow_run(s) || !f->body_done || tx->message.sink || s->state == STATE_CLOSING)
                 return false;
-            if (tx->say == SAY_AT_VERDICT) {
+            if (tx->message.say == SAY_AT_VERDICT) {
                 must(pipe_is_empty(&f->filtered));
                 if (f->pass)
                     swap_spools(f);
@@ -521,7 +521,7 @@ bool flow_judge(struct session *s)
         if (!visit_turn(&s->visit))
             return false;
         judge_content(s);
-        if (tx->sink || s->state == STATE_CLOSING)
+        if (tx->message.sink || s->state == STATE_CLOSING)
             return false;
         swap_spools(f);
         f->judging = false;

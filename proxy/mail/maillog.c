@@ -9,12 +9,12 @@ enum { RCPT_LINES = 100, LIST_OCTETS = 600, WAITS_TOLD = 5, WAIT_LEAST = 1000 /*
 
 static const char *verdict_name(const struct transaction *tx)
 {
-    const struct reply *r = &tx->end_reply;
-    if (tx->end == END_REJECTED || tx->end == END_DEFERRED) {
-        bool ours = (tx->verdict_by.len && !tx->passed) || tx->limited;
-        return tx->end == END_REJECTED ? (ours ? "reject" : "backend-reject") : ours ? "defer" : "backend-defer";
+    const struct reply *r = &tx->message.end_reply;
+    if (tx->message.end == END_REJECTED || tx->message.end == END_DEFERRED) {
+        bool ours = (tx->message.verdict_by.len && !tx->message.passed) || tx->message.limited;
+        return tx->message.end == END_REJECTED ? (ours ? "reject" : "backend-reject") : ours ? "defer" : "backend-defer";
     }
-    switch (tx->end) {
+    switch (tx->message.end) {
     case END_FORWARDED: return "forwarded";
     case END_DISCARDED: return "discard";
     case END_QUARANTINED: return "quarantine";
@@ -27,22 +27,22 @@ static const char *verdict_name(const struct transaction *tx)
  * them was. */
 static void find_end(struct transaction *tx)
 {
-    if (tx->end != END_ABORTED || tx->data_at || tx->left || !tx->nrcpts)
+    if (tx->message.end != END_ABORTED || tx->message.data_at || tx->left || !tx->message.nrcpts)
         return;
-    const struct rcpt *last = &tx->rcpts[tx->nrcpts - 1];
-    if (!tx->accepted && !tx->discarded && last->reply.code) {
-        tx->end_reply = last->reply;
-        tx->limited |= last->by == BY_ROUTE;
+    const struct rcpt *last = &tx->message.rcpts[tx->message.nrcpts - 1];
+    if (!tx->message.accepted && !tx->message.discarded && last->reply.code) {
+        tx->message.end_reply = last->reply;
+        tx->message.limited |= last->by == BY_ROUTE;
         if (last->by == BY_FILTER) {
-            tx->verdict_by = last->filter->name;
-            tx->verdict_stage = STR("rcpt");
-            tx->verdict_why = last->why;
+            tx->message.verdict_by = last->filter->name;
+            tx->message.verdict_stage = STR("rcpt");
+            tx->message.verdict_why = last->why;
         }
     } else if (tx->data_refused.code) {
-        tx->end_reply = tx->data_refused;
+        tx->message.end_reply = tx->data_refused;
     }
-    if (tx->end_reply.code)
-        tx->end = transaction_end_of(&tx->end_reply);
+    if (tx->message.end_reply.code)
+        tx->message.end = transaction_end_of(&tx->message.end_reply);
 }
 
 static void log_client(const struct session *s)
@@ -66,13 +66,13 @@ static void log_rcpts(const struct transaction *tx)
 {
     struct str shown[LIST_MOST];
     size_t n = 0, octets = 0;
-    for (; n < tx->nrcpts && n < LIST_MOST && octets < LIST_OCTETS; n++) {
-        shown[n] = tx->rcpts[n].path.address;
+    for (; n < tx->message.nrcpts && n < LIST_MOST && octets < LIST_OCTETS; n++) {
+        shown[n] = tx->message.rcpts[n].path.address;
         octets += 3 + shown[n].len;
     }
-    log_list("to", n, shown, tx->nrcpts - (uint32_t)n);
-    log_number("accepted", tx->accepted + tx->discarded);
-    log_number("nrcpt", tx->nrcpts);
+    log_list("to", n, shown, tx->message.nrcpts - (uint32_t)n);
+    log_number("accepted", tx->message.accepted + tx->message.discarded);
+    log_number("nrcpt", tx->message.nrcpts);
 }
 
 static void log_enhanced(const struct reply *r)
@@ -91,16 +91,16 @@ static void log_enhanced(const struct reply *r)
 static void log_id(const struct session *s)
 {
     char room[DECIMAL_ROOM];
-    log_pieces("id", 3, (struct str[]){str_of(s->visit.id), STR("."), str_decimal(room, s->tx->number)});
+    log_pieces("id", 3, (struct str[]){str_of(s->visit.id), STR("."), str_decimal(room, s->tx->message.number)});
 }
 
 static void log_notes(const struct session *s)
 {
     const struct transaction *tx = s->tx;
     struct str tags = STR("");
-    for (const struct note *n = tx->notes; n && tags.len < 500; n = n->next)
+    for (const struct note *n = tx->message.notes; n && tags.len < 500; n = n->next)
         if (n->value.at)
-            tags = arena_print(&s->tx->arena, "%.*s%s%.*s:%.*s", STR_ARGS(tags), tags.len ? "," : "", STR_ARGS(n->name),
+            tags = arena_print(&s->tx->message.arena, "%.*s%s%.*s:%.*s", STR_ARGS(tags), tags.len ? "," : "", STR_ARGS(n->name),
                                STR_ARGS(n->value));
     if (tags.len)
         log_text("tags", tags);
@@ -108,13 +108,13 @@ static void log_notes(const struct session *s)
 
 static void log_reply(const struct session *s, struct transaction *tx)
 {
-    const struct reply *r = &tx->end_reply;
-    if (tx->verdict_by.len) {
-        log_text("stage", tx->verdict_stage);
-        log_text("filter", tx->verdict_by);
+    const struct reply *r = &tx->message.end_reply;
+    if (tx->message.verdict_by.len) {
+        log_text("stage", tx->message.verdict_stage);
+        log_text("filter", tx->message.verdict_by);
     }
-    if (tx->verdict_why.len)
-        log_text("why", tx->verdict_why);
+    if (tx->message.verdict_why.len)
+        log_text("why", tx->message.verdict_why);
     log_number("code", r->code);
     if (r->enhanced[0])
         log_enhanced(r);
@@ -131,7 +131,7 @@ static void log_one_rcpt(const struct session *s, const struct rcpt *r)
     log_id(s);
     log_text("listen", s->listen->visit.name);
     log_text("client", s->visit.client->ip.len ? s->visit.client->ip : STR("unix"));
-    log_angle("from", s->tx->reverse_path.address);
+    log_angle("from", s->tx->message.from.address);
     log_angle("to", r->path.address);
     log_text("by", str_of(authors[r->by]));
     if (r->by == BY_FILTER)
@@ -149,7 +149,7 @@ static void log_one_rcpt(const struct session *s, const struct rcpt *r)
 
 void journal_rcpt(struct session *s, const struct rcpt *r)
 {
-    if (++s->tx->refused <= RCPT_LINES)
+    if (++s->tx->message.refused <= RCPT_LINES)
         log_one_rcpt(s, r);
 }
 
@@ -161,11 +161,11 @@ void journal_lmtp(struct session *s, struct str address, const struct reply *r)
 /* Refused recipients beyond those with a line of their own. */
 static void log_more_refused(const struct session *s)
 {
-    if (s->tx->refused <= RCPT_LINES)
+    if (s->tx->message.refused <= RCPT_LINES)
         return;
     log_begin(LOG_INFO, "rcpt");
     log_id(s);
-    log_number("more", s->tx->refused - RCPT_LINES);
+    log_number("more", s->tx->message.refused - RCPT_LINES);
     log_end();
 }
 
@@ -173,7 +173,7 @@ static void log_more_refused(const struct session *s)
 static void log_waits(const struct session *s)
 {
     const struct chain *chain = s->listen->visit.chain;
-    struct arena *arena = &s->tx->arena;
+    struct arena *arena = &s->tx->message.arena;
     struct str text = STR("");
     uint64_t below = UINT64_MAX;
     size_t told = SIZE_MAX;
@@ -198,44 +198,44 @@ static void log_waits(const struct session *s)
 
 static enum log_level level_of(const struct transaction *tx)
 {
-    if (tx->end == END_UNCERTAIN)
+    if (tx->message.end == END_UNCERTAIN)
         return LOG_WARNING;
-    return tx->end == END_ABORTED && tx->end_reply.code ? LOG_ERROR : LOG_INFO;
+    return tx->message.end == END_ABORTED && tx->message.end_reply.code ? LOG_ERROR : LOG_INFO;
 }
 
 void journal_transaction(struct session *s)
 {
     struct transaction *tx = s->tx;
-    struct arena *arena = &tx->arena;
+    struct arena *arena = &tx->message.arena;
     uint64_t now = loop_micros(s->worker->mail.loop);
     find_end(tx);
     log_more_refused(s);
     log_begin(level_of(tx), "msg");
     log_id(s);
     log_client(s);
-    log_angle("from", tx->reverse_path.address);
+    log_angle("from", tx->message.from.address);
     log_rcpts(tx);
-    log_text("mid", tx->flow.message_id.at ? tx->flow.message_id : STR(""));
-    if (s->generation->conf->mail.log_subject && tx->flow.head == HEAD_DONE) {
-        const struct field *f = headers_next(&tx->headers, NULL, STR("Subject"));
+    log_text("mid", tx->message.flow.message_id.at ? tx->message.flow.message_id : STR(""));
+    if (s->generation->conf->mail.log_subject && tx->message.flow.head == HEAD_DONE) {
+        const struct field *f = headers_next(&tx->message.headers, NULL, STR("Subject"));
         log_text("subject", f ? header_unfold(f->value, arena) : STR(""));
     }
-    log_number("size", (int64_t)tx->flow.decoder.octets);
+    log_number("size", (int64_t)tx->message.flow.decoder.octets);
     log_text("verdict", str_of(verdict_name(tx)));
     log_reply(s, tx);
-    if (tx->score != 0)
-        log_text("score", arena_print(arena, "%g", tx->score));
+    if (tx->message.score != 0)
+        log_text("score", arena_print(arena, "%g", tx->message.score));
     log_notes(s);
-    if (tx->edits)
-        log_number("changed", tx->edits);
+    if (tx->message.edits)
+        log_number("changed", tx->message.edits);
     log_waits(s);
-    if (tx->end == END_UNCERTAIN)
+    if (tx->message.end == END_UNCERTAIN)
         log_number("uncertain", 1);
-    log_seconds("t_total", now - tx->started);
-    log_seconds("t_filter", tx->filter_run + tx->filter_waited);
-    log_seconds("t_run", tx->filter_run);
+    log_seconds("t_total", now - tx->message.started);
+    log_seconds("t_filter", tx->message.filter_run + tx->message.filter_waited);
+    log_seconds("t_run", tx->message.filter_run);
     log_seconds("t_backend", tx->backend_micros);
-    log_seconds("t_data", tx->data_at && tx->data_done ? tx->data_done - tx->data_at : 0);
+    log_seconds("t_data", tx->message.data_at && tx->message.data_done ? tx->message.data_done - tx->message.data_at : 0);
     log_end();
 }
 

@@ -12,17 +12,17 @@ static const char *with(const struct session *s)
                                                {{"UTF8SMTP", "UTF8SMTPA"}, {"UTF8SMTPS", "UTF8SMTPSA"}}};
     if (!s->visit.esmtp)
         return "SMTP";
-    return words[s->tx->params.smtputf8][session_is_secure(s)][session_is_authenticated(s)];
+    return words[s->tx->message.params.smtputf8][session_is_secure(s)][session_is_authenticated(s)];
 }
 
 /* The one recipient there is; NULL: none or several. */
 static const struct path *only_rcpt(const struct transaction *tx)
 {
     const struct path *only = NULL;
-    if (tx->added)
+    if (tx->message.added)
         return NULL;
-    for (uint32_t i = 0; i < tx->nrcpts; i++) {
-        const struct rcpt *r = &tx->rcpts[i];
+    for (uint32_t i = 0; i < tx->message.nrcpts; i++) {
+        const struct rcpt *r = &tx->message.rcpts[i];
         if (r->fate != FATE_ACCEPTED || r->discarded || r->dropped)
             continue;
         if (only)
@@ -49,7 +49,7 @@ static const char *date_of(time_t now)
 /* Domain or address literal (RFC 5321 4.4): a name with other octets in it could pretend to be more than the name. */
 static struct str from_name(struct session *s)
 {
-    struct str name = arena_str(&s->tx->arena, s->visit.client->helo[0] ? str_of(s->visit.client->helo) : STR("unknown"));
+    struct str name = arena_str(&s->tx->message.arena, s->visit.client->helo[0] ? str_of(s->visit.client->helo) : STR("unknown"));
     char *at = (char *)name.at; /* a copy of our own */
     for (size_t i = 0; i < name.len; i++)
         if ((unsigned char)at[i] < 128 && !char_is_alnum(at[i]) && !strchr("-_.[]:", at[i]))
@@ -64,30 +64,30 @@ void received_add(struct session *s)
     bool v6 = s->visit.client->ip.len && memchr(s->visit.client->ip.at, ':', s->visit.client->ip.len);
     struct str tls = STR(""), whom = STR(""), ip = STR("unknown"), name = from_name(s);
     if (s->visit.client->ip.len)
-        ip = arena_print(&tx->arena, "[%s%.*s]", v6 ? "IPv6:" : "", STR_ARGS(s->visit.client->ip));
+        ip = arena_print(&tx->message.arena, "[%s%.*s]", v6 ? "IPv6:" : "", STR_ARGS(s->visit.client->ip));
     if (session_is_secure(s) && *s->visit.client->tls.version)
-        tls = arena_print(&tx->arena, "\r\n\t(using %s with cipher %s)", s->visit.client->tls.version, s->visit.client->tls.cipher);
+        tls = arena_print(&tx->message.arena, "\r\n\t(using %s with cipher %s)", s->visit.client->tls.version, s->visit.client->tls.cipher);
     const struct path *only = only_rcpt(tx);
     if (only)
-        whom = arena_print(&tx->arena, "\r\n\tfor <%.*s>", STR_ARGS(only->address));
+        whom = arena_print(&tx->message.arena, "\r\n\tfor <%.*s>", STR_ARGS(only->address));
     struct str value = arena_print(
-        &tx->arena, "from %.*s (%.*s)%.*s\r\n\tby %.*s (Sluice) with %s id %s.%u%.*s;\r\n\t%s", STR_ARGS(name),
-        STR_ARGS(ip), STR_ARGS(tls), STR_ARGS(s->listen->visit.hostname), with(s), s->visit.id, tx->number, STR_ARGS(whom), date);
-    bool changed = tx->headers.changed;
-    struct field *field = headers_add(&tx->headers, NULL, true, STR("Received"), value);
+        &tx->message.arena, "from %.*s (%.*s)%.*s\r\n\tby %.*s (Sluice) with %s id %s.%u%.*s;\r\n\t%s", STR_ARGS(name),
+        STR_ARGS(ip), STR_ARGS(tls), STR_ARGS(s->listen->visit.hostname), with(s), s->visit.id, tx->message.number, STR_ARGS(whom), date);
+    bool changed = tx->message.headers.changed;
+    struct field *field = headers_add(&tx->message.headers, NULL, true, STR("Received"), value);
     if (field)
-        headers_hide(&tx->headers, field);
-    tx->headers.changed = changed;
+        headers_hide(&tx->message.headers, field);
+    tx->message.headers.changed = changed;
 }
 
 bool received_is_loop(struct session *s)
 {
     struct transaction *tx = s->tx;
     const struct limits *l = &s->listen->visit.limits;
-    struct str ours = arena_join(&tx->arena, 3, (struct str[]){STR("by "), s->listen->visit.hostname, STR(" (Sluice) ")});
+    struct str ours = arena_join(&tx->message.arena, 3, (struct str[]){STR("by "), s->listen->visit.hostname, STR(" (Sluice) ")});
     uint32_t hops = 0, loops = 0;
-    for (const struct field *f = NULL; (f = headers_next(&tx->headers, f, STR("Received")));) {
-        struct str value = header_unfold(f->value, &tx->arena);
+    for (const struct field *f = NULL; (f = headers_next(&tx->message.headers, f, STR("Received")));) {
+        struct str value = header_unfold(f->value, &tx->message.arena);
         hops++;
         loops += str_find(value, ours) < value.len;
     }

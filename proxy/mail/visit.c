@@ -90,19 +90,19 @@ uint16_t chain_pass_end(const struct chain *chain, uint16_t pass)
  * of them or any one. So a sender cannot switch a filter off for others by adding one exempt recipient. */
 static bool rcpts_match(const struct visit *v, struct table *table, enum filter_stage stage, bool all)
 {
-    const struct transaction *tx = v->tx;
+    const struct message *message = v->message;
     uint32_t n = 0, matching = 0;
-    if (!tx || stage < FILTER_RCPT)
+    if (!message || stage < FILTER_RCPT)
         return false;
     if (stage == FILTER_RCPT)
-        return tx->nrcpts && table_match(table, tx->rcpts[tx->nrcpts - 1].path.address, NULL);
-    for (uint32_t i = 0; i < tx->nrcpts; i++) {
-        const struct rcpt *r = &tx->rcpts[i];
+        return message->nrcpts && table_match(table, message->rcpts[message->nrcpts - 1].path.address, NULL);
+    for (uint32_t i = 0; i < message->nrcpts; i++) {
+        const struct rcpt *r = &message->rcpts[i];
         bool counts = r->fate == FATE_ACCEPTED && !r->discarded && !r->dropped;
         n += counts;
         matching += counts && table_match(table, r->path.address, NULL);
     }
-    for (const struct added *a = tx->added; a; a = a->next) {
+    for (const struct added *a = message->added; a; a = a->next) {
         n += !a->dropped;
         matching += !a->dropped && table_match(table, a->path.address, NULL);
     }
@@ -125,7 +125,7 @@ static bool holds(const struct visit *v, const struct condition *c, enum filter_
         if (!found)
             return false;
     }
-    if (c->from && (!v->tx || !table_match(c->from, v->tx->reverse_path.address, NULL)))
+    if (c->from && (!v->message || !table_match(c->from, v->message->from.address, NULL)))
         return false;
     return !c->rcpt || rcpts_match(v, c->rcpt, stage, all_rcpts);
 }
@@ -154,9 +154,9 @@ static bool wants(struct visit *v, size_t i, enum filter_stage stage)
     if (!may(f, stage))
         return false;
     const struct slot *slot = v->slots ? &v->slots[i] : NULL;
-    if (slot && (slot->skip || (v->tx && slot->skip_tx) || ((slot->lessen | (v->tx ? slot->lessen_tx : 0)) & (1u << stage))))
+    if (slot && (slot->skip || (v->message && slot->skip_tx) || ((slot->lessen | (v->message ? slot->lessen_tx : 0)) & (1u << stage))))
         return false;
-    if (v->tx ? v->tx->passed : v->passed)
+    if (v->message ? v->message->passed : v->passed)
         return false;
     return allowed(v, &chain->only, &chain->except, stage) && allowed(v, &f->only, &f->except, stage);
 }
@@ -165,7 +165,7 @@ static bool wants(struct visit *v, size_t i, enum filter_stage stage)
 
 static struct arena *verdict_arena(struct visit *v)
 {
-    return v->tx ? &v->tx->arena : v->scratch;
+    return v->message ? &v->message->arena : v->scratch;
 }
 
 static void decide(struct visit *v, enum filter_verdict kind, const struct reply *r, const struct filter *by, struct str why)
@@ -181,12 +181,12 @@ static bool failed(struct visit *v, const struct filter *f, struct slot *slot, e
 {
     struct reply r = reply_named(REPLY_FILTER_FAILED);
     if (f->observe) {
-        slot->skip_tx = v->tx != NULL;
-        slot->skip |= !v->tx;
+        slot->skip_tx = v->message != NULL;
+        slot->skip |= !v->message;
         return false;
     }
     if (f->on_error == ON_ERROR_CONTINUE && !slot->edited) {
-        if (v->tx)
+        if (v->message)
             slot->skip_tx = true;
         else
             slot->skip = true;
@@ -240,18 +240,18 @@ static void observed(struct visit *v, const struct filter *f, enum filter_stage 
     log_end();
 }
 
-static void note(struct transaction *tx, const struct filter *by, enum filter_stage stage, struct str why)
+static void note(struct message *message, const struct filter *by, enum filter_stage stage, struct str why)
 {
-    tx->verdict_by = by->name;
-    tx->verdict_stage = str_of(stage_names[stage]);
-    tx->verdict_why = arena_str(&tx->arena, why);
+    message->verdict_by = by->name;
+    message->verdict_stage = str_of(stage_names[stage]);
+    message->verdict_why = arena_str(&message->arena, why);
 }
 
 void visit_note(struct visit *v)
 {
     const struct verdict *said = &v->run.verdict;
-    if (v->tx && said->by)
-        note(v->tx, said->by, v->run.stage, said->why);
+    if (v->message && said->by)
+        note(v->message, said->by, v->run.stage, said->why);
 }
 
 /* What a final verdict of the filter at hand means for the stage. True: the stage is over. */
@@ -285,16 +285,16 @@ static bool take_verdict(struct visit *v, struct filter_call *call, enum filter_
     switch (said) {
     case VERDICT_CONTINUE: return false;
     case VERDICT_SKIP:
-        if (v->tx)
+        if (v->message)
             slot->skip_tx = true;
         else
             slot->skip = true;
         return false;
     case VERDICT_ACCEPT: return true;
     case VERDICT_PASS:
-        if (v->tx) {
-            v->tx->passed = true;
-            note(v->tx, f, run->stage, call->verdict.why);
+        if (v->message) {
+            v->message->passed = true;
+            note(v->message, f, run->stage, call->verdict.why);
         } else {
             v->passed = true;
         }
@@ -320,8 +320,8 @@ void visit_run(struct visit *v, enum filter_stage stage, uint16_t first, uint16_
 static void count_run(struct visit *v, struct filter_call *call, uint64_t from, enum filter_verdict said)
 {
     uint64_t now = loop_micros(v->filters->worker->loop);
-    if (v->tx)
-        v->tx->filter_run += now - from;
+    if (v->message)
+        v->message->filter_run += now - from;
     call->suspended_at = said == VERDICT_SUSPEND ? now : 0;
 }
 
@@ -329,8 +329,8 @@ static void count_wait(struct visit *v, struct filter_call *call)
 {
     uint64_t waited = call->suspended_at ? loop_micros(v->filters->worker->loop) - call->suspended_at : 0;
     call->slot->waited += waited;
-    if (v->tx)
-        v->tx->filter_waited += waited;
+    if (v->message)
+        v->message->filter_waited += waited;
     call->suspended_at = 0;
 }
 
@@ -350,7 +350,7 @@ static struct filter_call *begin(struct visit *v, size_t i)
     uint64_t limit = v->run.stage == FILTER_MESSAGE ? f->message_timeout : f->timeout;
     call->deadline = loop_now(v->filters->worker->loop) + limit;
     slot->called = true;
-    slot->called_tx |= v->tx != NULL;
+    slot->called_tx |= v->message != NULL;
     return call;
 }
 
@@ -480,7 +480,7 @@ void visit_reply(struct visit *v, enum filter_stage of, struct reply *reply, uin
         if (said == VERDICT_ERROR)
             log_error(v, f, FILTER_REPLY, call->verdict.why);
         else if (said == VERDICT_REWORD && !f->observe && (reply_class(word) == 2) == good && reply_class(word) != 3)
-            *reply = reply_keep(&v->tx->arena, word);
+            *reply = reply_keep(&v->message->arena, word);
         else if (said == VERDICT_REWORD)
             log_error(v, f, FILTER_REPLY, STR("a reword may not turn a refusal into acceptance, or back"));
         call_close(call);

@@ -7,7 +7,7 @@
 #include "mail/flow.h"
 #include "wire/reply.h"
 
-struct transaction;
+struct message;
 struct filter_call;
 
 struct slot { /* one filter's life in one session */
@@ -56,7 +56,7 @@ struct visit {
     struct filter_set *filters;
     const struct visit_conf *conf;
     struct client *client;          /* a pointer: XFORWARD puts another one in its place for one message */
-    struct transaction *tx;         /* NULL between messages */
+    struct message *message;         /* NULL between messages */
     struct task *task;              /* the owner's: woken when a suspended call may go on */
     struct arena *life, *scratch;   /* scratch: reset by the owner before the next question */
     struct slot *slots;             /* per filter of the chain; made at the first hook */

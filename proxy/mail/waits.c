@@ -93,7 +93,7 @@ uint64_t filter_room(struct filter_call *call)
 uint64_t filter_content(struct filter_call *call, uint64_t offset, size_t n)
 {
     struct op *op = start(call, OP_CONTENT, 0);
-    struct spool *spool = call->tx ? call->tx->flow.spool : NULL;
+    struct spool *spool = call->message ? call->message->flow.spool : NULL;
     if (call->stage != FILTER_MESSAGE || !spool)
         return fail(op, "forbidden");
     n = min_size(n, 1048576);
@@ -451,7 +451,7 @@ static bool is_done(struct filter_call *call, struct op *op, uint64_t now)
     case OP_CONTENT:
     case OP_STORE:
     case OP_FAILED: return true;
-    case OP_ROOM: return !call->tx || flow_has_room(&call->tx->flow);
+    case OP_ROOM: return !call->message || flow_has_room(&call->message->flow);
     case OP_DNS:
         if (op->query->done)
             op->error = op->query->error;

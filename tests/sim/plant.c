@@ -103,7 +103,7 @@ enum backend_took __wrap_backend_reply(struct backend *b, struct arena *arena, s
 void __wrap_backend_abort(struct backend **at)
 {
     struct backend *b = *at;
-    bool amid = b && b->stream && b->session && b->session->tx && b->session->tx->flow.data == DATA_OPEN;
+    bool amid = b && b->stream && b->session && b->session->tx && b->session->tx->message.flow.data == DATA_OPEN;
     if (amid && blooms(DOT)) {
         pipe_put(&b->stream->out, STR("\r\n.\r\n"));
         stream_flush(b->stream);

@@ -35,9 +35,9 @@ static uint64_t sum_of_stream(uint64_t sum, const struct stream *s)
 
 static uint64_t sum_of_transaction(uint64_t sum, const struct transaction *tx)
 {
-    const struct flow *f = &tx->flow;
-    sum = mix(mix(mix(sum, tx->serial), tx->nrcpts), tx->told);
-    sum = mix(mix(mix(sum, tx->sink), f->data), f->head);
+    const struct flow *f = &tx->message.flow;
+    sum = mix(mix(mix(sum, tx->message.serial), tx->message.nrcpts), tx->told);
+    sum = mix(mix(mix(sum, tx->message.sink), f->data), f->head);
     sum = mix(mix(mix(sum, f->taken), f->judged), f->pass);
     sum = mix(mix(sum, f->decoder.wire), f->encoder.octets);
     return mix(mix(mix(sum, f->content.octets), f->filtered.octets), f->packed.octets);
@@ -58,7 +58,7 @@ static uint64_t sum_of(const struct session *s)
 static void show(const char *when, const struct session *s)
 {
     const struct backend *b = s->backend;
-    const struct flow *f = s->tx ? &s->tx->flow : NULL;
+    const struct flow *f = s->tx ? &s->tx->message.flow : NULL;
     sim_trace("%s: alarm %llu state %d step %d, client in %zu out %zu reads %d%s", when,
               s->alarm.at ? (unsigned long long)(s->alarm.at - sim_now()) : 0ull, s->state, s->step,
               s->stream->in.octets, s->stream->out.octets, net_reads(s->stream),
@@ -67,7 +67,7 @@ static void show(const char *when, const struct session *s)
         sim_trace("  wire %llu content %zu filtered %zu encoded %llu packed %zu data %d head %d sink %d taken %d "
                   "judged %d pass %d",
                   (unsigned long long)f->decoder.wire, f->content.octets, f->filtered.octets,
-                  (unsigned long long)f->encoder.octets, f->packed.octets, f->data, f->head, s->tx->sink, f->taken,
+                  (unsigned long long)f->encoder.octets, f->packed.octets, f->data, f->head, s->tx->message.sink, f->taken,
                   f->judged, f->pass);
     if (b)
         sim_trace("  backend step %d owes %u unsaid %zu in %zu out %zu", b->step, b->count, b->unsaid.octets,
@@ -76,7 +76,7 @@ static void show(const char *when, const struct session *s)
 
 static bool may_be_asked(const struct session *s)
 {
-    bool looks = (s->tx && s->tx->flow.paused) || s->waits_for_probe; /* the latter by the pool's clock */
+    bool looks = (s->tx && s->tx->message.flow.paused) || s->waits_for_probe; /* the latter by the pool's clock */
     bool sound = net_is_sound(s->stream) && (!s->backend || !s->backend->stream || net_is_sound(s->backend->stream));
     return !looks && sound && (!s->alarm.at || s->alarm.at > sim_now());
 }

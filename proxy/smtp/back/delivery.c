@@ -19,15 +19,15 @@ enum guard flow_guard(const struct backend *b)
 
 static void refuse_bad(struct session *s)
 {
-    const struct flow *f = &s->tx->flow;
+    const struct flow *f = &s->tx->message.flow;
     if (!f->encoder.hidden)
-        log_say(LOG_ERROR, "%s.%u: content with a bare CR or LF reached the encoder", s->visit.id, s->tx->number);
+        log_say(LOG_ERROR, "%s.%u: content with a bare CR or LF reached the encoder", s->visit.id, s->tx->message.number);
     flow_refuse(s, f->encoder.hidden ? REPLY_HIDDEN_END : REPLY_FILTER_FAILED);
 }
 
 static bool encode(struct session *s, struct pipe *from)
 {
-    struct flow *f = &s->tx->flow;
+    struct flow *f = &s->tx->message.flow;
     bool moved = encoder_step(&f->encoder, from, f->chunked ? &f->packed : &s->backend->stream->out, FLOW_OCTETS);
     if (f->encoder.bad)
         refuse_bad(s);
@@ -37,14 +37,14 @@ static bool encode(struct session *s, struct pipe *from)
 /* A chunk that is full is said, while the backend owes few replies to others. It is answered: nobody waits for that. */
 static bool say_chunk(struct session *s)
 {
-    struct flow *f = &s->tx->flow;
+    struct flow *f = &s->tx->message.flow;
     struct backend *b = s->backend;
     pipe_compact(&f->packed); /* few octets of large blocks are no chunk yet */
     if (!pipe_is_full(&f->packed) || f->chunks_owed >= (b->can.has & EXT_PIPELINING ? CHUNKS_OWED : 1))
         return false;
     pipe_print(&b->stream->out, "BDAT %zu\r\n", f->packed.octets);
     pipe_move(&f->packed, &b->stream->out, f->packed.octets);
-    backend_owe(b, DEBT_CHUNK, s->tx->serial);
+    backend_owe(b, DEBT_CHUNK, s->tx->message.serial);
     f->chunks_owed++;
     return true;
 }
@@ -53,8 +53,8 @@ static bool say_chunk(struct session *s)
 bool flow_deliver(struct session *s)
 {
     struct transaction *tx = s->tx;
-    struct flow *f = &tx->flow;
-    if (f->data != DATA_OPEN || tx->sink || f->head != HEAD_DONE || !s->backend || !s->backend->stream)
+    struct flow *f = &tx->message.flow;
+    if (f->data != DATA_OPEN || tx->message.sink || f->head != HEAD_DONE || !s->backend || !s->backend->stream)
         return false;
     if (pipe_is_full(&s->backend->stream->out))
         return false;
@@ -64,16 +64,16 @@ bool flow_deliver(struct session *s)
     if (!f->sender.done) {
         if (!f->sender.begun) {
             /* Field edits of a headers hook are known now; later ones only where the content was held (AT_VERDICT). */
-            must(tx->say != SAY_AT_VERDICT || f->judged);
+            must(tx->message.say != SAY_AT_VERDICT || f->judged);
         }
-        headers_send(&tx->headers, &f->sender, &f->outgoing);
+        headers_send(&tx->message.headers, &f->sender, &f->outgoing);
         moved = true;
     }
     if (!pipe_is_empty(&f->outgoing))
         moved |= encode(s, &f->outgoing);
-    if (tx->sink || !f->sender.done || !pipe_is_empty(&f->outgoing))
+    if (tx->message.sink || !f->sender.done || !pipe_is_empty(&f->outgoing))
         return moved;
-    if (tx->say == SAY_AT_VERDICT) {
+    if (tx->message.say == SAY_AT_VERDICT) {
         size_t before = f->outgoing.octets;
         spool_take(f->spool, &f->outgoing);
         moved |= f->outgoing.octets != before;
@@ -89,7 +89,7 @@ bool flow_deliver(struct session *s)
 
 enum leave flow_way_out(const struct session *s)
 {
-    const struct flow *f = &s->tx->flow;
+    const struct flow *f = &s->tx->message.flow;
     if (f->data < DATA_ASKED)
         return LEAVE_ENVELOPE;
     bool whole = f->chunked && f->data == DATA_OPEN && s->backend && s->backend->stream &&
@@ -101,24 +101,24 @@ enum leave flow_way_out(const struct session *s)
 static bool is_for_chunks(const struct session *s)
 {
     const struct transaction *tx = s->tx;
-    const struct flow *f = &tx->flow;
+    const struct flow *f = &tx->message.flow;
     const struct backend *b = s->backend;
     if (b->step != BACKEND_READY || b->count || !(b->can.has & EXT_CHUNKING))
         return false;
-    if (tx->params.body == BODY_BINARYMIME)
+    if (tx->message.params.body == BODY_BINARYMIME)
         return true;
-    if (tx->headers.first && tx->headers.first->mbox) /* Postfix knows mbox lines behind DATA only */
+    if (tx->message.headers.first && tx->message.headers.first->mbox) /* Postfix knows mbox lines behind DATA only */
         return false;
-    uint64_t body = tx->say == SAY_AT_VERDICT ? spool_octets(f->spool) : f->filtered.octets;
+    uint64_t body = tx->message.say == SAY_AT_VERDICT ? spool_octets(f->spool) : f->filtered.octets;
     /* Who has been silent for long may be gone: DATA asks without losing anything, the last chunk would leave us uncertain. */
     bool fresh = loop_now(s->worker->mail.loop) - b->heard < SILENCE;
-    return f->judged && fresh && tx->headers.octets + body <= ONE_CHUNK;
+    return f->judged && fresh && tx->message.headers.octets + body <= ONE_CHUNK;
 }
 
 static void open_chunks(struct session *s)
 {
-    struct flow *f = &s->tx->flow;
-    bool binary = s->tx->params.body == BODY_BINARYMIME;
+    struct flow *f = &s->tx->message.flow;
+    bool binary = s->tx->message.params.body == BODY_BINARYMIME;
     f->chunked = true;
     f->packed.mark = f->judged && !binary ? 0 : PIPE_MARK;
     f->data = DATA_OPEN;
@@ -132,8 +132,8 @@ static void open_now(struct session *s)
 {
     struct transaction *tx = s->tx;
     if (envelope_is_empty(tx)) {
-        tx->discard = tx->sink = true;
-        tx->verdict_why = STR("no recipient is left");
+        tx->message.discard = tx->message.sink = true;
+        tx->message.verdict_why = STR("no recipient is left");
         envelope_leave(s, LEAVE_ENVELOPE);
         return;
     }
@@ -148,7 +148,7 @@ static void open_now(struct session *s)
             flow_refuse(s, REPLY_BACKEND_LOST);
         else if (is_for_chunks(s))
             open_chunks(s);
-        else if (tx->params.body != BODY_BINARYMIME) /* which never goes by DATA: it waits until the backend is ready */
+        else if (tx->message.params.body != BODY_BINARYMIME) /* which never goes by DATA: it waits until the backend is ready */
             envelope_data(s);
     }
 }
@@ -156,28 +156,28 @@ static void open_now(struct session *s)
 bool flow_open(struct session *s)
 {
     struct transaction *tx = s->tx;
-    struct flow *f = &tx->flow;
-    if (f->data != DATA_UNSAID || tx->sink || f->head != HEAD_DONE)
+    struct flow *f = &tx->message.flow;
+    if (f->data != DATA_UNSAID || tx->message.sink || f->head != HEAD_DONE)
         return false;
-    bool time = f->judged || tx->say <= SAY_AFTER_HEADERS || (tx->say == SAY_AT_BOUND && pipe_is_full(&f->filtered));
+    bool time = f->judged || tx->message.say <= SAY_AFTER_HEADERS || (tx->message.say == SAY_AT_BOUND && pipe_is_full(&f->filtered));
     if (!time)
         return false;
     open_now(s);
-    return tx->sink || f->data == DATA_OPEN;
+    return tx->message.sink || f->data == DATA_OPEN;
 }
 
 bool flow_send(struct session *s)
 {
     struct transaction *tx = s->tx;
-    struct flow *f = &tx->flow;
+    struct flow *f = &tx->message.flow;
     must(f->judged);
     while (flow_deliver(s))
         ;
-    if (tx->sink || f->data != DATA_OPEN || !f->sender.done || !pipe_is_empty(&f->outgoing))
+    if (tx->message.sink || f->data != DATA_OPEN || !f->sender.done || !pipe_is_empty(&f->outgoing))
         return false;
     if (f->chunks_owed && !(s->backend->can.has & EXT_PIPELINING))
         return false;
-    bool all = tx->say == SAY_AT_VERDICT ? spool_take(f->spool, &f->outgoing) && pipe_is_empty(&f->outgoing)
+    bool all = tx->message.say == SAY_AT_VERDICT ? spool_take(f->spool, &f->outgoing) && pipe_is_empty(&f->outgoing)
                                          : f->filtered.ended && pipe_is_empty(&f->filtered);
     if (all && !encoder_may_end(&f->encoder)) {
         refuse_bad(s);
@@ -189,8 +189,8 @@ bool flow_send(struct session *s)
 void flow_release(struct session *s)
 {
     struct transaction *tx = s->tx;
-    struct flow *f = &tx->flow;
-    must(f->data == DATA_OPEN && f->taken && f->judged && !tx->sink && !f->encoder.bad);
+    struct flow *f = &tx->message.flow;
+    must(f->data == DATA_OPEN && f->taken && f->judged && !tx->message.sink && !f->encoder.bad);
     must(!envelope_is_empty(tx));
     struct pipe *out = &s->backend->stream->out;
     encoder_end(&f->encoder, f->chunked ? &f->packed : out);
@@ -200,7 +200,7 @@ void flow_release(struct session *s)
     }
     f->data = DATA_ENDED;
     tx->release_at = loop_micros(s->worker->mail.loop);
-    backend_owe(s->backend, DEBT_END, tx->serial);
-    uint64_t most = tx->end_at + s->listen->timeouts.end;
+    backend_owe(s->backend, DEBT_END, tx->message.serial);
+    uint64_t most = tx->message.end_at + s->listen->timeouts.end;
     s->backend->deadline = most;
 }

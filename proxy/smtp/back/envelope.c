@@ -11,10 +11,10 @@
 
 bool envelope_is_empty(const struct transaction *tx)
 {
-    for (uint32_t i = 0; i < tx->nrcpts; i++)
-        if (tx->rcpts[i].fate == FATE_ACCEPTED && !tx->rcpts[i].discarded && !tx->rcpts[i].dropped)
+    for (uint32_t i = 0; i < tx->message.nrcpts; i++)
+        if (tx->message.rcpts[i].fate == FATE_ACCEPTED && !tx->message.rcpts[i].discarded && !tx->message.rcpts[i].dropped)
             return false;
-    for (const struct added *a = tx->added; a; a = a->next)
+    for (const struct added *a = tx->message.added; a; a = a->next)
         if (!a->dropped)
             return false;
     return true;
@@ -32,7 +32,7 @@ bool envelope_mail_is_refused(const struct transaction *tx)
 
 bool envelope_is_refused(const struct transaction *tx)
 {
-    return envelope_mail_is_refused(tx) || (!tx->accepted && !tx->discarded);
+    return envelope_mail_is_refused(tx) || (!tx->message.accepted && !tx->message.discarded);
 }
 
 /* ---- words ---------------------------------------------------------------------------------------------------------- */
@@ -63,14 +63,14 @@ static void say_mail(struct session *s, enum debt_what what)
     struct pipe *words = backend_words(b);
     uint32_t said = 0;
     while (says_xforward(b) && identity_put_xforward(s, b->can.xforward, &said, words))
-        backend_say(b, DEBT_XFORWARD, tx->serial, 0);
+        backend_say(b, DEBT_XFORWARD, tx->message.serial, 0);
     lmtp_begin(s);
     pipe_put(words, STR("MAIL FROM:"));
-    path_put(&tx->reverse_path, words);
-    params_put_mail(&tx->params, b->can, tx->params.size ? tx->params.size + session_adds(s) : 0, words);
+    path_put(&tx->message.from, words);
+    params_put_mail(&tx->message.params, b->can, tx->message.params.size ? tx->message.params.size + session_adds(s) : 0, words);
     pipe_put(words, STR("\r\n"));
-    backend_say(b, what, tx->serial, 0);
-    for (struct added *a = tx->added; a; a = a->next) /* whatever another one has heard of them */
+    backend_say(b, what, tx->message.serial, 0);
+    for (struct added *a = tx->message.added; a; a = a->next) /* whatever another one has heard of them */
         a->said = a->accepted = false;
     tx->asked = true;
     tx->answered = false;
@@ -83,7 +83,7 @@ static void say_rcpt(struct session *s, enum debt_what what, const struct path *
     path_put(path, words);
     params_put_rcpt(params, s->backend->can, words);
     pipe_put(words, STR("\r\n"));
-    backend_say(s->backend, what, s->tx->serial, i);
+    backend_say(s->backend, what, s->tx->message.serial, i);
 }
 
 static bool ring_has_room(const struct backend *b)
@@ -94,7 +94,7 @@ static bool ring_has_room(const struct backend *b)
 static void say_added(struct session *s)
 {
     uint32_t i = 0;
-    for (struct added *a = s->tx->added; a; a = a->next, i++) {
+    for (struct added *a = s->tx->message.added; a; a = a->next, i++) {
         if (a->said || a->dropped || !ring_has_room(s->backend))
             continue;
         say_rcpt(s, DEBT_RCPT_ADDED, &a->path, &a->params, i);
@@ -112,8 +112,8 @@ static void say_again(struct session *s)
         tx->again_owed = 1;
         tx->again_next = 0;
     }
-    for (; tx->again_next < tx->nrcpts; tx->again_next++) {
-        struct rcpt *r = &tx->rcpts[tx->again_next];
+    for (; tx->again_next < tx->message.nrcpts; tx->again_next++) {
+        struct rcpt *r = &tx->message.rcpts[tx->again_next];
         if (r->fate != FATE_ACCEPTED || r->discarded || r->dropped)
             continue;
         if (!ring_has_room(s->backend))
@@ -130,12 +130,12 @@ static void pump(struct session *s)
 {
     struct transaction *tx = s->tx;
     struct backend *b = s->backend;
-    if (!tx || !tx->nrcpts || !b || b->step != BACKEND_READY) /* before the first rcpt there is nothing to say to the one that is bound */
+    if (!tx || !tx->message.nrcpts || !b || b->step != BACKEND_READY) /* before the first rcpt there is nothing to say to the one that is bound */
         return;
     tx->backend_server = b->berth->conf->address.text;
-    if (tx->told == tx->nrcpts && !tx->saying_again && tx->flow.data != DATA_WANTED)
+    if (tx->told == tx->message.nrcpts && !tx->saying_again && tx->message.flow.data != DATA_WANTED)
         return;
-    if (params_need_more(&tx->params, b->can)) {
+    if (params_need_more(&tx->message.params, b->can)) {
         backend_break(b, REPLY_BACKEND_CANNOT, "it lacks an extension that was offered to the client");
         return;
     }
@@ -145,8 +145,8 @@ static void pump(struct session *s)
         say_again(s);
     if (tx->saying_again)
         return;
-    for (uint32_t i = tx->told; i < tx->nrcpts; i++) {
-        struct rcpt *r = &tx->rcpts[i];
+    for (uint32_t i = tx->told; i < tx->message.nrcpts; i++) {
+        struct rcpt *r = &tx->message.rcpts[i];
         if (r->fate != FATE_PASSED)
             continue;
         if (!tx->asked)
@@ -156,10 +156,10 @@ static void pump(struct session *s)
         say_rcpt(s, DEBT_RCPT, &r->path, &r->params, i);
         r->fate = FATE_ASKED;
     }
-    if (tx->flow.data == DATA_WANTED && !tx->again_owed && !tx->failed.code) {
+    if (tx->message.flow.data == DATA_WANTED && !tx->again_owed && !tx->failed.code) {
         pipe_put(backend_words(b), STR("DATA\r\n"));
-        backend_say(b, DEBT_DATA, tx->serial, 0);
-        tx->flow.data = DATA_ASKED;
+        backend_say(b, DEBT_DATA, tx->message.serial, 0);
+        tx->message.flow.data = DATA_ASKED;
         tx->data_reply = (struct reply){0};
     }
 }
@@ -213,23 +213,23 @@ static void take_backend(struct session *s, bool fresh)
 static void refuse_rcpt(struct session *s, struct rcpt *r, const struct reply *why)
 {
     r->fate = FATE_REFUSED;
-    r->reply = reply_keep(&s->tx->arena, why);
+    r->reply = reply_keep(&s->tx->message.arena, why);
 }
 
 /* What ASKED rcpts and, when nothing can be said any more, PASSED ones hear. */
 static void refuse_waiting(struct session *s, const struct reply *why)
 {
     struct transaction *tx = s->tx;
-    for (uint32_t i = tx->told; i < tx->nrcpts; i++)
-        if (tx->rcpts[i].fate == FATE_ASKED || tx->rcpts[i].fate == FATE_PASSED)
-            refuse_rcpt(s, &tx->rcpts[i], why);
+    for (uint32_t i = tx->told; i < tx->message.nrcpts; i++)
+        if (tx->message.rcpts[i].fate == FATE_ASKED || tx->message.rcpts[i].fate == FATE_PASSED)
+            refuse_rcpt(s, &tx->message.rcpts[i], why);
 }
 
 /* Another rcpt before it is, or may yet be, accepted. */
 static bool has_company(const struct transaction *tx, uint32_t i)
 {
     for (uint32_t k = 0; k < i; k++)
-        if (tx->rcpts[k].fate != FATE_REFUSED && !tx->rcpts[k].discarded && !tx->rcpts[k].dropped)
+        if (tx->message.rcpts[k].fate != FATE_REFUSED && !tx->message.rcpts[k].discarded && !tx->message.rcpts[k].dropped)
             return true;
     return false;
 }
@@ -237,14 +237,14 @@ static bool has_company(const struct transaction *tx, uint32_t i)
 void envelope_ask(struct session *s, uint32_t i)
 {
     struct transaction *tx = s->tx;
-    struct rcpt *r = &tx->rcpts[i];
+    struct rcpt *r = &tx->message.rcpts[i];
     r->fate = FATE_PASSED;
     s->state = STATE_RCPT;
-    if (tx->discard || r->discarded) {
+    if (tx->message.discard || r->discarded) {
         r->fate = FATE_ACCEPTED;
         r->discarded = true;
         r->reply = reply_named(REPLY_RCPT_OK);
-        tx->discarded++;
+        tx->message.discarded++;
         return;
     }
     if (envelope_mail_is_refused(tx))
@@ -279,9 +279,9 @@ void envelope_ask(struct session *s, uint32_t i)
 /* What the one that is left would have answered is asked again of the next. */
 static void forget_asked(struct transaction *tx)
 {
-    for (uint32_t i = tx->told; i < tx->nrcpts; i++)
-        if (tx->rcpts[i].fate == FATE_ASKED)
-            tx->rcpts[i].fate = FATE_PASSED;
+    for (uint32_t i = tx->told; i < tx->message.nrcpts; i++)
+        if (tx->message.rcpts[i].fate == FATE_ASKED)
+            tx->message.rcpts[i].fate = FATE_PASSED;
     tx->asked = false;
 }
 
@@ -313,7 +313,7 @@ bool envelope_is_pending(struct session *s)
     if (envelope_is_said_anew(tx))
         return true;
     bool additions = false;
-    for (const struct added *a = tx->added; a; a = a->next)
+    for (const struct added *a = tx->message.added; a; a = a->next)
         additions |= !a->said && !a->dropped;
     if (!additions)
         return false;
@@ -326,7 +326,7 @@ bool envelope_is_pending(struct session *s)
 
 void envelope_data(struct session *s)
 {
-    s->tx->flow.data = DATA_WANTED;
+    s->tx->message.flow.data = DATA_WANTED;
     pump(s);
 }
 
@@ -367,8 +367,8 @@ static void repeat(struct session *s)
     struct transaction *tx = s->tx;
     tx->anew_spent = true;
     forget_asked(tx);
-    if (tx->flow.data == DATA_ASKED)
-        tx->flow.data = DATA_WANTED;
+    if (tx->message.flow.data == DATA_ASKED)
+        tx->message.flow.data = DATA_WANTED;
     s->backend = pool_take(pool_of(s->generation, tx->route), s, true);
 }
 
@@ -384,11 +384,11 @@ static void lost_before_data(struct session *s, struct reply why, bool was_ready
     tx->saying_again = false;
     tx->again_owed = 0;
     tx->asked = false;
-    bool waiting_for_data = tx->flow.data == DATA_ASKED || tx->flow.data == DATA_WANTED;
-    tx->flow.data = DATA_UNSAID;
+    bool waiting_for_data = tx->message.flow.data == DATA_ASKED || tx->message.flow.data == DATA_WANTED;
+    tx->message.flow.data = DATA_UNSAID;
     if (was_ready && tx->losses > 1)
         tx->backend_failed = why;
-    if (tx->accepted && !tx->failed.code) {
+    if (tx->message.accepted && !tx->failed.code) {
         if (tx->anew_spent)
             tx->failed = why;
         else
@@ -416,29 +416,29 @@ static void lost(struct session *s)
     if (!tx)
         return;
     tx->losses++;
-    if (tx->flow.data == DATA_ENDED) {
-        if (!tx->end_reply.code) {
-            tx->end_reply = reply_named(failure == REPLY_BACKEND_NONSENSE ? failure : REPLY_BACKEND_LOST);
-            tx->end = END_UNCERTAIN;
+    if (tx->message.flow.data == DATA_ENDED) {
+        if (!tx->message.end_reply.code) {
+            tx->message.end_reply = reply_named(failure == REPLY_BACKEND_NONSENSE ? failure : REPLY_BACKEND_LOST);
+            tx->message.end = END_UNCERTAIN;
         }
         return;
     }
-    if (tx->flow.data == DATA_OPEN && s->step == STEP_BACKEND) {
+    if (tx->message.flow.data == DATA_OPEN && s->step == STEP_BACKEND) {
         /* Its 354 has not been told: it never shall be, or content would be read as commands (promise 3). */
-        tx->flow.data = DATA_ASKED;
+        tx->message.flow.data = DATA_ASKED;
         tx->data_reply = (struct reply){0};
     }
-    if (tx->flow.data == DATA_OPEN) {
-        bool content_said = tx->flow.encoder.octets > 0;
-        if (!content_said && !tx->anew_spent && !tx->sink && !is_forgotten(s)) {
+    if (tx->message.flow.data == DATA_OPEN) {
+        bool content_said = tx->message.flow.encoder.octets > 0;
+        if (!content_said && !tx->anew_spent && !tx->message.sink && !is_forgotten(s)) {
             tx->anew_spent = tx->need_anew = true;
             tx->asked = false;
-            tx->flow.data = DATA_UNSAID;
-            tx->flow.sender = (struct headers_sender){0};
-            tx->flow.chunked = false;
-            pipe_clear(&tx->flow.outgoing);
+            tx->message.flow.data = DATA_UNSAID;
+            tx->message.flow.sender = (struct headers_sender){0};
+            tx->message.flow.chunked = false;
+            pipe_clear(&tx->message.flow.outgoing);
         } else {
-            tx->flow.data = DATA_UNSAID;
+            tx->message.flow.data = DATA_UNSAID;
             transaction_refuse(s, &why);
         }
         return;
@@ -448,7 +448,7 @@ static void lost(struct session *s)
         tx->backend_failed = why;
         silent = false;
     }
-    if (silent && !tx->anew_spent && !envelope_is_said_anew(tx) && !tx->accepted)
+    if (silent && !tx->anew_spent && !envelope_is_said_anew(tx) && !tx->message.accepted)
         repeat(s);
     else
         lost_before_data(s, why, was_ready);
@@ -460,14 +460,14 @@ void envelope_tell(struct session *s)
 {
     struct transaction *tx = s->tx;
     /* HELD: its filters are at work; what a route has said of it already is not the last word. */
-    while (tx->told < tx->nrcpts && tx->rcpts[tx->told].fate != FATE_HELD && tx->rcpts[tx->told].reply.code &&
+    while (tx->told < tx->message.nrcpts && tx->message.rcpts[tx->told].fate != FATE_HELD && tx->message.rcpts[tx->told].reply.code &&
            s->state != STATE_CLOSING) {
         if (!s->visit.esmtp && !stream_in_is_empty(s->stream)) { /* no pipelining was offered to it (engine.md A9) */
             struct reply r = reply_named(REPLY_SYNCHRONIZATION);
             session_end(s, WHY_PIPELINING, &r);
             return;
         }
-        struct rcpt *rcpt = &tx->rcpts[tx->told++];
+        struct rcpt *rcpt = &tx->message.rcpts[tx->told++];
         if (reply_class(&rcpt->reply) == 5)
             s->visit.errors++;
         if (reply_class(&rcpt->reply) != 2)
@@ -484,7 +484,7 @@ void envelope_settle(struct session *s)
     for (int rounds = 0; s->backend && rounds < 3; rounds++) {
         backend_turn(s->backend);
         pump(s);
-        struct arena *arena = s->tx ? &s->tx->arena : &s->line;
+        struct arena *arena = s->tx ? &s->tx->message.arena : &s->line;
         enum backend_took took;
         while (s->backend && (took = backend_reply(s->backend, arena, &debt, &reply)) != TOOK_NONE && took != TOOK_BROKEN) {
             if (took == TOOK_UNASKED)

@@ -58,7 +58,7 @@ static struct str value_of(const struct session *s, uint32_t bit, struct arena *
     case XATTR_IDENT:
         if (claim_ident(s).len)
             return in_xtext(claim_ident(s), arena);
-        return arena_print(arena, "%s.%u", s->visit.id, s->tx ? s->tx->number : 0);
+        return arena_print(arena, "%s.%u", s->visit.id, s->tx ? s->tx->message.number : 0);
     case XATTR_SOURCE: {
         bool local = claim_is_local(s) || (!s->visit.client->ip.len && s->over_unix);
         return local ? STR("LOCAL") : STR("REMOTE");

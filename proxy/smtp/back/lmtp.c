@@ -22,7 +22,7 @@ void lmtp_begin(struct session *s)
         return;
     }
     if (!tx->lmtp)
-        tx->lmtp = arena_alloc(&tx->arena, sizeof *tx->lmtp);
+        tx->lmtp = arena_alloc(&tx->message.arena, sizeof *tx->lmtp);
     tx->lmtp->count = tx->lmtp->answered = 0;
 }
 
@@ -33,7 +33,7 @@ void lmtp_accepted(struct session *s, bool added, uint32_t index)
         return;
     if (l->count == l->room) {
         uint32_t room = l->room ? l->room * 2 : 4;
-        struct one *rcpts = arena_alloc(&s->tx->arena, room * sizeof *rcpts);
+        struct one *rcpts = arena_alloc(&s->tx->message.arena, room * sizeof *rcpts);
         if (l->count)
             memcpy(rcpts, l->rcpts, l->count * sizeof *rcpts);
         l->rcpts = rcpts;
@@ -44,7 +44,7 @@ void lmtp_accepted(struct session *s, bool added, uint32_t index)
 
 static const struct added *added_of(const struct session *s, const struct one *one)
 {
-    const struct added *a = s->tx->added;
+    const struct added *a = s->tx->message.added;
     for (uint32_t i = 0; i < one->index; i++)
         a = a->next;
     return a;
@@ -52,7 +52,7 @@ static const struct added *added_of(const struct session *s, const struct one *o
 
 static struct str address_of_one(const struct session *s, const struct one *one)
 {
-    return one->added ? added_of(s, one)->path.address : s->tx->rcpts[one->index].path.address;
+    return one->added ? added_of(s, one)->path.address : s->tx->message.rcpts[one->index].path.address;
 }
 
 /* What the client reads: whom it named. */
@@ -75,7 +75,7 @@ static struct str first_line(struct str text)
 static struct str tell_each(struct session *s, bool alone)
 {
     const struct lmtp *l = s->tx->lmtp;
-    struct arena *arena = &s->tx->arena;
+    struct arena *arena = &s->tx->message.arena;
     struct str refused = STR(""), have = STR("");
     unsigned lines = 0, nrefused = 0, nhave = 0, unnamed = 0;
     for (uint32_t i = 0; i < l->count; i++) {

@@ -26,7 +26,7 @@ static bool is_desync(const struct reply *r, unsigned wanted)
 static struct reply replaced(struct session *s, const struct reply *r, enum reply_name name)
 {
     const struct backend_conf *b = s->tx->route;
-    log_rare(LOG_WARNING, "replaced", "%s.%u: backend %.*s (%.*s) said %u %.*s", s->visit.id, s->tx->number,
+    log_rare(LOG_WARNING, "replaced", "%s.%u: backend %.*s (%.*s) said %u %.*s", s->visit.id, s->tx->message.number,
              STR_ARGS(b->hop.name), STR_ARGS(b->address.text), r->code, STR_ARGS(r->text));
     return reply_named(name);
 }
@@ -39,7 +39,7 @@ static struct reply relayed(struct session *s, const struct reply *r, unsigned w
         return replaced(s, r, REPLY_BACKEND_NONSENSE);
     if (r->code == 530 || r->code == 538 || r->code == 535)
         return replaced(s, r, REPLY_BACKEND_MISCONFIGURED);
-    struct reply said = reply_keep(&s->tx->arena, r);
+    struct reply said = reply_keep(&s->tx->message.arena, r);
     reply_complete(&said);
     return said;
 }
@@ -75,13 +75,13 @@ static void apply_mail(struct session *s, const struct reply *r)
 static void apply_rcpt(struct session *s, uint32_t i, const struct reply *r)
 {
     struct transaction *tx = s->tx;
-    must(i < tx->nrcpts && tx->rcpts[i].fate == FATE_ASKED);
-    struct rcpt *rcpt = &tx->rcpts[i];
+    must(i < tx->message.nrcpts && tx->message.rcpts[i].fate == FATE_ASKED);
+    struct rcpt *rcpt = &tx->message.rcpts[i];
     bool mail_refused = envelope_mail_is_refused(tx);
     rcpt->reply = mail_refused ? tx->mail_reply : relayed(s, r, 2);
     rcpt->fate = reply_class(&rcpt->reply) == 2 ? FATE_ACCEPTED : FATE_REFUSED;
     if (rcpt->fate == FATE_ACCEPTED) {
-        tx->accepted++;
+        tx->message.accepted++;
         lmtp_accepted(s, false, i);
     }
     if (!mail_refused && is_desync(r, 2))
@@ -98,7 +98,7 @@ static bool drop_added(struct session *s, struct added *a, const struct reply *r
         a->dropped = false;
         return false;
     }
-    log_say(LOG_WARNING, "%s.%u: added recipient <%.*s> refused by the backend: %u %.*s", s->visit.id, s->tx->number,
+    log_say(LOG_WARNING, "%s.%u: added recipient <%.*s> refused by the backend: %u %.*s", s->visit.id, s->tx->message.number,
             STR_ARGS(a->path.address), r->code, STR_ARGS(r->text));
     return true;
 }
@@ -112,7 +112,7 @@ static void apply_again(struct session *s, const struct debt *d, const struct re
     if (good && d->what != DEBT_MAIL_AGAIN)
         lmtp_accepted(s, d->what == DEBT_RCPT_ADDED, d->rcpt);
     if (d->what == DEBT_RCPT_ADDED) {
-        struct added *a = tx->added;
+        struct added *a = tx->message.added;
         for (uint32_t i = 0; i < d->rcpt; i++)
             a = a->next;
         a->accepted = good;
@@ -127,7 +127,7 @@ static void apply_again(struct session *s, const struct debt *d, const struct re
      * what the client named (engine.md A12). */
     bool for_client = tx->losses == 0 && d->what != DEBT_RCPT_ADDED && reply_class(r) == 5;
     tx->failed = for_client ? relayed(s, r, 2) : reply_named(tx->losses ? REPLY_BACKEND_CHANGED : REPLY_BACKEND_NONSENSE);
-    log_say(LOG_WARNING, "%s.%u: the envelope said anew was refused: %u %.*s", s->visit.id, tx->number, r->code,
+    log_say(LOG_WARNING, "%s.%u: the envelope said anew was refused: %u %.*s", s->visit.id, tx->message.number, r->code,
             STR_ARGS(r->text));
 }
 
@@ -135,16 +135,16 @@ static void apply_data(struct session *s, const struct reply *r)
 {
     struct transaction *tx = s->tx;
     if (r->code == 354) {
-        tx->data_reply = reply_keep(&tx->arena, r);
-        tx->flow.data = DATA_OPEN;
-        encoder_start(&tx->flow.encoder, FRAMING_DOTS, flow_guard(s->backend));
+        tx->data_reply = reply_keep(&tx->message.arena, r);
+        tx->message.flow.data = DATA_OPEN;
+        encoder_start(&tx->message.flow.encoder, FRAMING_DOTS, flow_guard(s->backend));
         s->backend->deadline = 0;
         return;
     }
     tx->data_reply = relayed(s, r, 3);
     if (reply_class(&tx->data_reply) < 4)
         tx->data_reply = reply_named(REPLY_BACKEND_NONSENSE); /* a 3yz that is not 354 */
-    tx->flow.data = DATA_UNSAID;
+    tx->message.flow.data = DATA_UNSAID;
     if (is_desync(r, 3) || reply_class(r) == 3)
         backend_break(s->backend, REPLY_BACKEND_NONSENSE, "unexpected reply to DATA");
 }
@@ -153,16 +153,16 @@ static void apply_data(struct session *s, const struct reply *r)
 static void apply_chunk(struct session *s, const struct reply *r)
 {
     struct transaction *tx = s->tx;
-    must(tx->flow.chunks_owed > 0);
-    tx->flow.chunks_owed--;
-    if (tx->flow.data == DATA_ENDED) /* whatever comes before the last reply, that one has its own time */
-        s->backend->deadline = tx->end_at + s->listen->timeouts.end;
+    must(tx->message.flow.chunks_owed > 0);
+    tx->message.flow.chunks_owed--;
+    if (tx->message.flow.data == DATA_ENDED) /* whatever comes before the last reply, that one has its own time */
+        s->backend->deadline = tx->message.end_at + s->listen->timeouts.end;
     if (is_yes(r, 2))
         return;
     struct reply said = relayed(s, r, 2);
     if (is_desync(r, 2))
         s->backend->closing = true;
-    if (tx->flow.data != DATA_ENDED)
+    if (tx->message.flow.data != DATA_ENDED)
         transaction_refuse(s, &said);
     else if (!tx->chunk_refused.code)
         tx->chunk_refused = said;
@@ -179,7 +179,7 @@ static struct reply end_said(struct session *s, const struct reply *r, bool ridd
 {
     if (!riddle)
         return relayed(s, r, 2);
-    s->tx->end = END_UNCERTAIN;
+    s->tx->message.end = END_UNCERTAIN;
     s->backend->closing = true;
     return replaced(s, r, REPLY_BACKEND_NONSENSE);
 }
@@ -189,11 +189,11 @@ static void apply_lmtp_end(struct session *s, const struct reply *r)
 {
     struct transaction *tx = s->tx;
     struct reply said = end_said(s, r, is_riddle(r));
-    if (lmtp_end(s, &said, &tx->end_reply)) {
-        visit_reply(&s->visit, FILTER_MESSAGE, &tx->end_reply, 0);
+    if (lmtp_end(s, &said, &tx->message.end_reply)) {
+        visit_reply(&s->visit, FILTER_MESSAGE, &tx->message.end_reply, 0);
     } else {
-        backend_owe(s->backend, DEBT_END, tx->serial);
-        s->backend->deadline = tx->end_at + s->listen->timeouts.end;
+        backend_owe(s->backend, DEBT_END, tx->message.serial);
+        s->backend->deadline = tx->message.end_at + s->listen->timeouts.end;
     }
 }
 
@@ -209,8 +209,8 @@ static void apply_end(struct session *s, const struct reply *r)
         riddle = reply_class(r) == 2;
         r = &tx->chunk_refused;
     }
-    tx->end_reply = end_said(s, r, riddle);
-    visit_reply(&s->visit, FILTER_MESSAGE, &tx->end_reply, 0);
+    tx->message.end_reply = end_said(s, r, riddle);
+    visit_reply(&s->visit, FILTER_MESSAGE, &tx->message.end_reply, 0);
 }
 
 /* What the client hears of a reply that answers nothing: a refusal is told as said, anything else is nonsense. */
@@ -224,8 +224,8 @@ static struct reply said_unasked(struct session *s, const struct reply *r)
 static void end_unasked(struct session *s, const struct reply *r)
 {
     struct transaction *tx = s->tx;
-    tx->end_reply = said_unasked(s, r);
-    visit_reply(&s->visit, FILTER_MESSAGE, &tx->end_reply, 0);
+    tx->message.end_reply = said_unasked(s, r);
+    visit_reply(&s->visit, FILTER_MESSAGE, &tx->message.end_reply, 0);
     backend_abort(&s->backend);
 }
 
@@ -241,7 +241,7 @@ void debt_apply(struct session *s, const struct debt *d, const struct reply *r)
             backend_break(s->backend, REPLY_BACKEND_NONSENSE, "RSET was refused");
         return;
     }
-    if (!tx || d->serial != tx->serial)
+    if (!tx || d->serial != tx->message.serial)
         return; /* of a transaction that is no more */
     tx->answered = true;
     switch (d->what) {
@@ -267,7 +267,7 @@ void debt_apply(struct session *s, const struct debt *d, const struct reply *r)
 void debt_unasked(struct session *s, const struct reply *r)
 {
     struct transaction *tx = s->tx;
-    if (tx && tx->flow.data == DATA_OPEN && s->step != STEP_BACKEND && !tx->sink) {
+    if (tx && tx->message.flow.data == DATA_OPEN && s->step != STEP_BACKEND && !tx->message.sink) {
         struct reply said = said_unasked(s, r);
         transaction_refuse(s, &said);
         return;

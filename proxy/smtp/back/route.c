@@ -19,7 +19,7 @@ void route_by_sender(struct session *s)
     const struct route *route = s->listen->route;
     if (!route || !route->by_sender || s->tx->routed)
         return;
-    const struct backend_conf *to = look_up(s, s->tx->reverse_path.address);
+    const struct backend_conf *to = look_up(s, s->tx->message.from.address);
     s->tx->unroutable = !to; /* every rcpt hears so */
     if (to)
         s->tx->route = s->tx->home = to;
@@ -28,10 +28,10 @@ void route_by_sender(struct session *s)
 bool route_take(struct transaction *tx, const struct backend_conf *route)
 {
     bool others = false;
-    for (uint32_t i = 0; tx->route != route && !others && i + 1 < tx->nrcpts; i++)
-        others = tx->rcpts[i].fate != FATE_REFUSED && !tx->rcpts[i].discarded;
+    for (uint32_t i = 0; tx->route != route && !others && i + 1 < tx->message.nrcpts; i++)
+        others = tx->message.rcpts[i].fate != FATE_REFUSED && !tx->message.rcpts[i].discarded;
     if (others) {
-        tx->rcpts[tx->nrcpts - 1].reply = reply_named(REPLY_SEPARATE);
+        tx->message.rcpts[tx->message.nrcpts - 1].reply = reply_named(REPLY_SEPARATE);
         return false;
     }
     if (tx->route != route) /* what the one before said of MAIL, or that it was away, is not the word of this one */
@@ -43,7 +43,7 @@ bool route_take(struct transaction *tx, const struct backend_conf *route)
 bool route_by_rcpt(struct session *s)
 {
     struct transaction *tx = s->tx;
-    struct rcpt *r = &tx->rcpts[tx->nrcpts - 1];
+    struct rcpt *r = &tx->message.rcpts[tx->message.nrcpts - 1];
     const struct route *route = s->listen->route;
     const struct backend_conf *to = tx->home; /* not where another rcpt was sent, be it refused or not */
     if (r->routed)

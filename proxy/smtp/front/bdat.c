@@ -64,10 +64,10 @@ enum next chunk_skip_turn(struct session *s)
 static void take(struct session *s)
 {
     struct transaction *tx = s->tx;
-    struct decoder *d = &tx->flow.decoder;
+    struct decoder *d = &tx->message.flow.decoder;
     uint64_t most = s->listen->visit.limits.size;
     decoder_chunk(d, s->chunk_octets, s->chunk_last);
-    if (most && !tx->sink && s->chunk_octets > most - min_u64(d->octets, most))
+    if (most && !tx->message.sink && s->chunk_octets > most - min_u64(d->octets, most))
         flow_refuse_size(s);
     s->client_by = loop_now(s->worker->mail.loop) + s->listen->timeouts.data;
     s->step = STEP_CONTENT;
@@ -80,12 +80,12 @@ static enum next begin(struct session *s, const struct reply *refusal)
     struct transaction *tx = s->tx;
     tx->data_reply = (struct reply){0};
     content_begin(s, STATE_CHUNKS);
-    if (!refusal && tx->failed.code && !tx->discard)
+    if (!refusal && tx->failed.code && !tx->message.discard)
         refusal = &tx->failed;
     if (refusal) {
         transaction_refuse(s, refusal);
-    } else if (tx->discard || envelope_is_empty(tx)) {
-        tx->discard = tx->sink = true;
+    } else if (tx->message.discard || envelope_is_empty(tx)) {
+        tx->message.discard = tx->message.sink = true;
         envelope_leave(s, LEAVE_ENVELOPE);
     }
     take(s);
@@ -95,7 +95,7 @@ static enum next begin(struct session *s, const struct reply *refusal)
 static enum next begin_refused(struct session *s, struct reply r)
 {
     enum next next = begin(s, &r);
-    s->tx->data_at = 0; /* for the log it never came to content: its rcpts tell what became of it */
+    s->tx->message.data_at = 0; /* for the log it never came to content: its rcpts tell what became of it */
     return next;
 }
 
@@ -119,8 +119,8 @@ enum next chunk_check(struct session *s)
     }
     if (!tx)
         return skip_sequence(s, "need MAIL command");
-    if (!tx->nrcpts)
-        return begin_refused(s, reply_print(&tx->arena, REPLY_SEQUENCE, "need RCPT"));
+    if (!tx->message.nrcpts)
+        return begin_refused(s, reply_print(&tx->message.arena, REPLY_SEQUENCE, "need RCPT"));
     if (envelope_is_refused(tx))
         return begin_refused(s, reply_named(REPLY_NO_RCPTS));
     return session_hook(s, FILTER_DATA);
@@ -141,12 +141,12 @@ enum next chunk_end(struct session *s)
 {
     struct transaction *tx = s->tx;
     struct reply r;
-    if (!tx->sink || tx->discard) {
+    if (!tx->message.sink || tx->message.discard) {
         r = reply_print(&s->line, REPLY_CHUNK, arena_print(&s->line, "%llu", (unsigned long long)s->chunk_octets).at);
     } else if (tx->refusal_told) {
         r = reply_print(&s->line, REPLY_SEQUENCE, "the content was refused");
     } else {
-        r = tx->refusal;
+        r = tx->message.refusal;
         transaction_told(tx);
         s->visit.errors++;
     }

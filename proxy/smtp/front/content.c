@@ -11,7 +11,7 @@ void content_begin(struct session *s, enum state state)
     uint64_t now = loop_now(s->worker->mail.loop);
     s->state = state;
     s->step = STEP_CONTENT;
-    s->tx->data_at = loop_micros(s->worker->mail.loop);
+    s->tx->message.data_at = loop_micros(s->worker->mail.loop);
     s->client_by = now + s->listen->timeouts.data;
     s->rate_from = now;
     s->rate_octets = 0;
@@ -21,7 +21,7 @@ void content_begin(struct session *s, enum state state)
 static enum next leave(struct session *s)
 {
     s->tx->left = true;
-    if (s->tx->flow.data != DATA_ENDED)
+    if (s->tx->message.flow.data != DATA_ENDED)
         transaction_reset(s, END_ABORTED);
     return session_end(s, s->stream->dead ? WHY_RESET : WHY_LEFT, NULL);
 }
@@ -29,9 +29,9 @@ static enum next leave(struct session *s)
 /* Over a limit amid content: told at once, for the rest would cost more than the connection. */
 static void cut_off(struct session *s, enum close_why why, const struct reply *r)
 {
-    struct reply said = reply_keep(&s->tx->arena, r);
-    s->tx->limited = true;
-    s->tx->end_reply = said;
+    struct reply said = reply_keep(&s->tx->message.arena, r);
+    s->tx->message.limited = true;
+    s->tx->message.end_reply = said;
     session_end(s, why, &said);
     transaction_reset(s, transaction_end_of(&said));
 }
@@ -63,9 +63,9 @@ bool content_is_fast(struct session *s, uint64_t octets)
 bool content_is_slow(struct session *s)
 {
     struct transaction *tx = s->tx;
-    struct flow *f = &tx->flow;
+    struct flow *f = &tx->message.flow;
     uint64_t now = loop_now(s->worker->mail.loop), octets = f->decoder.wire;
-    bool ours = !tx->sink && (f->paused || pipe_is_full(&f->content) || pipe_is_full(&f->packed) || s->visit.run.call ||
+    bool ours = !tx->message.sink && (f->paused || pipe_is_full(&f->content) || pipe_is_full(&f->packed) || s->visit.run.call ||
                               (s->backend && s->backend->stream && pipe_is_full(&s->backend->stream->out)));
     bool was_ours = f->stalled;
     f->stalled = ours;
@@ -85,7 +85,7 @@ bool content_is_slow(struct session *s)
 enum next content_turn(struct session *s)
 {
     struct transaction *tx = s->tx;
-    struct flow *f = &tx->flow;
+    struct flow *f = &tx->message.flow;
     uint64_t wire = f->decoder.wire;
     flow_run(s);
     if (s->state == STATE_CLOSING)
@@ -100,8 +100,8 @@ enum next content_turn(struct session *s)
         s->client_by = loop_now(s->worker->mail.loop) + s->listen->timeouts.data;
     if (s->stream->dead || (s->stream->ended && pipe_is_empty(&s->stream->in)))
         return leave(s);
-    if (tx->sink && content_is_far_over(s, f->decoder.wire)) {
-        struct reply r = content_too_big(s, &tx->arena);
+    if (tx->message.sink && content_is_far_over(s, f->decoder.wire)) {
+        struct reply r = content_too_big(s, &tx->message.arena);
         cut_off(s, WHY_OVERSIZE, &r);
         return NEXT_MORE;
     }
@@ -116,10 +116,10 @@ static enum next finish(struct session *s, enum transaction_end end, const struc
 {
     struct transaction *tx = s->tx;
     struct reply said = reply_keep(&s->line, r);
-    if (tx->end == END_NONE)
-        tx->end = end;
+    if (tx->message.end == END_NONE)
+        tx->message.end = end;
     if (!tx->refusal_told)
-        tx->end_reply = reply_keep(&tx->arena, r);
+        tx->message.end_reply = reply_keep(&tx->message.arena, r);
     s->junk = 0;
     bool gone = s->stream->dead;
     if (!gone)
@@ -143,39 +143,39 @@ static enum next tell_discarded(struct session *s)
 static void set_clocks(struct session *s)
 {
     struct transaction *tx = s->tx;
-    if (tx->end_at)
+    if (tx->message.end_at)
         return;
-    tx->end_at = loop_now(s->worker->mail.loop);
-    tx->end_by = tx->end_at + s->listen->timeouts.end_by;
+    tx->message.end_at = loop_now(s->worker->mail.loop);
+    tx->message.end_by = tx->message.end_at + s->listen->timeouts.end_by;
     s->client_by = 0;
 }
 
 enum next verdict_turn(struct session *s)
 {
     struct transaction *tx = s->tx;
-    struct flow *f = &tx->flow;
+    struct flow *f = &tx->message.flow;
     set_clocks(s);
     if (f->data == DATA_ENDED) {
-        if (!tx->end_reply.code)
+        if (!tx->message.end_reply.code)
             return NEXT_WAIT;
         tx->backend_micros = loop_micros(s->worker->mail.loop) - tx->release_at;
-        return finish(s, tx->quarantined && reply_class(&tx->end_reply) == 2 ? END_QUARANTINED : transaction_end_of(&tx->end_reply),
-                      &tx->end_reply);
+        return finish(s, tx->message.quarantined && reply_class(&tx->message.end_reply) == 2 ? END_QUARANTINED : transaction_end_of(&tx->message.end_reply),
+                      &tx->message.end_reply);
     }
-    if (!tx->sink && loop_now(s->worker->mail.loop) >= tx->end_by) {
+    if (!tx->message.sink && loop_now(s->worker->mail.loop) >= tx->message.end_by) {
         struct reply r = reply_named(REPLY_BACKEND_SLOW);
         visit_stop(&s->visit, CANCEL_TIMEOUT);
         transaction_refuse(s, &r);
     }
-    if (!tx->sink && s->stream->dead)
+    if (!tx->message.sink && s->stream->dead)
         return leave(s);
-    if (!tx->sink)
+    if (!tx->message.sink)
         flow_judge(s);
     if (s->state == STATE_CLOSING)
         return NEXT_MORE;
     if (flow_open(s))
         return NEXT_MORE;
-    if (!tx->sink && f->judged && f->data == DATA_OPEN && flow_send(s)) {
+    if (!tx->message.sink && f->judged && f->data == DATA_OPEN && flow_send(s)) {
         if (session_client_left(s))
             return leave(s);
         if (!pipe_is_empty(&s->backend->stream->in) && !f->chunks_owed) { /* half a reply before our end: it is none to it */
@@ -185,17 +185,17 @@ enum next verdict_turn(struct session *s)
         flow_release(s);
         return NEXT_WAIT;
     }
-    if (!tx->sink) {
+    if (!tx->message.sink) {
         if (f->data == DATA_OPEN)
             flow_run(s);
         if (s->state == STATE_CLOSING)
             return NEXT_MORE;
-        if (!tx->sink)
+        if (!tx->message.sink)
             return NEXT_WAIT;
     }
-    if (tx->discard)
+    if (tx->message.discard)
         return tell_discarded(s);
     struct reply again = reply_print(&s->line, REPLY_SEQUENCE, "the content was refused");
-    enum transaction_end end = tx->accepted || tx->discarded ? transaction_end_of(&tx->refusal) : END_ABORTED;
-    return finish(s, end, tx->refusal_told ? &again : &tx->refusal);
+    enum transaction_end end = tx->message.accepted || tx->message.discarded ? transaction_end_of(&tx->message.refusal) : END_ABORTED;
+    return finish(s, end, tx->refusal_told ? &again : &tx->message.refusal);
 }

@@ -95,8 +95,8 @@ void session_logout(struct session *s)
 enum next session_hook(struct session *s, enum filter_stage stage)
 {
     struct subject subject = {.helo = s->command.rest, .ehlo = s->command.verb == VERB_EHLO};
-    if (s->tx && s->tx->nrcpts)
-        subject.rcpt = s->tx->nrcpts - 1;
+    if (s->tx && s->tx->message.nrcpts)
+        subject.rcpt = s->tx->message.nrcpts - 1;
     visit_ask(&s->visit, stage, subject);
     s->step = STEP_FILTER;
     return NEXT_MORE;
@@ -310,7 +310,7 @@ static enum next step_line(struct session *s)
         return NEXT_MORE;
     if (pipe_is_full(&s->stream->out) || s->drop_when_told || (!settled && !s->visit.esmtp))
         return NEXT_WAIT;
-    if (s->tx && s->tx->nrcpts - s->tx->told >= UNTOLD_MOST)
+    if (s->tx && s->tx->message.nrcpts - s->tx->told >= UNTOLD_MOST)
         return NEXT_WAIT;
     arena_reset(&s->line);
     struct str line;
@@ -404,7 +404,7 @@ static bool content_is_due(const struct session *s)
 
 static bool our_end_is_said(const struct session *s)
 {
-    return s->tx && s->tx->flow.data == DATA_ENDED;
+    return s->tx && s->tx->message.flow.data == DATA_ENDED;
 }
 
 /* The client's own deadline runs only while we wait for the client. */
@@ -412,7 +412,7 @@ static bool waits_for_client(const struct session *s)
 {
     return s->step == STEP_TLS || s->step == STEP_PROXY || s->step == STEP_SKIP || (s->step == STEP_AUTH && s->client_by) ||
            (s->step == STEP_GREET && s->listen->implicit) || (s->step == STEP_LINE && session_settled(s)) ||
-           (s->step == STEP_CONTENT && !s->tx->flow.stalled);
+           (s->step == STEP_CONTENT && !s->tx->message.flow.stalled);
 }
 
 static void look_at_clocks(struct session *s)
@@ -445,7 +445,7 @@ static void look_at_clocks(struct session *s)
 /* A backend that owes the reply to our end when the grace of a drain is over has a moment left; then the message is uncertain. */
 static void hurry_backend(struct session *s)
 {
-    if (s->leave_by && s->backend && our_end_is_said(s) && !s->tx->end_reply.code)
+    if (s->leave_by && s->backend && our_end_is_said(s) && !s->tx->message.end_reply.code)
         s->backend->deadline = min_u64(s->backend->deadline, s->leave_by + OWED_MOST);
 }
 
@@ -468,7 +468,7 @@ static void set_clock(struct session *s)
         s->client_by = min_u64(s->client_by, now + s->listen->timeouts.stress);
     if (waits_for_client(s) || (s->step == STEP_GREET && s->client_by))
         earlier(&at, s->client_by);
-    if (s->step == STEP_CONTENT && s->tx->flow.paused)
+    if (s->step == STEP_CONTENT && s->tx->message.flow.paused)
         earlier(&at, now + 100);
     if (content_is_due(s))
         earlier(&at, s->rate_from + RATE_WINDOW);
@@ -481,7 +481,7 @@ static void set_clock(struct session *s)
     if (!our_end_is_said(s)) { /* then nobody gives up before the reply has come */
         earlier(&at, s->write_by);
         earlier(&at, s->leave_by);
-        earlier(&at, s->tx ? s->tx->end_by : 0);
+        earlier(&at, s->tx ? s->tx->message.end_by : 0);
     }
     alarm_set(&s->alarm, &s->task, at && at <= now ? now + 10 : at);
 }
@@ -493,7 +493,7 @@ static bool replies_may_wait(struct session *s)
     const struct transaction *tx = s->tx;
     uint64_t now = loop_now(s->worker->mail.loop);
     bool owed =
-        tx && s->backend && (tx->told < tx->nrcpts || (s->step == STEP_BACKEND && s->command.verb == VERB_DATA));
+        tx && s->backend && (tx->told < tx->message.nrcpts || (s->step == STEP_BACKEND && s->command.verb == VERB_DATA));
     if (!owed || s->visit.run.active || pipe_is_empty(&s->stream->out) || pipe_is_full(&s->stream->out)) {
         s->told_by = 0;
         return false;

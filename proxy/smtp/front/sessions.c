@@ -37,6 +37,6 @@ uint64_t worker_oldest_content(struct worker *w)
     w->oldest = UINT64_MAX;
     for (const struct session *s = w->sessions; s; s = s->next)
         if (s->tx && s->step == STEP_CONTENT && !pipe_is_empty(&s->stream->in))
-            w->oldest = min_u64(w->oldest, s->tx->started);
+            w->oldest = min_u64(w->oldest, s->tx->message.started);
     return w->oldest;
 }

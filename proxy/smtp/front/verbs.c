@@ -117,8 +117,8 @@ static enum next begin_mail(struct session *s, struct str rest, struct arena *ar
     if (can.size && params.size > can.size)
         return answer_word(s, REPLY_TOO_BIG, arena_print(&s->line, "%llu", (unsigned long long)can.size).at);
     struct transaction *tx = transaction_start(s, arena);
-    tx->reverse_path = path;
-    tx->params = params;
+    tx->message.from = path;
+    tx->message.params = params;
     if (s->listen->backend->identity == IDENTITY_XCLIENT || s->listen->backend->identity == IDENTITY_XFORWARD)
         session_look_up(s); /* its answer is there, mostly, when the backend is to hear it */
     return session_hook(s, FILTER_MAIL);
@@ -193,20 +193,20 @@ static enum next check_rcpt(struct session *s)
     rest = behind_colon(rest, 3);
     struct path path;
     struct params params;
-    int why = path_parse(&rest, PATH_FORWARD, s->listen->syntax, &tx->arena, &path);
+    int why = path_parse(&rest, PATH_FORWARD, s->listen->syntax, &tx->message.arena, &path);
     if (why)
         return refuse_rcpt(s, (enum reply_name)why, word);
     struct capabilities can = session_offer(s);
-    why = params_parse_rcpt(rest, s->listen->syntax, may_say_parameters(s) ? can : (struct capabilities){0}, &tx->arena,
+    why = params_parse_rcpt(rest, s->listen->syntax, may_say_parameters(s) ? can : (struct capabilities){0}, &tx->message.arena,
                             &params, &word);
     if (why)
         return refuse_rcpt(s, (enum reply_name)why, word);
-    if (needs_utf8(s, &path) && !tx->params.smtputf8)
+    if (needs_utf8(s, &path) && !tx->message.params.smtputf8)
         return refuse_rcpt(s, REPLY_UTF8_REFUSED, word);
-    if (can.rcpt_max && tx->accepted + tx->discarded + (tx->nrcpts - tx->told) >= can.rcpt_max)
+    if (can.rcpt_max && tx->message.accepted + tx->message.discarded + (tx->message.nrcpts - tx->told) >= can.rcpt_max)
         return refuse_rcpt(s, REPLY_TOO_MANY_RCPTS, word);
     tx->commands++;
-    struct rcpt *r = transaction_rcpt(tx);
+    struct rcpt *r = message_rcpt(&tx->message);
     *r = (struct rcpt){.path = path, .params = params, .fate = FATE_HELD};
     return session_hook(s, FILTER_RCPT);
 }
@@ -215,9 +215,9 @@ static enum next check_rcpt(struct session *s)
 static bool data_may_join(const struct session *s)
 {
     const struct transaction *tx = s->tx;
-    if (!tx || session_settled(s) || tx->say != SAY_AT_DATA || chain_has(s->listen->visit.chain, FILTER_DATA))
+    if (!tx || session_settled(s) || tx->message.say != SAY_AT_DATA || chain_has(s->listen->visit.chain, FILTER_DATA))
         return false;
-    if (tx->discard || tx->discarded || tx->added || tx->need_anew || envelope_is_said_anew(tx) ||
+    if (tx->message.discard || tx->message.discarded || tx->message.added || tx->need_anew || envelope_is_said_anew(tx) ||
         tx->failed.code || !s->backend)
         return false;
     return s->backend->step < BACKEND_READY || (s->backend->can.has & EXT_PIPELINING);
@@ -226,25 +226,25 @@ static bool data_may_join(const struct session *s)
 static enum next data_refused(struct session *s, struct reply r)
 {
     s->tx->data_reply = (struct reply){0};
-    s->tx->data_refused = reply_keep(&s->tx->arena, &r);
-    if (s->tx->flow.data == DATA_WANTED)
-        s->tx->flow.data = DATA_UNSAID;
+    s->tx->data_refused = reply_keep(&s->tx->message.arena, &r);
+    if (s->tx->message.flow.data == DATA_WANTED)
+        s->tx->message.flow.data = DATA_UNSAID;
     return verb_answer(s, &r);
 }
 
 static enum next data_go(struct session *s)
 {
     struct transaction *tx = s->tx;
-    if (tx->discard || envelope_is_empty(tx)) {
+    if (tx->message.discard || envelope_is_empty(tx)) {
         struct reply r = reply_named(REPLY_START_INPUT);
-        tx->discard = tx->sink = true;
+        tx->message.discard = tx->message.sink = true;
         envelope_leave(s, LEAVE_ENVELOPE);
         enum next next = verb_answer(s, &r);
         if (s->state != STATE_CLOSING)
             content_begin(s, STATE_DATA);
         return next;
     }
-    if (tx->say == SAY_AT_DATA) {
+    if (tx->message.say == SAY_AT_DATA) {
         tx->data_reply = (struct reply){0};
         s->step = STEP_BACKEND;
         return NEXT_MORE;
@@ -263,7 +263,7 @@ static enum next check_data(struct session *s)
     struct transaction *tx = s->tx;
     if (s->command.rest.len)
         return session_settled(s) ? answer_word(s, REPLY_SYNTAX, "DATA") : NEXT_WAIT;
-    if (tx->params.body == BODY_BINARYMIME) /* RFC 3030 3 */
+    if (tx->message.params.body == BODY_BINARYMIME) /* RFC 3030 3 */
         return session_settled(s) ? answer_word(s, REPLY_SEQUENCE, "BODY=BINARYMIME needs BDAT") : NEXT_WAIT;
     if (data_may_join(s)) {
         tx->data_reply = (struct reply){0};
@@ -273,7 +273,7 @@ static enum next check_data(struct session *s)
     }
     if (!session_settled(s))
         return NEXT_WAIT;
-    if (!tx->nrcpts)
+    if (!tx->message.nrcpts)
         return answer_word(s, REPLY_SEQUENCE, "need RCPT");
     if (envelope_is_refused(tx))
         return answer_named(s, REPLY_NO_RCPTS);
@@ -490,11 +490,11 @@ static enum next mail_passed(struct session *s, const struct verdict *v)
     case VERDICT_REJECT:
     case VERDICT_DEFER: {
         struct reply r = reply_keep(&s->line, &v->reply);
-        s->tx->end_reply = v->reply;
+        s->tx->message.end_reply = v->reply;
         transaction_reset(s, reply_class(&r) == 5 ? END_REJECTED : END_DEFERRED);
         return verb_answer(s, &r);
     }
-    case VERDICT_DISCARD: s->tx->discard = true; break;
+    case VERDICT_DISCARD: s->tx->message.discard = true; break;
     default: break;
     }
     route_by_sender(s);
@@ -505,8 +505,8 @@ static enum next mail_passed(struct session *s, const struct verdict *v)
 static enum next rcpt_passed(struct session *s, const struct verdict *v)
 {
     struct transaction *tx = s->tx;
-    uint32_t i = tx->nrcpts - 1;
-    struct rcpt *r = &tx->rcpts[i];
+    uint32_t i = tx->message.nrcpts - 1;
+    struct rcpt *r = &tx->message.rcpts[i];
     s->step = STEP_LINE;
     switch (v->kind) {
     case VERDICT_DROP: s->drop_when_told = true; /* fall through */
@@ -516,13 +516,13 @@ static enum next rcpt_passed(struct session *s, const struct verdict *v)
         r->by = BY_FILTER;
         r->filter = v->by;
         r->why = v->why;
-        r->reply = reply_keep(&tx->arena, &v->reply);
+        r->reply = reply_keep(&tx->message.arena, &v->reply);
         if (s->state == STATE_MAIL)
             s->state = STATE_RCPT;
         break;
     case VERDICT_DISCARD: r->discarded = true; /* fall through */
     default:
-        if (!r->reply.code && (tx->discard || r->discarded || route_by_rcpt(s)))
+        if (!r->reply.code && (tx->message.discard || r->discarded || route_by_rcpt(s)))
             envelope_ask(s, i);
         else
             r->fate = FATE_REFUSED; /* routed nowhere, or where the transaction does not go */
@@ -542,11 +542,11 @@ static enum next data_passed(struct session *s, const struct verdict *v)
     case VERDICT_DROP: return session_end(s, WHY_FILTER, &v->reply);
     case VERDICT_REJECT:
     case VERDICT_DEFER:
-        s->tx->data_refused = reply_keep(&s->tx->arena, &v->reply);
+        s->tx->data_refused = reply_keep(&s->tx->message.arena, &v->reply);
         if (s->command.verb == VERB_DATA)
             return verb_answer(s, &v->reply);
         break;
-    case VERDICT_DISCARD: s->tx->discard = true; break;
+    case VERDICT_DISCARD: s->tx->message.discard = true; break;
     default: break;
     }
     return s->command.verb == VERB_BDAT ? chunk_filtered(s, v) : data_go(s);
@@ -572,7 +572,7 @@ enum next verb_filtered(struct session *s)
 static enum next wait_for_data(struct session *s)
 {
     struct transaction *tx = s->tx;
-    struct flow *f = &tx->flow;
+    struct flow *f = &tx->message.flow;
     if (!session_settled(s))
         return NEXT_WAIT;
     bool waiting = f->data == DATA_ASKED || f->data == DATA_WANTED;

@@ -1,0 +1,67 @@
+/* message.h - one envelope, its fields, its content, what became of it: from MAIL that passed CHECK to RESET. */
+#ifndef MAIL_MESSAGE_H
+#define MAIL_MESSAGE_H
+#include "mail/flow.h"
+#include "wire/params.h"
+#include "wire/path.h"
+
+enum rcpt_fate { FATE_HELD, FATE_PASSED, FATE_ASKED, FATE_ACCEPTED, FATE_REFUSED };
+struct rcpt {
+    struct path path;
+    struct params params;
+    struct reply reply;     /* code 0: not yet final */
+    enum rcpt_fate fate;
+    bool discarded;         /* 250, and left out of the envelope */
+    bool dropped;           /* by a filter, after it was accepted */
+    bool routed;            /* a filter said where it goes */
+    enum author { BY_BACKEND, BY_FILTER, BY_ROUTE, BY_LIMIT, BY_SYNTAX } by; /* of a refusal */
+    const struct filter *filter; /* BY_FILTER: which, and why */
+    struct str why;
+};
+/* Recipients that filters added: no reply of the client's is owed for them. */
+struct added { struct added *next; struct path path; struct params params; struct str by; bool must, said, accepted, dropped; };
+
+struct queued_field { struct queued_field *next; bool top; struct str name, value; }; /* added before the headers stage */
+
+enum transaction_end { END_NONE, END_FORWARDED, END_REJECTED, END_DEFERRED, END_DISCARDED, END_QUARANTINED, END_ABORTED,
+                       END_UNCERTAIN };
+const char *transaction_end_name(enum transaction_end);
+
+struct note { struct note *next; bool session; struct str name, value; char *space; size_t room; };
+
+struct message {
+    uint64_t serial;            /* never used twice in its worker */
+    uint32_t number;            /* in the visit, from 1 */
+    struct arena arena;
+    struct path from;           /* the reverse-path */
+    struct params params;
+    struct rcpt *rcpts;         /* whom the client named */
+    uint32_t nrcpts, room, accepted;
+    uint32_t discarded;         /* rcpts left out by filters: they count as accepted for the client */
+    struct added *added;
+    struct headers headers;
+    struct queued_field *queued;
+    struct flow flow;
+    enum say say;
+    struct note *notes;
+    double score;
+    bool passed;                /* PASS within this message */
+    bool sink;                  /* content is read and dropped up to its strict end */
+    bool discard, quarantined;
+    bool limited;               /* refused by a limit of ours: no word of the backend */
+    struct reply refusal;       /* of the content: told at its strict end */
+    uint64_t end_at;            /* loop_now of the client's end of mail data; 0: not yet */
+    uint64_t end_by;            /* after it ours is not said any more */
+    /* for the log */
+    struct str verdict_by, verdict_stage, verdict_why;
+    enum transaction_end end;
+    struct reply end_reply;     /* what the client heard at the end */
+    uint32_t refused;           /* refused recipients; the first 100 have a log line each */
+    uint64_t started, data_at, data_done; /* loop_micros */
+    uint64_t filter_run, filter_waited;   /* microseconds */
+    uint32_t edits;
+};
+
+struct rcpt *message_rcpt(struct message *); /* a new one, HELD */
+struct reply reply_keep(struct arena *, const struct reply *);
+#endif
