@@ -30,8 +30,7 @@ struct filter_call *call_open(struct filter_set *set, struct visit *v, const str
     call->stage = stage;
     call->task = v ? v->task : NULL;
     call->headers = call->message ? &call->message->headers : NULL;
-    if (call->message && call->message->nrcpts)
-        call->rcpt = call->message->nrcpts - 1;
+    call->rcpt = v ? v->subject.rcpt : 0;
     return call;
 }
 

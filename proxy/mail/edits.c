@@ -64,40 +64,24 @@ bool filter_reverse_path(struct filter_call *call, struct filter_path *out)
     return true;
 }
 
-static struct added *added_at(const struct message *message, size_t i)
-{
-    struct added *a = message->added;
-    while (a && i--)
-        a = a->next;
-    return a;
-}
-
 size_t filter_rcpt_count(struct filter_call *call)
 {
-    if (!call->message)
-        return 0;
-    size_t n = call->message->nrcpts;
-    for (const struct added *a = call->message->added; a; a = a->next)
-        n++;
-    return n;
+    return call->message ? call->message->nrcpts : 0;
 }
 
 bool filter_rcpt(struct filter_call *call, size_t i, struct filter_path *out)
 {
     static const unsigned states[] = {
-        [FATE_HELD] = RCPT_PENDING, [FATE_PASSED] = RCPT_PENDING, [FATE_ASKED] = RCPT_PENDING,
-        [FATE_ACCEPTED] = RCPT_ACCEPTED, [FATE_REFUSED] = RCPT_REFUSED};
+        [FATE_HELD] = RCPT_PENDING,     [FATE_PASSED] = RCPT_PENDING,  [FATE_ASKED] = RCPT_PENDING,
+        [FATE_ACCEPTED] = RCPT_ACCEPTED, [FATE_REFUSED] = RCPT_REFUSED, [FATE_DISCARDED] = RCPT_DROPPED,
+        [FATE_DROPPED] = RCPT_DROPPED};
     if (!call->message)
         return refused(call, "there is no transaction");
-    if (i < call->message->nrcpts) {
-        const struct rcpt *r = &call->message->rcpts[i];
-        show_path(call, &r->path, &r->params, r->dropped || r->discarded ? RCPT_DROPPED : states[r->fate], out);
-        return true;
-    }
-    const struct added *a = added_at(call->message, i - call->message->nrcpts);
-    if (!a)
+    if (i >= call->message->nrcpts)
         return refused(call, "there is no such recipient");
-    show_path(call, &a->path, &a->params, a->dropped ? RCPT_DROPPED : RCPT_ADDED, out);
+    const struct rcpt *r = &call->message->rcpts[i];
+    unsigned state = rcpt_is_added(r) && r->fate != FATE_DROPPED ? RCPT_ADDED : states[r->fate];
+    show_path(call, &r->path, &r->params, state, out);
     return true;
 }
 
@@ -165,19 +149,12 @@ bool filter_add_rcpt(struct filter_call *call, const char *address, const char *
         return false;
     if (params && params_parse_rcpt(str_of(params), SYNTAX_STRICT, all_of_them(), &message->arena, &parsed, &word))
         return refused(call, "bad ESMTP parameters");
-    size_t n = 0;
-    for (const struct added *a = message->added; a; a = a->next)
-        n++;
-    if (n >= UNTOLD_MOST)
+    if (message->nrcpts - message->named >= UNTOLD_MOST)
         return refused(call, "too many recipients were added");
     if (call->filter->observe)
         return true;
-    struct added *a = arena_alloc(&message->arena, sizeof *a);
-    *a = (struct added){.path = path, .params = parsed, .by = call->filter->name, .must = needed};
-    struct added **end = &message->added;
-    while (*end)
-        end = &(*end)->next;
-    *end = a;
+    *message_rcpt(message) = (struct rcpt){
+        .path = path, .params = parsed, .added_by = call->filter->name, .needed = needed, .fate = FATE_PASSED};
     edited(call);
     return true;
 }
@@ -188,7 +165,8 @@ bool filter_set_rcpt(struct filter_call *call, size_t i, const char *address)
     if (!may_edit_envelope(call) || i >= call->message->nrcpts || !parse_address(call, address, PATH_FORWARD, &path))
         return refused(call, call->refusal.len ? call->refusal.at : "there is no such recipient");
     struct rcpt *r = &call->message->rcpts[i];
-    if (r->fate != FATE_HELD)
+    bool in_hand = r->fate == FATE_HELD || (r->fate == FATE_DISCARDED && !r->reply.code);
+    if (rcpt_is_added(r) || !in_hand)
         return refused(call, "a recipient can be rewritten only in its own rcpt hook, before the backend is asked");
     if (call->filter->observe)
         return true;
@@ -202,26 +180,22 @@ bool filter_drop_rcpt(struct filter_call *call, size_t i)
     struct message *message = call->message;
     if (!may_edit_envelope(call))
         return false;
-    if (i < message->nrcpts) {
-        struct rcpt *r = &message->rcpts[i];
-        if (call->filter->observe)
-            return true;
-        if (r->fate == FATE_HELD)
-            r->discarded = true;
-        else if (r->fate == FATE_ASKED || r->fate == FATE_PASSED)
-            return refused(call, "the backend is being asked about this recipient");
-        else if (r->fate == FATE_ACCEPTED && !r->discarded)
-            transaction_of(message)->need_anew |= !r->dropped && (r->dropped = true);
-        edited(call);
-        return true;
-    }
-    struct added *a = added_at(message, i - message->nrcpts);
-    if (!a)
+    if (i >= message->nrcpts)
         return refused(call, "there is no such recipient");
+    struct rcpt *r = &message->rcpts[i];
     if (call->filter->observe)
         return true;
-    transaction_of(message)->need_anew |= a->said;
-    a->dropped = true;
+    if (rcpt_is_added(r)) {
+        transaction_of(message)->need_anew |= r->fate == FATE_ASKED || r->fate == FATE_ACCEPTED;
+        r->fate = FATE_DROPPED;
+    } else if (r->fate == FATE_HELD) {
+        r->fate = FATE_DISCARDED;
+    } else if (r->fate == FATE_ASKED || r->fate == FATE_PASSED) {
+        return refused(call, "the backend is being asked about this recipient");
+    } else if (r->fate == FATE_ACCEPTED) {
+        r->fate = FATE_DROPPED;
+        transaction_of(message)->need_anew = true;
+    }
     edited(call);
     return true;
 }
@@ -229,9 +203,9 @@ bool filter_drop_rcpt(struct filter_call *call, size_t i)
 static bool route_rcpt(struct filter_call *call, const struct backend_conf *route)
 {
     struct message *message = call->message;
-    if (!route_take(transaction_of(message), route))
+    if (!route_take(transaction_of(message), call->rcpt, route))
         return refused(call, "another recipient of this transaction goes elsewhere");
-    message->rcpts[message->nrcpts - 1].routed = true;
+    message->rcpts[call->rcpt].routed = true;
     return true;
 }
 

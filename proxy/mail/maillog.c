@@ -27,9 +27,11 @@ static const char *verdict_name(const struct transaction *tx)
  * them was. */
 static void find_end(struct transaction *tx)
 {
-    if (tx->message.end != END_ABORTED || tx->message.data_at || tx->left || !tx->message.nrcpts)
+    if (tx->message.end != END_ABORTED || tx->message.data_at || tx->left || !tx->message.named)
         return;
     const struct rcpt *last = &tx->message.rcpts[tx->message.nrcpts - 1];
+    while (rcpt_is_added(last))
+        last--;
     if (!tx->message.accepted && !tx->message.discarded && last->reply.code) {
         tx->message.end_reply = last->reply;
         tx->message.limited |= last->by == BY_ROUTE;
@@ -66,13 +68,16 @@ static void log_rcpts(const struct transaction *tx)
 {
     struct str shown[LIST_MOST];
     size_t n = 0, octets = 0;
-    for (; n < tx->message.nrcpts && n < LIST_MOST && octets < LIST_OCTETS; n++) {
-        shown[n] = tx->message.rcpts[n].path.address;
-        octets += 3 + shown[n].len;
+    for (uint32_t i = 0; i < tx->message.nrcpts && n < LIST_MOST && octets < LIST_OCTETS; i++) {
+        const struct rcpt *r = &tx->message.rcpts[i];
+        if (rcpt_is_added(r))
+            continue;
+        shown[n++] = r->path.address;
+        octets += 3 + r->path.address.len;
     }
-    log_list("to", n, shown, tx->message.nrcpts - (uint32_t)n);
+    log_list("to", n, shown, tx->message.named - (uint32_t)n);
     log_number("accepted", tx->message.accepted + tx->message.discarded);
-    log_number("nrcpt", tx->message.nrcpts);
+    log_number("nrcpt", tx->message.named);
 }
 
 static void log_enhanced(const struct reply *r)

@@ -5,21 +5,27 @@
 #include "wire/params.h"
 #include "wire/path.h"
 
-enum rcpt_fate { FATE_HELD, FATE_PASSED, FATE_ASKED, FATE_ACCEPTED, FATE_REFUSED };
+enum rcpt_fate {
+    FATE_HELD,      /* its filters are at work */
+    FATE_PASSED,    /* by them; an added one: not said to the next hop yet */
+    FATE_ASKED,     /* the next hop is */
+    FATE_ACCEPTED,
+    FATE_REFUSED,   /* an added one is never: it is dropped, or, needed or alone, stays ASKED while the message fails */
+    FATE_DISCARDED, /* 250 by us, no next hop hears of it. In its own hooks without a reply yet */
+    FATE_DROPPED,   /* left out by a filter after it was accepted; an optional added one: refused, too */
+};
 struct rcpt {
     struct path path;
     struct params params;
     struct reply reply;     /* code 0: not yet final */
     enum rcpt_fate fate;
-    bool discarded;         /* 250, and left out of the envelope */
-    bool dropped;           /* by a filter, after it was accepted */
+    struct str added_by;    /* the filter that added it: no reply is owed to the client. STR_NONE: the client named it */
+    bool needed;            /* added, and without it the message is not forwarded */
     bool routed;            /* a filter said where it goes */
     enum author { BY_BACKEND, BY_FILTER, BY_ROUTE, BY_LIMIT, BY_SYNTAX } by; /* of a refusal */
     const struct filter *filter; /* BY_FILTER: which, and why */
     struct str why;
 };
-/* Recipients that filters added: no reply of the client's is owed for them. */
-struct added { struct added *next; struct path path; struct params params; struct str by; bool must, said, accepted, dropped; };
 
 struct queued_field { struct queued_field *next; bool top; struct str name, value; }; /* added before the headers stage */
 
@@ -35,10 +41,11 @@ struct message {
     struct arena arena;
     struct path from;           /* the reverse-path */
     struct params params;
-    struct rcpt *rcpts;         /* whom the client named */
-    uint32_t nrcpts, room, accepted;
-    uint32_t discarded;         /* rcpts left out by filters: they count as accepted for the client */
-    struct added *added;
+    struct rcpt *rcpts;         /* named by the client and added by filters, as they came. An index is for ever one's own; keep no pointer */
+    uint32_t nrcpts, room;
+    uint32_t named;             /* of them by the client; and of these: */
+    uint32_t accepted;
+    uint32_t discarded;         /* left out by filters: they count as accepted for the client */
     struct headers headers;
     struct queued_field *queued;
     struct flow flow;
@@ -62,6 +69,15 @@ struct message {
     uint32_t edits;
 };
 
-struct rcpt *message_rcpt(struct message *); /* a new one, HELD */
+struct rcpt *message_rcpt(struct message *); /* a new one, zeroed */
+static inline bool rcpt_is_added(const struct rcpt *r)
+{
+    return r->added_by.at;
+}
+/* It is in the envelope that the next hop is to have: accepted, or added and not left out. */
+static inline bool rcpt_stands(const struct rcpt *r)
+{
+    return rcpt_is_added(r) ? r->fate != FATE_DROPPED : r->fate == FATE_ACCEPTED;
+}
 struct reply reply_keep(struct arena *, const struct reply *);
 #endif

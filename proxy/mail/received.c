@@ -19,13 +19,11 @@ static const char *with(const struct session *s)
 static const struct path *only_rcpt(const struct transaction *tx)
 {
     const struct path *only = NULL;
-    if (tx->message.added)
-        return NULL;
     for (uint32_t i = 0; i < tx->message.nrcpts; i++) {
         const struct rcpt *r = &tx->message.rcpts[i];
-        if (r->fate != FATE_ACCEPTED || r->discarded || r->dropped)
+        if (!rcpt_stands(r))
             continue;
-        if (only)
+        if (only || rcpt_is_added(r))
             return NULL;
         only = &r->path;
     }

@@ -95,16 +95,12 @@ static bool rcpts_match(const struct visit *v, struct table *table, enum filter_
     if (!message || stage < FILTER_RCPT)
         return false;
     if (stage == FILTER_RCPT)
-        return message->nrcpts && table_match(table, message->rcpts[message->nrcpts - 1].path.address, NULL);
+        return message->nrcpts && table_match(table, message->rcpts[v->subject.rcpt].path.address, NULL);
     for (uint32_t i = 0; i < message->nrcpts; i++) {
         const struct rcpt *r = &message->rcpts[i];
-        bool counts = r->fate == FATE_ACCEPTED && !r->discarded && !r->dropped;
-        n += counts;
-        matching += counts && table_match(table, r->path.address, NULL);
-    }
-    for (const struct added *a = message->added; a; a = a->next) {
-        n += !a->dropped;
-        matching += !a->dropped && table_match(table, a->path.address, NULL);
+        bool stands = rcpt_stands(r);
+        n += stands;
+        matching += stands && table_match(table, r->path.address, NULL);
     }
     return all ? n && matching == n : matching;
 }

@@ -34,7 +34,7 @@ void __real_pool_leave(struct backend **, bool);                                
 bool __real_encoder_step(struct encoder *, struct pipe *, struct pipe *, size_t);  bool __wrap_encoder_step(struct encoder *, struct pipe *, struct pipe *, size_t);
 bool __real_call_resume(struct filter_call *, enum filter_verdict *);              bool __wrap_call_resume(struct filter_call *, enum filter_verdict *);
 void __real_envelope_leave(struct session *, enum leave);                          void __wrap_envelope_leave(struct session *, enum leave);
-bool __real_visit_turn(struct session *);                                          bool __wrap_visit_turn(struct session *);
+bool __real_visit_turn(struct visit *);                                            bool __wrap_visit_turn(struct visit *);
 void __real_task_wake(struct task *);                                              void __wrap_task_wake(struct task *);
 void __real_alarm_set(struct alarm *, struct task *, uint64_t);                    void __wrap_alarm_set(struct alarm *, struct task *, uint64_t);
 bool __real_flow_emit(struct session *, struct str);                               bool __wrap_flow_emit(struct session *, struct str);
@@ -154,11 +154,11 @@ void __wrap_envelope_leave(struct session *s, enum leave how)
     __real_envelope_leave(s, how);
 }
 
-bool __wrap_visit_turn(struct session *s)
+bool __wrap_visit_turn(struct visit *v)
 {
-    bool over = __real_visit_turn(s);
-    if (over && s->visit.run.verdict.kind == VERDICT_QUARANTINE && blooms(MISLED))
-        s->visit.run.verdict.kind = VERDICT_CONTINUE;
+    bool over = __real_visit_turn(v);
+    if (over && v->run.verdict.kind == VERDICT_QUARANTINE && blooms(MISLED))
+        v->run.verdict.kind = VERDICT_CONTINUE;
     return over;
 }
 

@@ -36,7 +36,7 @@ static uint64_t sum_of_stream(uint64_t sum, const struct stream *s)
 static uint64_t sum_of_transaction(uint64_t sum, const struct transaction *tx)
 {
     const struct flow *f = &tx->message.flow;
-    sum = mix(mix(mix(sum, tx->message.serial), tx->message.nrcpts), tx->told);
+    sum = mix(mix(mix(sum, tx->message.serial), tx->message.named), tx->told_named);
     sum = mix(mix(mix(sum, tx->message.sink), f->data), f->head);
     sum = mix(mix(mix(sum, f->taken), f->judged), f->pass);
     sum = mix(mix(sum, f->decoder.wire), f->encoder.octets);

@@ -12,10 +12,7 @@
 bool envelope_is_empty(const struct transaction *tx)
 {
     for (uint32_t i = 0; i < tx->message.nrcpts; i++)
-        if (tx->message.rcpts[i].fate == FATE_ACCEPTED && !tx->message.rcpts[i].discarded && !tx->message.rcpts[i].dropped)
-            return false;
-    for (const struct added *a = tx->message.added; a; a = a->next)
-        if (!a->dropped)
+        if (rcpt_stands(&tx->message.rcpts[i]))
             return false;
     return true;
 }
@@ -70,18 +67,22 @@ static void say_mail(struct session *s, enum debt_what what)
     params_put_mail(&tx->message.params, b->can, tx->message.params.size ? tx->message.params.size + session_adds(s) : 0, words);
     pipe_put(words, STR("\r\n"));
     backend_say(b, what, tx->message.serial, 0);
-    for (struct added *a = tx->message.added; a; a = a->next) /* whatever another one has heard of them */
-        a->said = a->accepted = false;
+    for (uint32_t i = 0; i < tx->message.nrcpts; i++) { /* whatever another one has heard of those that were added */
+        struct rcpt *r = &tx->message.rcpts[i];
+        if (rcpt_is_added(r) && r->fate != FATE_DROPPED)
+            r->fate = FATE_PASSED;
+    }
     tx->asked = true;
     tx->answered = false;
 }
 
-static void say_rcpt(struct session *s, enum debt_what what, const struct path *path, const struct params *params, uint32_t i)
+static void say_rcpt(struct session *s, enum debt_what what, uint32_t i)
 {
     struct pipe *words = backend_words(s->backend);
+    const struct rcpt *r = &s->tx->message.rcpts[i];
     pipe_put(words, STR("RCPT TO:"));
-    path_put(path, words);
-    params_put_rcpt(params, s->backend->can, words);
+    path_put(&r->path, words);
+    params_put_rcpt(&r->params, s->backend->can, words);
     pipe_put(words, STR("\r\n"));
     backend_say(s->backend, what, s->tx->message.serial, i);
 }
@@ -91,15 +92,21 @@ static bool ring_has_room(const struct backend *b)
     return b->count < DEBTS - 2;
 }
 
+static bool is_to_be_added(const struct rcpt *r)
+{
+    return rcpt_is_added(r) && r->fate == FATE_PASSED;
+}
+
 static void say_added(struct session *s)
 {
-    uint32_t i = 0;
-    for (struct added *a = s->tx->message.added; a; a = a->next, i++) {
-        if (a->said || a->dropped || !ring_has_room(s->backend))
+    struct transaction *tx = s->tx;
+    for (uint32_t i = 0; i < tx->message.nrcpts; i++) {
+        struct rcpt *r = &tx->message.rcpts[i];
+        if (!is_to_be_added(r) || !ring_has_room(s->backend))
             continue;
-        say_rcpt(s, DEBT_RCPT_ADDED, &a->path, &a->params, i);
-        a->said = true;
-        s->tx->again_owed++;
+        say_rcpt(s, DEBT_RCPT_ADDED, i);
+        r->fate = FATE_ASKED;
+        tx->again_owed++;
     }
 }
 
@@ -114,11 +121,11 @@ static void say_again(struct session *s)
     }
     for (; tx->again_next < tx->message.nrcpts; tx->again_next++) {
         struct rcpt *r = &tx->message.rcpts[tx->again_next];
-        if (r->fate != FATE_ACCEPTED || r->discarded || r->dropped)
+        if (rcpt_is_added(r) || !rcpt_stands(r))
             continue;
         if (!ring_has_room(s->backend))
             return;
-        say_rcpt(s, DEBT_RCPT_AGAIN, &r->path, &r->params, tx->again_next);
+        say_rcpt(s, DEBT_RCPT_AGAIN, tx->again_next);
         tx->again_owed++;
     }
     tx->saying_again = false;
@@ -130,10 +137,10 @@ static void pump(struct session *s)
 {
     struct transaction *tx = s->tx;
     struct backend *b = s->backend;
-    if (!tx || !tx->message.nrcpts || !b || b->step != BACKEND_READY) /* before the first rcpt there is nothing to say to the one that is bound */
+    if (!tx || !tx->message.named || !b || b->step != BACKEND_READY) /* before the first rcpt there is nothing to say to the one that is bound */
         return;
     tx->backend_server = b->berth->conf->address.text;
-    if (tx->told == tx->message.nrcpts && !tx->saying_again && tx->message.flow.data != DATA_WANTED)
+    if (transaction_is_settled(tx) && !tx->saying_again && tx->message.flow.data != DATA_WANTED)
         return;
     if (params_need_more(&tx->message.params, b->can)) {
         backend_break(b, REPLY_BACKEND_CANNOT, "it lacks an extension that was offered to the client");
@@ -147,13 +154,13 @@ static void pump(struct session *s)
         return;
     for (uint32_t i = tx->told; i < tx->message.nrcpts; i++) {
         struct rcpt *r = &tx->message.rcpts[i];
-        if (r->fate != FATE_PASSED)
+        if (rcpt_is_added(r) || r->fate != FATE_PASSED)
             continue;
         if (!tx->asked)
             say_mail(s, DEBT_MAIL);
         if (!ring_has_room(b))
             return;
-        say_rcpt(s, DEBT_RCPT, &r->path, &r->params, i);
+        say_rcpt(s, DEBT_RCPT, i);
         r->fate = FATE_ASKED;
     }
     if (tx->message.flow.data == DATA_WANTED && !tx->again_owed && !tx->failed.code) {
@@ -220,17 +227,21 @@ static void refuse_rcpt(struct session *s, struct rcpt *r, const struct reply *w
 static void refuse_waiting(struct session *s, const struct reply *why)
 {
     struct transaction *tx = s->tx;
-    for (uint32_t i = tx->told; i < tx->message.nrcpts; i++)
-        if (tx->message.rcpts[i].fate == FATE_ASKED || tx->message.rcpts[i].fate == FATE_PASSED)
-            refuse_rcpt(s, &tx->message.rcpts[i], why);
+    for (uint32_t i = tx->told; i < tx->message.nrcpts; i++) {
+        struct rcpt *r = &tx->message.rcpts[i];
+        if (!rcpt_is_added(r) && (r->fate == FATE_ASKED || r->fate == FATE_PASSED))
+            refuse_rcpt(s, r, why);
+    }
 }
 
 /* Another rcpt before it is, or may yet be, accepted. */
 static bool has_company(const struct transaction *tx, uint32_t i)
 {
-    for (uint32_t k = 0; k < i; k++)
-        if (tx->message.rcpts[k].fate != FATE_REFUSED && !tx->message.rcpts[k].discarded && !tx->message.rcpts[k].dropped)
+    for (uint32_t k = 0; k < i; k++) {
+        const struct rcpt *r = &tx->message.rcpts[k];
+        if (!rcpt_is_added(r) && r->fate < FATE_REFUSED)
             return true;
+    }
     return false;
 }
 
@@ -238,15 +249,14 @@ void envelope_ask(struct session *s, uint32_t i)
 {
     struct transaction *tx = s->tx;
     struct rcpt *r = &tx->message.rcpts[i];
-    r->fate = FATE_PASSED;
     s->state = STATE_RCPT;
-    if (tx->message.discard || r->discarded) {
-        r->fate = FATE_ACCEPTED;
-        r->discarded = true;
+    if (tx->message.discard || r->fate == FATE_DISCARDED) {
+        r->fate = FATE_DISCARDED;
         r->reply = reply_named(REPLY_RCPT_OK);
         tx->message.discarded++;
         return;
     }
+    r->fate = FATE_PASSED;
     if (envelope_mail_is_refused(tx))
         refuse_rcpt(s, r, &tx->mail_reply);
     else if (tx->failed.code)
@@ -280,7 +290,7 @@ void envelope_ask(struct session *s, uint32_t i)
 static void forget_asked(struct transaction *tx)
 {
     for (uint32_t i = tx->told; i < tx->message.nrcpts; i++)
-        if (tx->message.rcpts[i].fate == FATE_ASKED)
+        if (tx->message.rcpts[i].fate == FATE_ASKED && !rcpt_is_added(&tx->message.rcpts[i]))
             tx->message.rcpts[i].fate = FATE_PASSED;
     tx->asked = false;
 }
@@ -313,8 +323,8 @@ bool envelope_is_pending(struct session *s)
     if (envelope_is_said_anew(tx))
         return true;
     bool additions = false;
-    for (const struct added *a = tx->message.added; a; a = a->next)
-        additions |= !a->said && !a->dropped;
+    for (uint32_t i = 0; i < tx->message.nrcpts; i++)
+        additions |= is_to_be_added(&tx->message.rcpts[i]);
     if (!additions)
         return false;
     if (!s->backend || !tx->asked)
@@ -460,14 +470,21 @@ void envelope_tell(struct session *s)
 {
     struct transaction *tx = s->tx;
     /* HELD: its filters are at work; what a route has said of it already is not the last word. */
-    while (tx->told < tx->message.nrcpts && tx->message.rcpts[tx->told].fate != FATE_HELD && tx->message.rcpts[tx->told].reply.code &&
-           s->state != STATE_CLOSING) {
+    while (tx->told < tx->message.nrcpts && s->state != STATE_CLOSING) {
+        struct rcpt *rcpt = &tx->message.rcpts[tx->told];
+        if (rcpt_is_added(rcpt)) {
+            tx->told++;
+            continue;
+        }
+        if (rcpt->fate == FATE_HELD || !rcpt->reply.code)
+            return;
         if (!s->visit.esmtp && !stream_in_is_empty(s->stream)) { /* no pipelining was offered to it (engine.md A9) */
             struct reply r = reply_named(REPLY_SYNCHRONIZATION);
             session_end(s, WHY_PIPELINING, &r);
             return;
         }
-        struct rcpt *rcpt = &tx->message.rcpts[tx->told++];
+        tx->told++;
+        tx->told_named++;
         if (reply_class(&rcpt->reply) == 5)
             s->visit.errors++;
         if (reply_class(&rcpt->reply) != 2)

@@ -7,8 +7,7 @@ enum { LINES_MOST = 20, NAMES_MOST = 400 };
 
 struct lmtp {
     struct one {
-        bool added;
-        uint32_t index;
+        uint32_t index; /* of the recipient */
         struct reply reply;
     } *rcpts;
     uint32_t count, room, answered;
@@ -26,7 +25,7 @@ void lmtp_begin(struct session *s)
     tx->lmtp->count = tx->lmtp->answered = 0;
 }
 
-void lmtp_accepted(struct session *s, bool added, uint32_t index)
+void lmtp_accepted(struct session *s, uint32_t index)
 {
     struct lmtp *l = s->tx->lmtp;
     if (!l)
@@ -39,31 +38,25 @@ void lmtp_accepted(struct session *s, bool added, uint32_t index)
         l->rcpts = rcpts;
         l->room = room;
     }
-    l->rcpts[l->count++] = (struct one){.added = added, .index = index};
+    l->rcpts[l->count++] = (struct one){.index = index};
 }
 
-static const struct added *added_of(const struct session *s, const struct one *one)
+static const struct rcpt *rcpt_of(const struct session *s, const struct one *one)
 {
-    const struct added *a = s->tx->message.added;
-    for (uint32_t i = 0; i < one->index; i++)
-        a = a->next;
-    return a;
+    return &s->tx->message.rcpts[one->index];
 }
 
-static struct str address_of_one(const struct session *s, const struct one *one)
-{
-    return one->added ? added_of(s, one)->path.address : s->tx->message.rcpts[one->index].path.address;
-}
-
-/* What the client reads: whom it named. */
+/* The address to show to the client: one that it named, else none. */
 static struct str shown(const struct session *s, const struct one *one, struct arena *arena)
 {
-    return one->added ? STR("one more") : arena_print(arena, "<%.*s>", STR_ARGS(address_of_one(s, one)));
+    const struct rcpt *r = rcpt_of(s, one);
+    return rcpt_is_added(r) ? STR("one more") : arena_print(arena, "<%.*s>", STR_ARGS(r->path.address));
 }
 
 static bool counts(const struct session *s, const struct one *one, bool alone)
 {
-    return alone || !one->added || added_of(s, one)->must;
+    const struct rcpt *r = rcpt_of(s, one);
+    return alone || !rcpt_is_added(r) || r->needed;
 }
 
 static struct str first_line(struct str text)
@@ -134,8 +127,8 @@ bool lmtp_end(struct session *s, const struct reply *r, struct reply *folded)
     must(l->answered < l->count);
     struct one *one = &l->rcpts[l->answered++];
     one->reply = *r;
-    journal_lmtp(s, address_of_one(s, one), r);
-    if (one->added && reply_class(r) == 5) /* a 5yz is only for whom the client named (engine.md A12) */
+    journal_lmtp(s, rcpt_of(s, one)->path.address, r);
+    if (rcpt_is_added(rcpt_of(s, one)) && reply_class(r) == 5) /* a 5yz is only for whom the client named (engine.md A12) */
         one->reply = reply_named(REPLY_BACKEND_NONSENSE);
     if (l->answered < l->count)
         return false;

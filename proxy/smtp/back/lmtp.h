@@ -8,7 +8,7 @@ struct session;
 struct lmtp; /* of a transaction, in its arena; NULL: its backend speaks SMTP */
 
 void lmtp_begin(struct session *);   /* MAIL is said (again): nobody is accepted so far */
-void lmtp_accepted(struct session *, bool added, uint32_t index); /* an added rcpt, or one the client named */
+void lmtp_accepted(struct session *, uint32_t rcpt);
 /* The next reply behind the end of mail data. False: more are owed. True: *folded is what the client hears:
  *   all of one class: the first one, as said;
  *   else any 4yz: 4yz, so that nobody is lost (whoever has it gets it again when the client comes back);

@@ -82,24 +82,25 @@ static void apply_rcpt(struct session *s, uint32_t i, const struct reply *r)
     rcpt->fate = reply_class(&rcpt->reply) == 2 ? FATE_ACCEPTED : FATE_REFUSED;
     if (rcpt->fate == FATE_ACCEPTED) {
         tx->message.accepted++;
-        lmtp_accepted(s, false, i);
+        lmtp_accepted(s, i);
     }
     if (!mail_refused && is_desync(r, 2))
         backend_break(s->backend, REPLY_BACKEND_NONSENSE, "unexpected reply to RCPT");
     visit_reply(&s->visit, FILTER_RCPT, &rcpt->reply, i);
 }
 
-/* False: nobody else is left, the mail is his and cannot go without him. */
-static bool drop_added(struct session *s, struct added *a, const struct reply *r)
+/* Leaves out an optional added recipient that the backend refused. False: nobody else is left, the message fails instead. */
+static bool drop_added(struct session *s, struct rcpt *added, const struct reply *r)
 {
-    bool was = a->dropped;
-    a->dropped = true;
-    if (envelope_is_empty(s->tx) && !was) {
-        a->dropped = false;
-        return false;
+    if (added->fate != FATE_DROPPED) { /* by a filter, since it was said */
+        added->fate = FATE_DROPPED;
+        if (envelope_is_empty(s->tx)) {
+            added->fate = FATE_ASKED;
+            return false;
+        }
     }
     log_say(LOG_WARNING, "%s.%u: added recipient <%.*s> refused by the backend: %u %.*s", s->visit.id, s->tx->message.number,
-            STR_ARGS(a->path.address), r->code, STR_ARGS(r->text));
+            STR_ARGS(added->path.address), r->code, STR_ARGS(r->text));
     return true;
 }
 
@@ -110,13 +111,12 @@ static void apply_again(struct session *s, const struct debt *d, const struct re
     tx->again_owed--;
     bool good = is_yes(r, 2);
     if (good && d->what != DEBT_MAIL_AGAIN)
-        lmtp_accepted(s, d->what == DEBT_RCPT_ADDED, d->rcpt);
+        lmtp_accepted(s, d->rcpt);
     if (d->what == DEBT_RCPT_ADDED) {
-        struct added *a = tx->message.added;
-        for (uint32_t i = 0; i < d->rcpt; i++)
-            a = a->next;
-        a->accepted = good;
-        if (!good && !a->must && drop_added(s, a, r))
+        struct rcpt *added = &tx->message.rcpts[d->rcpt];
+        if (good && added->fate == FATE_ASKED)
+            added->fate = FATE_ACCEPTED;
+        if (!good && !added->needed && drop_added(s, added, r))
             return;
     }
     if (good || tx->failed.code)

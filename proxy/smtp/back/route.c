@@ -25,13 +25,15 @@ void route_by_sender(struct session *s)
         s->tx->route = s->tx->home = to;
 }
 
-bool route_take(struct transaction *tx, const struct backend_conf *route)
+bool route_take(struct transaction *tx, uint32_t rcpt, const struct backend_conf *route)
 {
     bool others = false;
-    for (uint32_t i = 0; tx->route != route && !others && i + 1 < tx->message.nrcpts; i++)
-        others = tx->message.rcpts[i].fate != FATE_REFUSED && !tx->message.rcpts[i].discarded;
+    for (uint32_t i = 0; tx->route != route && !others && i < rcpt; i++) {
+        const struct rcpt *r = &tx->message.rcpts[i];
+        others = !rcpt_is_added(r) && r->fate != FATE_REFUSED && r->fate != FATE_DISCARDED;
+    }
     if (others) {
-        tx->message.rcpts[tx->message.nrcpts - 1].reply = reply_named(REPLY_SEPARATE);
+        tx->message.rcpts[rcpt].reply = reply_named(REPLY_SEPARATE);
         return false;
     }
     if (tx->route != route) /* what the one before said of MAIL, or that it was away, is not the word of this one */
@@ -40,10 +42,10 @@ bool route_take(struct transaction *tx, const struct backend_conf *route)
     return true;
 }
 
-bool route_by_rcpt(struct session *s)
+bool route_by_rcpt(struct session *s, uint32_t rcpt)
 {
     struct transaction *tx = s->tx;
-    struct rcpt *r = &tx->message.rcpts[tx->message.nrcpts - 1];
+    struct rcpt *r = &tx->message.rcpts[rcpt];
     const struct route *route = s->listen->route;
     const struct backend_conf *to = tx->home; /* not where another rcpt was sent, be it refused or not */
     if (r->routed)
@@ -53,7 +55,7 @@ bool route_by_rcpt(struct session *s)
     else if (route && !route->by_sender && !tx->routed)
         to = look_up(s, r->path.address);
     if (to)
-        return route_take(tx, to);
+        return route_take(tx, rcpt, to);
     r->reply = reply_named(REPLY_RELAY_DENIED);
     return false;
 }

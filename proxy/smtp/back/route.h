@@ -5,7 +5,7 @@
 
 void route_by_sender(struct session *); /* MAIL has passed its filters */
 /* The last rcpt has passed its filters. False: its reply says why it goes nowhere, or not together with those before it. */
-bool route_by_rcpt(struct session *);
+bool route_by_rcpt(struct session *, uint32_t rcpt);
 /* The last rcpt belongs to `route`: the first one that counts decides for the transaction. False: in a transaction of its own. */
-bool route_take(struct transaction *, const struct backend_conf *route);
+bool route_take(struct transaction *, uint32_t rcpt, const struct backend_conf *route);
 #endif

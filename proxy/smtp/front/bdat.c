@@ -119,7 +119,7 @@ enum next chunk_check(struct session *s)
     }
     if (!tx)
         return skip_sequence(s, "need MAIL command");
-    if (!tx->message.nrcpts)
+    if (!tx->message.named)
         return begin_refused(s, reply_print(&tx->message.arena, REPLY_SEQUENCE, "need RCPT"));
     if (envelope_is_refused(tx))
         return begin_refused(s, reply_named(REPLY_NO_RCPTS));

@@ -96,7 +96,7 @@ enum next session_hook(struct session *s, enum filter_stage stage)
 {
     struct subject subject = {.helo = s->command.rest, .ehlo = s->command.verb == VERB_EHLO};
     if (s->tx && s->tx->message.nrcpts)
-        subject.rcpt = s->tx->message.nrcpts - 1;
+        subject.rcpt = stage == FILTER_RCPT ? s->tx->message.nrcpts - 1 : s->visit.subject.rcpt;
     visit_ask(&s->visit, stage, subject);
     s->step = STEP_FILTER;
     return NEXT_MORE;
@@ -310,7 +310,7 @@ static enum next step_line(struct session *s)
         return NEXT_MORE;
     if (pipe_is_full(&s->stream->out) || s->drop_when_told || (!settled && !s->visit.esmtp))
         return NEXT_WAIT;
-    if (s->tx && s->tx->message.nrcpts - s->tx->told >= UNTOLD_MOST)
+    if (s->tx && s->tx->message.named - s->tx->told_named >= UNTOLD_MOST)
         return NEXT_WAIT;
     arena_reset(&s->line);
     struct str line;
@@ -493,7 +493,7 @@ static bool replies_may_wait(struct session *s)
     const struct transaction *tx = s->tx;
     uint64_t now = loop_now(s->worker->mail.loop);
     bool owed =
-        tx && s->backend && (tx->told < tx->message.nrcpts || (s->step == STEP_BACKEND && s->command.verb == VERB_DATA));
+        tx && s->backend && (!transaction_is_settled(tx) || (s->step == STEP_BACKEND && s->command.verb == VERB_DATA));
     if (!owed || s->visit.run.active || pipe_is_empty(&s->stream->out) || pipe_is_full(&s->stream->out)) {
         s->told_by = 0;
         return false;

@@ -28,7 +28,7 @@ struct transaction *transaction_start(struct session *s, struct arena *arena)
 
 bool transaction_is_settled(const struct transaction *tx)
 {
-    return tx->told == tx->message.nrcpts;
+    return tx->told_named == tx->message.named;
 }
 
 void transaction_refuse(struct session *s, const struct reply *r)

@@ -10,7 +10,9 @@ struct session;
 struct transaction {
     struct message message; /* the first member */
     unsigned magic;
-    uint32_t told, commands;
+    uint32_t told;          /* rcpts before this index have been told, or are owed no reply */
+    uint32_t told_named;    /* of those the client named, so many have been told */
+    uint32_t commands;
     struct reply mail_reply;    /* the backend's, of MAIL; code 0: not yet */
     struct reply backend_failed; /* the backend cannot be had: what every further RCPT hears */
     struct reply failed;        /* the envelope could not be said anew: what DATA or the end hears */

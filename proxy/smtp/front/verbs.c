@@ -203,11 +203,12 @@ static enum next check_rcpt(struct session *s)
         return refuse_rcpt(s, (enum reply_name)why, word);
     if (needs_utf8(s, &path) && !tx->message.params.smtputf8)
         return refuse_rcpt(s, REPLY_UTF8_REFUSED, word);
-    if (can.rcpt_max && tx->message.accepted + tx->message.discarded + (tx->message.nrcpts - tx->told) >= can.rcpt_max)
+    if (can.rcpt_max && tx->message.accepted + tx->message.discarded + (tx->message.named - tx->told_named) >= can.rcpt_max)
         return refuse_rcpt(s, REPLY_TOO_MANY_RCPTS, word);
     tx->commands++;
     struct rcpt *r = message_rcpt(&tx->message);
     *r = (struct rcpt){.path = path, .params = params, .fate = FATE_HELD};
+    tx->message.named++;
     return session_hook(s, FILTER_RCPT);
 }
 
@@ -217,7 +218,7 @@ static bool data_may_join(const struct session *s)
     const struct transaction *tx = s->tx;
     if (!tx || session_settled(s) || tx->message.say != SAY_AT_DATA || chain_has(s->listen->visit.chain, FILTER_DATA))
         return false;
-    if (tx->message.discard || tx->message.discarded || tx->message.added || tx->need_anew || envelope_is_said_anew(tx) ||
+    if (tx->message.discard || tx->message.discarded || tx->message.nrcpts > tx->message.named || tx->need_anew || envelope_is_said_anew(tx) ||
         tx->failed.code || !s->backend)
         return false;
     return s->backend->step < BACKEND_READY || (s->backend->can.has & EXT_PIPELINING);
@@ -273,7 +274,7 @@ static enum next check_data(struct session *s)
     }
     if (!session_settled(s))
         return NEXT_WAIT;
-    if (!tx->message.nrcpts)
+    if (!tx->message.named)
         return answer_word(s, REPLY_SEQUENCE, "need RCPT");
     if (envelope_is_refused(tx))
         return answer_named(s, REPLY_NO_RCPTS);
@@ -505,7 +506,7 @@ static enum next mail_passed(struct session *s, const struct verdict *v)
 static enum next rcpt_passed(struct session *s, const struct verdict *v)
 {
     struct transaction *tx = s->tx;
-    uint32_t i = tx->message.nrcpts - 1;
+    uint32_t i = s->visit.subject.rcpt;
     struct rcpt *r = &tx->message.rcpts[i];
     s->step = STEP_LINE;
     switch (v->kind) {
@@ -520,9 +521,9 @@ static enum next rcpt_passed(struct session *s, const struct verdict *v)
         if (s->state == STATE_MAIL)
             s->state = STATE_RCPT;
         break;
-    case VERDICT_DISCARD: r->discarded = true; /* fall through */
+    case VERDICT_DISCARD: r->fate = FATE_DISCARDED; /* fall through */
     default:
-        if (!r->reply.code && (tx->message.discard || r->discarded || route_by_rcpt(s)))
+        if (!r->reply.code && (tx->message.discard || r->fate == FATE_DISCARDED || route_by_rcpt(s, i)))
             envelope_ask(s, i);
         else
             r->fate = FATE_REFUSED; /* routed nowhere, or where the transaction does not go */
