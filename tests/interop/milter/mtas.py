@@ -102,14 +102,15 @@ maillog_file = %(folder)s/log
 maillog_file_prefixes = %(folder)s
 smtpd_milters = unix:%(folder)s/milter
 milter_default_action = tempfail
-milter_command_timeout = 5s
-milter_content_timeout = 5s
+milter_command_timeout = 30s
+milter_content_timeout = 60s
 smtpd_error_sleep_time = 0
 """ % self.__dict__)
         services = ["127.0.0.1:%d inet n - n - 20 smtpd" % self.port, "qmgr unix n - n 300 1 qmgr", "postlog unix-dgram n - n - 1 postlogd",
                     "tlsmgr unix - - n 1000? 1 tlsmgr", "anvil unix - - n - 1 anvil", "cleanup unix n - n - 0 cleanup"]
-        services += ["%s unix - - n - - %s" % s for s in [("rewrite", "trivial-rewrite"), ("bounce", "bounce"), ("defer", "bounce"), ("trace", "bounce"),
-                                                         ("proxymap", "proxymap"), ("smtp", "smtp"), ("relay", "smtp"), ("error", "error"), ("retry", "error")]]
+        programs = {"rewrite": "trivial-rewrite", "bounce": "bounce", "defer": "bounce", "trace": "bounce", "proxymap": "proxymap",
+                    "smtp": "smtp", "relay": "smtp", "error": "error", "retry": "error"}
+        services += ["%s unix - - n - - %s" % s for s in programs.items()]
         self.write("etc/master.cf", "\n".join(services) + "\n")
         subprocess.run(["postfix", "-c", self.folder + "/etc", "start"], check=True, capture_output=True, timeout=60)
 
@@ -179,7 +180,7 @@ FEATURE(`accept_unresolvable_domains')dnl
 FEATURE(`promiscuous_relay')dnl
 FEATURE(`no_default_msa')dnl
 DAEMON_OPTIONS(`Port=%(port)d, Addr=127.0.0.1, Name=MTA')dnl
-INPUT_MAIL_FILTER(`scripted', `S=unix:%(folder)s/milter, F=T, T=C:5s;S:5s;R:5s;E:10s')dnl
+INPUT_MAIL_FILTER(`scripted', `S=unix:%(folder)s/milter, F=T, T=C:30s;S:30s;R:60s;E:60s')dnl
 MAILER(`smtp')dnl
 """ % dict(self.__dict__, cf=cf))
         made = subprocess.run(["m4", "-D_CF_DIR_=%s/" % cf, self.folder + "/etc/sendmail.mc"], check=True, capture_output=True, text=True, timeout=60)
@@ -188,12 +189,15 @@ MAILER(`smtp')dnl
         # It sleeps for a minute when the machine has no name with a dot in it: it is given one, which nobody else sees.
         run = 'hostname mta.example.net && exec "$0" -bD -q1h "-C$1"'
         self.process = subprocess.Popen(["unshare", "--uts", "sh", "-c", run, SENDMAIL, self.folder + "/etc/sendmail.cf"],
-                                        env=dict(os.environ, RES_OPTIONS="timeout:1 attempts:1"), stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, start_new_session=True)
+                                        env=dict(os.environ, RES_OPTIONS="timeout:1 attempts:1"), stdin=subprocess.DEVNULL,
+                                        stdout=self.log, stderr=self.log, start_new_session=True)
 
     def is_idle(self):
         return not self.files("qf*")
 
     def stop(self):
+        if getattr(self, "log", None):
+            self.log.close()
         if getattr(self, "process", None) and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:

@@ -57,7 +57,7 @@ class Listener(threading.Thread):
                 connection = self.socket.accept()[0]
             except OSError:
                 return
-            connection.settimeout(30)
+            connection.settimeout(60)
             threading.Thread(target=self.serve_quietly, args=(connection,), daemon=True).start()
 
     def serve_quietly(self, connection):
@@ -156,8 +156,8 @@ def reply(stream):
 def client(port, recipients, content, mail="MAIL FROM:<a@example.org>"):
     """One message. Returns [(command's name, reply)], up to where it could not go on."""
     said = []
-    with socket.create_connection(("127.0.0.1", port), 15) as connection:
-        connection.settimeout(15)
+    with socket.create_connection(("127.0.0.1", port), 60) as connection:
+        connection.settimeout(60)
         stream = connection.makefile("rb")
 
         def say(name, octets):

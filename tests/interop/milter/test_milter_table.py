@@ -51,7 +51,11 @@ class Player:
         os.chmod(self.folder, 0o755)
         self.sink, self.milter = Sink(), Milter(self.folder + "/milter")
         os.chmod(self.folder + "/milter", 0o666)
-        self.mta = kind(self.folder, self.sink.address[1])
+        try:
+            self.mta = kind(self.folder, self.sink.address[1])
+        except BaseException:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
         self.thread = threading.Thread(target=self.play)
         self.thread.start()
 
