@@ -2,11 +2,9 @@
  *
  * An edit of a filter under `observe` is taken and thrown away; one that was not declared, or comes too late for what the
  * backend has been told, is refused with a reason. */
-#include "smtp/back/backend.h"
 #include "mail/call.h"
-#include "smtp/front/session.h"
+#include "mail/outlet.h"
 #include "base/idn.h"
-#include "smtp/back/route.h"
 
 static bool refused(struct filter_call *call, const char *why)
 {
@@ -134,7 +132,7 @@ bool filter_set_reverse_path(struct filter_call *call, const char *address, cons
         parsed.smtputf8 = call->message->params.smtputf8;
         call->message->params = parsed;
     }
-    transaction_of(call->message)->need_anew |= transaction_of(call->message)->asked;
+    call->visit->outlet->ops->stale(call->visit->outlet, NULL);
     edited(call);
     return true;
 }
@@ -149,7 +147,7 @@ bool filter_add_rcpt(struct filter_call *call, const char *address, const char *
         return false;
     if (params && params_parse_rcpt(str_of(params), SYNTAX_STRICT, all_of_them(), &message->arena, &parsed, &word))
         return refused(call, "bad ESMTP parameters");
-    if (message->nrcpts - message->named >= UNTOLD_MOST)
+    if (message->nrcpts - message->named >= RCPTS_ADDED_MOST)
         return refused(call, "too many recipients were added");
     if (call->filter->observe)
         return true;
@@ -186,40 +184,28 @@ bool filter_drop_rcpt(struct filter_call *call, size_t i)
     if (call->filter->observe)
         return true;
     if (rcpt_is_added(r)) {
-        transaction_of(message)->need_anew |= r->fate == FATE_ASKED || r->fate == FATE_ACCEPTED;
+        call->visit->outlet->ops->stale(call->visit->outlet, r);
         r->fate = FATE_DROPPED;
     } else if (r->fate == FATE_HELD) {
         r->fate = FATE_DISCARDED;
     } else if (r->fate == FATE_ASKED || r->fate == FATE_PASSED) {
         return refused(call, "the backend is being asked about this recipient");
     } else if (r->fate == FATE_ACCEPTED) {
+        call->visit->outlet->ops->stale(call->visit->outlet, r);
         r->fate = FATE_DROPPED;
-        transaction_of(message)->need_anew = true;
     }
     edited(call);
-    return true;
-}
-
-static bool route_rcpt(struct filter_call *call, const struct backend_conf *route)
-{
-    struct message *message = call->message;
-    if (!route_take(transaction_of(message), call->rcpt, route))
-        return refused(call, "another recipient of this transaction goes elsewhere");
-    message->rcpts[call->rcpt].routed = true;
     return true;
 }
 
 bool filter_route(struct filter_call *call, const char *backend)
 {
     struct message *message = call->message;
-    const struct backend_conf *route = NULL;
-    const struct conf *conf = session_of(call->visit)->generation->conf;
-    for (size_t i = 0; i < conf->nbackends; i++)
-        if (str_equal(conf->backends[i].hop.name, str_of(backend)))
-            route = &conf->backends[i];
     if (!message || call->stage >= FILTER_REPLY)
         return refused(call, "there is no transaction");
-    if (!route)
+    struct outlet *outlet = call->visit->outlet;
+    const struct next_hop *hop = outlet->ops->hop(outlet, str_of(backend));
+    if (!hop)
         return refused(call, "there is no backend of this name");
     if (call->stage > FILTER_DATA && !(flags_of(call) & FILTER_LATE_ROUTE))
         return refused(call, "a route after DATA was not declared");
@@ -227,12 +213,8 @@ bool filter_route(struct filter_call *call, const char *backend)
         return refused(call, "the message goes to quarantine");
     if (call->filter->observe)
         return true;
-    if (call->stage == FILTER_RCPT)
-        return route_rcpt(call, route);
-    transaction_of(message)->routed = true;
-    transaction_of(message)->need_anew |= transaction_of(message)->route != route && transaction_of(message)->asked;
-    transaction_of(message)->route = transaction_of(message)->home = route;
-    return true;
+    const char *why = outlet->ops->route(outlet, hop, call->stage == FILTER_RCPT ? (int64_t)call->rcpt : ROUTE_ALL);
+    return !why || refused(call, why);
 }
 
 /* ---- fields ---------------------------------------------------------------------------------------------------------- */
@@ -411,5 +393,5 @@ bool filter_emit(struct filter_call *call, const void *octets, size_t n)
     if (!call->emitted)
         edited(call);
     call->emitted = true;
-    return flow_emit(session_of(call->visit), (struct str){octets ? octets : "", n});
+    return flow_emit(call->visit, (struct str){octets ? octets : "", n});
 }

@@ -1,7 +1,6 @@
 /* facts.c - facts by name (filters/facts.def): one sorted table of getters, looked up by halves. */
-#include "smtp/back/backend.h"
 #include "mail/call.h"
-#include "smtp/front/transaction.h"
+#include "mail/outlet.h"
 
 struct filter_text fact_of_text(struct str s)
 {
@@ -82,15 +81,30 @@ GET(mail_requiretls, WITH_TX(number(c, message->params.requiretls)))
 GET(mail_priority, WITH_TX(fact_of_text(message->params.priority)))
 GET(mail_by, WITH_TX(fact_of_text(message->params.by)))
 GET(mail_hold, WITH_TX(fact_of_text(message->params.hold)))
-GET(content_octets, WITH_TX(number(c, (long long)message->flow.decoder.octets)))
+GET(content_octets, WITH_TX(number(c, (long long)message->octets)))
 GET(content_fields, WITH_TX(number(c, message->headers.count)))
 GET(reply_code, WITH_REPLY(number(c, c->replied->code)))
 GET(reply_text, WITH_REPLY(fact_of_text(c->replied->text)))
 GET(reply_stage, WITH_REPLY(words(c->replied_to == FILTER_MAIL ? "mail" : c->replied_to == FILTER_RCPT ? "rcpt" : "message")))
 GET(score, WITH_TX(fact_of_text(arena_print(&c->arena, "%g", message->score))))
 GET(tick_id, c->stage == FILTER_TICK ? number(c, c->tick) : absent)
-GET(backend_name, WITH_TX(fact_of_text(transaction_of(message)->route->hop.name)))
-GET(backend_server, WITH_TX(fact_of_text(transaction_of(message)->route->address.text)))
+
+static struct filter_text where(struct filter_call *c, bool server)
+{
+    struct str name, at;
+    if (!c->message)
+        return absent;
+    c->visit->outlet->ops->where(c->visit->outlet, &name, &at);
+    return fact_of_text(server ? at : name);
+}
+static struct filter_text backend_name(struct filter_call *c)
+{
+    return where(c, false);
+}
+static struct filter_text backend_server(struct filter_call *c)
+{
+    return where(c, true);
+}
 
 static struct filter_text helo_name(struct filter_call *c)
 {

@@ -3,29 +3,26 @@
  * Owns the pipes from the decoder up to the spool; what follows is delivery.c's. A pass is a run
  * of the whole content through the filters behind a late editor: pass 0 takes what the client sends, a later one what the
  * spool holds. */
-#include "mail/flow.h"
-#include "smtp/back/backend.h"
-#include "smtp/front/content.h"
-#include "smtp/back/envelope.h"
-#include "smtp/front/session.h"
+#include "mail/visit.h"
+#include "mail/outlet.h"
+#include "base/log.h"
 
-enum { CHUNK_LEAST = 4096, CHUNK_GATHER = 16384, TURNS = 17 };
-enum { PAUSE_MOST = 120000 }; /* milliseconds: a client gives up after three minutes (RFC 5321 4.5.3.2.5) at the earliest */
+enum { CHUNK_LEAST = 4096, CHUNK_GATHER = 16384 };
 
-static const struct chain *chain_of(const struct session *s)
+static const struct chain *chain_of(const struct visit *v)
 {
-    return s->listen->visit.chain;
+    return v->conf->chain;
 }
 
-static uint16_t pass_first(const struct session *s)
+static uint16_t pass_first(const struct visit *v)
 {
-    uint16_t pass = s->tx->message.flow.pass;
-    return pass ? chain_pass_end(chain_of(s), (uint16_t)(pass - 1)) : 0;
+    uint16_t pass = v->message->flow.pass;
+    return pass ? chain_pass_end(chain_of(v), (uint16_t)(pass - 1)) : 0;
 }
 
-static uint16_t pass_end(const struct session *s)
+static uint16_t pass_end(const struct visit *v)
 {
-    return chain_pass_end(chain_of(s), s->tx->message.flow.pass);
+    return chain_pass_end(chain_of(v), v->message->flow.pass);
 }
 
 static bool hooks_body(const struct filter *f)
@@ -39,11 +36,11 @@ static bool rewrites(const struct filter *f)
 }
 
 /* Cuts the filters of the pass behind each rewriter; without body hooks there are no segments and content moves as it is. */
-static void build_segments(struct session *s)
+static void build_segments(struct visit *v)
 {
-    struct flow *f = &s->tx->message.flow;
-    const struct chain *chain = chain_of(s);
-    uint16_t first = pass_first(s), end = pass_end(s), rewriters = 0;
+    struct flow *f = &v->message->flow;
+    const struct chain *chain = chain_of(v);
+    uint16_t first = pass_first(v), end = pass_end(v), rewriters = 0;
     bool hooked = false;
     for (uint16_t i = first; i < end; i++) {
         hooked |= hooks_body(chain->filters[i]);
@@ -53,8 +50,8 @@ static void build_segments(struct session *s)
     f->edits_body = rewriters > 0;
     if (!hooked)
         return;
-    f->segments = arena_alloc(&s->tx->message.arena, (rewriters + 1u) * sizeof *f->segments);
-    f->between = arena_alloc(&s->tx->message.arena, (rewriters + 1u) * sizeof *f->between);
+    f->segments = arena_alloc(&v->message->arena, (rewriters + 1u) * sizeof *f->segments);
+    f->between = arena_alloc(&v->message->arena, (rewriters + 1u) * sizeof *f->between);
     struct pipe *in = &f->content;
     uint16_t from = first;
     for (uint16_t i = first; i < end; i++) {
@@ -70,21 +67,16 @@ static void build_segments(struct session *s)
     }
 }
 
-void flow_start(struct session *s)
+void flow_start(struct visit *v)
 {
-    struct transaction *tx = s->tx;
-    struct flow *f = &tx->message.flow;
-    bool binary = tx->message.params.body == BODY_BINARYMIME;
-    decoder_start(&f->decoder, s->state != STATE_CHUNKS ? FRAMING_DOTS : binary ? FRAMING_BINARY : FRAMING_CHUNKS,
-                  s->listen->bare);
-    if (f->data != DATA_OPEN)
-        encoder_start(&f->encoder, FRAMING_DOTS, GUARD_NUL); /* anew, for whom it is, when that one has said 354 */
+    struct message *m = v->message;
+    struct flow *f = &m->flow;
     f->content.mark = f->outgoing.mark = PIPE_MARK;
-    f->filtered.mark = tx->message.say == SAY_AT_BOUND ? max_size(s->listen->visit.limits.hold_memory, PIPE_MARK) : PIPE_MARK;
-    f->passes = chain_passes(chain_of(s));
-    if (tx->message.say == SAY_AT_VERDICT)
-        f->spool = spool_open(s->listen->visit.limits.hold_memory, s->listen->visit.limits.held);
-    build_segments(s);
+    f->filtered.mark = m->say == SAY_AT_BOUND ? max_size(v->conf->limits.hold_memory, PIPE_MARK) : PIPE_MARK;
+    f->passes = chain_passes(chain_of(v));
+    if (m->say == SAY_AT_VERDICT)
+        f->spool = spool_open(v->conf->limits.hold_memory, v->conf->limits.held);
+    build_segments(v);
 }
 
 void flow_free(struct flow *f)
@@ -100,134 +92,95 @@ void flow_free(struct flow *f)
     spool_close(&f->next_spool);
 }
 
-void flow_refuse(struct session *s, enum reply_name name)
+/* Nobody waits any more for the filter that is suspended; what comes is dropped. */
+static void go_nowhere(struct visit *v)
+{
+    v->message->sink = true;
+    v->outlet->ops->abandon(v->outlet);
+    v->message->flow.data = DATA_UNSAID;
+}
+
+void flow_refuse(struct visit *v, const struct reply *r)
+{
+    struct message *m = v->message;
+    if (m->flow.data == DATA_ENDED)
+        return; /* our end has been said: only the next hop's word counts now */
+    visit_stop(v, CANCEL_CLIENT_GONE);
+    if (!m->refusal.code)
+        m->refusal = reply_keep(&m->arena, r);
+    go_nowhere(v);
+}
+
+void flow_refuse_named(struct visit *v, enum reply_name name)
 {
     struct reply r = reply_named(name);
-    s->tx->message.limited |= !s->tx->message.sink;
-    transaction_refuse(s, &r);
+    v->message->limited |= !v->message->sink;
+    flow_refuse(v, &r);
 }
 
-void flow_refuse_size(struct session *s)
-{
-    struct transaction *tx = s->tx;
-    struct reply r = content_too_big(s, &tx->message.arena);
-    tx->message.limited = true;
-    transaction_refuse(s, &r);
-}
-
-/* ---- decoder and head ------------------------------------------------------------------------------------------------ */
-
-/* Over 1.25 times the worker's memory nobody's content is read on but the oldest transaction's that has some to be read, so that
- * somebody finishes and gives back what it holds (engine.md A19). Who has waited long for that gives back what it holds itself. */
-static bool must_pause(struct session *s)
-{
-    struct flow *f = &s->tx->message.flow;
-    uint64_t most = s->listen->visit.limits.memory, now = loop_now(s->worker->mail.loop);
-    bool pause = !s->tx->message.sink && block_total() + arena_total() > most + most / 4 && !pipe_is_empty(&s->stream->in) &&
-                 worker_oldest_content(s->worker) < s->tx->message.started;
-    if (!pause) {
-        f->paused_at = 0;
-    } else if (!f->paused_at) {
-        f->paused_at = now;
-    } else if (now - f->paused_at >= min_u64(s->listen->timeouts.data, PAUSE_MOST)) {
-        flow_refuse(s, REPLY_MEMORY);
-        pause = false;
-    }
-    return pause;
-}
-
-static bool decode(struct session *s)
-{
-    struct transaction *tx = s->tx;
-    struct flow *f = &tx->message.flow;
-    if (f->taken || f->pass)
-        return false;
-    f->paused = must_pause(s);
-    if (f->paused)
-        return false;
-    bool moved = decoder_step(&f->decoder, &s->stream->in, tx->message.sink ? NULL : &f->content, FLOW_OCTETS);
-    uint64_t most = s->listen->visit.limits.size;
-    if (f->decoder.saw_bare && s->listen->bare == BARE_REJECT && !tx->message.sink)
-        flow_refuse(s, REPLY_BARE_LF);
-    if (most && f->decoder.octets > most && !tx->message.sink)
-        flow_refuse_size(s);
-    if (f->decoder.ended) {
-        f->taken = f->content.ended = true;
-        tx->message.data_done = loop_micros(s->worker->mail.loop);
-    }
-    return moved;
-}
+/* ---- head ------------------------------------------------------------------------------------------------ */
 
 /* What the head tells the log and the loop check: before any filter may change it. */
-static void look_at_head(struct session *s)
+static void look_at_head(struct visit *v)
 {
-    struct transaction *tx = s->tx;
-    const struct field *id = headers_next(&tx->message.headers, NULL, STR("Message-ID"));
+    struct message *m = v->message;
+    const struct field *id = headers_next(&m->headers, NULL, STR("Message-ID"));
     if (id)
-        tx->message.flow.message_id = str_trim(header_unfold(id->value, &tx->message.arena));
-    if (received_is_loop(s))
-        flow_refuse(s, REPLY_HOPS);
+        m->flow.message_id = str_trim(header_unfold(id->value, &m->arena));
+    if (received_is_loop(v))
+        flow_refuse_named(v, REPLY_HOPS);
 }
 
 /* What filters added at mail, rcpt and data. */
-static void add_queued(struct session *s)
+static void add_queued(struct visit *v)
 {
-    struct transaction *tx = s->tx;
-    for (struct queued_field *q = tx->message.queued; q; q = q->next)
-        if (!headers_add(&tx->message.headers, NULL, q->top, q->name, q->value))
-            log_say(LOG_ERROR, "%s.%u: bad field %.*s added by a filter", s->visit.id, tx->message.number, STR_ARGS(q->name));
+    struct message *m = v->message;
+    for (struct queued_field *q = m->queued; q; q = q->next)
+        if (!headers_add(&m->headers, NULL, q->top, q->name, q->value))
+            log_say(LOG_ERROR, "%s.%u: bad field %.*s added by a filter", v->id, m->number, STR_ARGS(q->name));
 }
 
-static bool take_head(struct session *s)
+static bool take_head(struct visit *v)
 {
-    struct transaction *tx = s->tx;
-    struct flow *f = &tx->message.flow;
+    struct message *m = v->message;
+    struct flow *f = &m->flow;
     size_t before = f->content.octets;
-    switch (headers_step(&tx->message.headers, &f->content, s->listen->visit.limits.header_size)) {
-    case HEADERS_TOO_BIG: flow_refuse(s, REPLY_HEADER_TOO_BIG); return true;
+    switch (headers_step(&m->headers, &f->content, v->conf->limits.header_size)) {
+    case HEADERS_TOO_BIG: flow_refuse_named(v, REPLY_HEADER_TOO_BIG); return true;
     case HEADERS_MORE: return f->content.octets != before;
     case HEADERS_DONE: break;
     }
-    look_at_head(s);
-    if (s->listen->visit.received)
-        received_add(s);
-    add_queued(s);
+    look_at_head(v);
+    if (v->conf->received)
+        received_add(v);
+    add_queued(v);
     f->head = HEAD_HOOK;
-    visit_run(&s->visit, FILTER_HEADERS, 0, pass_end(s));
+    visit_run(v, FILTER_HEADERS, 0, pass_end(v));
     return true;
 }
 
 /* ---- verdicts ------------------------------------------------------------------------------------------------------- */
 
-static void judge_content(struct session *s)
+static void judge_content(struct visit *v)
 {
-    struct transaction *tx = s->tx;
-    struct verdict *v = &s->visit.run.verdict;
-    if (v->kind == VERDICT_CONTINUE)
+    struct message *m = v->message;
+    const struct verdict *verdict = &v->run.verdict;
+    if (verdict->kind == VERDICT_CONTINUE)
         return;
-    visit_note(&s->visit);
-    switch (v->kind) {
+    visit_note(v);
+    switch (verdict->kind) {
+    case VERDICT_DROP: m->drop = true; /* fall through */
     case VERDICT_REJECT:
-    case VERDICT_DEFER: transaction_refuse(s, &v->reply); break;
+    case VERDICT_DEFER: flow_refuse(v, &verdict->reply); break;
     case VERDICT_DISCARD:
-        tx->message.discard = tx->message.sink = true;
-        envelope_leave(s, flow_way_out(s));
-        tx->message.flow.data = DATA_UNSAID;
+        m->discard = true;
+        go_nowhere(v);
         break;
     case VERDICT_QUARANTINE:
-        if (tx->message.flow.data >= DATA_ASKED) { /* half of it is elsewhere: undeclared and late (engine.md A16) */
-            flow_refuse(s, REPLY_FILTER_FAILED);
-            break;
-        }
-        tx->message.quarantined = true;
-        if (&tx->route->hop != chain_of(s)->quarantine) {
-            tx->route = backend_of(chain_of(s)->quarantine);
-            tx->need_anew = true;
-        }
-        break;
-    case VERDICT_DROP:
-        transaction_refuse(s, &v->reply);
-        session_end(s, WHY_FILTER, &v->reply);
+        if (v->outlet->ops->quarantine(v->outlet, chain_of(v)->quarantine))
+            m->quarantined = true;
+        else /* half of it is elsewhere: undeclared and late (engine.md A16) */
+            flow_refuse_named(v, REPLY_FILTER_FAILED);
         break;
     default: never("a verdict that content does not know");
     }
@@ -258,34 +211,34 @@ static void take_chunk(struct flow *f, struct segment *seg)
 }
 
 /* A chunk that no filter replaced. A CR at its end waits for what comes next, if that may be a filter's own words. */
-static void pass_chunk(struct session *s, struct segment *seg)
+static void pass_chunk(struct visit *v, struct segment *seg)
 {
-    struct flow *f = &s->tx->message.flow;
+    struct flow *f = &v->message->flow;
     size_t n = f->chunk_octets.len;
     if (seg->pending_cr && n && f->chunk_octets.at[0] == '\n')
         pipe_put(seg->out, STR("\r"));
     if (n) {
         bool waits = f->chunk_octets.at[n - 1] == '\r' && !f->chunk_last;
-        seg->pending_cr = waits && seg->rewrites && s->tx->message.params.body != BODY_BINARYMIME;
+        seg->pending_cr = waits && seg->rewrites && v->message->params.body != BODY_BINARYMIME;
     }
     pipe_move(&f->chunk, seg->out, n - (n && seg->pending_cr));
     pipe_clear(&f->chunk);
 }
 
-static void finish_chunk(struct session *s)
+static void finish_chunk(struct visit *v)
 {
-    struct flow *f = &s->tx->message.flow;
+    struct flow *f = &v->message->flow;
     struct segment *seg = &f->segments[f->at_segment];
     f->chunk_busy = false;
-    judge_content(s);
-    if (s->state == STATE_CLOSING || s->tx->message.sink) {
+    judge_content(v);
+    if (v->message->sink) {
         pipe_clear(&f->chunk);
         return;
     }
     if (f->chunk_replaced)
         pipe_clear(&f->chunk);
     else
-        pass_chunk(s, seg);
+        pass_chunk(v, seg);
     if (f->at_segment == 0)
         f->chunk_offset += f->chunk_octets.len;
     if (f->chunk_last) {
@@ -294,15 +247,15 @@ static void finish_chunk(struct session *s)
     }
 }
 
-static bool filter_body(struct session *s)
+static bool filter_body(struct visit *v)
 {
-    struct flow *f = &s->tx->message.flow;
+    struct flow *f = &v->message->flow;
     if (f->chunk_busy) {
         const struct pipe *out = f->segments[f->at_segment].out;
         size_t before = out->octets;
-        if (!visit_turn(&s->visit)) /* it may have said something, and wait for the room that is made by passing that on */
+        if (!visit_turn(v)) /* it may have said something, and wait for the room that is made by passing that on */
             return out->octets != before;
-        finish_chunk(s);
+        finish_chunk(v);
         return true;
     }
     for (int j = f->nsegments - 1; j >= 0; j--) {
@@ -316,9 +269,9 @@ static bool filter_body(struct session *s)
         take_chunk(f, seg);
         f->at_segment = (uint16_t)j;
         f->chunk_busy = true;
-        visit_run(&s->visit, FILTER_BODY, seg->first, seg->end);
-        if (visit_turn(&s->visit))
-            finish_chunk(s);
+        visit_run(v, FILTER_BODY, seg->first, seg->end);
+        if (visit_turn(v))
+            finish_chunk(v);
         return true;
     }
     return false;
@@ -349,20 +302,20 @@ bool flow_has_room(const struct flow *f)
     return out != &f->filtered || !pipe_is_full(out);
 }
 
-bool flow_emit(struct session *s, struct str octets)
+bool flow_emit(struct visit *v, struct str octets)
 {
-    struct flow *f = &s->tx->message.flow;
+    struct flow *f = &v->message->flow;
     struct pipe *out;
     bool *pending_cr = f->judging ? &f->pending_cr : &f->segments[f->at_segment].pending_cr;
     if (f->judging) {
         if (!f->next_spool)
-            f->next_spool = spool_open(s->listen->visit.limits.hold_memory, s->listen->visit.limits.held);
+            f->next_spool = spool_open(v->conf->limits.hold_memory, v->conf->limits.held);
         out = &f->chunk;
     } else {
         f->chunk_replaced = true;
         out = f->segments[f->at_segment].out;
     }
-    if (s->tx->message.params.body == BODY_BINARYMIME) { /* whose content has no lines, and leaves by BDAT */
+    if (v->message->params.body == BODY_BINARYMIME) { /* whose content has no lines, and leaves by BDAT */
         pipe_copy(out, octets.at, octets.len);
         octets.len = 0;
     }
@@ -387,29 +340,29 @@ bool flow_emit(struct session *s, struct str octets)
 }
 
 /* The spool at hand holds no more. */
-void flow_refuse_held(struct session *s, const struct spool *spool)
+void flow_refuse_held(struct visit *v, const struct spool *spool)
 {
     if (spool_is_over(spool))
         log_rare(LOG_WARNING, "held", "%llu octets of content are held, and more than limits.held (%llu) are not taken",
-                 (unsigned long long)spool_total(), (unsigned long long)s->listen->visit.limits.held);
+                 (unsigned long long)spool_total(), (unsigned long long)v->conf->limits.held);
     else
         log_rare(LOG_ERROR, "spool", "held content cannot be written: the folder for temporary files is full or absent");
-    flow_refuse(s, REPLY_MEMORY);
+    flow_refuse_named(v, REPLY_MEMORY);
 }
 
 /* ---- spool ----------------------------------------------------------------------------------------------------------- */
 
-static bool hold(struct session *s)
+static bool hold(struct visit *v)
 {
-    struct flow *f = &s->tx->message.flow;
-    if (s->tx->message.say != SAY_AT_VERDICT || pipe_is_empty(&f->filtered))
+    struct flow *f = &v->message->flow;
+    if (v->message->say != SAY_AT_VERDICT || pipe_is_empty(&f->filtered))
         return false;
     if (f->pass && !f->edits_body) {
         pipe_clear(&f->filtered);
         return true;
     }
     if (!spool_put(f->pass ? f->next_spool : f->spool, &f->filtered)) {
-        flow_refuse_held(s, f->pass ? f->next_spool : f->spool);
+        flow_refuse_held(v, f->pass ? f->next_spool : f->spool);
     }
     return true;
 }
@@ -425,72 +378,63 @@ static bool feed(struct flow *f)
     return true;
 }
 
-static bool head_and_body(struct session *s)
+static bool head_and_body(struct visit *v)
 {
-    struct flow *f = &s->tx->message.flow;
+    struct flow *f = &v->message->flow;
     switch (f->head) {
-    case HEAD_TAKE: return take_head(s);
+    case HEAD_TAKE: return take_head(v);
     case HEAD_HOOK:
-        if (!visit_turn(&s->visit))
+        if (!visit_turn(v))
             return false;
-        judge_content(s);
+        judge_content(v);
         f->head = HEAD_DONE;
         return true;
     case HEAD_DONE: break;
     }
     if (f->body_done)
         return false;
-    return f->nsegments ? filter_body(s) : pass_body(f);
+    return f->nsegments ? filter_body(v) : pass_body(f);
 }
 
-bool flow_turn(struct session *s)
+bool flow_turn(struct visit *v)
 {
-    struct transaction *tx = s->tx;
+    struct message *m = v->message;
     bool moved = false;
-    if (!tx->message.sink)
-        moved |= flow_deliver(s);
-    if (!tx->message.sink)
-        moved |= hold(s);
-    if (!tx->message.sink)
-        moved |= head_and_body(s);
-    if (s->state == STATE_CLOSING)
-        return false;
-    if (!tx->message.sink && !tx->message.flow.body_done)
-        moved |= feed(&tx->message.flow);
-    moved |= decode(s);
+    if (!m->sink)
+        moved |= v->outlet->ops->take(v->outlet);
+    if (!m->sink)
+        moved |= hold(v);
+    if (!m->sink)
+        moved |= head_and_body(v);
+    if (!m->sink && !m->flow.body_done)
+        moved |= feed(&m->flow);
     return moved;
 }
 
-bool flow_run(struct session *s)
+bool flow_run(struct visit *v)
 {
-    for (int i = 0; i < TURNS; i++) {
-        bool moved = flow_turn(s);
-        if (s->state == STATE_CLOSING)
+    for (int i = 0; i < FLOW_TURNS; i++)
+        if (!flow_turn(v) || v->message->drop)
             return true;
-        if (!s->tx->message.flow.taken) /* else it is judged first: what is held whole may go by BDAT */
-            moved |= flow_open(s);
-        if (!moved)
-            return true;
-    }
-    task_wake(&s->task); /* others want to run too */
+    task_wake(v->task); /* others want to run too */
     return false;
 }
 
 /* ---- after the client's end ------------------------------------------------------------------------------------------ */
 
-static void begin_pass(struct session *s)
+static void begin_pass(struct visit *v)
 {
-    struct flow *f = &s->tx->message.flow;
+    struct flow *f = &v->message->flow;
     pipe_clear(&f->content);
     pipe_clear(&f->filtered);
     f->content.ended = f->filtered.ended = f->body_done = false;
     f->chunk_offset = 0;
     spool_rewind(f->spool);
-    build_segments(s);
+    build_segments(v);
     if (f->edits_body)
-        f->next_spool = spool_open(s->listen->visit.limits.hold_memory, s->listen->visit.limits.held);
+        f->next_spool = spool_open(v->conf->limits.hold_memory, v->conf->limits.held);
     f->head = HEAD_HOOK;
-    visit_run(&s->visit, FILTER_HEADERS, pass_first(s), pass_end(s));
+    visit_run(v, FILTER_HEADERS, pass_first(v), pass_end(v));
 }
 
 static void swap_spools(struct flow *f)
@@ -502,37 +446,37 @@ static void swap_spools(struct flow *f)
     f->next_spool = NULL;
 }
 
-bool flow_judge(struct session *s)
+bool flow_judge(struct visit *v)
 {
-    struct transaction *tx = s->tx;
-    struct flow *f = &tx->message.flow;
-    while (!f->judged && !tx->message.sink && s->state != STATE_CLOSING) {
+    struct message *m = v->message;
+    struct flow *f = &m->flow;
+    while (!f->judged && !m->sink) {
         if (!f->judging) {
-            if (!flow_run(s) || !f->body_done || tx->message.sink || s->state == STATE_CLOSING)
+            if (!flow_run(v) || !f->body_done || m->sink)
                 return false;
-            if (tx->message.say == SAY_AT_VERDICT) {
+            if (m->say == SAY_AT_VERDICT) {
                 must(pipe_is_empty(&f->filtered));
                 if (f->pass)
                     swap_spools(f);
             }
             f->judging = true;
-            visit_run(&s->visit, FILTER_MESSAGE, pass_first(s), pass_end(s));
+            visit_run(v, FILTER_MESSAGE, pass_first(v), pass_end(v));
         }
-        if (!visit_turn(&s->visit))
+        if (!visit_turn(v))
             return false;
-        judge_content(s);
-        if (tx->message.sink || s->state == STATE_CLOSING)
+        judge_content(v);
+        if (m->sink)
             return false;
         swap_spools(f);
         f->judging = false;
         if (f->spool && spool_failed(f->spool))
-            flow_refuse_held(s, f->spool);
+            flow_refuse_held(v, f->spool);
         else if (++f->pass < f->passes)
-            begin_pass(s);
+            begin_pass(v);
         else
             f->judged = true;
         if (f->judged && f->spool)
-            spool_rewind(f->spool); /* once: from here on flow_deliver reads it, in as many turns as the backend needs */
+            spool_rewind(f->spool); /* once: from here on delivery_take reads it, in as many turns as the backend needs */
     }
     return f->judged;
 }

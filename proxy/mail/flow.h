@@ -1,7 +1,7 @@
 /* flow.h - the content of one transaction on its way: decoder, head, chain, spool, encoder (DESIGN 8; engine.md A2, A14, A15).
  *
  * Stages take what they can and put what fits; they are run tail to head. DATA is said to the backend when the chain's `say`
- * allows it, and the end of mail data only by flow_release. */
+ * allows it, and the end of mail data only by delivery_release. */
 #ifndef MAIL_FLOW_H
 #define MAIL_FLOW_H
 #include "mail/spool.h"
@@ -9,10 +9,7 @@
 #include "wire/content.h"
 #include "wire/header.h"
 
-struct session;
-struct transaction;
-struct backend;
-enum leave { LEAVE_CLEAN, LEAVE_ENVELOPE, LEAVE_CONTENT }; /* a backend: to the pool, washed, or closed */
+struct visit;
 
 /* When DATA is said to the backend, computed per chain at load. */
 enum say { SAY_AT_DATA, SAY_AFTER_HEADERS, SAY_AT_BOUND, SAY_AT_VERDICT };
@@ -29,7 +26,6 @@ struct segment {             /* filters [first, end) of the chain; the last of t
 };
 
 struct flow {
-    struct decoder decoder;
     struct encoder encoder;
     struct headers_sender sender;
     enum flow_data data;
@@ -38,7 +34,6 @@ struct flow {
     bool body_done;          /* the last chunk of the pass at hand has been through its filters */
     bool judged;             /* all message hooks of all passes are done */
     bool judging;            /* the message hooks of the pass at hand are under way */
-    bool stalled;            /* the client waits for us: a pipe is full, or a filter has not answered */
     bool edits_body;         /* a filter of the pass at hand may emit */
     uint16_t pass, passes;
     struct pipe content;     /* decoded */
@@ -47,8 +42,6 @@ struct flow {
     uint32_t chunks_owed;    /* BDATs that the backend has not answered */
     struct pipe packed;      /* encoded: the chunk that is said next */
     struct pipe outgoing;    /* rendered fields, or what is read back from the spool, on the way to the encoder */
-    bool paused;             /* the worker's memory is short: nothing is read for now */
-    uint64_t paused_at;      /* since when; 0: it is not */
     bool pending_cr;         /* likewise, of the body that a message hook says */
     struct pipe chunk;       /* in hand of a body hook */
     bool chunk_last, chunk_replaced, chunk_busy;
@@ -63,29 +56,21 @@ struct flow {
 };
 
 enum { FLOW_OCTETS = 16 * BLOCK_READ }; /* the most that a stage takes at a time */
-void flow_start(struct session *);
-void flow_refuse(struct session *, enum reply_name); /* by a limit of ours */
-void flow_refuse_held(struct session *, const struct spool *); /* that holds no more */
-void flow_refuse_size(struct session *); /* more content than the limit */
-/* Moves content, at most 16 blocks a call, tail to head. True: call again. */
-bool flow_turn(struct session *);
-/* Turns until nothing moves any more, DATA said meanwhile when it is time. False: its share of the turn is spent, it goes on in another. */
-bool flow_run(struct session *);
-/* delivery.c. Encodes what is there for the backend, if it may have it. */
-bool flow_deliver(struct session *);
-enum guard flow_guard(const struct backend *); /* what content by DATA must not hide from it */
-enum leave flow_way_out(const struct session *); /* how the backend is left by content that goes nowhere any more */
-/* Our end of mail data. The only place. */
-void flow_release(struct session *);
+enum { FLOW_TURNS = 17 };               /* in a turn of its owner: what is decoded in one gets through in the next */
+/* The front decodes into flow.content; `taken` and content.ended are its to set. */
+void flow_start(struct visit *);
+/* The only way content is refused: the first reply is kept, what comes is dropped up to the strict end, the outlet abandons it. */
+void flow_refuse(struct visit *, const struct reply *);
+void flow_refuse_named(struct visit *, enum reply_name);     /* by a limit of ours */
+void flow_refuse_held(struct visit *, const struct spool *); /* that holds no more */
+/* Moves content, at most 16 blocks a call, tail to head: to the outlet, through the filters. True: call again. Look at message->drop. */
+bool flow_turn(struct visit *);
+/* Turns until nothing moves any more. False: its share of the turn is spent, it goes on in another. */
+bool flow_run(struct visit *);
 void flow_free(struct flow *);
 /* After the client's end: runs message hooks and passes; true when judged. */
-bool flow_judge(struct session *);
-/* Sends the judged content; true when all is in the backend's out pipe (flow_release may be called). */
-bool flow_send(struct session *);
+bool flow_judge(struct visit *);
 bool flow_has_room(const struct flow *); /* for what the filter at work emits */
 /* A filter's octets for the chunk in hand, or (MESSAGE) for the whole body; line ends are mended. false: the pipe is full. */
-bool flow_emit(struct session *, struct str);
-/* Says DATA to the backend when it is time, the envelope anew before it if it must be. True: content can move again, to the backend (by
- * BDAT) or into the sink. The caller then runs the flow once more in the same turn: no event is left that would wake the session. */
-bool flow_open(struct session *);
+bool flow_emit(struct visit *, struct str);
 #endif

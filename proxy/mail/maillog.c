@@ -27,7 +27,7 @@ static const char *verdict_name(const struct transaction *tx)
  * them was. */
 static void find_end(struct transaction *tx)
 {
-    if (tx->message.end != END_ABORTED || tx->message.data_at || tx->left || !tx->message.named)
+    if (tx->message.end != END_ABORTED || tx->message.data_at || tx->message.left || !tx->message.named)
         return;
     const struct rcpt *last = &tx->message.rcpts[tx->message.nrcpts - 1];
     while (rcpt_is_added(last))
@@ -40,8 +40,8 @@ static void find_end(struct transaction *tx)
             tx->message.verdict_stage = STR("rcpt");
             tx->message.verdict_why = last->why;
         }
-    } else if (tx->data_refused.code) {
-        tx->message.end_reply = tx->data_refused;
+    } else if (tx->message.data_refused.code) {
+        tx->message.end_reply = tx->message.data_refused;
     }
     if (tx->message.end_reply.code)
         tx->message.end = transaction_end_of(&tx->message.end_reply);
@@ -225,7 +225,7 @@ void journal_transaction(struct session *s)
         const struct field *f = headers_next(&tx->message.headers, NULL, STR("Subject"));
         log_text("subject", f ? header_unfold(f->value, arena) : STR(""));
     }
-    log_number("size", (int64_t)tx->message.flow.decoder.octets);
+    log_number("size", (int64_t)tx->message.octets);
     log_text("verdict", str_of(verdict_name(tx)));
     log_reply(s, tx);
     if (tx->message.score != 0)
@@ -239,7 +239,7 @@ void journal_transaction(struct session *s)
     log_seconds("t_total", now - tx->message.started);
     log_seconds("t_filter", tx->message.filter_run + tx->message.filter_waited);
     log_seconds("t_run", tx->message.filter_run);
-    log_seconds("t_backend", tx->backend_micros);
+    log_seconds("t_backend", tx->message.backend_micros);
     log_seconds("t_data", tx->message.data_at && tx->message.data_done ? tx->message.data_done - tx->message.data_at : 0);
     log_end();
 }

@@ -35,6 +35,7 @@ const char *transaction_end_name(enum transaction_end);
 
 struct note { struct note *next; bool session; struct str name, value; char *space; size_t room; };
 
+enum { RCPTS_ADDED_MOST = 64 }; /* recipients that filters may add to one message */
 struct message {
     uint64_t serial;            /* never used twice in its worker */
     uint32_t number;            /* in the visit, from 1 */
@@ -53,6 +54,9 @@ struct message {
     struct note *notes;
     double score;
     bool passed;                /* PASS within this message */
+    bool drop;                  /* a filter said DROP: the front says the refusal at once and closes */
+    bool left;                  /* the client left amid content */
+    uint64_t octets;            /* decoded so far: set by whoever decodes */
     bool sink;                  /* content is read and dropped up to its strict end */
     bool discard, quarantined;
     bool limited;               /* refused by a limit of ours: no word of the backend */
@@ -63,9 +67,10 @@ struct message {
     struct str verdict_by, verdict_stage, verdict_why;
     enum transaction_end end;
     struct reply end_reply;     /* what the client heard at the end */
+    struct reply data_refused;  /* what DATA heard last, when that was a refusal */
     uint32_t refused;           /* refused recipients; the first 100 have a log line each */
     uint64_t started, data_at, data_done; /* loop_micros */
-    uint64_t filter_run, filter_waited;   /* microseconds */
+    uint64_t filter_run, filter_waited, backend_micros; /* microseconds */
     uint32_t edits;
 };
 

@@ -4,10 +4,10 @@
 #define MAIL_VISIT_H
 #include "mail/client.h"
 #include "mail/filter_set.h"
-#include "mail/flow.h"
+#include "mail/message.h"
 #include "wire/reply.h"
 
-struct message;
+struct outlet;
 struct filter_call;
 
 struct slot { /* one filter's life in one session */
@@ -56,6 +56,7 @@ struct visit {
     struct filter_set *filters;
     const struct visit_conf *conf;
     struct client *client;          /* a pointer: XFORWARD puts another one in its place for one message */
+    struct outlet *outlet;          /* where messages go */
     struct message *message;         /* NULL between messages */
     struct task *task;              /* the owner's: woken when a suspended call may go on */
     struct arena *life, *scratch;   /* scratch: reset by the owner before the next question */
@@ -80,6 +81,9 @@ uint64_t visit_clock(const struct visit *);          /* loop_now of the call's n
 void visit_reply(struct visit *, enum filter_stage of, struct reply *, uint32_t rcpt);
 void visit_reset(struct visit *);        /* the message is over: filters hear RESET */
 void visit_forget_waits(struct visit *); /* the line of the message has told them */
+/* received.c: the trace field. */
+void received_add(struct visit *);     /* ours, on top, hidden from filters */
+bool received_is_loop(struct visit *); /* more of them than limits.hops, or of ours than limits.loops */
 void visit_end(struct visit *);          /* filters hear DISCONNECT */
 void visit_again(struct visit *);        /* another client speaks on this connection: filters hear DISCONNECT and begin anew */
 #endif

@@ -58,6 +58,6 @@ bool encoder_step(struct encoder *, struct pipe *in, struct pipe *out, size_t mo
 /* All of the content has been taken. False, and bad: the line end that encoder_end would add makes a hidden end of it. */
 bool encoder_may_end(struct encoder *);
 /* The end: CRLF if the content did not end with one (a CR held back becomes part of it), then ".CRLF". Never when bad: that
- * is a bug. Only flow_release may call it. Of chunks: a CR held back leaves as a line end, else nothing is added. */
+ * is a bug. Only delivery_release may call it. Of chunks: a CR held back leaves as a line end, else nothing is added. */
 void encoder_end(struct encoder *, struct pipe *out);
 #endif

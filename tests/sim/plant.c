@@ -20,6 +20,7 @@
  * turn misled     a quarantine is forgotten: the message goes where it would have gone */
 #include "world.h"
 #include "smtp/back/backend.h"
+#include "smtp/back/delivery.h"
 #include "mail/call.h"
 #include "smtp/back/identity.h"
 #include "smtp/front/session.h"
@@ -37,8 +38,8 @@ void __real_envelope_leave(struct session *, enum leave);                       
 bool __real_visit_turn(struct visit *);                                            bool __wrap_visit_turn(struct visit *);
 void __real_task_wake(struct task *);                                              void __wrap_task_wake(struct task *);
 void __real_alarm_set(struct alarm *, struct task *, uint64_t);                    void __wrap_alarm_set(struct alarm *, struct task *, uint64_t);
-bool __real_flow_emit(struct session *, struct str);                               bool __wrap_flow_emit(struct session *, struct str);
-bool __real_flow_open(struct session *);                                           bool __wrap_flow_open(struct session *);
+bool __real_flow_emit(struct visit *, struct str);                                 bool __wrap_flow_emit(struct visit *, struct str);
+bool __real_delivery_open(struct session *);                                           bool __wrap_delivery_open(struct session *);
 void __real_stream_flush_soon(struct stream *);                                    void __wrap_stream_flush_soon(struct stream *);
 bool __real_identity_put_xforward(const struct session *, uint32_t, uint32_t *, struct pipe *);
 bool __wrap_identity_put_xforward(const struct session *, uint32_t, uint32_t *, struct pipe *);
@@ -173,9 +174,9 @@ void __wrap_alarm_set(struct alarm *a, struct task *t, uint64_t at)
     __real_alarm_set(a, t, blooms(CLOCKLESS) ? 0 : at);
 }
 
-bool __wrap_flow_emit(struct session *s, struct str octets)
+bool __wrap_flow_emit(struct visit *v, struct str octets)
 {
-    return blooms(UNEDITED) || __real_flow_emit(s, octets);
+    return blooms(UNEDITED) || __real_flow_emit(v, octets);
 }
 
 bool __wrap_identity_put_xforward(const struct session *s, uint32_t can, uint32_t *said, struct pipe *out)
@@ -183,9 +184,9 @@ bool __wrap_identity_put_xforward(const struct session *s, uint32_t can, uint32_
     return !blooms(UNNAMED) && __real_identity_put_xforward(s, can, said, out);
 }
 
-bool __wrap_flow_open(struct session *s)
+bool __wrap_delivery_open(struct session *s)
 {
-    return __real_flow_open(s) && plant != STALLED;
+    return __real_delivery_open(s) && plant != STALLED;
 }
 
 void __wrap_stream_flush_soon(struct stream *s)

@@ -39,7 +39,7 @@ static uint64_t sum_of_transaction(uint64_t sum, const struct transaction *tx)
     sum = mix(mix(mix(sum, tx->message.serial), tx->message.named), tx->told_named);
     sum = mix(mix(mix(sum, tx->message.sink), f->data), f->head);
     sum = mix(mix(mix(sum, f->taken), f->judged), f->pass);
-    sum = mix(mix(sum, f->decoder.wire), f->encoder.octets);
+    sum = mix(mix(sum, tx->decoder.wire), f->encoder.octets);
     return mix(mix(mix(sum, f->content.octets), f->filtered.octets), f->packed.octets);
 }
 
@@ -66,7 +66,7 @@ static void show(const char *when, const struct session *s)
     if (f)
         sim_trace("  wire %llu content %zu filtered %zu encoded %llu packed %zu data %d head %d sink %d taken %d "
                   "judged %d pass %d",
-                  (unsigned long long)f->decoder.wire, f->content.octets, f->filtered.octets,
+                  (unsigned long long)s->tx->decoder.wire, f->content.octets, f->filtered.octets,
                   (unsigned long long)f->encoder.octets, f->packed.octets, f->data, f->head, s->tx->message.sink, f->taken,
                   f->judged, f->pass);
     if (b)
@@ -76,7 +76,7 @@ static void show(const char *when, const struct session *s)
 
 static bool may_be_asked(const struct session *s)
 {
-    bool looks = (s->tx && s->tx->message.flow.paused) || s->waits_for_probe; /* the latter by the pool's clock */
+    bool looks = (s->tx && s->tx->paused) || s->waits_for_probe; /* the latter by the pool's clock */
     bool sound = net_is_sound(s->stream) && (!s->backend || !s->backend->stream || net_is_sound(s->backend->stream));
     return !looks && sound && (!s->alarm.at || s->alarm.at > sim_now());
 }

@@ -4,15 +4,14 @@
  * DATA is the rule: stuffed, streaming. BDAT (RFC 3030) carries what is binary, in chunks as it comes, and what is held whole
  * and is small, in one chunk and one write: that saves the round trip of DATA. A chunk enters the backend's out pipe whole or
  * not at all, so that the conversation may go on with RSET whatever becomes of the content. Our end of mail data is said in
- * flow_release and nowhere else. */
+ * delivery_release and nowhere else. */
 #include "smtp/back/backend.h"
 #include "smtp/back/envelope.h"
-#include "mail/flow.h"
 #include "smtp/front/session.h"
 
 enum { ONE_CHUNK = 262144, CHUNKS_OWED = 8, SILENCE = 5000 };
 
-enum guard flow_guard(const struct backend *b)
+enum guard delivery_guard(const struct backend *b)
 {
     return b->can.has & EXT_8BITMIME ? GUARD_NUL : GUARD_EIGHTH_BIT;
 }
@@ -22,7 +21,7 @@ static void refuse_bad(struct session *s)
     const struct flow *f = &s->tx->message.flow;
     if (!f->encoder.hidden)
         log_say(LOG_ERROR, "%s.%u: content with a bare CR or LF reached the encoder", s->visit.id, s->tx->message.number);
-    flow_refuse(s, f->encoder.hidden ? REPLY_HIDDEN_END : REPLY_FILTER_FAILED);
+    flow_refuse_named(&s->visit, f->encoder.hidden ? REPLY_HIDDEN_END : REPLY_FILTER_FAILED);
 }
 
 static bool encode(struct session *s, struct pipe *from)
@@ -50,7 +49,7 @@ static bool say_chunk(struct session *s)
 }
 
 /* Fields first, at most a block a step, then the body from the chain or, judged, from the spool. */
-bool flow_deliver(struct session *s)
+bool delivery_take(struct session *s)
 {
     struct transaction *tx = s->tx;
     struct flow *f = &tx->message.flow;
@@ -78,7 +77,7 @@ bool flow_deliver(struct session *s)
         spool_take(f->spool, &f->outgoing);
         moved |= f->outgoing.octets != before;
         if (spool_failed(f->spool))
-            flow_refuse_held(s, f->spool);
+            flow_refuse_held(&s->visit, f->spool);
         else if (!pipe_is_empty(&f->outgoing))
             moved |= encode(s, &f->outgoing);
     } else if (!pipe_is_empty(&f->filtered)) {
@@ -87,7 +86,7 @@ bool flow_deliver(struct session *s)
     return moved;
 }
 
-enum leave flow_way_out(const struct session *s)
+enum leave delivery_way_out(const struct session *s)
 {
     const struct flow *f = &s->tx->message.flow;
     if (f->data < DATA_ASKED)
@@ -124,7 +123,7 @@ static void open_chunks(struct session *s)
     f->data = DATA_OPEN;
     /* Whoever takes binary content drops nothing. Others hear no more by BDAT than they would by DATA, whichever it happens to be. */
     bool safe = s->backend->can.has & EXT_BINARYMIME;
-    encoder_start(&f->encoder, binary ? FRAMING_BINARY : FRAMING_CHUNKS, safe ? GUARD_NONE : flow_guard(s->backend));
+    encoder_start(&f->encoder, binary ? FRAMING_BINARY : FRAMING_CHUNKS, safe ? GUARD_NONE : delivery_guard(s->backend));
 }
 
 /* Time has come: says DATA, or refuses the content where that cannot be. */
@@ -138,14 +137,14 @@ static void open_now(struct session *s)
         return;
     }
     if (tx->failed.code) {
-        transaction_refuse(s, &tx->failed);
+        flow_refuse(&s->visit, &tx->failed);
     } else if (tx->data_reply.code >= 400) {
-        transaction_refuse(s, &tx->data_reply);
+        flow_refuse(&s->visit, &tx->data_reply);
     } else if (!envelope_is_pending(s)) {
         if (tx->failed.code)
-            transaction_refuse(s, &tx->failed);
+            flow_refuse(&s->visit, &tx->failed);
         else if (!s->backend)
-            flow_refuse(s, REPLY_BACKEND_LOST);
+            flow_refuse_named(&s->visit, REPLY_BACKEND_LOST);
         else if (is_for_chunks(s))
             open_chunks(s);
         else if (tx->message.params.body != BODY_BINARYMIME) /* which never goes by DATA: it waits until the backend is ready */
@@ -153,7 +152,7 @@ static void open_now(struct session *s)
     }
 }
 
-bool flow_open(struct session *s)
+bool delivery_open(struct session *s)
 {
     struct transaction *tx = s->tx;
     struct flow *f = &tx->message.flow;
@@ -166,12 +165,12 @@ bool flow_open(struct session *s)
     return tx->message.sink || f->data == DATA_OPEN;
 }
 
-bool flow_send(struct session *s)
+bool delivery_send(struct session *s)
 {
     struct transaction *tx = s->tx;
     struct flow *f = &tx->message.flow;
     must(f->judged);
-    while (flow_deliver(s))
+    while (delivery_take(s))
         ;
     if (tx->message.sink || f->data != DATA_OPEN || !f->sender.done || !pipe_is_empty(&f->outgoing))
         return false;
@@ -186,7 +185,7 @@ bool flow_send(struct session *s)
     return all;
 }
 
-void flow_release(struct session *s)
+void delivery_release(struct session *s)
 {
     struct transaction *tx = s->tx;
     struct flow *f = &tx->message.flow;

@@ -449,7 +449,7 @@ static void lost(struct session *s)
             pipe_clear(&tx->message.flow.outgoing);
         } else {
             tx->message.flow.data = DATA_UNSAID;
-            transaction_refuse(s, &why);
+            flow_refuse(&s->visit, &why);
         }
         return;
     }

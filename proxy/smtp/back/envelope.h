@@ -1,7 +1,8 @@
 /* envelope.h - the back: what the backend is told of a transaction, and what its replies mean (engine.md B, A11, A12). */
 #ifndef SMTP_BACK_ENVELOPE_H
 #define SMTP_BACK_ENVELOPE_H
-#include "mail/flow.h"
+#include "smtp/back/delivery.h"
+#include "smtp/front/transaction.h"
 
 void envelope_settle(struct session *);     /* takes backend replies, applies each, tells rcpts */
 void envelope_tell(struct session *);       /* the replies of rcpts that are final leave, in order */

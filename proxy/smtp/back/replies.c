@@ -137,7 +137,7 @@ static void apply_data(struct session *s, const struct reply *r)
     if (r->code == 354) {
         tx->data_reply = reply_keep(&tx->message.arena, r);
         tx->message.flow.data = DATA_OPEN;
-        encoder_start(&tx->message.flow.encoder, FRAMING_DOTS, flow_guard(s->backend));
+        encoder_start(&tx->message.flow.encoder, FRAMING_DOTS, delivery_guard(s->backend));
         s->backend->deadline = 0;
         return;
     }
@@ -163,7 +163,7 @@ static void apply_chunk(struct session *s, const struct reply *r)
     if (is_desync(r, 2))
         s->backend->closing = true;
     if (tx->message.flow.data != DATA_ENDED)
-        transaction_refuse(s, &said);
+        flow_refuse(&s->visit, &said);
     else if (!tx->chunk_refused.code)
         tx->chunk_refused = said;
 }
@@ -269,7 +269,7 @@ void debt_unasked(struct session *s, const struct reply *r)
     struct transaction *tx = s->tx;
     if (tx && tx->message.flow.data == DATA_OPEN && s->step != STEP_BACKEND && !tx->message.sink) {
         struct reply said = said_unasked(s, r);
-        transaction_refuse(s, &said);
+        flow_refuse(&s->visit, &said);
         return;
     }
     backend_break(s->backend, r->code == 421 ? REPLY_BACKEND_CLOSING : REPLY_BACKEND_NONSENSE, "it spoke unasked");

@@ -64,11 +64,11 @@ enum next chunk_skip_turn(struct session *s)
 static void take(struct session *s)
 {
     struct transaction *tx = s->tx;
-    struct decoder *d = &tx->message.flow.decoder;
+    struct decoder *d = &tx->decoder;
     uint64_t most = s->listen->visit.limits.size;
     decoder_chunk(d, s->chunk_octets, s->chunk_last);
     if (most && !tx->message.sink && s->chunk_octets > most - min_u64(d->octets, most))
-        flow_refuse_size(s);
+        content_refuse_size(s);
     s->client_by = loop_now(s->worker->mail.loop) + s->listen->timeouts.data;
     s->step = STEP_CONTENT;
 }
@@ -83,7 +83,7 @@ static enum next begin(struct session *s, const struct reply *refusal)
     if (!refusal && tx->failed.code && !tx->message.discard)
         refusal = &tx->failed;
     if (refusal) {
-        transaction_refuse(s, refusal);
+        flow_refuse(&s->visit, refusal);
     } else if (tx->message.discard || envelope_is_empty(tx)) {
         tx->message.discard = tx->message.sink = true;
         envelope_leave(s, LEAVE_ENVELOPE);
@@ -132,9 +132,9 @@ enum next chunk_filtered(struct session *s, const struct verdict *v)
     return begin(s, refused ? &v->reply : NULL);
 }
 
-bool chunk_is_whole(const struct flow *f)
+bool chunk_is_whole(const struct decoder *d)
 {
-    return f->decoder.framing != FRAMING_DOTS && !f->decoder.left && !f->decoder.last;
+    return d->framing != FRAMING_DOTS && !d->left && !d->last;
 }
 
 enum next chunk_end(struct session *s)

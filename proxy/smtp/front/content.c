@@ -3,8 +3,11 @@
  * Promise 1 lives here: the client hears 250 only after the backend's 250, a client that has left gets no end of mail data
  * said in its name, and after tx->end_by none is said at all (engine.md A7). */
 #include "smtp/front/content.h"
+#include "smtp/back/delivery.h"
 #include "smtp/back/backend.h"
 #include "smtp/front/session.h"
+
+enum { PAUSE_MOST = 120000 }; /* milliseconds: a client gives up after three minutes (RFC 5321 4.5.3.2.5) at the earliest */
 
 void content_begin(struct session *s, enum state state)
 {
@@ -15,12 +18,17 @@ void content_begin(struct session *s, enum state state)
     s->client_by = now + s->listen->timeouts.data;
     s->rate_from = now;
     s->rate_octets = 0;
-    flow_start(s);
+    bool binary = s->tx->message.params.body == BODY_BINARYMIME;
+    decoder_start(&s->tx->decoder, state != STATE_CHUNKS ? FRAMING_DOTS : binary ? FRAMING_BINARY : FRAMING_CHUNKS,
+                  s->listen->bare);
+    if (s->tx->message.flow.data != DATA_OPEN)
+        encoder_start(&s->tx->message.flow.encoder, FRAMING_DOTS, GUARD_NUL); /* anew, for whom it is, when that one has said 354 */
+    flow_start(&s->visit);
 }
 
 static enum next leave(struct session *s)
 {
-    s->tx->left = true;
+    s->tx->message.left = true;
     if (s->tx->message.flow.data != DATA_ENDED)
         transaction_reset(s, END_ABORTED);
     return session_end(s, s->stream->dead ? WHY_RESET : WHY_LEFT, NULL);
@@ -64,11 +72,11 @@ bool content_is_slow(struct session *s)
 {
     struct transaction *tx = s->tx;
     struct flow *f = &tx->message.flow;
-    uint64_t now = loop_now(s->worker->mail.loop), octets = f->decoder.wire;
-    bool ours = !tx->message.sink && (f->paused || pipe_is_full(&f->content) || pipe_is_full(&f->packed) || s->visit.run.call ||
+    uint64_t now = loop_now(s->worker->mail.loop), octets = tx->decoder.wire;
+    bool ours = !tx->message.sink && (tx->paused || pipe_is_full(&f->content) || pipe_is_full(&f->packed) || s->visit.run.call ||
                               (s->backend && s->backend->stream && pipe_is_full(&s->backend->stream->out)));
-    bool was_ours = f->stalled;
-    f->stalled = ours;
+    bool was_ours = tx->stalled;
+    tx->stalled = ours;
     if (ours || was_ours) { /* nobody woke us while it lasted: the clocks begin when it is over */
         s->client_by = now + s->listen->timeouts.data;
         s->rate_from = now;
@@ -82,25 +90,103 @@ bool content_is_slow(struct session *s)
     return true;
 }
 
+void content_refuse_size(struct session *s)
+{
+    struct reply r = content_too_big(s, &s->tx->message.arena);
+    s->tx->message.limited = true;
+    flow_refuse(&s->visit, &r);
+}
+
+/* ---- decoding ------------------------------------------------------------------------------------------------------ */
+
+/* Above 125 % of limits.memory only the oldest transaction with unread content reads on, so that one finishes and frees its memory
+ * (engine.md A19). Who has been paused for min(timeouts.data, PAUSE_MOST) is refused (452), which frees its share. */
+static bool must_pause(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    uint64_t most = s->listen->visit.limits.memory, now = loop_now(s->worker->mail.loop);
+    bool pause = !tx->message.sink && block_total() + arena_total() > most + most / 4 && !pipe_is_empty(&s->stream->in) &&
+                 worker_oldest_content(s->worker) < tx->message.started;
+    if (!pause) {
+        tx->paused_at = 0;
+    } else if (!tx->paused_at) {
+        tx->paused_at = now;
+    } else if (now - tx->paused_at >= min_u64(s->listen->timeouts.data, PAUSE_MOST)) {
+        flow_refuse_named(&s->visit, REPLY_MEMORY);
+        pause = false;
+    }
+    return pause;
+}
+
+static bool decode(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    struct flow *f = &tx->message.flow;
+    if (f->taken || f->pass)
+        return false;
+    tx->paused = must_pause(s);
+    if (tx->paused)
+        return false;
+    bool moved = decoder_step(&tx->decoder, &s->stream->in, tx->message.sink ? NULL : &f->content, FLOW_OCTETS);
+    uint64_t most = s->listen->visit.limits.size;
+    tx->message.octets = tx->decoder.octets;
+    if (tx->decoder.saw_bare && s->listen->bare == BARE_REJECT && !tx->message.sink)
+        flow_refuse_named(&s->visit, REPLY_BARE_LF);
+    if (most && tx->decoder.octets > most && !tx->message.sink)
+        content_refuse_size(s);
+    if (tx->decoder.ended) {
+        f->taken = f->content.ended = true;
+        tx->message.data_done = loop_micros(s->worker->mail.loop);
+    }
+    return moved;
+}
+
+/* DROP at a content stage: the refusal is told at once. */
+static bool has_dropped(struct session *s)
+{
+    if (!s->tx->message.drop)
+        return false;
+    session_end(s, WHY_FILTER, &s->tx->message.refusal);
+    return true;
+}
+
+enum next content_run(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    for (int i = 0; i < FLOW_TURNS; i++) {
+        bool moved = flow_turn(&s->visit);
+        if (has_dropped(s))
+            return NEXT_END;
+        moved |= decode(s);
+        if (!tx->message.flow.taken) /* else it is judged first: what is held whole may go by BDAT */
+            moved |= delivery_open(s);
+        if (!moved)
+            return NEXT_MORE;
+    }
+    task_wake(&s->task); /* others want to run too */
+    return NEXT_MORE;
+}
+
+/* ---- DATA ---------------------------------------------------------------------------------------------------------- */
+
 enum next content_turn(struct session *s)
 {
     struct transaction *tx = s->tx;
     struct flow *f = &tx->message.flow;
-    uint64_t wire = f->decoder.wire;
-    flow_run(s);
-    if (s->state == STATE_CLOSING)
+    uint64_t wire = tx->decoder.wire;
+    if (content_run(s) == NEXT_END)
         return NEXT_MORE;
     if (f->taken) {
         s->step = STEP_VERDICT;
         return NEXT_MORE;
     }
-    if (chunk_is_whole(f))
+    if (chunk_is_whole(&tx->decoder))
         return chunk_end(s);
-    if (f->decoder.wire != wire)
+    if (tx->decoder.wire != wire)
         s->client_by = loop_now(s->worker->mail.loop) + s->listen->timeouts.data;
     if (s->stream->dead || (s->stream->ended && pipe_is_empty(&s->stream->in)))
         return leave(s);
-    if (tx->message.sink && content_is_far_over(s, f->decoder.wire)) {
+    if (tx->message.sink && content_is_far_over(s, tx->decoder.wire)) {
         struct reply r = content_too_big(s, &tx->message.arena);
         cut_off(s, WHY_OVERSIZE, &r);
         return NEXT_MORE;
@@ -158,37 +244,37 @@ enum next verdict_turn(struct session *s)
     if (f->data == DATA_ENDED) {
         if (!tx->message.end_reply.code)
             return NEXT_WAIT;
-        tx->backend_micros = loop_micros(s->worker->mail.loop) - tx->release_at;
+        tx->message.backend_micros = loop_micros(s->worker->mail.loop) - tx->release_at;
         return finish(s, tx->message.quarantined && reply_class(&tx->message.end_reply) == 2 ? END_QUARANTINED : transaction_end_of(&tx->message.end_reply),
                       &tx->message.end_reply);
     }
     if (!tx->message.sink && loop_now(s->worker->mail.loop) >= tx->message.end_by) {
         struct reply r = reply_named(REPLY_BACKEND_SLOW);
         visit_stop(&s->visit, CANCEL_TIMEOUT);
-        transaction_refuse(s, &r);
+        flow_refuse(&s->visit, &r);
     }
     if (!tx->message.sink && s->stream->dead)
         return leave(s);
     if (!tx->message.sink)
-        flow_judge(s);
-    if (s->state == STATE_CLOSING)
+        flow_judge(&s->visit);
+    if (has_dropped(s))
         return NEXT_MORE;
-    if (flow_open(s))
+    if (delivery_open(s))
         return NEXT_MORE;
-    if (!tx->message.sink && f->judged && f->data == DATA_OPEN && flow_send(s)) {
+    if (!tx->message.sink && f->judged && f->data == DATA_OPEN && delivery_send(s)) {
         if (session_client_left(s))
             return leave(s);
         if (!pipe_is_empty(&s->backend->stream->in) && !f->chunks_owed) { /* half a reply before our end: it is none to it */
             backend_break(s->backend, REPLY_BACKEND_NONSENSE, "it spoke unasked");
             return NEXT_WAIT;
         }
-        flow_release(s);
+        delivery_release(s);
         return NEXT_WAIT;
     }
     if (!tx->message.sink) {
         if (f->data == DATA_OPEN)
-            flow_run(s);
-        if (s->state == STATE_CLOSING)
+            flow_run(&s->visit);
+        if (has_dropped(s))
             return NEXT_MORE;
         if (!tx->message.sink)
             return NEXT_WAIT;

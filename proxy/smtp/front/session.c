@@ -182,6 +182,8 @@ void session_start(struct worker *w, const struct listen_conf *listen, uint32_t 
     s->visit.task = &s->task;
     s->visit.life = &s->arena;
     s->visit.scratch = &s->line;
+    s->visit.outlet = &s->outlet;
+    s->outlet.ops = &delivery_outlet;
     s->visit.serial = w->mail.serial;
     s->over_unix = peer.name.ss_family == AF_UNIX || local.name.ss_family == AF_UNIX;
     client_set_ip(s->visit.client, s->over_unix ? STR("") : peer.host, peer.port);
@@ -300,9 +302,7 @@ static enum next no_line(struct session *s)
 static enum next step_line(struct session *s)
 {
     bool settled = session_settled(s);
-    if (s->state == STATE_CHUNKS)
-        flow_run(s);
-    if (s->state == STATE_CLOSING)
+    if (s->state == STATE_CHUNKS && content_run(s) == NEXT_END)
         return NEXT_MORE;
     if (s->drop_when_told && settled)
         return session_end(s, WHY_FILTER, NULL);
@@ -412,7 +412,7 @@ static bool waits_for_client(const struct session *s)
 {
     return s->step == STEP_TLS || s->step == STEP_PROXY || s->step == STEP_SKIP || (s->step == STEP_AUTH && s->client_by) ||
            (s->step == STEP_GREET && s->listen->implicit) || (s->step == STEP_LINE && session_settled(s)) ||
-           (s->step == STEP_CONTENT && !s->tx->message.flow.stalled);
+           (s->step == STEP_CONTENT && !s->tx->stalled);
 }
 
 static void look_at_clocks(struct session *s)
@@ -468,7 +468,7 @@ static void set_clock(struct session *s)
         s->client_by = min_u64(s->client_by, now + s->listen->timeouts.stress);
     if (waits_for_client(s) || (s->step == STEP_GREET && s->client_by))
         earlier(&at, s->client_by);
-    if (s->step == STEP_CONTENT && s->tx->message.flow.paused)
+    if (s->step == STEP_CONTENT && s->tx->paused)
         earlier(&at, now + 100);
     if (content_is_due(s))
         earlier(&at, s->rate_from + RATE_WINDOW);

@@ -7,6 +7,7 @@
 #include "smtp/front/auth.h"
 #include "mail/visit.h"
 #include "mail/client.h"
+#include "mail/outlet.h"
 #include "smtp/front/transaction.h"
 #include "smtp/worker.h"
 #include "wire/command.h"
@@ -44,6 +45,7 @@ struct session {
     struct backend *parked;      /* the one that AUTH bound, while a transaction goes elsewhere */
     uint64_t tried, tried_by;    /* servers of tried_of that broke before they were READY, a bit each; none is dialled later than that */
     const struct backend_conf *tried_of;
+    struct outlet outlet;        /* where its messages go: the backend */
     struct transaction *tx;
 
     enum state state;
@@ -140,7 +142,4 @@ struct capabilities session_offer(struct session *);
 /* Octets that a message may grow by here: our Received field, and what filters do to the header section. 0: it goes on as it came. */
 uint64_t session_adds(const struct session *);
 struct str session_offer_text(struct session *);
-/* received.c: the trace field. */
-void received_add(struct session *);     /* ours, on top, hidden from filters */
-bool received_is_loop(struct session *); /* more of them than limits.hops, or of ours than limits.loops */
 #endif

@@ -31,19 +31,6 @@ bool transaction_is_settled(const struct transaction *tx)
     return tx->told_named == tx->message.named;
 }
 
-void transaction_refuse(struct session *s, const struct reply *r)
-{
-    struct transaction *tx = s->tx;
-    if (tx->message.flow.data == DATA_ENDED)
-        return; /* our end has been said: only the backend's word counts now */
-    visit_stop(&s->visit, CANCEL_CLIENT_GONE); /* nobody waits any more for the filter that is suspended */
-    if (!tx->message.refusal.code)
-        tx->message.refusal = reply_keep(&tx->message.arena, r);
-    tx->message.sink = true;
-    envelope_leave(s, flow_way_out(s));
-    tx->message.flow.data = DATA_UNSAID;
-}
-
 enum transaction_end transaction_end_of(const struct reply *r)
 {
     return reply_class(r) == 2 ? END_FORWARDED : reply_class(r) == 5 ? END_REJECTED : END_DEFERRED;
@@ -74,7 +61,7 @@ void transaction_reset(struct session *s, enum transaction_end end)
         bool answered = tx->message.end_reply.code && tx->message.flow.data == DATA_ENDED;
         /* RFC 3030 2: behind a BDAT that was refused its state is indeterminate, RSET must be sent before another transaction. */
         bool unsure = tx->message.flow.chunked && reply_class(&tx->message.end_reply) != 2;
-        envelope_leave(s, !answered ? flow_way_out(s) : unsure ? LEAVE_ENVELOPE : LEAVE_CLEAN);
+        envelope_leave(s, !answered ? delivery_way_out(s) : unsure ? LEAVE_ENVELOPE : LEAVE_CLEAN);
     }
     claim_restore(s);
     flow_free(&tx->message.flow);

@@ -18,7 +18,6 @@ struct transaction {
     struct reply failed;        /* the envelope could not be said anew: what DATA or the end hears */
     struct reply data_reply;    /* of the backend; code 0: not yet */
     struct reply chunk_refused; /* by the backend, when all had been said: what its last reply means */
-    struct reply data_refused;  /* what DATA heard last, when that was a refusal, for the log */
     const struct backend_conf *route; /* where it goes */
     const struct backend_conf *home;  /* where rcpts go of whom neither the listener's route nor a filter says more */
     struct lmtp *lmtp;          /* what it said for each rcpt; NULL: it speaks SMTP */
@@ -31,10 +30,13 @@ struct transaction {
     bool anew_spent;        /* once per transaction after a loss */
     bool saying_again;      /* the next words are the envelope anew */
     uint32_t losses;
-    bool left;              /* client left amid content */
     uint32_t again_owed;    /* debts of an envelope said anew */
     uint32_t again_next;    /* the rcpt to be said anew next */
-    uint64_t backend_micros, release_at;
+    uint64_t release_at;    /* loop_micros: our end was said */
+    struct decoder decoder; /* of the content that the client sends */
+    bool stalled;           /* the client waits for us: a pipe is full, or a filter has not answered */
+    bool paused;            /* the worker's memory is short: nothing is read for now */
+    uint64_t paused_at;     /* since when; 0: it is not */
     struct str queue_id, backend_server;
 };
 enum { TRANSACTION_MAGIC = 0x7A5AC7u };
@@ -47,8 +49,6 @@ static inline struct transaction *transaction_of(struct message *m)
     return (struct transaction *)m; /* its first member */
 }
 bool transaction_is_settled(const struct transaction *);
-/* Refuses the content: the reply is kept (the first one), what comes is dropped up to the strict end. */
-void transaction_refuse(struct session *, const struct reply *);
 void transaction_told(struct transaction *); /* of its refusal, before the end of content */
 enum transaction_end transaction_end_of(const struct reply *);
 #endif

@@ -227,7 +227,7 @@ static bool data_may_join(const struct session *s)
 static enum next data_refused(struct session *s, struct reply r)
 {
     s->tx->data_reply = (struct reply){0};
-    s->tx->data_refused = reply_keep(&s->tx->message.arena, &r);
+    s->tx->message.data_refused = reply_keep(&s->tx->message.arena, &r);
     if (s->tx->message.flow.data == DATA_WANTED)
         s->tx->message.flow.data = DATA_UNSAID;
     return verb_answer(s, &r);
@@ -543,7 +543,7 @@ static enum next data_passed(struct session *s, const struct verdict *v)
     case VERDICT_DROP: return session_end(s, WHY_FILTER, &v->reply);
     case VERDICT_REJECT:
     case VERDICT_DEFER:
-        s->tx->data_refused = reply_keep(&s->tx->message.arena, &v->reply);
+        s->tx->message.data_refused = reply_keep(&s->tx->message.arena, &v->reply);
         if (s->command.verb == VERB_DATA)
             return verb_answer(s, &v->reply);
         break;

@@ -1,0 +1,23 @@
+/* outlet.h - what mail asks of where a message goes: a backend, an MTA that gave it to us as a milter, or nobody. */
+#ifndef MAIL_OUTLET_H
+#define MAIL_OUTLET_H
+#include "mail/message.h"
+#include "mail/model.h"
+
+enum { ROUTE_ALL = -1 };
+
+struct outlet { const struct outlet_ops *ops; }; /* embedded in what implements it; lives as long as the visit */
+
+struct outlet_ops {
+    /* A filter changes the sender (NULL), or leaves this recipient out: whoever was told of it is to hear the envelope anew. */
+    void (*stale)(struct outlet *, const struct rcpt *);
+    const struct next_hop *(*hop)(struct outlet *, struct str name); /* NULL: there is none of this name */
+    /* The message, or with it this recipient, goes there. NULL: so it does; else why it cannot. */
+    const char *(*route)(struct outlet *, const struct next_hop *, int64_t rcpt);
+    /* The message goes to the chain's quarantine instead. False: too late, part of it is elsewhere. */
+    bool (*quarantine)(struct outlet *, const struct next_hop *);
+    void (*where)(const struct outlet *, struct str *name, struct str *server); /* of the next hop, for facts and the log */
+    bool (*take)(struct outlet *); /* what there is, of fields and body. True: something moved */
+    void (*abandon)(struct outlet *); /* this content goes nowhere */
+};
+#endif
