@@ -91,11 +91,11 @@ GET(tick_id, c->stage == FILTER_TICK ? number(c, c->tick) : absent)
 
 static struct filter_text where(struct filter_call *c, bool server)
 {
-    struct str name, at;
+    struct str name, address, unused;
     if (!c->message)
         return absent;
-    c->visit->outlet->ops->where(c->visit->outlet, &name, &at);
-    return fact_of_text(server ? at : name);
+    c->visit->outlet->ops->where(c->visit->outlet, &name, &address, &unused);
+    return fact_of_text(server ? address : name);
 }
 static struct filter_text backend_name(struct filter_call *c)
 {

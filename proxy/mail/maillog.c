@@ -1,20 +1,19 @@
-/* maillog.c - the lines a postmaster greps for: "msg" for each transaction, "rcpt" for each recipient refused, "conn"
- * for a session without a transaction, or that ended by an error. Keys and their order are stable (docs/log.md); ids
- * never change, the backend's queue id stands beside ours as qid. */
+/* maillog.c - the lines a postmaster greps for: "msg" for each message, "rcpt" for each recipient refused. Keys and their
+ * order are stable (docs/log.md); ids never change, the backend's queue id stands beside ours as qid. */
 #include "mail/maillog.h"
 #include "mail/call.h"
-#include "smtp/front/session.h"
+#include "mail/outlet.h"
 
 enum { RCPT_LINES = 100, LIST_OCTETS = 600, WAITS_TOLD = 5, WAIT_LEAST = 1000 /* microseconds */ };
 
-static const char *verdict_name(const struct transaction *tx)
+static const char *verdict_name(const struct message *m)
 {
-    const struct reply *r = &tx->message.end_reply;
-    if (tx->message.end == END_REJECTED || tx->message.end == END_DEFERRED) {
-        bool ours = (tx->message.verdict_by.len && !tx->message.passed) || tx->message.limited;
-        return tx->message.end == END_REJECTED ? (ours ? "reject" : "backend-reject") : ours ? "defer" : "backend-defer";
+    const struct reply *r = &m->end_reply;
+    if (m->end == END_REJECTED || m->end == END_DEFERRED) {
+        bool ours = (m->verdict_by.len && !m->passed) || m->limited;
+        return m->end == END_REJECTED ? (ours ? "reject" : "backend-reject") : ours ? "defer" : "backend-defer";
     }
-    switch (tx->message.end) {
+    switch (m->end) {
     case END_FORWARDED: return "forwarded";
     case END_DISCARDED: return "discard";
     case END_QUARANTINED: return "quarantine";
@@ -25,59 +24,59 @@ static const char *verdict_name(const struct transaction *tx)
 
 /* A transaction that never came to content, told by the refusal of DATA, or by its recipients: refused if the last of
  * them was. */
-static void find_end(struct transaction *tx)
+static void find_end(struct message *m)
 {
-    if (tx->message.end != END_ABORTED || tx->message.data_at || tx->message.left || !tx->message.named)
+    if (m->end != END_ABORTED || m->data_at || m->left || !m->named)
         return;
-    const struct rcpt *last = &tx->message.rcpts[tx->message.nrcpts - 1];
+    const struct rcpt *last = &m->rcpts[m->nrcpts - 1];
     while (rcpt_is_added(last))
         last--;
-    if (!tx->message.accepted && !tx->message.discarded && last->reply.code) {
-        tx->message.end_reply = last->reply;
-        tx->message.limited |= last->by == BY_ROUTE;
+    if (!m->accepted && !m->discarded && last->reply.code) {
+        m->end_reply = last->reply;
+        m->limited |= last->by == BY_ROUTE;
         if (last->by == BY_FILTER) {
-            tx->message.verdict_by = last->filter->name;
-            tx->message.verdict_stage = STR("rcpt");
-            tx->message.verdict_why = last->why;
+            m->verdict_by = last->filter->name;
+            m->verdict_stage = STR("rcpt");
+            m->verdict_why = last->why;
         }
-    } else if (tx->message.data_refused.code) {
-        tx->message.end_reply = tx->message.data_refused;
+    } else if (m->data_refused.code) {
+        m->end_reply = m->data_refused;
     }
-    if (tx->message.end_reply.code)
-        tx->message.end = transaction_end_of(&tx->message.end_reply);
+    if (m->end_reply.code)
+        m->end = transaction_end_of(&m->end_reply);
 }
 
-static void log_client(const struct session *s)
+void maillog_client(const struct visit *v)
 {
-    log_text("listen", s->listen->visit.name);
-    log_text("client", s->visit.client->ip.len ? s->visit.client->ip : STR("unix"));
-    if (s->visit.client->port)
-        log_number("port", s->visit.client->port);
-    if (rdns_resolve(&s->visit.client->rdns))
-        log_text("rdns", str_of(rdns_name(&s->visit.client->rdns) ? rdns_name(&s->visit.client->rdns) : ""));
-    log_text("helo", str_of(s->visit.client->helo));
-    if (s->visit.client->tls.version) {
-        log_pieces("tls", 3, (struct str[]){str_of(s->visit.client->tls.version), STR("/"), str_of(s->visit.client->tls.cipher)});
+    log_text("listen", v->conf->name);
+    log_text("client", v->client->ip.len ? v->client->ip : STR("unix"));
+    if (v->client->port)
+        log_number("port", v->client->port);
+    if (rdns_resolve(&v->client->rdns))
+        log_text("rdns", str_of(rdns_name(&v->client->rdns) ? rdns_name(&v->client->rdns) : ""));
+    log_text("helo", str_of(v->client->helo));
+    if (v->client->tls.version) {
+        log_pieces("tls", 3, (struct str[]){str_of(v->client->tls.version), STR("/"), str_of(v->client->tls.cipher)});
     } else {
         log_text("tls", STR(""));
     }
-    log_text("auth", session_is_authenticated(s) ? str_of(s->visit.client->user[0] ? s->visit.client->user : s->visit.client->method) : STR(""));
+    log_text("auth", v->client->authenticated ? str_of(v->client->user[0] ? v->client->user : v->client->method) : STR(""));
 }
 
-static void log_rcpts(const struct transaction *tx)
+static void log_rcpts(const struct message *m)
 {
     struct str shown[LIST_MOST];
     size_t n = 0, octets = 0;
-    for (uint32_t i = 0; i < tx->message.nrcpts && n < LIST_MOST && octets < LIST_OCTETS; i++) {
-        const struct rcpt *r = &tx->message.rcpts[i];
+    for (uint32_t i = 0; i < m->nrcpts && n < LIST_MOST && octets < LIST_OCTETS; i++) {
+        const struct rcpt *r = &m->rcpts[i];
         if (rcpt_is_added(r))
             continue;
         shown[n++] = r->path.address;
         octets += 3 + r->path.address.len;
     }
-    log_list("to", n, shown, tx->message.named - (uint32_t)n);
-    log_number("accepted", tx->message.accepted + tx->message.discarded);
-    log_number("nrcpt", tx->message.named);
+    log_list("to", n, shown, m->named - (uint32_t)n);
+    log_number("accepted", m->accepted + m->discarded);
+    log_number("nrcpt", m->named);
 }
 
 static void log_enhanced(const struct reply *r)
@@ -93,50 +92,57 @@ static void log_enhanced(const struct reply *r)
     log_text("ecode", (struct str){text, n - 1});
 }
 
-static void log_id(const struct session *s)
+static void log_id(const struct visit *v)
 {
     char room[DECIMAL_ROOM];
-    log_pieces("id", 3, (struct str[]){str_of(s->visit.id), STR("."), str_decimal(room, s->tx->message.number)});
+    log_pieces("id", 3, (struct str[]){str_of(v->id), STR("."), str_decimal(room, v->message->number)});
 }
 
-static void log_notes(const struct session *s)
+static void log_notes(const struct visit *v)
 {
-    const struct transaction *tx = s->tx;
+    const struct message *m = v->message;
     struct str tags = STR("");
-    for (const struct note *n = tx->message.notes; n && tags.len < 500; n = n->next)
+    for (const struct note *n = m->notes; n && tags.len < 500; n = n->next)
         if (n->value.at)
-            tags = arena_print(&s->tx->message.arena, "%.*s%s%.*s:%.*s", STR_ARGS(tags), tags.len ? "," : "", STR_ARGS(n->name),
+            tags = arena_print(&v->message->arena, "%.*s%s%.*s:%.*s", STR_ARGS(tags), tags.len ? "," : "", STR_ARGS(n->name),
                                STR_ARGS(n->value));
     if (tags.len)
         log_text("tags", tags);
 }
 
-static void log_reply(const struct session *s, struct transaction *tx)
+static void log_where(const struct visit *v)
 {
-    const struct reply *r = &tx->message.end_reply;
-    if (tx->message.verdict_by.len) {
-        log_text("stage", tx->message.verdict_stage);
-        log_text("filter", tx->message.verdict_by);
+    struct str name, unused, server;
+    v->outlet->ops->where(v->outlet, &name, &unused, &server);
+    log_pieces("backend", 3, (struct str[]){name, STR("/"), server});
+}
+
+static void log_reply(const struct visit *v, struct message *m)
+{
+    const struct reply *r = &m->end_reply;
+    if (m->verdict_by.len) {
+        log_text("stage", m->verdict_stage);
+        log_text("filter", m->verdict_by);
     }
-    if (tx->message.verdict_why.len)
-        log_text("why", tx->message.verdict_why);
+    if (m->verdict_why.len)
+        log_text("why", m->verdict_why);
     log_number("code", r->code);
     if (r->enhanced[0])
         log_enhanced(r);
     log_text("reply", r->text.at ? r->text : STR(""));
-    log_pieces("backend", 3, (struct str[]){tx->route->hop.name, STR("/"), tx->backend_server});
+    log_where(v);
     log_text("qid", r->code == 250 ? reply_queue_id(r) : STR(""));
 }
 
-static void log_one_rcpt(const struct session *s, const struct rcpt *r)
+static void log_one_rcpt(const struct visit *v, const struct rcpt *r)
 {
     static const char *const authors[] = {
         [BY_BACKEND] = "backend", [BY_FILTER] = "filter", [BY_ROUTE] = "route", [BY_LIMIT] = "limit", [BY_SYNTAX] = "syntax"};
     log_begin(LOG_INFO, "rcpt");
-    log_id(s);
-    log_text("listen", s->listen->visit.name);
-    log_text("client", s->visit.client->ip.len ? s->visit.client->ip : STR("unix"));
-    log_angle("from", s->tx->message.from.address);
+    log_id(v);
+    log_text("listen", v->conf->name);
+    log_text("client", v->client->ip.len ? v->client->ip : STR("unix"));
+    log_angle("from", v->message->from.address);
     log_angle("to", r->path.address);
     log_text("by", str_of(authors[r->by]));
     if (r->by == BY_FILTER)
@@ -148,52 +154,52 @@ static void log_one_rcpt(const struct session *s, const struct rcpt *r)
     if (r->why.len)
         log_text("why", r->why);
     if (r->by == BY_BACKEND)
-        log_pieces("backend", 3, (struct str[]){s->tx->route->hop.name, STR("/"), s->tx->backend_server});
+        log_where(v);
     log_end();
 }
 
-void journal_rcpt(struct session *s, const struct rcpt *r)
+void maillog_rcpt(struct visit *v, const struct rcpt *r)
 {
-    if (++s->tx->message.refused <= RCPT_LINES)
-        log_one_rcpt(s, r);
+    if (++v->message->refused <= RCPT_LINES)
+        log_one_rcpt(v, r);
 }
 
-void journal_lmtp(struct session *s, struct str address, const struct reply *r)
+void maillog_lmtp(struct visit *v, struct str address, const struct reply *r)
 {
-    log_one_rcpt(s, &(struct rcpt){.path = {.address = address}, .reply = *r, .by = BY_BACKEND});
+    log_one_rcpt(v, &(struct rcpt){.path = {.address = address}, .reply = *r, .by = BY_BACKEND});
 }
 
 /* Refused recipients beyond those with a line of their own. */
-static void log_more_refused(const struct session *s)
+static void log_more_refused(const struct visit *v)
 {
-    if (s->tx->message.refused <= RCPT_LINES)
+    if (v->message->refused <= RCPT_LINES)
         return;
     log_begin(LOG_INFO, "rcpt");
-    log_id(s);
-    log_number("more", s->tx->message.refused - RCPT_LINES);
+    log_id(v);
+    log_number("more", v->message->refused - RCPT_LINES);
     log_end();
 }
 
 /* "dnsbl:2.003,av:0.140": the filters that waited longest. */
-static void log_waits(const struct session *s)
+static void log_waits(const struct visit *v)
 {
-    const struct chain *chain = s->listen->visit.chain;
-    struct arena *arena = &s->tx->message.arena;
+    const struct chain *chain = v->conf->chain;
+    struct arena *arena = &v->message->arena;
     struct str text = STR("");
     uint64_t below = UINT64_MAX;
     size_t told = SIZE_MAX;
-    for (int n = 0; s->visit.slots && n < WAITS_TOLD; n++) {
+    for (int n = 0; v->slots && n < WAITS_TOLD; n++) {
         size_t longest = SIZE_MAX;
         for (size_t i = 0; i < chain->nfilters; i++) {
-            uint64_t waited = s->visit.slots[i].waited;
+            uint64_t waited = v->slots[i].waited;
             bool next = waited < below || (waited == below && i > told);
-            if (waited >= WAIT_LEAST && next && (longest == SIZE_MAX || waited > s->visit.slots[longest].waited))
+            if (waited >= WAIT_LEAST && next && (longest == SIZE_MAX || waited > v->slots[longest].waited))
                 longest = i;
         }
         if (longest == SIZE_MAX)
             break;
         told = longest;
-        below = s->visit.slots[longest].waited;
+        below = v->slots[longest].waited;
         text = arena_print(arena, "%.*s%s%.*s:%.3f", STR_ARGS(text), n ? "," : "",
                            STR_ARGS(chain->filters[longest]->name), (double)below / 1e6);
     }
@@ -201,108 +207,45 @@ static void log_waits(const struct session *s)
         log_text("waited", text);
 }
 
-static enum log_level level_of(const struct transaction *tx)
+static enum log_level level_of(const struct message *m)
 {
-    if (tx->message.end == END_UNCERTAIN)
+    if (m->end == END_UNCERTAIN)
         return LOG_WARNING;
-    return tx->message.end == END_ABORTED && tx->message.end_reply.code ? LOG_ERROR : LOG_INFO;
+    return m->end == END_ABORTED && m->end_reply.code ? LOG_ERROR : LOG_INFO;
 }
 
-void journal_transaction(struct session *s)
+void maillog_message(struct visit *v)
 {
-    struct transaction *tx = s->tx;
-    struct arena *arena = &tx->message.arena;
-    uint64_t now = loop_micros(s->worker->mail.loop);
-    find_end(tx);
-    log_more_refused(s);
-    log_begin(level_of(tx), "msg");
-    log_id(s);
-    log_client(s);
-    log_angle("from", tx->message.from.address);
-    log_rcpts(tx);
-    log_text("mid", tx->message.flow.message_id.at ? tx->message.flow.message_id : STR(""));
-    if (s->generation->conf->mail.log_subject && tx->message.flow.head == HEAD_DONE) {
-        const struct field *f = headers_next(&tx->message.headers, NULL, STR("Subject"));
+    struct message *m = v->message;
+    struct arena *arena = &m->arena;
+    uint64_t now = loop_micros(v->filters->worker->loop);
+    find_end(m);
+    log_more_refused(v);
+    log_begin(level_of(m), "msg");
+    log_id(v);
+    maillog_client(v);
+    log_angle("from", m->from.address);
+    log_rcpts(m);
+    log_text("mid", m->flow.message_id.at ? m->flow.message_id : STR(""));
+    if (v->filters->conf->log_subject && m->flow.head == HEAD_DONE) {
+        const struct field *f = headers_next(&m->headers, NULL, STR("Subject"));
         log_text("subject", f ? header_unfold(f->value, arena) : STR(""));
     }
-    log_number("size", (int64_t)tx->message.octets);
-    log_text("verdict", str_of(verdict_name(tx)));
-    log_reply(s, tx);
-    if (tx->message.score != 0)
-        log_text("score", arena_print(arena, "%g", tx->message.score));
-    log_notes(s);
-    if (tx->message.edits)
-        log_number("changed", tx->message.edits);
-    log_waits(s);
-    if (tx->message.end == END_UNCERTAIN)
+    log_number("size", (int64_t)m->octets);
+    log_text("verdict", str_of(verdict_name(m)));
+    log_reply(v, m);
+    if (m->score != 0)
+        log_text("score", arena_print(arena, "%g", m->score));
+    log_notes(v);
+    if (m->edits)
+        log_number("changed", m->edits);
+    log_waits(v);
+    if (m->end == END_UNCERTAIN)
         log_number("uncertain", 1);
-    log_seconds("t_total", now - tx->message.started);
-    log_seconds("t_filter", tx->message.filter_run + tx->message.filter_waited);
-    log_seconds("t_run", tx->message.filter_run);
-    log_seconds("t_backend", tx->message.backend_micros);
-    log_seconds("t_data", tx->message.data_at && tx->message.data_done ? tx->message.data_done - tx->message.data_at : 0);
-    log_end();
-}
-
-void journal_auth(struct session *s, const struct reply *r)
-{
-    log_begin(LOG_INFO, "auth");
-    log_text("id", str_of(s->visit.id));
-    log_client(s);
-    log_text("user", str_of(s->auth->user));
-    log_text("method", str_of(s->auth->method));
-    log_number("code", r->code);
-    log_text("reply", r->text);
-    log_end();
-}
-
-/* It ended by itself, or by what is nobody's error: its messages tell enough. */
-static bool ended_well(const struct session *s)
-{
-    switch (s->why) {
-    case WHY_QUIT:
-    case WHY_LEFT:
-    case WHY_RESET:
-    case WHY_SHUTDOWN:
-    case WHY_TIMEOUT: return true;
-    default: return false;
-    }
-}
-
-static void log_tally(const struct session *s)
-{
-    const struct refusals *t = s->refusals;
-    struct str pieces[4 * TALLIES];
-    char rooms[2 * TALLIES + 1][DECIMAL_ROOM];
-    size_t n = 0;
-    if (!t)
-        return;
-    for (size_t i = 0; i < TALLIES && t->replies[i].count; i++) {
-        if (i)
-            pieces[n++] = STR(",");
-        pieces[n++] = str_decimal(rooms[2 * i], t->replies[i].code);
-        pieces[n++] = STR(":");
-        pieces[n++] = str_decimal(rooms[2 * i + 1], t->replies[i].count);
-    }
-    log_pieces("replies", n, pieces);
-    const char *verb = verb_name(t->last_verb);
-    log_pieces("last", 3, (struct str[]){str_of(verb), STR(" "), str_decimal(rooms[2 * TALLIES], t->last_code)});
-}
-
-void journal_session(struct session *s)
-{
-    if (s->visit.messages && ended_well(s))
-        return;
-    log_begin(LOG_INFO, "conn");
-    log_text("id", str_of(s->visit.id));
-    log_client(s);
-    log_text("why", str_of(close_phrase(s->why)));
-    if (s->stream->dead && s->stream->why_text.len)
-        log_text("detail", s->stream->why_text);
-    log_number("errors", s->visit.errors);
-    log_tally(s);
-    if (s->refusal.code)
-        log_number("refused", s->refusal.code);
-    log_seconds("t_total", loop_micros(s->worker->mail.loop) - s->started);
+    log_seconds("t_total", now - m->started);
+    log_seconds("t_filter", m->filter_run + m->filter_waited);
+    log_seconds("t_run", m->filter_run);
+    log_seconds("t_backend", m->backend_micros);
+    log_seconds("t_data", m->data_at && m->data_done ? m->data_done - m->data_at : 0);
     log_end();
 }

@@ -27,3 +27,8 @@ struct reply reply_keep(struct arena *arena, const struct reply *r)
     kept.text = arena_str(arena, r->text);
     return kept;
 }
+
+enum transaction_end transaction_end_of(const struct reply *r)
+{
+    return reply_class(r) == 2 ? END_FORWARDED : reply_class(r) == 5 ? END_REJECTED : END_DEFERRED;
+}

@@ -32,6 +32,7 @@ struct queued_field { struct queued_field *next; bool top; struct str name, valu
 enum transaction_end { END_NONE, END_FORWARDED, END_REJECTED, END_DEFERRED, END_DISCARDED, END_QUARANTINED, END_ABORTED,
                        END_UNCERTAIN };
 const char *transaction_end_name(enum transaction_end);
+enum transaction_end transaction_end_of(const struct reply *); /* to the end of mail data, or a refusal before it */
 
 struct note { struct note *next; bool session; struct str name, value; char *space; size_t room; };
 

@@ -16,7 +16,8 @@ struct outlet_ops {
     const char *(*route)(struct outlet *, const struct next_hop *, int64_t rcpt);
     /* The message goes to the chain's quarantine instead. False: too late, part of it is elsewhere. */
     bool (*quarantine)(struct outlet *, const struct next_hop *);
-    void (*where)(const struct outlet *, struct str *name, struct str *server); /* of the next hop, for facts and the log */
+    /* The next hop for facts and the log: its name, an address of it, and the server of it that has heard of this message ("": none). */
+    void (*where)(const struct outlet *, struct str *name, struct str *address, struct str *server);
     bool (*take)(struct outlet *); /* what there is, of fields and body. True: something moved */
     void (*abandon)(struct outlet *); /* this content goes nowhere */
 };

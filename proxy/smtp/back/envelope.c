@@ -488,7 +488,7 @@ void envelope_tell(struct session *s)
         if (reply_class(&rcpt->reply) == 5)
             s->visit.errors++;
         if (reply_class(&rcpt->reply) != 2)
-            journal_rcpt(s, rcpt);
+            maillog_rcpt(&s->visit, rcpt);
         session_count_refusal(s, VERB_RCPT, &rcpt->reply);
         session_reply(s, &rcpt->reply);
     }

@@ -127,7 +127,7 @@ bool lmtp_end(struct session *s, const struct reply *r, struct reply *folded)
     must(l->answered < l->count);
     struct one *one = &l->rcpts[l->answered++];
     one->reply = *r;
-    journal_lmtp(s, rcpt_of(s, one)->path.address, r);
+    maillog_lmtp(&s->visit, rcpt_of(s, one)->path.address, r);
     if (rcpt_is_added(rcpt_of(s, one)) && reply_class(r) == 5) /* a 5yz is only for whom the client named (engine.md A12) */
         one->reply = reply_named(REPLY_BACKEND_NONSENSE);
     if (l->answered < l->count)

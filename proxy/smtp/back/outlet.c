@@ -51,11 +51,12 @@ static bool quarantine(struct outlet *o, const struct next_hop *to)
     return true;
 }
 
-static void where(const struct outlet *o, struct str *name, struct str *server)
+static void where(const struct outlet *o, struct str *name, struct str *address, struct str *server)
 {
     const struct transaction *tx = owner(o)->tx;
     *name = tx->route->hop.name;
-    *server = tx->backend_server.at ? tx->backend_server : tx->route->address.text;
+    *address = tx->route->address.text;
+    *server = tx->backend_server;
 }
 
 static bool take(struct outlet *o)

@@ -4,7 +4,7 @@
  * The connection on which the exchange runs stays with the session: it is the one that is authenticated. Responses are
  * secrets: they are never logged, never shown to a filter, and wiped where they were copied. */
 #include "smtp/back/backend.h"
-#include "mail/maillog.h"
+#include "smtp/front/sessionlog.h"
 #include "smtp/front/session.h"
 #include "wire/sasl.h"
 
@@ -158,7 +158,7 @@ static enum next fail(struct session *s, struct reply r)
         a->failures++;
     s->state = STATE_READY;
     a->at = AT_REST;
-    journal_auth(s, &r);
+    sessionlog_auth(s, &r);
     a->user[0] = a->method[0] = 0;
     pipe_clear(&a->words);
     return verb_answer(s, &r);

@@ -8,7 +8,7 @@
 #include "smtp/front/content.h"
 #include "smtp/back/envelope.h"
 #include "mail/call.h"
-#include "mail/maillog.h"
+#include "smtp/front/sessionlog.h"
 #include "wire/sasl.h"
 
 enum { TOLD_WITHIN = 1000 };
@@ -355,7 +355,7 @@ static enum next step_close(struct session *s)
         backend_abort(&s->backend);
     backend_close(&s->backend);
     backend_close(&s->parked);
-    journal_session(s);
+    sessionlog_end(s);
     auth_free(s);
     claim_free(s);
     client_end(&s->self);

@@ -31,11 +31,6 @@ bool transaction_is_settled(const struct transaction *tx)
     return tx->told_named == tx->message.named;
 }
 
-enum transaction_end transaction_end_of(const struct reply *r)
-{
-    return reply_class(r) == 2 ? END_FORWARDED : reply_class(r) == 5 ? END_REJECTED : END_DEFERRED;
-}
-
 void transaction_told(struct transaction *tx)
 {
     tx->refusal_told = true;
@@ -55,7 +50,7 @@ void transaction_reset(struct session *s, enum transaction_end end)
         tx->message.end = end;
     visit_stop(&s->visit, CANCEL_CLIENT_GONE);
     visit_reset(&s->visit);
-    journal_transaction(s);
+    maillog_message(&s->visit);
     visit_forget_waits(&s->visit);
     if (s->backend) {
         bool answered = tx->message.end_reply.code && tx->message.flow.data == DATA_ENDED;

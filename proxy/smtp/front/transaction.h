@@ -50,5 +50,4 @@ static inline struct transaction *transaction_of(struct message *m)
 }
 bool transaction_is_settled(const struct transaction *);
 void transaction_told(struct transaction *); /* of its refusal, before the end of content */
-enum transaction_end transaction_end_of(const struct reply *);
 #endif

@@ -166,7 +166,7 @@ static enum next tell_refused(struct session *s)
     struct rcpt r = {.path = {.address = rcpt_as_typed(s->command.rest)},
                      .reply = s->refused,
                      .by = reply_class(&s->refused) == 4 ? BY_LIMIT : BY_SYNTAX};
-    journal_rcpt(s, &r);
+    maillog_rcpt(&s->visit, &r);
     return verb_answer(s, &s->refused);
 }
 
