@@ -212,10 +212,10 @@ def text_of(expected, word):
 class Script:
     """A client on its way through its script; `told` are the replies it heard."""
 
-    def __init__(self, port, backend):
+    def __init__(self, port, backend, hello="c.test"):
         self.client, self.backend, self.told = Client(port), backend, []
         self.client.reply()
-        self.say(b"EHLO c.test\r\n", ["EHLO"], ["250"])
+        self.say(b"EHLO %s\r\n" % hello.encode(), ["EHLO"], ["250"])
 
     def say(self, octets, words, expected):
         self.client.send(octets)
