@@ -17,11 +17,11 @@ WORKERS = os.environ.get("SLUICE_WORKERS", "1")
 SLOW = float(os.environ.get("SLUICE_SLOW", "1"))  # all patience times this (sanitizers)
 
 
-_held = collections.deque(maxlen=100)
+_held = collections.deque(maxlen=300)
 
 
 def free_port():
-    """A port nobody else is given: it stays bound, without listening, until a hundred others have been asked for. Gateways share
+    """A port nobody else is given: it stays bound, without listening, until three hundred others have been asked for. Gateways share
     their ports (SO_REUSEPORT), so two tests with the same one would divide their clients among them."""
     s = socket.socket()
     s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

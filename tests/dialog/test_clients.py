@@ -36,14 +36,16 @@ XCLIENT_2 = ["XCLIENT NAME=other.test ADDR=192.0.2.10 PORT=78 LOGIN=[UNAVAILABLE
 ITSELF = Who()
 OVER = dict(local=NAMED["local"], user="ann")
 SESSIONS = {
-    "itself, under XFORWARD and behind it": (b"", ["EHLO self.test", ("a", ITSELF)] + FORWARD_1 + [("b", Who(**FIRST)), ("c", ITSELF)] + FORWARD_2 +
-                                             [("d", Who(**SECOND)), ("e", ITSELF), "EHLO again.test", ("f", Who(helo="again.test"))]),
-    "XFORWARD that RSET or EHLO ends": (b"", ["EHLO self.test"] + FORWARD_1 + ["RSET", ("a", ITSELF)] + FORWARD_1 + ["MAIL FROM:<x@x.test>", "RSET", ("b", ITSELF)] +
-                                        FORWARD_1 + ["EHLO again.test", ("c", Who(helo="again.test"))] + FORWARD_1 +
+    "itself, under XFORWARD and behind it": (b"", ["EHLO self.test", ("a", ITSELF)] + FORWARD_1 + [("b", Who(**FIRST)), ("c", ITSELF)] +
+                                             FORWARD_2 + [("d", Who(**SECOND)), ("e", ITSELF), "EHLO again.test", ("f", Who(helo="again.test"))]),
+    "XFORWARD that RSET or EHLO ends": (b"", ["EHLO self.test"] + FORWARD_1 + ["RSET", ("a", ITSELF)] + FORWARD_1 +
+                                        ["MAIL FROM:<x@x.test>", "RSET", ("b", ITSELF)] + FORWARD_1 +
+                                        ["EHLO again.test", ("c", Who(helo="again.test"))] + FORWARD_1 +
                                         ["MAIL FROM:<x@x.test>", "HELO old.test", ("d", Who(helo="old.test", esmtp=False))]),
-    "XCLIENT, XFORWARD over it and behind": (b"", ["EHLO self.test", ("a", ITSELF)] + XCLIENT + [("b", Who(helo="named.test", **NAMED))] + FORWARD_1 +
-                                             [("c", Who(**FIRST, **OVER)), ("d", Who(helo="named.test", **NAMED))] + XCLIENT_2 +
-                                             [("e", Who(ip="192.0.2.10", port=78, name="other.test", helo="other.test", esmtp=False, local=NAMED["local"]))]),
+    "XCLIENT, XFORWARD over it and behind": (b"", ["EHLO self.test", ("a", ITSELF)] + XCLIENT + [("b", Who(helo="named.test", **NAMED))] +
+                                             FORWARD_1 + [("c", Who(**FIRST, **OVER)), ("d", Who(helo="named.test", **NAMED))] + XCLIENT_2 +
+                                             [("e", Who(ip="192.0.2.10", port=78, name="other.test", helo="other.test", esmtp=False,
+                                                        local=NAMED["local"]))]),
     "XFORWARD that XCLIENT ends": (b"", ["EHLO self.test"] + FORWARD_1 + XCLIENT + [("a", Who(helo="named.test", **NAMED))]),
     "PROXY, and XFORWARD over it": (b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 2525\r\n",
                                     ["EHLO self.test", ("a", Who(**PROXIED))] + FORWARD_1 +
@@ -145,7 +147,8 @@ class Resolver:
 SEEN = """local function known(v) if v == nil or v == "" then return "none" end return tostring(v) end
 local function seen(at, s, m)
   local auth, tls = s.auth or {}, s.tls or {}
-  local facts = { s.ip, s.port, known(s.rdns), known(s.helo), s.esmtp, s.local_ip, s.local_port, known(auth.user), known(auth.method), known(tls.version) }
+  local facts = { s.ip, s.port, known(s.rdns), known(s.helo), s.esmtp, s.local_ip, s.local_port, known(auth.user), known(auth.method),
+                  known(tls.version) }
   for i = 1, #facts do facts[i] = tostring(facts[i]) end
   log.info("seen " .. m.from.localpart .. " " .. at .. " " .. table.concat(facts, " "))
 end
@@ -215,7 +218,6 @@ def seen_by_filters(identity, who, own, port):
 
 
 def told_to_backend(identity, who, own, port, number):
-    """The lines, with the attributes in any order."""
     given, local = who.port or own, (who.local[0], who.local[1] or port)
     if identity == "proxy_v1":
         return "PROXY TCP4 %s %s %d %d" % (who.ip, local[0], given, local[1])
@@ -223,14 +225,15 @@ def told_to_backend(identity, who, own, port, number):
     if identity == "xforward":
         return " ".join(["XFORWARD", "NAME=" + (who.name or word), "ADDR=" + who.ip, "PORT=%d" % given, "PROTO=" + who.proto,
                          "HELO=" + (who.helo or word), "IDENT=" + (who.ident or number), "SOURCE=" + who.source])
-    attributes = ["XCLIENT", "NAME=" + (who.name or word), "REVERSE_NAME=" + (who.name or word), "ADDR=" + who.ip, "PORT=%d" % given, "PROTO=" + who.proto]
-    attributes += ["HELO=" + who.helo] if who.helo else []
+    attributes = ["XCLIENT", "NAME=" + (who.name or word), "REVERSE_NAME=" + (who.name or word), "ADDR=" + who.ip, "PORT=%d" % given,
+                  "PROTO=" + who.proto] + (["HELO=" + who.helo] if who.helo else [])
     return " ".join(attributes + (["LOGIN=" + who.user] if who.user else []) + ["DESTADDR=" + local[0], "DESTPORT=%d" % local[1]])
 
 
 def received(who, session, number):
     with_word = ("ESMTPA" if who.user else "ESMTP") if who.esmtp else "SMTP"
-    return "Received: from %s ([%s]) by mx.test (Sluice) with %s id %s.%d for <1@y.test>; " % (who.helo or "unknown", who.ip, with_word, session, number)
+    return "Received: from %s ([%s]) by mx.test (Sluice) with %s id %s.%d for <1@y.test>; " % (
+        who.helo or "unknown", who.ip, with_word, session, number)
 
 
 def log_line(identity, who, listen, own):
@@ -261,7 +264,8 @@ def test_all_speak_of_the_same_client(world, name):
         assert field.startswith(received(who, session, int(number))), field
 
 
-LEAVES = {"RSET": ["RSET"], "EHLO": ["EHLO self.test"], "another XFORWARD": ["RSET"] + FORWARD_1 + ["RSET"], "XCLIENT": ["RSET"] + XCLIENT + XCLIENT_2}
+LEAVES = {"RSET": ["RSET"], "EHLO": ["EHLO self.test"], "another XFORWARD": ["RSET"] + FORWARD_1 + ["RSET"],
+          "XCLIENT": ["RSET"] + XCLIENT + XCLIENT_2}
 
 
 @pytest.mark.parametrize("name", LEAVES)

@@ -137,7 +137,8 @@ def deliver(world, order, wait, size, say, piece):
 
 def difference(got, want, size):
     at = next((i for i, (a, b) in enumerate(zip(got, want)) if a != b), min(len(got), len(want)))
-    return "%d octets of body: at octet %d of %d (not %d) %r instead of %r" % (size, at, len(got), len(want), got[at - 20:at + 30], want[at - 20:at + 30])
+    return "%d octets of body: at octet %d of %d (not %d) %r instead of %r" % (
+        size, at, len(got), len(want), got[max(at - 20, 0):at + 30], want[max(at - 20, 0):at + 30])
 
 
 EVERY = [pytest.param(o, w, id=" ".join(o) + (", waiting" if w == "true" else "")) for o in ORDERS for w in ("false", "true")]
