@@ -6,7 +6,7 @@ A backend's script is a text of words, one text a connection, in the order in wh
     1 copy                        likewise, RCPT TO:<1@y.test>
     WORD-   is heard and not answered       WORD!  is heard, then the connection ends      WORD~  likewise, by a reset
     WORD=550  is answered by 550            MAIL2! the second MAIL on this connection      end.copy=552  LMTP: its reply for this one
-    DATA?421  is answered by 421, then the connection ends
+    DATA?421  is answered by 421, then the connection ends      DATA+421  is answered by a yes and, in the same write, 421; then it ends
 
 What it heard is compared with another such text, octet by octet: "MAIL 1 copy DATA body" (SAID has the octets of each word).
 
@@ -66,7 +66,7 @@ class Connection:
 
     def __init__(self, server, peer, number):
         self.server, self.peer, self.name = server, peer, "%s%d" % (server.name, number)
-        self.script = dict(re.fullmatch(r"([\w.]+)([-!~=?].*|)", w).groups()
+        self.script = dict(re.fullmatch(r"([\w.]+)([-!~=?+].*|)", w).groups()
                            for w in (server.scripts[number - 1] if number <= len(server.scripts) else "").split())
         self.heard, self.counts, self.accepted = b"", {}, []
 
@@ -88,6 +88,10 @@ class Connection:
             if action[0] == "?":
                 self.end("!")
             return action[0] == "="
+        if action[:1] == "+":
+            self.peer.send(b"%s\r\n421 4.3.2 %s no\r\n" % ((yes % self.name).encode(), self.name.encode()))
+            self.end("!")
+            return False
         if yes.startswith("250 2.1.5 "):
             self.accepted.append(word)
         if yes.endswith(" taken"):

@@ -91,6 +91,15 @@ ROWS = [
     Row("joined, all accepted, reset", ["DATA~"], "MAIL,1,2,DATA:ok,b1,b1,lost DATA:go all:t2", ["MAIL 1 2 DATA", "MAIL 1 2 DATA body"]),
     Row("joined, all accepted, a second loss", ["DATA!", "1!"], "MAIL,1,2,DATA:ok,b1,b1,lost DATA:lost DATA:lost", ["MAIL 1 2 DATA", "MAIL 1"]),
     Row("joined, none accepted", ["1=550 DATA!"], "MAIL,1,DATA:ok,550,nobody 2:b2 DATA:go all:t2", ["MAIL 1 DATA", "MAIL 2 DATA body"]),
+    # ---- 354 is there, and the end of its connection with it: it is never told, or content would be read as commands
+    Row("354 and 421, asked alone", ["DATA+421"], "MAIL:ok 1:b1 DATA:closing DATA:go all:t2", ["MAIL 1 DATA", "MAIL 1 DATA body"]),
+    Row("354 and 421, pooled", ["DATA2+421"], "MAIL:ok 1:b1 DATA:closing DATA:go all:t2", ["MAIL 1 DATA", "MAIL 1 DATA body"], pooled=True),
+    Row("354 and 421, joined", ["DATA+421"], "MAIL,1,2,DATA:ok,b1,b1,closing DATA:go all:t2", ["MAIL 1 2 DATA", "MAIL 1 2 DATA body"]),
+    Row("354 and 421, joined, none accepted", ["1=550 DATA+421"], "MAIL,1,DATA:ok,550,nobody 2:b2 DATA:go all:t2", ["MAIL 1 DATA", "MAIL 2 DATA body"]),
+    Row("354 and 421, a second loss", ["DATA+421"] * 2, "MAIL:ok 1:b1 DATA:closing DATA:closing DATA:closing", ["MAIL 1 DATA", "MAIL 1 DATA"]),
+    Row("354 and 421, bound by AUTH", ["DATA+421"], "AUTH:auth MAIL:ok 1:b1 DATA:closing DATA:closing RSET:done MAIL:loginlost",
+        ["AUTH MAIL 1 DATA"], more=AUTH),
+    Row("354 and 421, behind the headers", ["DATA+421"], "MAIL:ok 1:b1 DATA:go all:closing", ["MAIL 1 DATA"], chain="headers", nolog="uncertain=1"),
     # ---- 354 was told, and no octet of content has been said
     Row("open", [], "MAIL:ok 1:b1 DATA:go !1 all:t2", ["MAIL 1 DATA", "MAIL 1 DATA body"]),
     Row("open, reset", [], "MAIL:ok 1:b1 DATA:go ~1 all:t2", ["MAIL 1 DATA", "MAIL 1 DATA body"]),
