@@ -13,10 +13,11 @@ CONF = 'backend "%(n)s" { "%(backend)s", pool = %(pool)d, health = 0 }\nlisten "
        'chain = "%(chain)s", received = false%(more)s }\n'
 FILES = {"headers.lua": "function on.headers(s, m) end\n", "message.lua": "function on.message(s, m) end\n",
          "held.lua": 'edits_late()\nfunction on.message(s, m) m.headers:remove("X-None") end\n',
-         "sender.lua": 'function on.rcpt(s, m, to) if to.localpart == "2" then m:set_from("srs@x.test") end end\n'}
+         "sender.lua": 'function on.rcpt(s, m, to) if to.localpart == "2" then m:set_from("srs@x.test") end end\n',
+         "copy.lua": 'function on.mail(s, m) m:add_rcpt("copy@y.test") end\n'}
 SLOW_CLOCKS = ', timeouts = { mail = "400ms", rcpt = "400ms", data_reply = "400ms", end_reply = "900ms", end_by = "800ms" }'
 AUTH = ', auth = "offer", auth_without_tls = true'
-PLAIN, CHAINS = "plain", ("plain", "headers", "message", "held", "sender")
+PLAIN, CHAINS = "plain", ("plain", "headers", "message", "held", "sender", "copy")
 
 
 class Row:
@@ -28,7 +29,7 @@ class Row:
         self.chain, self.pooled, self.more, self.greeting, self.log, self.nolog = chain, pooled, more, greeting, log, nolog
 
 
-WARM = "MAIL warm DATA body "
+WARM, WARM_COPY = "MAIL warm DATA body ", "MAIL warm copy DATA body "
 ROWS = [
     # ---- at the dial
     Row("dial, closed before its banner", [], "MAIL:ok 1:down 2:down DATA:nobody", [], greeting="!"),
@@ -129,6 +130,14 @@ ROWS = [
         chain="sender"),
     Row("said anew, pooled, unanswered", ["", "MAIL- 1- 2!"], "MAIL:ok 1:b1 2:lost DATA:lost", ["MAIL 1 RSET", "MAIL/srs 1 2"],
         chain="sender", pooled=True),
+    # ---- a filter has added one: it is asked before DATA, and again of whoever is asked next
+    Row("added, at RCPT", ["2!"], "MAIL:ok 1:b1 2:lost 3:b2 DATA:go all:t2", ["MAIL 1 2", "MAIL 1 copy 3 DATA body"], chain="copy"),
+    Row("added, while it is asked", ["copy!"], "MAIL:ok 1:b1 DATA:lost DATA:lost", ["MAIL 1 copy"], chain="copy"),
+    Row("added, at DATA", ["DATA!"], "MAIL:ok 1:b1 DATA:lost DATA:go all:t2", ["MAIL 1 copy DATA", "MAIL 1 copy DATA body"], chain="copy"),
+    Row("added, open", [], "MAIL:ok 1:b1 DATA:go ~1 all:t2", ["MAIL 1 copy DATA", "MAIL 1 copy DATA body"], chain="copy"),
+    Row("added, open, refused anew", ["", "copy=550"], "MAIL:ok 1:b1 DATA:go !1 all:changed", ["MAIL 1 copy DATA", "MAIL 1 copy"], chain="copy"),
+    Row("added, pooled, nothing answered", ["MAIL2- 1!"], "MAIL:ok 1:b2 DATA:go all:t2", ["MAIL 1", "MAIL 1 copy DATA body"],
+        chain="copy", pooled=True),
     # ---- bound by AUTH: nobody else knows who it is
     Row("AUTH, at MAIL", ["MAIL- 1!"], "AUTH:auth MAIL:ok 1:lost 2:lost DATA:nobody RSET:done MAIL:loginlost", ["AUTH MAIL 1"], more=AUTH),
     Row("AUTH, at RCPT", ["2!"], "AUTH:auth MAIL:ok 1:b1 2:lost 3:lost DATA:lost RSET:done MAIL:loginlost", ["AUTH MAIL 1 2"], more=AUTH),
@@ -169,7 +178,8 @@ def test_loss(gateway, row):
     script.play(row.client)
     if "loginlost" not in row.client:
         script.leave()
-    row.server.expect(*[(WARM if row.pooled and i == 0 else "") + heard for i, heard in enumerate(row.heard)])
+    warm = WARM_COPY if row.chain == "copy" else WARM
+    row.server.expect(*[(warm if row.pooled and i == 0 else "") + heard for i, heard in enumerate(row.heard)])
     told = [r for r in script.told if r.startswith("250") and r.endswith(" taken")]
     assert len(told) <= sum(c.heard.count(b"\r\n.\r\n") for c in row.server.used)
     if row.log:
