@@ -143,6 +143,21 @@ static struct slot *visit_slot(struct visit *v, const struct filter *f)
     never("a filter of another chain");
 }
 
+/* What a filter says at a stage, or that it failed there, holds for the message from MAIL on, before it for the visit: of EHLO amid a
+ * transaction too. */
+static bool is_of_message(const struct visit *v, enum filter_stage stage)
+{
+    return v->message && stage >= FILTER_MAIL && stage != FILTER_DISCONNECT;
+}
+
+static void skip(const struct visit *v, struct slot *slot, enum filter_stage stage)
+{
+    if (is_of_message(v, stage))
+        slot->skip_tx = true;
+    else
+        slot->skip = true;
+}
+
 static bool wants(struct visit *v, size_t i, enum filter_stage stage)
 {
     const struct chain *chain = v->conf->chain;
@@ -150,9 +165,11 @@ static bool wants(struct visit *v, size_t i, enum filter_stage stage)
     if (!may(f, stage))
         return false;
     const struct slot *slot = v->slots ? &v->slots[i] : NULL;
-    if (slot && (slot->skip || (v->message && slot->skip_tx) || ((slot->lessen | (v->message ? slot->lessen_tx : 0)) & (1u << stage))))
+    bool of_message = is_of_message(v, stage);
+    unsigned less = !slot ? 0 : slot->lessen | (of_message ? slot->lessen_tx : 0);
+    if (slot && (slot->skip || (of_message && slot->skip_tx) || (less & (1u << stage))))
         return false;
-    if (v->message ? v->message->passed : v->passed)
+    if (v->passed || (of_message && v->message->passed))
         return false;
     return allowed(v, &chain->only, &chain->except, stage) && allowed(v, &f->only, &f->except, stage);
 }
@@ -176,16 +193,8 @@ static void decide(struct visit *v, enum filter_verdict kind, const struct reply
 static bool failed(struct visit *v, const struct filter *f, struct slot *slot, enum filter_stage stage, struct str why)
 {
     struct reply r = reply_named(REPLY_FILTER_FAILED);
-    if (f->observe) {
-        slot->skip_tx = v->message != NULL;
-        slot->skip |= !v->message;
-        return false;
-    }
-    if (f->on_error == ON_ERROR_CONTINUE && !slot->edited) {
-        if (v->message)
-            slot->skip_tx = true;
-        else
-            slot->skip = true;
+    if (f->observe || (f->on_error == ON_ERROR_CONTINUE && !slot->edited)) {
+        skip(v, slot, stage);
         return false;
     }
     enum filter_verdict kind = VERDICT_DEFER;
@@ -280,15 +289,10 @@ static bool take_verdict(struct visit *v, struct filter_call *call, enum filter_
     }
     switch (said) {
     case VERDICT_CONTINUE: return false;
-    case VERDICT_SKIP:
-        if (v->message)
-            slot->skip_tx = true;
-        else
-            slot->skip = true;
-        return false;
+    case VERDICT_SKIP: skip(v, slot, run->stage); return false;
     case VERDICT_ACCEPT: return true;
     case VERDICT_PASS:
-        if (v->message) {
+        if (is_of_message(v, run->stage)) {
             v->message->passed = true;
             note(v->message, f, run->stage, call->verdict.why);
         } else {
@@ -346,7 +350,7 @@ static struct filter_call *begin(struct visit *v, size_t i)
     uint64_t limit = v->run.stage == FILTER_MESSAGE ? f->message_timeout : f->timeout;
     call->deadline = loop_now(v->filters->worker->loop) + limit;
     slot->called = true;
-    slot->called_tx |= v->message != NULL;
+    slot->called_tx |= is_of_message(v, v->run.stage);
     return call;
 }
 

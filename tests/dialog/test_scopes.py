@@ -221,22 +221,11 @@ def compare(world, row):
     assert ["%s.%s s%d m%d" % c for c in got] == ["%s.%s s%d m%d" % c for c in want]
 
 
-EHLO_HAS_ONE = "what a filter says at EHLO amid a transaction, and what it has said of the transaction, meet: the scope is asked of the session's " \
-               "state and not of the stage, so EHLO is not judged by who is done with the transaction, and its verdict ends with it"
-FAIL_TODAY = [(s, v, "ehlo") for s in ("mail", "rcpt") for v in ("skip", "pass", "fail")] + \
-             [("helo", v, "amid") for v in ("skip", "pass", "fail")]
-
-
-def parameters(rows):
-    mark = pytest.mark.xfail(strict=True, reason=EHLO_HAS_ONE)
-    return [pytest.param(r, id="%s, %s, %s" % r, marks=[mark] if r in FAIL_TODAY else []) for r in rows]
-
-
-@pytest.mark.parametrize("row", parameters(ROWS))
+@pytest.mark.parametrize("row", [pytest.param(r, id="%s, %s, %s" % r) for r in ROWS])
 def test_calls(world, row):
     compare(world, row)
 
 
-@pytest.mark.parametrize("row", parameters(AMID))
+@pytest.mark.parametrize("row", [pytest.param(r, id="%s, %s, %s" % r) for r in AMID])
 def test_calls_behind_a_verdict_at_ehlo_amid_a_transaction(world, row):
     compare(world, row)
