@@ -19,8 +19,10 @@ void client_end(struct client *c)
 
 static struct str put(char text[CLIENT_IP_ROOM], struct str ip)
 {
-    snprintf(text, CLIENT_IP_ROOM, "%.*s", STR_ARGS(ip));
-    return str_of(text);
+    size_t n = min_size(ip.len, CLIENT_IP_ROOM - 1);
+    memcpy(text, n ? ip.at : "", n);
+    text[n] = 0;
+    return (struct str){text, n};
 }
 
 void client_set_ip(struct client *c, struct str ip, uint16_t port)
