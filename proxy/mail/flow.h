@@ -22,7 +22,7 @@ struct segment {             /* filters [first, end) of the chain; the last of t
     struct pipe *in, *out;
     bool finished;           /* its last chunk has been through */
     bool rewrites;           /* its last filter may */
-    bool pending_cr;         /* a CR of it goes out with its LF or not at all, be they said in two pieces, or passed in two chunks */
+    bool pending_cr;         /* a trailing CR is kept until the next octet is known: then CRLF goes out, or the CR is dropped */
 };
 
 struct flow {
@@ -42,7 +42,7 @@ struct flow {
     uint32_t chunks_owed;    /* BDATs that the backend has not answered */
     struct pipe packed;      /* encoded: the chunk that is said next */
     struct pipe outgoing;    /* rendered fields, or what is read back from the spool, on the way to the encoder */
-    bool pending_cr;         /* likewise, of the body that a message hook says */
+    bool pending_cr;         /* the same, for what a message hook emits */
     struct pipe chunk;       /* in hand of a body hook */
     bool chunk_last, chunk_replaced, chunk_busy;
     uint64_t chunk_offset;

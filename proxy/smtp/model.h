@@ -92,7 +92,7 @@ struct listen_conf {
     bool require_tls;         /* MAIL before STARTTLS: 530 */
     const struct backend_conf *backend; /* where mail goes; with a route: who is asked for AUTH and what EHLO offers */
     const struct route *route; /* NULL: all goes to backend */
-    bool route_falls_back;    /* whom the route does not know goes to backend, else hears 550 */
+    bool route_falls_back;    /* addresses the route does not have go to backend, else 550 */
     enum auth_policy auth;
     bool auth_without_tls;
     struct table *proxy, *xclient, *xforward; /* networks; NULL: nobody. proxy: a PROXY header is due from these */

@@ -173,13 +173,13 @@ static void pump(struct session *s)
 
 /* ---- take, ask, leave ----------------------------------------------------------------------------------------------- */
 
-/* Where it goes nobody would know who has authenticated. */
+/* The connection that was logged in as this user is lost, and this transaction would need it. */
 static bool is_forgotten(struct session *s)
 {
     return s->tx->route == s->listen->backend && session_auth_is_lost(s);
 }
 
-/* The next transaction may need who is known there: it waits, and is to forget what it heard of this one. */
+/* Keeps the connection that is logged in for the next transaction: it waits, and RSET has it forget this one. */
 static void park(struct session *s)
 {
     envelope_leave(s, LEAVE_ENVELOPE);
@@ -193,9 +193,9 @@ static void unpark(struct session *s)
 {
     struct backend *b = s->backend = s->parked;
     s->parked = NULL;
-    if (b->sent) /* nobody has looked for its answers meanwhile: its time begins anew */
+    if (b->sent) /* its replies were not read meanwhile: its timeout begins anew */
         b->deadline = loop_now(s->worker->mail.loop) + backend_timeout(b, b->asked[b->first].what);
-    task_wake(&s->task); /* nor read what it may have said */
+    task_wake(&s->task); /* what it may have said has not been read either */
 }
 
 static void take_backend(struct session *s, bool fresh)
@@ -206,7 +206,7 @@ static void take_backend(struct session *s, bool fresh)
             park(s);
         else
             backend_close(&s->backend);
-        tx->asked = false; /* the one at hand now has heard nothing */
+        tx->asked = false; /* the next connection has heard nothing */
     }
     if (!s->backend && s->parked && s->parked->conf == tx->route)
         unpark(s);
@@ -286,7 +286,7 @@ void envelope_ask(struct session *s, uint32_t i)
     pump(s);
 }
 
-/* What the one that is left would have answered is asked again of the next. */
+/* What was asked on the connection that is left is asked again on the next one. */
 static void forget_asked(struct transaction *tx)
 {
     for (uint32_t i = tx->told; i < tx->message.nrcpts; i++)

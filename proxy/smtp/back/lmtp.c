@@ -128,7 +128,7 @@ bool lmtp_end(struct session *s, const struct reply *r, struct reply *folded)
     struct one *one = &l->rcpts[l->answered++];
     one->reply = *r;
     maillog_lmtp(&s->visit, rcpt_of(s, one)->path.address, r);
-    if (rcpt_is_added(rcpt_of(s, one)) && reply_class(r) == 5) /* a 5yz is only for whom the client named (engine.md A12) */
+    if (rcpt_is_added(rcpt_of(s, one)) && reply_class(r) == 5) /* the client hears a 5yz only for recipients that it named (engine.md A12) */
         one->reply = reply_named(REPLY_BACKEND_NONSENSE);
     if (l->answered < l->count)
         return false;

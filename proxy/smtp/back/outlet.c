@@ -35,7 +35,7 @@ static const char *route(struct outlet *o, const struct next_hop *to, int64_t rc
     }
     tx->routed = true;
     tx->need_anew |= tx->route != backend_of(to) && tx->asked;
-    tx->route = tx->home = backend_of(to);
+    tx->route = tx->default_route = backend_of(to);
     return NULL;
 }
 

@@ -168,16 +168,16 @@ static void apply_chunk(struct session *s, const struct reply *r)
         tx->chunk_refused = said;
 }
 
-/* What no reply to the end of mail data may be. Whether the message was taken is anybody's guess then. */
-static bool is_riddle(const struct reply *r)
+/* No reply to the end of mail data: whether the message was taken is unknown then. */
+static bool is_no_final_reply(const struct reply *r)
 {
     unsigned class = reply_class(r);
     return class == 3 || r->code == 503 || (class == 2 && r->code != 250);
 }
 
-static struct reply end_said(struct session *s, const struct reply *r, bool riddle)
+static struct reply end_said(struct session *s, const struct reply *r, bool unclear)
 {
-    if (!riddle)
+    if (!unclear)
         return relayed(s, r, 2);
     s->tx->message.end = END_UNCERTAIN;
     s->backend->closing = true;
@@ -188,7 +188,7 @@ static struct reply end_said(struct session *s, const struct reply *r, bool ridd
 static void apply_lmtp_end(struct session *s, const struct reply *r)
 {
     struct transaction *tx = s->tx;
-    struct reply said = end_said(s, r, is_riddle(r));
+    struct reply said = end_said(s, r, is_no_final_reply(r));
     if (lmtp_end(s, &said, &tx->message.end_reply)) {
         visit_reply(&s->visit, FILTER_MESSAGE, &tx->message.end_reply, 0);
     } else {
@@ -204,12 +204,12 @@ static void apply_end(struct session *s, const struct reply *r)
         apply_lmtp_end(s, r);
         return;
     }
-    bool riddle = is_riddle(r);
+    bool unclear = is_no_final_reply(r);
     if (tx->chunk_refused.code) { /* 503 then is all it can say to the last one */
-        riddle = reply_class(r) == 2;
+        unclear = reply_class(r) == 2;
         r = &tx->chunk_refused;
     }
-    tx->message.end_reply = end_said(s, r, riddle);
+    tx->message.end_reply = end_said(s, r, unclear);
     visit_reply(&s->visit, FILTER_MESSAGE, &tx->message.end_reply, 0);
 }
 

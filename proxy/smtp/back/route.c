@@ -22,7 +22,7 @@ void route_by_sender(struct session *s)
     const struct backend_conf *to = look_up(s, s->tx->message.from.address);
     s->tx->unroutable = !to; /* every rcpt hears so */
     if (to)
-        s->tx->route = s->tx->home = to;
+        s->tx->route = s->tx->default_route = to;
 }
 
 bool route_take(struct transaction *tx, uint32_t rcpt, const struct backend_conf *route)
@@ -47,7 +47,7 @@ bool route_by_rcpt(struct session *s, uint32_t rcpt)
     struct transaction *tx = s->tx;
     struct rcpt *r = &tx->message.rcpts[rcpt];
     const struct route *route = s->listen->route;
-    const struct backend_conf *to = tx->home; /* not where another rcpt was sent, be it refused or not */
+    const struct backend_conf *to = tx->default_route; /* not where an earlier recipient was routed */
     if (r->routed)
         to = tx->route;
     else if (tx->unroutable && !tx->routed)

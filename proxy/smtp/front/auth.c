@@ -260,7 +260,7 @@ enum next auth_passed(struct session *s)
     if (v->kind == VERDICT_DROP || v->kind == VERDICT_REJECT || v->kind == VERDICT_DEFER) {
         session_logout(s);
         if (s->backend)
-            backend_close(&s->backend); /* it believes in a user whom we do not let in */
+            backend_close(&s->backend); /* a filter refused this user: the connection is logged in as it */
         if (v->kind == VERDICT_DROP)
             return session_end(s, WHY_FILTER, &v->reply);
         return fail(s, v->reply);

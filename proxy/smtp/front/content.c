@@ -22,7 +22,7 @@ void content_begin(struct session *s, enum state state)
     decoder_start(&s->tx->decoder, state != STATE_CHUNKS ? FRAMING_DOTS : binary ? FRAMING_BINARY : FRAMING_CHUNKS,
                   s->listen->bare);
     if (s->tx->message.flow.data != DATA_OPEN)
-        encoder_start(&s->tx->message.flow.encoder, FRAMING_DOTS, GUARD_NUL); /* anew, for whom it is, when that one has said 354 */
+        encoder_start(&s->tx->message.flow.encoder, FRAMING_DOTS, GUARD_NUL); /* started anew for this backend when it says 354 */
     flow_start(&s->visit);
 }
 

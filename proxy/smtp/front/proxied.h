@@ -15,7 +15,7 @@ uint32_t claim_attributes(const struct session *, bool forward); /* bits of enum
 /* XCLIENT, the line in hand. False: *reply says what is wrong with it; else the session begins anew, with a greeting. */
 bool claim_xclient(struct session *, struct reply *);
 struct reply claim_xforward(struct session *);
-void claim_restore(struct session *);                 /* the transaction is over: the client is again whom we saw */
+void claim_restore(struct session *);                 /* the transaction is over: the client is the connected one again */
 void claim_free(struct session *);
 /* For a backend that is told: "ESMTP" or "SMTP", the id that came with XFORWARD ("" : none), whether SOURCE was LOCAL. */
 const char *claim_protocol(const struct session *);

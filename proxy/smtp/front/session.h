@@ -30,7 +30,7 @@ enum { SESSION_MAGIC = 0x5E5510u };
 struct session {
     unsigned magic;
     struct task task;
-    struct visit visit;          /* its client: self, or for one message whom XFORWARD names */
+    struct visit visit;          /* its client: self, or for one message the one that XFORWARD names */
     struct alarm alarm;
     struct worker *worker;
     struct session *next, *prev;
@@ -91,7 +91,7 @@ static inline struct session *session_of(struct visit *v)
     return holder_of(v, struct session, visit);
 }
 void session_turn(struct session *);
-void session_begin(struct session *);  /* whom the connection is from is known: the connect hooks run */
+void session_begin(struct session *);  /* the client's address is known: the connect hooks run */
 bool session_enter(struct session *);  /* counts the client. False: over a limit, the session ends with 421 */
 void session_login(struct session *, struct str user, struct str method);
 void session_logout(struct session *);

@@ -17,7 +17,7 @@ struct transaction *transaction_start(struct session *s, struct arena *arena)
     tx->message.arena = *arena;
     *arena = (struct arena){0};
     tx->message.started = loop_micros(s->worker->mail.loop);
-    tx->route = tx->home = s->listen->backend;
+    tx->route = tx->default_route = s->listen->backend;
     tx->message.say = chain_say(s->listen->visit.chain);
     tx->message.passed = s->visit.passed;
     s->tx = tx;

@@ -19,7 +19,7 @@ struct transaction {
     struct reply data_reply;    /* of the backend; code 0: not yet */
     struct reply chunk_refused; /* by the backend, when all had been said: what its last reply means */
     const struct backend_conf *route; /* where it goes */
-    const struct backend_conf *home;  /* where rcpts go of whom neither the listener's route nor a filter says more */
+    const struct backend_conf *default_route; /* for recipients that neither the listener's table nor a filter routes */
     struct lmtp *lmtp;          /* what it said for each rcpt; NULL: it speaks SMTP */
     bool routed;            /* by a filter's word: the listener's route is not asked */
     bool unroutable;        /* the listener's route leads this sender nowhere */
