@@ -408,6 +408,54 @@ static void lost_before_data(struct session *s, struct reply why, bool was_ready
         tx->data_reply = why;
 }
 
+/* Our end has been said: nobody knows whether the message was taken. */
+static void lost_behind_the_end(struct session *s, enum reply_name failure)
+{
+    struct message *m = &s->tx->message;
+    if (m->end_reply.code)
+        return;
+    m->end_reply = reply_named(failure == REPLY_BACKEND_NONSENSE ? failure : REPLY_BACKEND_LOST);
+    m->end = END_UNCERTAIN;
+}
+
+/* DATA or BDAT had been said. Before the first octet of content nothing is lost, and another connection may have it all. */
+static void lost_in_content(struct session *s, const struct reply *why)
+{
+    struct transaction *tx = s->tx;
+    struct flow *f = &tx->message.flow;
+    bool again = !f->encoder.octets && !tx->anew_spent && !tx->message.sink && !is_forgotten(s);
+    f->data = DATA_UNSAID;
+    if (!again) {
+        flow_refuse(&s->visit, why);
+        return;
+    }
+    tx->anew_spent = tx->need_anew = true;
+    tx->asked = false;
+    f->sender = (struct headers_sender){0};
+    f->chunked = false;
+    pipe_clear(&f->outgoing);
+}
+
+/* May what was said be said again as it was? Only if the connection had been idle before and answered nothing, once. */
+static bool may_repeat(const struct session *s, bool silent)
+{
+    const struct transaction *tx = s->tx;
+    return silent && !tx->anew_spent && !envelope_is_said_anew(tx) && !tx->message.accepted;
+}
+
+static void lost_in_envelope(struct session *s, struct reply why, bool was_ready, bool silent)
+{
+    struct transaction *tx = s->tx;
+    if (is_forgotten(s)) {
+        tx->anew_spent = true;
+        tx->backend_failed = why;
+    }
+    if (may_repeat(s, silent))
+        repeat(s);
+    else
+        lost_before_data(s, why, was_ready);
+}
+
 static void lost(struct session *s)
 {
     struct transaction *tx = s->tx;
@@ -425,43 +473,19 @@ static void lost(struct session *s)
     backend_abort(&s->backend);
     if (!tx)
         return;
+    struct flow *f = &tx->message.flow;
     tx->losses++;
-    if (tx->message.flow.data == DATA_ENDED) {
-        if (!tx->message.end_reply.code) {
-            tx->message.end_reply = reply_named(failure == REPLY_BACKEND_NONSENSE ? failure : REPLY_BACKEND_LOST);
-            tx->message.end = END_UNCERTAIN;
-        }
-        return;
-    }
-    if (tx->message.flow.data == DATA_OPEN && s->step == STEP_BACKEND) {
+    if (f->data == DATA_OPEN && s->step == STEP_BACKEND) {
         /* Its 354 has not been told: it never shall be, or content would be read as commands (promise 3). */
-        tx->message.flow.data = DATA_ASKED;
+        f->data = DATA_ASKED;
         tx->data_reply = (struct reply){0};
     }
-    if (tx->message.flow.data == DATA_OPEN) {
-        bool content_said = tx->message.flow.encoder.octets > 0;
-        if (!content_said && !tx->anew_spent && !tx->message.sink && !is_forgotten(s)) {
-            tx->anew_spent = tx->need_anew = true;
-            tx->asked = false;
-            tx->message.flow.data = DATA_UNSAID;
-            tx->message.flow.sender = (struct headers_sender){0};
-            tx->message.flow.chunked = false;
-            pipe_clear(&tx->message.flow.outgoing);
-        } else {
-            tx->message.flow.data = DATA_UNSAID;
-            flow_refuse(&s->visit, &why);
-        }
-        return;
-    }
-    if (is_forgotten(s)) {
-        tx->anew_spent = true;
-        tx->backend_failed = why;
-        silent = false;
-    }
-    if (silent && !tx->anew_spent && !envelope_is_said_anew(tx) && !tx->message.accepted)
-        repeat(s);
+    if (f->data == DATA_ENDED)
+        lost_behind_the_end(s, failure);
+    else if (f->data == DATA_OPEN)
+        lost_in_content(s, &why);
     else
-        lost_before_data(s, why, was_ready);
+        lost_in_envelope(s, why, was_ready, silent);
 }
 
 /* ---- settle --------------------------------------------------------------------------------------------------------- */
