@@ -55,88 +55,28 @@ struct str name_in(struct loader *l, const struct item *item, const char *key)
 
 /* ---- limits and timeouts ---- */
 
-#define WIDE(type, field)                                                                                              \
-    {                                                                                                                  \
-#field, offsetof(struct type, field), true                                                                     \
-    }
-#define NARROW(type, field)                                                                                            \
-    {                                                                                                                  \
-#field, offsetof(struct type, field), false                                                                    \
-    }
-struct field {
-    const char *name;
-    size_t offset;
-    bool wide;
-};
-
-static const struct field limit_fields[] = {
-    WIDE(limits, size),
-    WIDE(limits, header_size),
-    WIDE(limits, hold_memory),
-    WIDE(limits, memory),
-    WIDE(limits, min_rate),
-    NARROW(limits, connections),
-    NARROW(limits, connections_per_client),
-    NARROW(limits, recipients),
-    NARROW(limits, rcpt_commands),
-    NARROW(limits, messages),
-    NARROW(limits, errors),
-    NARROW(limits, junk),
-    NARROW(limits, line),
-    NARROW(limits, hops),
-    NARROW(limits, loops),
-    WIDE(limits, held),
-    NARROW(limits, auth_failures),
-    NARROW(limits, stress),
-};
-static const struct field timeout_fields[] = {
-    WIDE(timeouts, command),
-    WIDE(timeouts, data),
-    WIDE(timeouts, handshake),
-    WIDE(timeouts, write),
-    WIDE(timeouts, line),
-    WIDE(timeouts, stress),
-    WIDE(timeouts, proxy),
-    WIDE(timeouts, connect),
-    WIDE(timeouts, banner),
-    WIDE(timeouts, helo),
-    WIDE(timeouts, mail),
-    WIDE(timeouts, rcpt),
-    WIDE(timeouts, data_reply),
-    WIDE(timeouts, block),
-    {"end_reply", offsetof(struct timeouts, end), true} /* `end` is a word of Lua */,
-    WIDE(timeouts, end_by),
-    WIDE(timeouts, greeting),
-    WIDE(timeouts, pool_idle),
-    WIDE(timeouts, pool_age),
-    WIDE(timeouts, drain),
-};
-
-static void fields_fill(void *to, const struct field *fields, size_t n, bool durations,
-                        const struct filter_value *block, const struct filter_value *own)
+/* A directive of a block is taken when it is said in these braces; without braces (NULL) each is: the block holds the defaults. */
+static bool is_taken(const struct filter_value *own, const char *name)
 {
-    for (size_t i = 0; i < n; i++) {
-        if (own && !value_get(own, str_of(fields[i].name)))
-            continue;
-        uint64_t value =
-            durations ? block_milliseconds(block, fields[i].name) : (uint64_t)block_integer(block, fields[i].name);
-        char *at = (char *)to + fields[i].offset;
-        uint32_t narrow = (uint32_t)value;
-        if (fields[i].wide)
-            memcpy(at, &value, sizeof value);
-        else
-            memcpy(at, &narrow, sizeof narrow);
-    }
+    return !own || value_get(own, str_of(name));
 }
 
-void limits_fill(struct limits *to, const struct filter_value *block, const struct filter_value *own)
+static void limits_fill(struct limits *to, const struct filter_value *block, const struct filter_value *own)
 {
-    fields_fill(to, limit_fields, countof(limit_fields), false, block, own);
+#define LIMIT(name, type, ...)                                                                                         \
+    if (is_taken(own, #name))                                                                                          \
+        to->name = (type)block_integer(block, #name);
+#include "mail/limits.def"
+#undef LIMIT
 }
 
-void timeouts_fill(struct timeouts *to, const struct filter_value *block, const struct filter_value *own)
+static void timeouts_fill(struct timeouts *to, const struct filter_value *block, const struct filter_value *own)
 {
-    fields_fill(to, timeout_fields, countof(timeout_fields), true, block, own);
+#define TIMEOUT(name, ...)                                                                                             \
+    if (is_taken(own, #name))                                                                                          \
+        to->name = block_milliseconds(block, #name);
+#include "smtp/timeouts.def"
+#undef TIMEOUT
 }
 
 /* The first of two keys that is said in these braces. What is wrong is told there, and nowhere else: listeners that
@@ -166,7 +106,7 @@ static void timeouts_judge(struct loader *l, const struct item *item, const stru
                            const struct timeouts *t)
 {
     const struct filter_value *at = said_in(own, "end_by", "end_reply");
-    if (at && t->end_by >= t->end)
+    if (at && t->end_by >= t->end_reply)
         item_complain(l, item, at, "timeouts: end_by must be shorter than end_reply");
 }
 

@@ -169,8 +169,6 @@ const struct route *route_named(struct loader *, const struct item *, const stru
 void conf_doubt(struct loader *); /* doubts.c: of a model without mistakes */
 /* build.c */
 void model_build(struct loader *);
-void limits_fill(struct limits *, const struct filter_value *block, const struct filter_value *own);
-void timeouts_fill(struct timeouts *, const struct filter_value *block, const struct filter_value *own);
 /* A name of item->checked that is said on the wire; "": unsaid. Complains of what is no name. */
 struct str name_in(struct loader *, const struct item *, const char *key);
 #endif

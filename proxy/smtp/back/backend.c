@@ -182,7 +182,7 @@ uint64_t backend_timeout(const struct backend *b, enum debt_what what)
     case DEBT_RCPT_ADDED: return t->rcpt;
     case DEBT_DATA: return t->data_reply;
     case DEBT_CHUNK: return t->block;
-    case DEBT_END: return t->end;
+    case DEBT_END: return t->end_reply;
     }
     never("a debt of no kind");
 }
