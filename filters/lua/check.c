@@ -53,8 +53,16 @@ static const struct {
                {"message", "headers", "headers"}, {"message", "from", "address"}, {"message", "params", "m.params"},
                {"reply", "rcpt", "address"}};
 
-static const char *const verdicts[] = {"accept",  "pass",       "skip",   "reject", "defer",   "drop",
-                                       "discard", "quarantine", "reword", "act",    "separate"};
+static const char *const verdicts[] = { /* functions that make one */
+#define MADE(word) word,
+#define IMPLIED(word)
+#define VERDICT_NAME(name, word, who) who(word)
+#include "filters/verdicts.def"
+#undef MADE
+#undef IMPLIED
+#undef VERDICT_NAME
+    "act", "separate",
+};
 
 static struct known class_of_field(const char *class, struct str field)
 {

@@ -211,6 +211,8 @@ static inline bool is(const char *key, const char *name) /* most differ in the f
 
 void pattern_install(lua_State *); /* pattern.c: fills the string table at the top */
 void tables_install(lua_State *);  /* tables.c: fills the table library at the top */
+enum { LUA_CORE_OPTIONS = 2 };
+extern const struct filter_option lua_core_options[LUA_CORE_OPTIONS]; /* options.c: those of every script, memory and cpu */
 void options_install(lua_State *); /* options.c */
 void message_install(lua_State *); /* message.c, fields.c, address.c */
 void fields_install(lua_State *);

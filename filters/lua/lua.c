@@ -53,10 +53,9 @@ static void complain(struct filter *f, const struct lua_host *host, const char *
 
 static void take_limits(struct filter *f, struct lua_host *host)
 {
-    static const struct filter_option limits[] = {
-        {sizeof *limits, "memory", TYPE_SIZE, TYPE_NONE, false, "16M", NULL},
-        {sizeof *limits, "cpu", TYPE_DURATION, TYPE_NONE, false, "100ms", NULL}};
-    const struct filter_value *options = host->options ? host->options : filter_options(f, limits, countof(limits));
+    const struct filter_value *options = host->options;
+    if (!options) /* the script declares none */
+        options = filter_options(f, lua_core_options, countof(lua_core_options));
     host->memory = filter_value_number(filter_value_get(options, "memory"));
     host->cpu = filter_value_number(filter_value_get(options, "cpu"));
     if (options && (host->memory < 262144 || host->memory > 4e9))

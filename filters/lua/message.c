@@ -139,19 +139,30 @@ static void push_auth(lua_State *L, struct filter_call *call)
     set_fact(L, call, "method", "auth.method");
 }
 
-/* One sorted list of plain facts; everything else is below. */
+/* Plain facts: ROW(key, fact, kind: text, number, seconds of microseconds, bool). Everything else is below. */
+#define SESSION_FACTS(ROW)                                                                                             \
+    ROW("id", "session.id", 't')                                                                                       \
+    ROW("listener", "session.listen", 't')                                                                             \
+    ROW("port", "client.port", 'n')                                                                                    \
+    ROW("local_ip", "server.ip", 't')                                                                                  \
+    ROW("helo", "helo.name", 't')                                                                                      \
+    ROW("hostname", "server.name", 't')                                                                                \
+    ROW("rdns", "client.name", 't')                                                                                    \
+    ROW("messages", "session.messages", 'n')                                                                           \
+    ROW("errors", "session.errors", 'n')                                                                               \
+    ROW("started", "session.started", 's')                                                                             \
+    ROW("esmtp", "session.esmtp", 'b')                                                                                 \
+    ROW("local_port", "server.port", 'n')
+
+#define ROW(key, fact, kind) {key, fact, kind},
 static const struct {
     const char *key, *fact;
     char kind;
-} session_facts[] = {
-    {"id", "session.id", 't'},         {"listener", "session.listen", 't'}, {"port", "client.port", 'n'},
-    {"local_ip", "server.ip", 't'},    {"local_port", "server.port", 'n'},  {"helo", "helo.name", 't'},
-    {"hostname", "server.name", 't'},  {"rdns", "client.name", 't'},        {"messages", "session.messages", 'n'},
-    {"errors", "session.errors", 'n'}, {"started", "session.started", 's'}, {"esmtp", "session.esmtp", 'b'}};
-
-static const char *const session_fields[] = {"ip",     "tls",      "auth",  "vars",       "id",   "listener",
-                                             "port",   "local_ip", "helo",  "hostname",   "rdns", "messages",
-                                             "errors", "started",  "esmtp", "local_port", NULL};
+} session_facts[] = {SESSION_FACTS(ROW)};
+#undef ROW
+#define ROW(key, ...) key,
+static const char *const session_fields[] = {"ip", "tls", "auth", "vars", SESSION_FACTS(ROW) NULL};
+#undef ROW
 
 static int session_index(lua_State *L)
 {

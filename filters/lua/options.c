@@ -252,8 +252,11 @@ static struct spec spec_of(lua_State *L, const char *name, const char **preset)
 
 static void check_name(lua_State *L, const char *name)
 {
-    static const char *const core[] = {"timeout", "message_timeout", "on_error", "observe", "name",  "only",
-                                       "except",  "http_allow",      "memory",   "cpu",     "prefix"};
+    static const char *const core[] = {
+#define CORE_OPTION(name, ...) #name,
+#include "filters/core_options.def"
+#undef CORE_OPTION
+    };
     for (size_t i = 0; i < countof(core); i++)
         if (!strcmp(name, core[i]))
             luaL_error(L, "option \"%s\" is the gateway's own: every filter has it; use another name", name);
@@ -294,6 +297,11 @@ static void check_choice(lua_State *L, struct lua_run *run, const char *name, co
     luaL_error(L, "option \"%s\"", name);
 }
 
+const struct filter_option lua_core_options[LUA_CORE_OPTIONS] = {
+    {.size = sizeof *lua_core_options, .name = "memory", .type = TYPE_SIZE, .preset = "16M"},
+    {.size = sizeof *lua_core_options, .name = "cpu", .type = TYPE_DURATION, .preset = "100ms"},
+};
+
 static void ask_host(lua_State *L, struct lua_run *run)
 {
     struct filter_option options[OPTIONS_MOST + 2];
@@ -313,10 +321,8 @@ static void ask_host(lua_State *L, struct lua_run *run)
                                               .required = spec.required,
                                               .preset = preset};
     }
-    options[n++] =
-        (struct filter_option){.size = sizeof *options, .name = "memory", .type = TYPE_SIZE, .preset = "16M"};
-    options[n++] =
-        (struct filter_option){.size = sizeof *options, .name = "cpu", .type = TYPE_DURATION, .preset = "100ms"};
+    for (size_t i = 0; i < countof(lua_core_options); i++)
+        options[n++] = lua_core_options[i];
     run->host->options = filter_options(run->loading, options, n);
     if (!run->host->options) {
         run->refused = true;

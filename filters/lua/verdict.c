@@ -14,8 +14,11 @@ struct made {
     char text[];
 };
 
-static const char *const kind_names[] = {"continue", "suspend", "skip",    "accept",     "pass",   "reject",
-                                         "defer",    "drop",    "discard", "quarantine", "reword", "error"};
+static const char *const kind_names[] = {
+#define VERDICT_NAME(name, word, who) [VERDICT_##name] = word,
+#include "filters/verdicts.def"
+#undef VERDICT_NAME
+};
 
 static void check_stage(lua_State *L, enum filter_verdict kind, enum filter_stage stage)
 {

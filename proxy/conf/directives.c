@@ -127,21 +127,17 @@ static const struct directive directives[] = {
     {IN_CHAIN, "only", KIND_BLOCK, .inside = IN_CONDITION, .doc = "the chain runs only when all of these hold"},
     {IN_CHAIN, "except", KIND_BLOCK, .inside = IN_CONDITION, .doc = "the chain does not run when all of these hold"},
 
-    DURATION(IN_FILTER, "timeout", "30s", "of a call of any hook but message"),
-    DURATION(IN_FILTER, "message_timeout", "240s", "of the message hook"),
-    {IN_FILTER, "on_error", KIND_CHOICE, TYPE_TEXT, .preset = "defer", .choices = "defer continue reject",
-     .doc = "when the filter fails; once it has edited anything, continue is defer"},
-    {IN_FILTER, "observe", VALUE, TYPE_BOOL, .doc = "log the verdict, do not apply it; default: as the chain says"},
-    {IN_FILTER, "name", VALUE, TYPE_TEXT, .doc = "in log lines; default: the file name, then -2, -3"},
-    {IN_FILTER, "prefix", VALUE, TYPE_TEXT, .doc = "of its keys in stores; default: the file name"},
-    {IN_FILTER, "only", KIND_BLOCK, .inside = IN_CONDITION, .doc = "it runs only when all of these hold"},
-    {IN_FILTER, "except", KIND_BLOCK, .inside = IN_CONDITION, .doc = "it does not run when all of these hold"},
-    {IN_FILTER, "http_allow", VALUE, TYPE_LIST, TYPE_TEXT, .later = true, .doc = "hosts it may ask by HTTP"},
-    /* their types and bounds are those of the host of scripts, filters/lua/lua.c: it tells what is wrong with them */
-    {IN_FILTER, "memory", VALUE, TYPE_ANY, .scripts = true,
-     .doc = "of a script, per worker, 256K to 4G; default: 16M"},
-    {IN_FILTER, "cpu", VALUE, TYPE_ANY, .scripts = true,
-     .doc = "of a script: of a call between two waits, 1ms to 60s; default: 100ms"},
+#define ALL     false, false
+#define SCRIPTS true, false
+#define LATER   false, true
+#define CORE_OPTION(key, whose, ...) FILTER_ROW(key, whose, __VA_ARGS__)
+#define FILTER_ROW(key, script, kept, ...) {IN_FILTER, #key, __VA_ARGS__, .scripts = script, .later = kept},
+#include "filters/core_options.def"
+#undef ALL
+#undef SCRIPTS
+#undef LATER
+#undef CORE_OPTION
+#undef FILTER_ROW
 
     {IN_CONDITION, "auth", VALUE, TYPE_BOOL, .doc = "the client has authenticated"},
     {IN_CONDITION, "tls", VALUE, TYPE_BOOL, .doc = "the session is encrypted"},

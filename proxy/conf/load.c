@@ -192,22 +192,19 @@ bool conf_control(const char *path, struct str *control, struct arena *arena, st
 
 static void say_filters(FILE *to, const struct chain *chain)
 {
-    static const struct {
-        enum filter_stage stage;
-        const char *name;
-    } stages[] = {
-        {FILTER_CONNECT, "connect"}, {FILTER_TLS, "tls"},   {FILTER_HELO, "helo"},       {FILTER_AUTH, "auth"},
-        {FILTER_MAIL, "mail"},       {FILTER_RCPT, "rcpt"}, {FILTER_DATA, "data"},       {FILTER_HEADERS, "headers"},
-        {FILTER_BODY, "body"},       {FILTER_PART, "part"}, {FILTER_MESSAGE, "message"}, {FILTER_REPLY, "reply"},
+    static const char *const names[] = {
+#define STAGE(name, word) [FILTER_##name] = word,
+#include "filters/stages.def"
+#undef STAGE
     };
-    for (size_t s = 0; s < countof(stages); s++) {
+    for (unsigned stage = FILTER_CONNECT; stage <= FILTER_REPLY; stage++) {
         unsigned n = 0;
         for (size_t i = 0; i < chain->nfilters; i++) {
             const struct filter *f = chain->filters[i];
-            if (!(f->stages & 1u << stages[s].stage))
+            if (!(f->stages & 1u << stage))
                 continue;
             if (!n++)
-                fprintf(to, "    %-10s", stages[s].name);
+                fprintf(to, "    %-10s", names[stage]);
             fprintf(to, " %.*s%s%s", STR_ARGS(f->name), f->observe ? " (observe)" : "",
                     f->only.given || f->except.given ? " (conditional)" : "");
         }
