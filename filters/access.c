@@ -7,6 +7,7 @@
  * bad one is told when the file is loaded, and fails the filter (on_error) if it comes in later. */
 #include "base/table.h"
 #include "filters/filter.h"
+#include "wire/reply.h"
 #include <stdio.h>
 
 enum which { CLIENT, HELO, SENDER, RECIPIENT, TABLES };
@@ -46,22 +47,16 @@ static struct str word_of(struct str *rest)
     return word;
 }
 
-/* Whether a text that may begin with a code, an enhanced code or both is of this class: '4' or '5'. */
-static bool fits(struct str text, char class)
+/* Whether a text that may begin with a code, an enhanced code or both is of this class: 4 or 5. */
+static bool fits(struct str text, unsigned class)
 {
-    struct str rest = text, word = word_of(&rest);
-    bool code = word.len == 3 && char_is_digit(word.at[0]) && char_is_digit(word.at[1]) && char_is_digit(word.at[2]);
-    if (code && word.at[0] != class)
-        return false;
-    if (code)
-        word = word_of(&rest);
-    return word.len < 5 || !char_is_digit(word.at[0]) || word.at[1] != '.' || word.at[0] == class;
+    struct reply_front front = reply_front(text);
+    return (!front.has_code || front.code / 100 == class) && (!front.enhanced[0] || front.enhanced[0] == class);
 }
 
-static bool is_code(struct str word)
+static bool closes(uint16_t code)
 {
-    return word.len == 3 && (word.at[0] == '4' || word.at[0] == '5') && char_is_digit(word.at[1]) &&
-           char_is_digit(word.at[2]);
+    return code == 421 || code == 521;
 }
 
 /* NULL: understood. Else what is wrong with it. */
@@ -70,12 +65,12 @@ static const char *order_parse(struct str value, struct order *o)
     struct str rest = value, word = word_of(&rest);
     o->action = BAD;
     o->text = str_trim(rest);
-    if (is_code(word)) {
-        bool closes = str_equal(word, STR("421")) || str_equal(word, STR("521"));
+    unsigned class = reply_front(value).code / 100;
+    if (class == 4 || class == 5) {
         o->text = value;
-        if (!fits(value, word.at[0]))
+        if (!fits(value, class))
             return "the enhanced code is of another class than the code";
-        o->action = closes ? DROP : word.at[0] == '4' ? DEFER : REJECT;
+        o->action = closes(reply_front(value).code) ? DROP : class == 4 ? DEFER : REJECT;
         return NULL;
     }
     for (enum action a = DUNNO; a <= QUARANTINE; a++)
@@ -85,12 +80,10 @@ static const char *order_parse(struct str value, struct order *o)
         return "expected OK, DUNNO, PASS, REJECT, DEFER, DISCARD, DROP, QUARANTINE, or a reply like \"550 5.7.1 text\"";
     if ((o->action == OK || o->action == DUNNO || o->action == PASS) && o->text.len)
         return "OK, DUNNO and PASS take no text";
-    if ((o->action == REJECT && !fits(o->text, '5')) || (o->action == DEFER && !fits(o->text, '4')))
+    if ((o->action == REJECT && !fits(o->text, 5)) || (o->action == DEFER && !fits(o->text, 4)))
         return "the code in the text is not of the action's class: 5 for REJECT, 4 for DEFER";
-    rest = o->text;
-    word = word_of(&rest);
-    if (o->action == DROP && is_code(word) && !str_equal(word, STR("421")) && !str_equal(word, STR("521")) &&
-        !str_equal(word, STR("554")))
+    uint16_t code = reply_front(o->text).code;
+    if (o->action == DROP && (code / 100 == 4 || code / 100 == 5) && !closes(code) && code != 554)
         return "DROP says 421, 521 or 554";
     return NULL;
 }

@@ -401,7 +401,7 @@ static int store_try(lua_State *L)
         if (!strcmp(name, names[i]))
             return store_act(L, &store_ops[i], 3, true);
     }
-    const char *near = lua_nearest(name, names, countof(names));
+    const char *near = nearest_name(str_of(name), names, countof(names)).at;
     return luaL_error(L, near ? "a store has no \"%s\" (did you mean \"%s\"?)" : "a store has no \"%s\"", name, near);
 }
 

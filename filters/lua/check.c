@@ -95,7 +95,7 @@ static void look_up(const struct frame *fr, const char *class, const char *name,
             }
         lua_settop(L, top + 1);
     }
-    *near = lua_nearest(name, names, n);
+    *near = nearest_name(str_of(name), names, n).at;
     lua_settop(L, top);
 }
 
@@ -197,7 +197,7 @@ static void check_global(const struct frame *fr, size_t pc, struct str name, boo
     for (lua_pushnil(L); lua_next(L, top + 1); lua_pop(L, 1))
         if (lua_type(L, -2) == LUA_TSTRING && n < countof(names))
             names[n++] = lua_tostring(L, -2);
-    const char *near = lua_nearest(word, names, n), *later = lua_later(word);
+    const char *near = nearest_name(str_of(word), names, n).at, *later = lua_later(word);
     if (write)
         SAY(fr, pc, "\"%s\" is global: say \"local %s\" first", word, word);
     else if (!known && later)

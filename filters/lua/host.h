@@ -11,6 +11,7 @@
 #ifndef FILTERS_LUA_HOST_H
 #define FILTERS_LUA_HOST_H
 #include "base/arena.h"
+#include "base/names.h"
 #include "base/value.h"
 #include "filters/filter.h"
 #include <lauxlib.h>
@@ -194,7 +195,6 @@ void verdict_take(lua_State *, struct lua_run *); /* what the hook returned, at 
 /* sandbox.c */
 int sandbox_open(lua_State *); /* protected: fills the globals; the table of globals is lua_globals in the registry */
 extern const char lua_globals;
-const char *lua_nearest(const char *word, const char *const *names, size_t n);                /* NULL: none is near */
 void lua_class(lua_State *, const char *name, const luaL_Reg *methods, const luaL_Reg *meta); /* makes a metatable */
 int lua_method(lua_State *, const char *kind,
                const char *const *fields); /* __index(object, name): its method, or raises */

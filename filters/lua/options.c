@@ -158,7 +158,7 @@ static enum filter_type type_at(lua_State *L, int arg)
         if (name && !strcmp(name, names[i]))
             return type_names[i].type;
     }
-    const char *near = name ? lua_nearest(name, names, countof(names)) : NULL;
+    const char *near = name ? nearest_name(str_of(name), names, countof(names)).at : NULL;
     luaL_error(L, near ? "unknown type \"%s\" (did you mean \"%s\"?)" : "unknown type \"%s\"", name ? name : "?", near);
     return TYPE_NONE;
 }

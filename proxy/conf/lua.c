@@ -5,6 +5,7 @@
  */
 #include "conf/parts.h"
 #include "base/fault.h"
+#include "base/file.h"
 #include <errno.h>
 #include <glob.h>
 #include <lauxlib.h>
@@ -304,32 +305,13 @@ static int env_call(lua_State *L)
     return 1;
 }
 
-/* The whole of a file in the arena; NULL: errno. */
+/* The whole of a file in the arena; STR_NONE: errno. */
 static struct str file_text(struct arena *a, const char *path)
 {
-    struct stat st;
-    FILE *f = fault_strikes(FAULT_FILE) ? NULL : fopen(path, "re");
-    if (!f)
-        return STR_NONE;
-    if (fstat(fileno(f), &st) != 0 || S_ISDIR(st.st_mode) || st.st_size > FILE_MOST) {
-        errno = S_ISDIR(st.st_mode) ? EISDIR : EFBIG;
-        fclose(f);
-        return STR_NONE;
-    }
-    struct str text = {NULL, 0};
-    char *to = NULL;
-    size_t room = 0, len = 0;
-    do { /* not by st_size: it may be a pipe */
-        if (len == room)
-            to = must_grow(to, room = room ? room * 2 : 4096);
-        len += fread(to + len, 1, room - len, f);
-    } while (!feof(f) && !ferror(f) && len <= FILE_MOST);
-    if (!ferror(f) && len <= FILE_MOST)
-        text = arena_str(a, (struct str){to, len});
-    else
-        errno = len > FILE_MOST ? EFBIG : EIO;
-    fclose(f);
-    free(to);
+    size_t len;
+    char *octets = file_read(path, FILE_MOST, &len);
+    struct str text = octets ? arena_str(a, (struct str){octets, len}) : STR_NONE;
+    free(octets);
     return text;
 }
 

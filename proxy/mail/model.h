@@ -2,6 +2,7 @@
  * here is changed after loading. Durations in milliseconds, sizes in octets. */
 #ifndef MAIL_MODEL_H
 #define MAIL_MODEL_H
+#include "base/names.h"
 #include "base/table.h"
 #include "base/value.h"
 #include "filters/filter.h"
@@ -12,8 +13,6 @@ struct complaints { /* what is wrong, each with its place; errors and warnings *
     unsigned errors, warnings;
 };
 void complain(struct complaints *, bool warning, struct str file, uint32_t line, const char *format, ...) PRINTF_LIKE(5, 6);
-/* The name of `names` that is nearest to `word` (edit distance at most 2 or a third), or STR_NONE. */
-struct str nearest_name(struct str word, const char *const *names, size_t n);
 
 struct limits { /* what each means, and its default: mail/limits.def */
 #define LIMIT(name, type, ...) type name;
