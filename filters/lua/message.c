@@ -301,9 +301,7 @@ static int refused(lua_State *L, struct filter_call *call, const char *what)
 {
     struct filter_text why = filter_refusal(call);
     return luaL_error(L, "m:%s: %s%s", what, why.len ? why.at : "not possible here",
-                      why.at && strstr(why.at, "declared") && !strstr(why.at, "edits_late")
-                          ? ": say edits_late() in the main chunk"
-                          : "");
+                      filter_refused(call) == REFUSED_UNDECLARED ? ": say edits_late() in the main chunk" : "");
 }
 
 static const char *address_arg(lua_State *L, int arg)
@@ -378,7 +376,7 @@ static int route(lua_State *L)
 {
     struct filter_call *call = check_message(L);
     bool done = filter_route(call, lua_plain(L, 2));
-    if (!done && (run_of(L)->stage != FILTER_RCPT || !strstr(filter_refusal(call).at, "elsewhere")))
+    if (!done && (run_of(L)->stage != FILTER_RCPT || filter_refused(call) != REFUSED_ELSEWHERE))
         return refused(L, call, "route");
     lua_pushboolean(L, done);
     push_text(L, done ? (struct filter_text){NULL, 0} : filter_refusal(call));

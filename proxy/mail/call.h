@@ -30,7 +30,8 @@ struct filter_call {
     enum filter_stage replied_to;
     unsigned tick;
     struct verdict verdict;      /* what filter_reject ... kept */
-    struct str refusal;          /* of the last edit */
+    struct str refusal;          /* of the last edit that was refused */
+    enum filter_refused refused; /* what kind of refusal it is */
     struct headers *headers;
     bool emitted;
     bool undeclared;             /* it emitted where it had not declared to: its verdict is ERROR */

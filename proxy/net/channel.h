@@ -94,7 +94,7 @@ struct channel *channel_new(struct loop *, struct task *);
 void channel_free(struct channel *);  /* no handle, no pin left */
 void channel_ready(struct channel *); /* connected, TCP_NODELAY set: reading, what waited in out */
 void channel_wake(struct channel *);
-void channel_die(struct channel *, const char *why, struct str text);
+void channel_die(struct channel *, enum failure why, struct str text);
 void channel_fail(struct channel *, int status); /* of libuv: the socket is of no use any more */
 void channel_read_start(struct channel *);
 void channel_read_stop(struct channel *);
@@ -102,7 +102,7 @@ void channel_send(struct channel *);     /* try_write, then one uv_write for the
 void channel_progress(struct channel *); /* encrypts, sends, wakes, begins a waiting handshake */
 void channel_take(struct channel *, struct str octets, bool whole_block); /* octets came from the wire */
 void channel_gone(struct channel *); /* uv_close, or free when there is no handle */
-const char *channel_why(int status);
+enum failure channel_why(int status);
 
 /* linger.c */
 void leave_progress(struct channel *); /* something was sent or read while leaving */

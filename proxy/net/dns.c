@@ -207,18 +207,18 @@ static bool read_data(const struct packet *p, const struct record *r, struct are
     }
 }
 
-static const char *read_answer(const struct packet *p, int type, struct arena *a, struct filter_value *value)
+static enum failure read_answer(const struct packet *p, int type, struct arena *a, struct filter_value *value)
 {
-    static const char *const codes[16] = {NULL, "bad", "servfail", "nxdomain", "servfail", "refused"};
+    static const enum failure codes[16] = {FAILURE_NONE, FAILURE_BAD, FAILURE_SERVFAIL, FAILURE_NXDOMAIN, FAILURE_SERVFAIL, FAILURE_REFUSED};
     if (p->len < HEADER)
-        return "bad";
+        return FAILURE_BAD;
     unsigned code = p->at[3] & 15;
     if (code)
-        return codes[code] ? codes[code] : "servfail";
+        return codes[code] ? codes[code] : FAILURE_SERVFAIL;
     size_t at = HEADER;
     for (unsigned i = get16(p, 4); i; i--) {
         if (!read_name(p, &at, p->len, NULL, NULL) || p->len - at < 4)
-            return "bad";
+            return FAILURE_BAD;
         at += 4;
     }
     struct filter_value list = {.type = VALUE_LIST};
@@ -227,22 +227,22 @@ static const char *read_answer(const struct packet *p, int type, struct arena *a
         struct record r;
         struct filter_value v;
         if (!read_record(p, &at, &r))
-            return "bad";
+            return FAILURE_BAD;
         if (r.type == (unsigned)type || r.type == TYPE_CNAME)
             ttl = r.ttl < ttl ? r.ttl : ttl;
         if (r.type != (unsigned)type)
             continue;
         if (!read_data(p, &r, a, &v))
-            return "bad";
+            return FAILURE_BAD;
         value_add(a, &list, v);
     }
     if (!list.count)
-        return "nodata";
+        return FAILURE_NODATA;
     *value = (struct filter_value){.type = VALUE_MAP};
     value_put(a, value, STR("ttl"), value_integer(ttl));
     value_put(a, value, STR("authentic"), value_bool(p->at[3] & 0x20));
     value_put(a, value, STR("list"), list);
-    return NULL;
+    return FAILURE_NONE;
 }
 
 /* ---- c-ares on the loop */
@@ -353,7 +353,7 @@ void dns_close(struct dns **owner)
 
 /* ---- queries */
 
-static void tell(struct asked *a, const char *error)
+static void tell(struct asked *a, enum failure error)
 {
     if (a->answered)
         return;
@@ -372,27 +372,27 @@ static void query_turn(struct task *t)
         return;
     }
     if (!a->answered)
-        a->q.error = "timeout";
+        a->q.error = FAILURE_TIMEOUT;
     a->answered = a->q.done = true;
     alarm_stop(&a->alarm);
     if (a->q.task)
         task_wake(a->q.task);
 }
 
-static const char *error_of(int status)
+static enum failure error_of(int status)
 {
     switch (status) {
-    case ARES_ENODATA: return "nodata";
-    case ARES_ENOTFOUND: return "nxdomain";
-    case ARES_ETIMEOUT: return "timeout";
-    case ARES_EREFUSED: return "refused";
+    case ARES_ENODATA: return FAILURE_NODATA;
+    case ARES_ENOTFOUND: return FAILURE_NXDOMAIN;
+    case ARES_ETIMEOUT: return FAILURE_TIMEOUT;
+    case ARES_EREFUSED: return FAILURE_REFUSED;
     case ARES_EBADNAME:
-    case ARES_EBADQUERY: return "badname";
+    case ARES_EBADQUERY: return FAILURE_BADNAME;
     case ARES_ECANCELLED:
-    case ARES_EDESTRUCTION: return "cancelled";
+    case ARES_EDESTRUCTION: return FAILURE_CANCELLED;
     case ARES_EBADRESP:
-    case ARES_EFORMERR: return "bad";
-    default: return "servfail";
+    case ARES_EFORMERR: return FAILURE_BAD;
+    default: return FAILURE_SERVFAIL;
     }
 }
 
@@ -476,7 +476,7 @@ struct dns_query *dns_ask(struct dns *d, const char *type, struct str name, unsi
         name = reverse(name, &a->q.arena);
     if (!a->type || !is_name(name)) {
         a->at_home = true;
-        tell(a, "badname");
+        tell(a, FAILURE_BADNAME);
         return &a->q;
     }
     alarm_set(&a->alarm, &a->turn, loop_now(d->loop) + (ms ? ms : QUERY_MS));

@@ -22,32 +22,32 @@ size_t stream_count(void)
     return streams;
 }
 
-const char *channel_why(int status)
+enum failure channel_why(int status)
 {
     switch (status) {
     case UV_ECONNREFUSED:
     case UV_ENOENT:
     case UV_EACCES:
-    case UV_EPERM: return "refused";
+    case UV_EPERM: return FAILURE_REFUSED;
     case UV_ECONNRESET:
     case UV_EPIPE:
     case UV_ECONNABORTED:
-    case UV_ENOTCONN: return "reset";
+    case UV_ENOTCONN: return FAILURE_RESET;
     case UV_ENETUNREACH:
     case UV_EHOSTUNREACH:
     case UV_ENETDOWN:
     case UV_EADDRNOTAVAIL:
-    case UV_EAFNOSUPPORT: return "unreachable";
+    case UV_EAFNOSUPPORT: return FAILURE_UNREACHABLE;
     case UV_ETIMEDOUT:
-    case UV_EAI_AGAIN: return "timeout";
+    case UV_EAI_AGAIN: return FAILURE_TIMEOUT;
     case UV_EAI_NONAME:
     case UV_EAI_NODATA:
-    case UV_EAI_ADDRFAMILY: return "nxdomain";
+    case UV_EAI_ADDRFAMILY: return FAILURE_NXDOMAIN;
     case UV_EMFILE:
     case UV_ENFILE:
     case UV_ENOBUFS:
-    case UV_ENOMEM: return "limit";
-    default: return "closed";
+    case UV_ENOMEM: return FAILURE_LIMIT;
+    default: return FAILURE_CLOSED;
     }
 }
 
@@ -108,7 +108,7 @@ void channel_wake(struct channel *c)
         task_wake(c->s.task);
 }
 
-void channel_die(struct channel *c, const char *why, struct str text)
+void channel_die(struct channel *c, enum failure why, struct str text)
 {
     if (c->s.dead)
         return;

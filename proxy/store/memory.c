@@ -6,10 +6,10 @@
  * rate: a ring of 8 sub-windows and the part of a ninth that is still inside, taken as evenly filled: the count is wrong by
  * less than what came in one eighth of the window. Refused attempts are not counted.
  * bucket: `limit` tokens, refilled evenly over `window`.
- * distinct: remembers when each value was last seen, 4096 of a key at most (fewer in a store below 1 MiB); another is "limit".
+ * distinct: remembers when each value was last seen, 4096 of a key at most (fewer in a store below 1 MiB); another is LIMIT.
  * incr: the ttl counts from the first.
  * set_add: the whole set lives as long as its latest ttl says, 4096 members.
- * Values of distinct and set are kept as 128 bits of seeded hash, not as text. A key has one kind; another op: "wrongtype". */
+ * Values of distinct and set are kept as 128 bits of seeded hash, not as text. A key has one kind; another op: WRONGTYPE. */
 #include "store/store.h"
 #include "store/memory.h"
 #include <math.h>
@@ -189,22 +189,22 @@ void store_drop(struct store *s)
 
 /* ---- operations ---- */
 
-static const char *refuse(const struct store_request *r, uint64_t room)
+static enum failure refuse(const struct store_request *r, uint64_t room)
 {
     bool keeps = r->op == STORE_SET || r->op == STORE_ADD || r->op == STORE_INCR || r->op == STORE_SET_ADD;
     bool windowed = r->op == STORE_RATE || r->op == STORE_BUCKET || r->op == STORE_DISTINCT;
     if ((unsigned)r->op >= STORE_OPS || !r->key.len || !isfinite(r->n) || (r->n < 0 && r->op != STORE_INCR))
-        return "bad";
+        return FAILURE_BAD;
     if (keeps && !(r->ttl > 0 && r->ttl < 1e11))
-        return "bad";
+        return FAILURE_BAD;
     if (windowed && !(r->window > 0 && r->window < 1e11))
-        return "bad";
+        return FAILURE_BAD;
     if ((r->op == STORE_RATE || r->op == STORE_BUCKET) && !(r->limit > 0 && isfinite(r->limit)))
-        return "bad";
+        return FAILURE_BAD;
     if (r->key.len > KEY_MOST || r->value.len > TEXT_MOST ||
         r->key.len + r->value.len + sizeof(struct entry) > room / 2)
-        return "limit";
-    return NULL;
+        return FAILURE_LIMIT;
+    return FAILURE_NONE;
 }
 
 static enum entry_kind kind_of(enum store_op op)
@@ -245,25 +245,25 @@ static void set_value(struct entry *e, const struct store_request *r)
     }
 }
 
-static const char *keep_value(const struct asked *q, struct entry *e)
+static enum failure keep_value(const struct asked *q, struct entry *e)
 {
     bool there = e != NULL;
     double expires = q->now + q->r->ttl;
     *q->answer = value_bool(q->r->op == STORE_ADD ? !there : there);
     if (q->r->op == STORE_ADD && there)
-        return NULL;
+        return FAILURE_NONE;
     if (!e)
         e = entry_add(q->shard, q->hash, q->r->key, ENTRY_VALUE, expires);
     set_value(e, q->r);
     entry_changed(q->shard, e, expires);
-    return NULL;
+    return FAILURE_NONE;
 }
 
-static const char *increase(const struct asked *q, struct entry *e)
+static enum failure increase(const struct asked *q, struct entry *e)
 {
     double by = q->r->n != 0 ? q->r->n : 1;
     if (e && e->text)
-        return "wrongtype";
+        return FAILURE_WRONGTYPE;
     if (!e) {
         e = entry_add(q->shard, q->hash, q->r->key, ENTRY_VALUE, q->now + q->r->ttl);
         e->is_whole = true;
@@ -277,16 +277,16 @@ static const char *increase(const struct asked *q, struct entry *e)
     }
     *q->answer = e->is_whole ? value_integer(e->integer) : value_number(e->number);
     entry_changed(q->shard, e, e->expires);
-    return NULL;
+    return FAILURE_NONE;
 }
 
-static const char *look(const struct asked *q, struct entry *e)
+static enum failure look(const struct asked *q, struct entry *e)
 {
     if (e && e->text)
         *q->answer = value_text(arena_str(q->arena, (struct str){e->text, e->text_len}));
     else if (e)
         *q->answer = e->is_whole ? value_integer(e->integer) : value_number(e->number);
-    return NULL;
+    return FAILURE_NONE;
 }
 
 static void put(const struct asked *q, const char *key, struct filter_value v)
@@ -294,7 +294,7 @@ static void put(const struct asked *q, const char *key, struct filter_value v)
     value_put(q->arena, q->answer, str_of(key), v);
 }
 
-static const char *rate(const struct asked *q, struct entry *e)
+static enum failure rate(const struct asked *q, struct entry *e)
 {
     double cost = q->r->n != 0 ? q->r->n : 1, limit = q->r->limit, retry = 0;
     if (!e)
@@ -316,10 +316,10 @@ static const char *rate(const struct asked *q, struct entry *e)
     put(q, "limit", value_number(limit));
     /* A ninth sub-window is looked at. A refused attempt must not keep an empty ring alive. */
     entry_changed(q->shard, e, ok ? q->now + q->r->window * 9 / 8 : fmax(e->expires, q->now + 1));
-    return NULL;
+    return FAILURE_NONE;
 }
 
-static const char *bucket(const struct asked *q, struct entry *e)
+static enum failure bucket(const struct asked *q, struct entry *e)
 {
     double cost = q->r->n != 0 ? q->r->n : 1, limit = q->r->limit, speed = limit / q->r->window;
     if (!e) {
@@ -340,7 +340,7 @@ static const char *bucket(const struct asked *q, struct entry *e)
     put(q, "wait", value_number(ok ? 0 : (cost - e->number) / speed));
     put(q, "level", value_number(e->number));
     entry_changed(q->shard, e, q->now + fmax(1, (limit - e->number) / speed)); /* full again: as if it were not there */
-    return NULL;
+    return FAILURE_NONE;
 }
 
 /* One key takes a quarter of its shard at most. */
@@ -352,19 +352,19 @@ static uint32_t marks_most(const struct shard *d)
     return most;
 }
 
-static const char *members(const struct asked *q, struct entry *e)
+static enum failure members(const struct asked *q, struct entry *e)
 {
     const struct store_request *r = q->r;
     struct mark mark = {str_hash(r->value, q->store->seed[0]), str_hash(r->value, q->store->seed[1])};
     bool adds = r->op == STORE_SET_ADD || r->op == STORE_DISTINCT;
     if (r->op == STORE_SET_SIZE) {
         *q->answer = value_integer(e ? e->marks.count : 0);
-        return NULL;
+        return FAILURE_NONE;
     }
     if (!adds) {
         bool there = e && (r->op == STORE_SET_HAS ? marks_has(&e->marks, mark) : marks_remove(&e->marks, mark));
         *q->answer = value_bool(there);
-        return NULL;
+        return FAILURE_NONE;
     }
     double expires = q->now + (r->op == STORE_DISTINCT ? r->window : r->ttl);
     if (!e)
@@ -373,32 +373,32 @@ static const char *members(const struct asked *q, struct entry *e)
         marks_forget(&e->marks, q->now - r->window);
     bool there = marks_has(&e->marks, mark);
     if (!there && e->marks.count >= marks_most(q->shard))
-        return "limit"; /* not the oldest in its place: a limit beyond the most would never be reached */
+        return FAILURE_LIMIT; /* not the oldest in its place: a limit beyond the most would never be reached */
     marks_add(&e->marks, mark, q->now);
     *q->answer = r->op == STORE_DISTINCT ? value_integer(e->marks.count) : value_bool(!there);
     entry_changed(q->shard, e, fmax(e->expires, expires));
-    return NULL;
+    return FAILURE_NONE;
 }
 
-static const char *act(const struct asked *q)
+static enum failure act(const struct asked *q)
 {
     struct entry *e = entry_find(q->shard, q->hash, q->r->key, q->now);
     if (q->r->op == STORE_DEL) {
         *q->answer = value_bool(e != NULL);
         if (e)
             entry_remove(q->shard, e);
-        return NULL;
+        return FAILURE_NONE;
     }
     if (q->r->op == STORE_TTL) {
         if (e)
             *q->answer = value_number(e->expires - q->now);
-        return NULL;
+        return FAILURE_NONE;
     }
     if (e && e->kind != kind_of(q->r->op) && q->r->op != STORE_SET) /* set replaces whatever there was */
-        return "wrongtype";
+        return FAILURE_WRONGTYPE;
     if (e && e->kind != ENTRY_VALUE && q->r->op == STORE_SET) {
         entry_remove(q->shard, e);
-        const char *error = keep_value(q, NULL);
+        enum failure error = keep_value(q, NULL);
         *q->answer = value_bool(true);
         return error;
     }
@@ -413,11 +413,11 @@ static const char *act(const struct asked *q)
     }
 }
 
-const char *store_now(struct store *s, const struct store_request *r, double now, struct arena *arena,
+enum failure store_now(struct store *s, const struct store_request *r, double now, struct arena *arena,
                       struct filter_value *answer)
 {
     *answer = (struct filter_value){.type = VALUE_NONE};
-    const char *error = refuse(r, __atomic_load_n(&s->shards[0].most, __ATOMIC_RELAXED));
+    enum failure error = refuse(r, __atomic_load_n(&s->shards[0].most, __ATOMIC_RELAXED));
     if (error)
         return error;
     struct asked q = {.store = s, .r = r, .now = now, .arena = arena, .answer = answer};

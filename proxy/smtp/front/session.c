@@ -419,7 +419,7 @@ static void look_at_clocks(struct session *s)
 {
     uint64_t now = loop_now(s->worker->mail.loop);
     if (s->stream->dead && !our_end_is_said(s)) {
-        bool tls = s->stream->why && !strcmp(s->stream->why, "tls");
+        bool tls = s->stream->why == FAILURE_TLS;
         session_end(s, tls ? WHY_TLS : WHY_RESET, NULL);
         return;
     }

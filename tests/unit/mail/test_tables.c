@@ -1,6 +1,7 @@
 /* The tables beside filters/filter.h say the same as it does: every stage and verdict by its name, in its order; facts sorted, as the
  * look-up by halves needs it. */
 #include "base/defs.h"
+#include "base/failure.h"
 #include "filters/filter.h"
 #include <ctype.h>
 #include <setjmp.h>
@@ -60,12 +61,23 @@ static void facts_are_sorted_and_told(void **state)
     }
 }
 
+static void every_failure_has_a_word_of_its_own(void **state)
+{
+    assert_null(failure_word(FAILURE_NONE));
+    for (int i = FAILURE_NONE + 1; i < FAILURES; i++) {
+        assert_non_null(failure_word((enum failure)i));
+        for (int k = FAILURE_NONE + 1; k < i; k++)
+            assert_string_not_equal(failure_word((enum failure)i), failure_word((enum failure)k));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_stage_has_its_name),
         cmocka_unit_test(every_verdict_has_its_name),
         cmocka_unit_test(facts_are_sorted_and_told),
+        cmocka_unit_test(every_failure_has_a_word_of_its_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
