@@ -157,7 +157,7 @@ static bool server_address(struct loader *l, struct item *item, const struct fil
     const char *why;
     if (!address_parse(at->text, &l->conf->mail.arena, to, &why))
         item_complain(l, item, at, "%s: \"%.*s\" is no address: %s%s", item_title(l, item), STR_ARGS(at->text), why,
-                      strncmp(why, "expected", 8) == 0 ? ", or maildir:/PATH" : "");
+                      to->formless ? ", or maildir:/PATH" : "");
     else if (address_is_both(at->text) || (to->name.ss_family != AF_UNIX && !to->port))
         item_complain(l, item, at, "%s: \"%.*s\" cannot be dialled: expected HOST:PORT", item_title(l, item),
                       STR_ARGS(at->text));

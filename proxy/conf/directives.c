@@ -39,9 +39,9 @@ static const struct directive directives[] = {
      .doc = "path of the socket that sluice reload, drain, status and upgrade talk to; default: none"},
 
     {IN_LISTEN, "1", VALUE, TYPE_ADDRESS, .required = true, .many = true, .doc = "where: \":25\" is both IP families"},
-    {IN_LISTEN, "backend", VALUE, TYPE_TEXT, .doc = "the name of a backend; default: the only one"},
-    {IN_LISTEN, "chain", VALUE, TYPE_TEXT, .doc = "the name of a chain; default: no filter"},
-    {IN_LISTEN, "tls", VALUE, TYPE_TEXT, .doc = "the name of a tls block; default: STARTTLS is not offered"},
+    {IN_LISTEN, "backend", VALUE, TYPE_TEXT, .names = true, .doc = "the name of a backend; default: the only one"},
+    {IN_LISTEN, "chain", VALUE, TYPE_TEXT, .names = true, .doc = "the name of a chain; default: no filter"},
+    {IN_LISTEN, "tls", VALUE, TYPE_TEXT, .names = true, .doc = "the name of a tls block; default: STARTTLS is not offered"},
     {IN_LISTEN, "implicit", VALUE, TYPE_BOOL, .preset = "false", .doc = "TLS from the first octet (port 465)"},
     {IN_LISTEN, "require_tls", VALUE, TYPE_BOOL, .preset = "false", .doc = "530 to mail before STARTTLS"},
     {IN_LISTEN, "syntax", KIND_CHOICE, TYPE_TEXT, .preset = "lenient", .choices = "lenient strict",
@@ -53,7 +53,7 @@ static const struct directive directives[] = {
     {IN_LISTEN, "hostname", VALUE, TYPE_TEXT, .doc = "our name here; default: hostname"},
     {IN_LISTEN, "limits", KIND_BLOCK, .inside = IN_LIMITS, .doc = "for this listener only"},
     {IN_LISTEN, "timeouts", KIND_BLOCK, .inside = IN_TIMEOUTS, .doc = "for this listener only"},
-    {IN_LISTEN, "route", VALUE, TYPE_TEXT,
+    {IN_LISTEN, "route", VALUE, TYPE_TEXT, .names = true,
      .doc = "the name of a route; backend is then for whom it does not know (without: 550), and who is asked for AUTH"},
     {IN_LISTEN, "auth", KIND_CHOICE, TYPE_TEXT, .preset = "off", .choices = "off offer require",
      .doc = "AUTH, relayed to the backend; require: 530 to mail without"},
@@ -121,7 +121,7 @@ static const struct directive directives[] = {
     {IN_CERTIFICATE, "key", VALUE, TYPE_TEXT, .doc = "as in tls"},
 
     {IN_CHAIN, "1", VALUE, TYPE_ANY, .many = true, .doc = "filter \"NAME\" { ... }, in order"},
-    {IN_CHAIN, "quarantine", VALUE, TYPE_TEXT, .doc = "the name of the backend for quarantined mail"},
+    {IN_CHAIN, "quarantine", VALUE, TYPE_TEXT, .names = true, .doc = "the name of the backend for quarantined mail"},
     {IN_CHAIN, "observe", VALUE, TYPE_BOOL, .preset = "false",
      .doc = "observe for each filter that does not say otherwise"},
     {IN_CHAIN, "only", KIND_BLOCK, .inside = IN_CONDITION, .doc = "the chain runs only when all of these hold"},
@@ -272,7 +272,7 @@ static void take(struct loader *l, const struct item *item, const struct directi
         value = *raw;
     } else if (value_is_item(raw) && d->type == TYPE_ANY) {
         value = *raw;
-    } else if (d->type == TYPE_TEXT && raw->type != VALUE_TEXT && strncmp(d->doc, "the name of ", 12) == 0) {
+    } else if (d->names && raw->type != VALUE_TEXT) {
         item_complain(l, item, raw, "%s: expected %.*s, a text; got %s", what, (int)strcspn(d->doc, ";"), d->doc,
                       raw->type == VALUE_NUMBER ? "a number" : value_shown(raw));
         return;

@@ -33,6 +33,7 @@ struct directive {
     enum place inside;   /* of blocks: whose keys stand in it */
     bool required, many; /* many: may be said again; as "1": any number of elements */
     bool scripts;        /* of filter: for scripts only */
+    bool names;          /* a text that is the name of a block; `doc` up to a semicolon says of which */
     bool later;          /* a name that is kept for what comes later: refused, and told nowhere */
     const char *preset;  /* as written in a file; NULL: none */
     double least, most;  /* of numbers, durations and sizes; most 0: any */
