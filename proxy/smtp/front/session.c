@@ -104,6 +104,8 @@ enum next session_hook(struct session *s, enum filter_stage stage)
 
 /* ---- the beginning ----------------------------------------------------------------------------------------------- */
 
+static void session_turn(struct session *);
+
 static void wake(struct task *task)
 {
     session_turn(holder_of(task, struct session, task));
@@ -510,7 +512,7 @@ static bool has_heard_part(const struct session *s)
     return content || !pipe_is_empty(&s->stream->in) || s->reader.skipping;
 }
 
-void session_turn(struct session *s)
+static void session_turn(struct session *s)
 {
     must(s->magic == SESSION_MAGIC);
     hurry_backend(s);
