@@ -170,7 +170,7 @@ void push_mailbox(lua_State *L, struct str address, struct str local, struct str
     new_address(L, address, local, domain, STR(""), name);
 }
 
-bool push_parsed_address(lua_State *L, struct str text)
+static bool push_parsed_address(lua_State *L, struct str text) /* false: nothing was pushed */
 {
     struct path path;
     text = str_trim(text);

@@ -158,7 +158,6 @@ void guard_poll(lua_State *);  /* loops in C that a script can make long: raises
 /* box.c: memory */
 struct lua_box *box_open(struct lua_host *); /* NULL: the limit is too small */
 void box_close(struct lua_box *);
-void *box_alloc(void *box, void *at, size_t old, size_t size);
 void box_check(lua_State *);                              /* raises when the run at hand, arenas included, is beyond its limit */
 void box_enter(struct lua_box *, struct lua_account *);   /* what is taken from now on is this account's */
 void box_leave(struct lua_box *);
@@ -260,7 +259,6 @@ struct lua_address {
 struct lua_address *address_at(lua_State *, int arg); /* NULL: it is none */
 enum { RCPT_NONE = 0x7fffffff };
 void push_address(lua_State *, struct lua_run *, const struct filter_path *, size_t rcpt);
-bool push_parsed_address(lua_State *, struct str); /* false: nothing was pushed */
 void push_mailbox(lua_State *, struct str address, struct str local, struct str domain, struct str name);
 void push_ip(lua_State *, struct filter_text);
 struct str address_text(lua_State *, int arg); /* address object, ip object or text */

@@ -176,13 +176,12 @@ static void complain_no_filter(struct loader *l, const struct item *item, const 
 
 /* ---- conditions ---- */
 
-bool condition_build(struct loader *l, const struct item *item, const struct filter_value *body, const char *title,
-                     struct condition *c)
+static void condition_build(struct loader *l, const struct item *item, const struct filter_value *body, const char *title,
+                            struct condition *c)
 {
     *c = (struct condition){.auth = -1, .tls = -1};
     if (!body)
-        return true;
-    unsigned before = l->complaints->errors;
+        return;
     const struct filter_value *block = block_check(l, item, body, IN_CONDITION, title, false);
     c->given = true;
     c->auth = value_get(block, STR("auth")) ? (int8_t)block_true(block, "auth") : -1;
@@ -200,7 +199,6 @@ bool condition_build(struct loader *l, const struct item *item, const struct fil
     c->listens = names;
     if (!body->count)
         item_complain(l, item, body, "%s: an empty condition says nothing", title);
-    return l->complaints->errors == before;
 }
 
 /* ---- filters ---- */

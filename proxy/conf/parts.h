@@ -158,7 +158,6 @@ const struct filter_value *block_element(const struct filter_value *block, size_
 /* filters.c */
 void modules_load(struct loader *);
 void chains_build(struct loader *);
-bool condition_build(struct loader *, const struct item *, const struct filter_value *, const char *title, struct condition *);
 void filters_open(struct loader *);
 /* backends.c */
 void tls_build(struct loader *);

@@ -95,12 +95,10 @@ void channel_free(struct channel *);  /* no handle, no pin left */
 void channel_ready(struct channel *); /* connected, TCP_NODELAY set: reading, what waited in out */
 void channel_wake(struct channel *);
 void channel_die(struct channel *, enum failure why, struct str text);
-void channel_fail(struct channel *, int status); /* of libuv: the socket is of no use any more */
 void channel_read_start(struct channel *);
 void channel_read_stop(struct channel *);
 void channel_send(struct channel *);     /* try_write, then one uv_write for the rest */
 void channel_progress(struct channel *); /* encrypts, sends, wakes, begins a waiting handshake */
-void channel_take(struct channel *, struct str octets, bool whole_block); /* octets came from the wire */
 void channel_gone(struct channel *); /* uv_close, or free when there is no handle */
 enum failure channel_why(int status);
 

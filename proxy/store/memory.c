@@ -70,11 +70,6 @@ struct store *store_hold(struct store *s)
     return s;
 }
 
-bool store_is_immediate(const struct store *s)
-{
-    return true;
-}
-
 /* ---- entries of a shard ---- */
 
 static void stand(struct shard *d, size_t i, struct entry *e)

@@ -36,6 +36,5 @@ struct store_request {
  * (so that tests own it); memory, which lives no longer than the process, is given a clock that is never set. */
 enum failure store_now(struct store *, const struct store_request *, double now, struct arena *, struct filter_value *);
 /* `store_now` is for drivers that answer at once (memory): mail/waits.c completes the op from the ready list. Drivers that wait
- * (LMDB, Redis) will add store_ask(task) beside it; store_is_immediate tells. */
-bool store_is_immediate(const struct store *);
+ * (LMDB, Redis) will add store_ask(task) beside it. */
 #endif

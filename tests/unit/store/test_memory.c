@@ -65,7 +65,6 @@ static void operations_have_names(void **state)
     assert_true(store_op_named("get", &op));
     assert_int_equal(op, STORE_GET);
     assert_false(store_op_named("gets", &op));
-    assert_true(store_is_immediate(store));
 }
 
 static void what_is_set_is_got_until_it_expires(void **state)
