@@ -157,9 +157,7 @@ static struct arguments arguments_take(const char *name, int argc, char **argv)
         a.path = option == 'c' ? optarg : a.path;
         a.pid_file = option == 'p' ? optarg : a.pid_file;
         a.socket = option == 's' ? optarg : a.socket;
-#ifdef SLUICE_FAULTS
         a.bad |= option == 'F' && !fault_arm(str_of(optarg));
-#endif
         a.help |= option == 'h';
         a.defaults |= option == 'd';
         a.explain |= option == 'e';
