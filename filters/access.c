@@ -21,12 +21,12 @@ struct access {
     const struct filter_value *tables[TABLES];
     bool delay, quarantines;
 };
-struct order { /* what a table says */
+struct access_order { /* what a table says */
     enum action action;
     enum which which;
     struct str text;
 };
-struct mark { /* of the transaction: quarantine cannot be said before the header section is in */
+struct access_mark { /* of the transaction: quarantine cannot be said before the header section is in */
     bool set;
     char why[300];
 };
@@ -60,7 +60,7 @@ static bool closes(uint16_t code)
 }
 
 /* NULL: understood. Else what is wrong with it. */
-static const char *order_parse(struct str value, struct order *o)
+static const char *order_parse(struct str value, struct access_order *o)
 {
     struct str rest = value, word = word_of(&rest);
     o->action = BAD;
@@ -106,7 +106,7 @@ static bool check(struct filter *f, struct access *a, enum which which)
         struct filter_text key;
         const struct filter_value *entry = filter_value_at(table, i, &key);
         struct filter_text value = filter_value_text(entry);
-        struct order o;
+        struct access_order o;
         const char *why = order_parse((struct str){value.at, value.len}, &o);
         if (!why && o.action == PASS && which == RECIPIENT)
             why = "PASS is for the whole transaction: a recipient can only have OK";
@@ -194,7 +194,7 @@ static struct filter_text key_of(struct filter_call *call, enum which which)
 }
 
 /* The first opinion of the tables up to `last`; DUNNO: none. NULL: well, else what is wrong, in call memory. */
-static const char *look(struct filter_call *call, const struct access *a, enum which last, struct order *o)
+static const char *look(struct filter_call *call, const struct access *a, enum which last, struct access_order *o)
 {
     o->action = DUNNO;
     for (enum which w = CLIENT; w <= last && o->action == DUNNO; w++) {
@@ -219,9 +219,9 @@ static const char *look(struct filter_call *call, const struct access *a, enum w
 
 /* ---- applying ---------------------------------------------------------------------------------------------------- */
 
-static enum filter_verdict mark_quarantine(struct filter_call *call, const struct order *o)
+static enum filter_verdict mark_quarantine(struct filter_call *call, const struct access_order *o)
 {
-    struct mark *mark = filter_keep(call, LIFE_TRANSACTION);
+    struct access_mark *mark = filter_keep(call, LIFE_TRANSACTION);
     if (!mark->set)
         snprintf(mark->why, sizeof mark->why, "%s table%s%.*s", table_names[o->which], o->text.len ? ": " : "",
                  STR_ARGS(o->text));
@@ -229,7 +229,7 @@ static enum filter_verdict mark_quarantine(struct filter_call *call, const struc
     return VERDICT_CONTINUE;
 }
 
-static enum filter_verdict apply(struct filter_call *call, const struct access *a, const struct order *o)
+static enum filter_verdict apply(struct filter_call *call, const struct access *a, const struct access_order *o)
 {
     enum filter_stage stage = filter_stage(call);
     bool refusal = o->action == REJECT || o->action == DEFER || o->action == DROP;
@@ -255,14 +255,14 @@ static enum filter_verdict hook(struct filter_call *call, enum filter_stage stag
 {
     const struct access *a = filter_memory(filter_of(call));
     if (stage == FILTER_HEADERS) {
-        const struct mark *mark = filter_keep(call, LIFE_TRANSACTION);
+        const struct access_mark *mark = filter_keep(call, LIFE_TRANSACTION);
         return mark->set ? filter_quarantine(call, mark->why) : VERDICT_CONTINUE;
     }
     enum which last = stage == FILTER_CONNECT ? CLIENT
                       : stage == FILTER_HELO  ? HELO
                       : stage == FILTER_MAIL  ? SENDER
                                               : RECIPIENT;
-    struct order o;
+    struct access_order o;
     const char *wrong = look(call, a, last, &o);
     return wrong ? filter_error(call, "%s", wrong) : apply(call, a, &o);
 }
@@ -275,7 +275,7 @@ const struct filter_def access_filter = {
     .stages = 1u << FILTER_CONNECT | 1u << FILTER_HELO | 1u << FILTER_MAIL | 1u << FILTER_RCPT | 1u << FILTER_HEADERS,
     .flags = FILTER_BINARY_SAFE,
     .filter_memory = sizeof(struct access),
-    .transaction_memory = sizeof(struct mark),
+    .transaction_memory = sizeof(struct access_mark),
     .open = open_access,
     .hook = hook,
 };

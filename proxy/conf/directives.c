@@ -178,7 +178,7 @@ static const struct directive directives[] = {
 };
 /* clang-format on */
 
-const char *place_name(enum place place)
+const char *place_name(enum conf_place place)
 {
     static const char *const names[PLACES] = {
         "the file", "listen", "backend", "a server", "route", "tls", "a certificate",   "chain",
@@ -187,7 +187,7 @@ const char *place_name(enum place place)
     return names[place];
 }
 
-const struct directive *directive_find(enum place where, struct str name)
+const struct directive *directive_find(enum conf_place where, struct str name)
 {
     for (size_t i = 0; i < countof(directives); i++)
         if (directives[i].where == where && str_equal(name, str_of(directives[i].name)))
@@ -195,7 +195,7 @@ const struct directive *directive_find(enum place where, struct str name)
     return NULL;
 }
 
-struct str directive_hint(struct arena *arena, enum place where, struct str name)
+struct str directive_hint(struct arena *arena, enum conf_place where, struct str name)
 {
     static const char *const functions[] = {"env", "file", "include"};
     const char *names[countof(directives) + countof(functions)];
@@ -216,7 +216,7 @@ struct str directive_hint(struct arena *arena, enum place where, struct str name
 
 /* ---- a block against the table ---- */
 
-static bool range_holds(struct loader *l, const struct item *item, const struct directive *d, const char *what,
+static bool range_holds(struct loader *l, const struct conf_item *item, const struct directive *d, const char *what,
                         const struct filter_value *raw, const struct filter_value *v)
 {
     bool number = d->type == TYPE_NUMBER || d->type == TYPE_SIZE || d->type == TYPE_DURATION;
@@ -233,7 +233,7 @@ static bool range_holds(struct loader *l, const struct item *item, const struct 
     return false;
 }
 
-static bool choice_holds(struct loader *l, const struct item *item, const struct directive *d, const char *what,
+static bool choice_holds(struct loader *l, const struct conf_item *item, const struct directive *d, const char *what,
                          const struct filter_value *raw, const struct filter_value *v)
 {
     const char *names[32];
@@ -258,7 +258,7 @@ static bool choice_holds(struct loader *l, const struct item *item, const struct
     return false;
 }
 
-static void take(struct loader *l, const struct item *item, const struct directive *d, const char *title,
+static void take(struct loader *l, const struct conf_item *item, const struct directive *d, const char *title,
                  struct str key, const struct filter_value *raw, struct filter_value *into)
 {
     struct arena *a = &l->conf->mail.arena;
@@ -290,7 +290,7 @@ static void take(struct loader *l, const struct item *item, const struct directi
     value_put(a, into, key, value);
 }
 
-static void presets_fill(struct loader *l, const struct item *item, enum place where, const char *title,
+static void presets_fill(struct loader *l, const struct conf_item *item, enum conf_place where, const char *title,
                          const struct filter_value *body, struct filter_value *into)
 {
     for (size_t i = 0; i < countof(directives); i++) {
@@ -311,8 +311,8 @@ static void presets_fill(struct loader *l, const struct item *item, enum place w
     }
 }
 
-const struct filter_value *block_check(struct loader *l, const struct item *item, const struct filter_value *body,
-                                       enum place where, const char *title, bool skip_unknown)
+const struct filter_value *block_check(struct loader *l, const struct conf_item *item, const struct filter_value *body,
+                                       enum conf_place where, const char *title, bool skip_unknown)
 {
     struct filter_value *into = arena_alloc(&l->conf->mail.arena, sizeof *into);
     *into = (struct filter_value){.type = VALUE_MAP, .line = body->line, .file = body->file};

@@ -28,7 +28,7 @@ struct house {
     struct conf **old; /* held until no worker does: they end here, not amid mail; what main's thread took it gives back */
     size_t nold;
     struct ports ports;
-    struct plan plan; /* of conf: which address is which port */
+    struct ports_plan plan; /* of conf: which address is which port */
     struct workers *workers;
     struct control *control;
     struct upgrade upgrade;
@@ -117,7 +117,7 @@ static void warn_of_what_stays(const struct conf *now, struct conf *next, struct
     next->workers = now->workers;
 }
 
-static void switch_to(struct house *h, struct conf *conf, struct plan *plan, struct order *order, int log)
+static void switch_to(struct house *h, struct conf *conf, struct ports_plan *plan, struct worker_order *order, int log)
 {
     struct conf *old = h->conf;
     conf_take_over(conf, old);
@@ -142,12 +142,12 @@ static void drop_old(struct house *h, bool all)
 }
 
 /* All that can fail, before anything is changed. NULL: complained of. */
-static struct order *prepare(struct house *h, struct conf *conf, struct plan *plan, struct complaints *c)
+static struct worker_order *prepare(struct house *h, struct conf *conf, struct ports_plan *plan, struct complaints *c)
 {
     char error[200];
     if (!ports_plan(&h->ports, conf, h->conf->workers, plan, c))
         return NULL;
-    struct order *order = workers_prepare(h->workers, conf, plan, error, sizeof error);
+    struct worker_order *order = workers_prepare(h->workers, conf, plan, error, sizeof error);
     if (!order) {
         complain(c, false, conf->mail.path, 0, "%s", error);
         ports_forgo(&h->ports, plan);
@@ -161,12 +161,12 @@ static bool reload(struct house *h, FILE *to)
     struct arena arena = {0};
     struct complaints c = {.arena = &arena};
     struct control *control = NULL;
-    struct plan plan;
+    struct ports_plan plan;
     int log = -1;
     notify_reloading();
     struct conf *conf = conf_load(h->arguments.conf, &c);
     bool good = conf && open_log(conf, &log, &c) && open_control(h, conf, &control, &c);
-    struct order *order = good ? prepare(h, conf, &plan, &c) : NULL;
+    struct worker_order *order = good ? prepare(h, conf, &plan, &c) : NULL;
     if (good && !order) {
         good = false;
         if (control != h->control)

@@ -41,13 +41,13 @@ struct store *store_memory_open(uint64_t octets)
     if (getrandom(s->seed, sizeof s->seed, 0) != (ssize_t)sizeof s->seed)
         s->seed[0] = (uint64_t)(uintptr_t)s;
     for (size_t i = 0; i < n; i++) {
-        struct shard *d = &s->shards[i];
+        struct store_shard *d = &s->shards[i];
         size_t slots = 64;
         d->most = octets / n;
         while (slots < d->most / 256 && slots < 1 << 20)
             slots *= 2;
         d->slots =
-            must_alloc(slots * sizeof(struct entry *)); /* of its full size at once: never moved, never a pause */
+            must_alloc(slots * sizeof(struct store_entry *)); /* of its full size at once: never moved, never a pause */
         d->mask = slots - 1;
         pthread_mutex_init(&d->lock, NULL);
     }
@@ -72,15 +72,15 @@ struct store *store_hold(struct store *s)
 
 /* ---- entries of a shard ---- */
 
-static void stand(struct shard *d, size_t i, struct entry *e)
+static void stand(struct store_shard *d, size_t i, struct store_entry *e)
 {
     d->heap[i] = e;
     e->at = (uint32_t)i;
 }
 
-static void heap_settle(struct shard *d, size_t i)
+static void heap_settle(struct store_shard *d, size_t i)
 {
-    struct entry *e = d->heap[i];
+    struct store_entry *e = d->heap[i];
     for (; i && d->heap[(i - 1) / 2]->expires > e->expires; i = (i - 1) / 2)
         stand(d, i, d->heap[(i - 1) / 2]);
     for (size_t child; (child = 2 * i + 1) < d->count; i = child) {
@@ -93,14 +93,14 @@ static void heap_settle(struct shard *d, size_t i)
     stand(d, i, e);
 }
 
-static void entry_remove(struct shard *d, struct entry *e)
+static void entry_remove(struct store_shard *d, struct store_entry *e)
 {
-    struct entry **at = &d->slots[e->hash & d->mask];
+    struct store_entry **at = &d->slots[e->hash & d->mask];
     while (*at != e)
         at = &(*at)->next;
     *at = e->next;
     size_t i = e->at;
-    struct entry *last = d->heap[--d->count];
+    struct store_entry *last = d->heap[--d->count];
     if (last != e) {
         stand(d, i, last);
         heap_settle(d, i);
@@ -109,21 +109,21 @@ static void entry_remove(struct shard *d, struct entry *e)
     entry_free(e);
 }
 
-struct shard *shard_of(struct store *s, struct str key, uint64_t *hash)
+struct store_shard *shard_of(struct store *s, struct str key, uint64_t *hash)
 {
     *hash = str_hash(key, s->seed[0]);
     return &s->shards[(*hash >> 40) % s->nshards];
 }
 
-static void reclaim(struct shard *d, double now)
+static void reclaim(struct store_shard *d, double now)
 {
     for (int i = 0; i < RECLAIM && d->count && d->heap[0]->expires <= now; i++)
         entry_remove(d, d->heap[0]);
 }
 
-static struct entry *entry_find(struct shard *d, uint64_t hash, struct str key, double now)
+static struct store_entry *entry_find(struct store_shard *d, uint64_t hash, struct str key, double now)
 {
-    struct entry *e = d->slots[hash & d->mask];
+    struct store_entry *e = d->slots[hash & d->mask];
     while (e && !(e->hash == hash && e->key_len == key.len && memcmp(e->key, key.at, key.len) == 0))
         e = e->next;
     if (e && e->expires <= now) {
@@ -133,15 +133,16 @@ static struct entry *entry_find(struct shard *d, uint64_t hash, struct str key, 
     return e;
 }
 
-struct entry *entry_add(struct shard *d, uint64_t hash, struct str key, enum entry_kind kind, double expires)
+struct store_entry *entry_add(struct store_shard *d, uint64_t hash, struct str key, enum entry_kind kind,
+                              double expires)
 {
-    struct entry *e = must_alloc(sizeof *e + key.len);
+    struct store_entry *e = must_alloc(sizeof *e + key.len);
     e->kind = kind;
     e->hash = hash;
     e->expires = expires;
     e->key_len = (uint16_t)key.len;
     memcpy(e->key, key.at, key.len);
-    e->octets = (uint32_t)(sizeof *e + key.len + 2 * sizeof(struct entry *));
+    e->octets = (uint32_t)(sizeof *e + key.len + 2 * sizeof(struct store_entry *));
     d->octets += e->octets;
     e->next = d->slots[hash & d->mask];
     d->slots[hash & d->mask] = e;
@@ -152,7 +153,7 @@ struct entry *entry_add(struct shard *d, uint64_t hash, struct str key, enum ent
     return e;
 }
 
-void entry_changed(struct shard *d, struct entry *e, double expires)
+void entry_changed(struct store_shard *d, struct store_entry *e, double expires)
 {
     uint64_t octets = entry_octets(e);
     d->octets = d->octets - e->octets + octets;
@@ -160,7 +161,7 @@ void entry_changed(struct shard *d, struct entry *e, double expires)
     e->expires = expires;
     heap_settle(d, e->at);
     while (d->octets > d->most && d->count > 1) {
-        struct entry *victim = d->heap[0];
+        struct store_entry *victim = d->heap[0];
         if (victim == e) /* the one just written stays: the second nearest goes */
             victim = d->count > 2 && d->heap[2]->expires < d->heap[1]->expires ? d->heap[2] : d->heap[1];
         entry_remove(d, victim);
@@ -172,7 +173,7 @@ void store_drop(struct store *s)
     if (!s || __atomic_sub_fetch(&s->refs, 1, __ATOMIC_ACQ_REL) > 0)
         return;
     for (size_t i = 0; i < s->nshards; i++) {
-        struct shard *d = &s->shards[i];
+        struct store_shard *d = &s->shards[i];
         for (size_t k = 0; k < d->count; k++)
             entry_free(d->heap[k]);
         free(d->heap);
@@ -197,7 +198,7 @@ static enum failure refuse(const struct store_request *r, uint64_t room)
     if ((r->op == STORE_RATE || r->op == STORE_BUCKET) && !(r->limit > 0 && isfinite(r->limit)))
         return FAILURE_BAD;
     if (r->key.len > KEY_MOST || r->value.len > TEXT_MOST ||
-        r->key.len + r->value.len + sizeof(struct entry) > room / 2)
+        r->key.len + r->value.len + sizeof(struct store_entry) > room / 2)
         return FAILURE_LIMIT;
     return FAILURE_NONE;
 }
@@ -216,9 +217,9 @@ static enum entry_kind kind_of(enum store_op op)
     }
 }
 
-struct asked { /* one operation under its shard's lock */
+struct store_asked { /* one operation under its shard's lock */
     struct store *store;
-    struct shard *shard;
+    struct store_shard *shard;
     const struct store_request *r;
     double now;
     uint64_t hash;
@@ -226,7 +227,7 @@ struct asked { /* one operation under its shard's lock */
     struct filter_value *answer;
 };
 
-static void set_value(struct entry *e, const struct store_request *r)
+static void set_value(struct store_entry *e, const struct store_request *r)
 {
     free(e->text);
     e->text = NULL;
@@ -240,7 +241,7 @@ static void set_value(struct entry *e, const struct store_request *r)
     }
 }
 
-static enum failure keep_value(const struct asked *q, struct entry *e)
+static enum failure keep_value(const struct store_asked *q, struct store_entry *e)
 {
     bool there = e != NULL;
     double expires = q->now + q->r->ttl;
@@ -254,7 +255,7 @@ static enum failure keep_value(const struct asked *q, struct entry *e)
     return FAILURE_NONE;
 }
 
-static enum failure increase(const struct asked *q, struct entry *e)
+static enum failure increase(const struct store_asked *q, struct store_entry *e)
 {
     double by = q->r->n != 0 ? q->r->n : 1;
     if (e && e->text)
@@ -275,7 +276,7 @@ static enum failure increase(const struct asked *q, struct entry *e)
     return FAILURE_NONE;
 }
 
-static enum failure look(const struct asked *q, struct entry *e)
+static enum failure look(const struct store_asked *q, struct store_entry *e)
 {
     if (e && e->text)
         *q->answer = value_text(arena_str(q->arena, (struct str){e->text, e->text_len}));
@@ -284,12 +285,12 @@ static enum failure look(const struct asked *q, struct entry *e)
     return FAILURE_NONE;
 }
 
-static void put(const struct asked *q, const char *key, struct filter_value v)
+static void put(const struct store_asked *q, const char *key, struct filter_value v)
 {
     value_put(q->arena, q->answer, str_of(key), v);
 }
 
-static enum failure rate(const struct asked *q, struct entry *e)
+static enum failure rate(const struct store_asked *q, struct store_entry *e)
 {
     double cost = q->r->n != 0 ? q->r->n : 1, limit = q->r->limit, retry = 0;
     if (!e)
@@ -314,7 +315,7 @@ static enum failure rate(const struct asked *q, struct entry *e)
     return FAILURE_NONE;
 }
 
-static enum failure bucket(const struct asked *q, struct entry *e)
+static enum failure bucket(const struct store_asked *q, struct store_entry *e)
 {
     double cost = q->r->n != 0 ? q->r->n : 1, limit = q->r->limit, speed = limit / q->r->window;
     if (!e) {
@@ -339,7 +340,7 @@ static enum failure bucket(const struct asked *q, struct entry *e)
 }
 
 /* One key takes a quarter of its shard at most. */
-static uint32_t marks_most(const struct shard *d)
+static uint32_t marks_most(const struct store_shard *d)
 {
     uint32_t most = MARKS_MOST;
     while (most > 64 && most * (sizeof(struct mark_node) + 2 * sizeof(uint32_t)) > d->most / 4)
@@ -347,10 +348,10 @@ static uint32_t marks_most(const struct shard *d)
     return most;
 }
 
-static enum failure members(const struct asked *q, struct entry *e)
+static enum failure members(const struct store_asked *q, struct store_entry *e)
 {
     const struct store_request *r = q->r;
-    struct mark mark = {str_hash(r->value, q->store->seed[0]), str_hash(r->value, q->store->seed[1])};
+    struct store_mark mark = {str_hash(r->value, q->store->seed[0]), str_hash(r->value, q->store->seed[1])};
     bool adds = r->op == STORE_SET_ADD || r->op == STORE_DISTINCT;
     if (r->op == STORE_SET_SIZE) {
         *q->answer = value_integer(e ? e->marks.count : 0);
@@ -375,9 +376,9 @@ static enum failure members(const struct asked *q, struct entry *e)
     return FAILURE_NONE;
 }
 
-static enum failure act(const struct asked *q)
+static enum failure act(const struct store_asked *q)
 {
-    struct entry *e = entry_find(q->shard, q->hash, q->r->key, q->now);
+    struct store_entry *e = entry_find(q->shard, q->hash, q->r->key, q->now);
     if (q->r->op == STORE_DEL) {
         *q->answer = value_bool(e != NULL);
         if (e)
@@ -415,7 +416,7 @@ enum failure store_now(struct store *s, const struct store_request *r, double no
     enum failure error = refuse(r, __atomic_load_n(&s->shards[0].most, __ATOMIC_RELAXED));
     if (error)
         return error;
-    struct asked q = {.store = s, .r = r, .now = now, .arena = arena, .answer = answer};
+    struct store_asked q = {.store = s, .r = r, .now = now, .arena = arena, .answer = answer};
     q.shard = shard_of(s, r->key, &q.hash);
     pthread_mutex_lock(&q.shard->lock);
     reclaim(q.shard, now);

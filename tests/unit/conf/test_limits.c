@@ -43,7 +43,7 @@ static struct conf *load_with(const char *block, const char *key, const char *va
 
 struct row {
     const char *block, *key, *preset, *doc;
-    enum place place;
+    enum conf_place place;
     enum filter_type type;
     double least, most;
     uint64_t (*get)(const struct conf *), (*get_own)(const struct conf *); /* at the top; of the first listener */

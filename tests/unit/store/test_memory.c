@@ -364,13 +364,13 @@ static void operations_are_atomic_among_threads(void **state)
 
 static void marks_survive_removal_in_any_order(void **state)
 {
-    struct marks m = {0};
+    struct store_marks m = {0};
     bool there[200] = {0};
     uint32_t random = 99, count = 0;
     for (int i = 0; i < 20000; i++) {
         random = random * 1664525 + 1013904223;
         unsigned which = (random >> 8) % 200;
-        struct mark mark = {which % 16, which}; /* many collide */
+        struct store_mark mark = {which % 16, which}; /* many collide */
         assert_int_equal(marks_has(&m, mark), there[which]);
         if (random >> 31) {
             marks_add(&m, mark, i);
