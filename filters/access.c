@@ -7,6 +7,7 @@
  * bad one is told when the file is loaded, and fails the filter (on_error) if it comes in later. */
 #include "base/table.h"
 #include "filters/filter.h"
+#include "wire/reply.h"
 #include <stdio.h>
 
 enum which { CLIENT, HELO, SENDER, RECIPIENT, TABLES };
@@ -20,12 +21,12 @@ struct access {
     const struct filter_value *tables[TABLES];
     bool delay, quarantines;
 };
-struct order { /* what a table says */
+struct access_order { /* what a table says */
     enum action action;
     enum which which;
     struct str text;
 };
-struct mark { /* of the transaction: quarantine cannot be said before the header section is in */
+struct access_mark { /* of the transaction: quarantine cannot be said before the header section is in */
     bool set;
     char why[300];
 };
@@ -46,36 +47,30 @@ static struct str word_of(struct str *rest)
     return word;
 }
 
-/* Whether a text that may begin with a code, an enhanced code or both is of this class: '4' or '5'. */
-static bool fits(struct str text, char class)
+/* Whether a text that may begin with a code, an enhanced code or both is of this class: 4 or 5. */
+static bool fits(struct str text, unsigned class)
 {
-    struct str rest = text, word = word_of(&rest);
-    bool code = word.len == 3 && char_is_digit(word.at[0]) && char_is_digit(word.at[1]) && char_is_digit(word.at[2]);
-    if (code && word.at[0] != class)
-        return false;
-    if (code)
-        word = word_of(&rest);
-    return word.len < 5 || !char_is_digit(word.at[0]) || word.at[1] != '.' || word.at[0] == class;
+    struct reply_front front = reply_front(text);
+    return (!front.has_code || front.code / 100 == class) && (!front.enhanced[0] || front.enhanced[0] == class);
 }
 
-static bool is_code(struct str word)
+static bool closes(uint16_t code)
 {
-    return word.len == 3 && (word.at[0] == '4' || word.at[0] == '5') && char_is_digit(word.at[1]) &&
-           char_is_digit(word.at[2]);
+    return code == 421 || code == 521;
 }
 
 /* NULL: understood. Else what is wrong with it. */
-static const char *order_parse(struct str value, struct order *o)
+static const char *order_parse(struct str value, struct access_order *o)
 {
     struct str rest = value, word = word_of(&rest);
     o->action = BAD;
     o->text = str_trim(rest);
-    if (is_code(word)) {
-        bool closes = str_equal(word, STR("421")) || str_equal(word, STR("521"));
+    unsigned class = reply_front(value).code / 100;
+    if (class == 4 || class == 5) {
         o->text = value;
-        if (!fits(value, word.at[0]))
+        if (!fits(value, class))
             return "the enhanced code is of another class than the code";
-        o->action = closes ? DROP : word.at[0] == '4' ? DEFER : REJECT;
+        o->action = closes(reply_front(value).code) ? DROP : class == 4 ? DEFER : REJECT;
         return NULL;
     }
     for (enum action a = DUNNO; a <= QUARANTINE; a++)
@@ -85,12 +80,10 @@ static const char *order_parse(struct str value, struct order *o)
         return "expected OK, DUNNO, PASS, REJECT, DEFER, DISCARD, DROP, QUARANTINE, or a reply like \"550 5.7.1 text\"";
     if ((o->action == OK || o->action == DUNNO || o->action == PASS) && o->text.len)
         return "OK, DUNNO and PASS take no text";
-    if ((o->action == REJECT && !fits(o->text, '5')) || (o->action == DEFER && !fits(o->text, '4')))
+    if ((o->action == REJECT && !fits(o->text, 5)) || (o->action == DEFER && !fits(o->text, 4)))
         return "the code in the text is not of the action's class: 5 for REJECT, 4 for DEFER";
-    rest = o->text;
-    word = word_of(&rest);
-    if (o->action == DROP && is_code(word) && !str_equal(word, STR("421")) && !str_equal(word, STR("521")) &&
-        !str_equal(word, STR("554")))
+    uint16_t code = reply_front(o->text).code;
+    if (o->action == DROP && (code / 100 == 4 || code / 100 == 5) && !closes(code) && code != 554)
         return "DROP says 421, 521 or 554";
     return NULL;
 }
@@ -113,7 +106,7 @@ static bool check(struct filter *f, struct access *a, enum which which)
         struct filter_text key;
         const struct filter_value *entry = filter_value_at(table, i, &key);
         struct filter_text value = filter_value_text(entry);
-        struct order o;
+        struct access_order o;
         const char *why = order_parse((struct str){value.at, value.len}, &o);
         if (!why && o.action == PASS && which == RECIPIENT)
             why = "PASS is for the whole transaction: a recipient can only have OK";
@@ -201,7 +194,7 @@ static struct filter_text key_of(struct filter_call *call, enum which which)
 }
 
 /* The first opinion of the tables up to `last`; DUNNO: none. NULL: well, else what is wrong, in call memory. */
-static const char *look(struct filter_call *call, const struct access *a, enum which last, struct order *o)
+static const char *look(struct filter_call *call, const struct access *a, enum which last, struct access_order *o)
 {
     o->action = DUNNO;
     for (enum which w = CLIENT; w <= last && o->action == DUNNO; w++) {
@@ -226,9 +219,9 @@ static const char *look(struct filter_call *call, const struct access *a, enum w
 
 /* ---- applying ---------------------------------------------------------------------------------------------------- */
 
-static enum filter_verdict mark_quarantine(struct filter_call *call, const struct order *o)
+static enum filter_verdict mark_quarantine(struct filter_call *call, const struct access_order *o)
 {
-    struct mark *mark = filter_keep(call, LIFE_TRANSACTION);
+    struct access_mark *mark = filter_keep(call, LIFE_TRANSACTION);
     if (!mark->set)
         snprintf(mark->why, sizeof mark->why, "%s table%s%.*s", table_names[o->which], o->text.len ? ": " : "",
                  STR_ARGS(o->text));
@@ -236,7 +229,7 @@ static enum filter_verdict mark_quarantine(struct filter_call *call, const struc
     return VERDICT_CONTINUE;
 }
 
-static enum filter_verdict apply(struct filter_call *call, const struct access *a, const struct order *o)
+static enum filter_verdict apply(struct filter_call *call, const struct access *a, const struct access_order *o)
 {
     enum filter_stage stage = filter_stage(call);
     bool refusal = o->action == REJECT || o->action == DEFER || o->action == DROP;
@@ -262,14 +255,14 @@ static enum filter_verdict hook(struct filter_call *call, enum filter_stage stag
 {
     const struct access *a = filter_memory(filter_of(call));
     if (stage == FILTER_HEADERS) {
-        const struct mark *mark = filter_keep(call, LIFE_TRANSACTION);
+        const struct access_mark *mark = filter_keep(call, LIFE_TRANSACTION);
         return mark->set ? filter_quarantine(call, mark->why) : VERDICT_CONTINUE;
     }
     enum which last = stage == FILTER_CONNECT ? CLIENT
                       : stage == FILTER_HELO  ? HELO
                       : stage == FILTER_MAIL  ? SENDER
                                               : RECIPIENT;
-    struct order o;
+    struct access_order o;
     const char *wrong = look(call, a, last, &o);
     return wrong ? filter_error(call, "%s", wrong) : apply(call, a, &o);
 }
@@ -282,7 +275,7 @@ const struct filter_def access_filter = {
     .stages = 1u << FILTER_CONNECT | 1u << FILTER_HELO | 1u << FILTER_MAIL | 1u << FILTER_RCPT | 1u << FILTER_HEADERS,
     .flags = FILTER_BINARY_SAFE,
     .filter_memory = sizeof(struct access),
-    .transaction_memory = sizeof(struct mark),
+    .transaction_memory = sizeof(struct access_mark),
     .open = open_access,
     .hook = hook,
 };

@@ -213,7 +213,7 @@ static bool open_ratelimit(struct filter *f)
 
 /* ---- who --------------------------------------------------------------------------------------------------------- */
 
-struct identity {
+struct rate_identity {
     char parts[PARTS][300];
 };
 
@@ -243,7 +243,7 @@ static bool write_net(const struct ratelimit *r, char *to, struct filter_text ip
 }
 
 /* False: a part is not known (no user, no address), and what has no name is not counted. */
-static bool identify(struct filter_call *call, const struct ratelimit *r, struct identity *id)
+static bool identify(struct filter_call *call, const struct ratelimit *r, struct rate_identity *id)
 {
     struct filter_path path = {.size = sizeof path};
     struct filter_text ip = filter_fact(call, "client.ip");
@@ -266,7 +266,7 @@ static bool identify(struct filter_call *call, const struct ratelimit *r, struct
     return !(r->by & BY_USER) || write_part(id->parts[5], filter_fact(call, "auth.user"), true);
 }
 
-static bool override_of(const struct ratelimit *r, const struct identity *id, struct rate *rate,
+static bool override_of(const struct ratelimit *r, const struct rate_identity *id, struct rate *rate,
                         struct filter_text *bad)
 {
     *rate = r->rate;
@@ -296,7 +296,7 @@ static size_t add(char *to, size_t room, size_t at, const char *text)
 }
 
 static enum filter_verdict ask(struct filter_call *call, const struct ratelimit *r, struct asking *a,
-                               const struct identity *id)
+                               const struct rate_identity *id)
 {
     const size_t room = PARTS * 300 + 200;
     char *key = filter_alloc(call, LIFE_CALL, room), head[HEAD_ROOM];
@@ -346,7 +346,7 @@ static enum filter_verdict hook(struct filter_call *call, enum filter_stage stag
 {
     const struct ratelimit *r = filter_memory(filter_of(call));
     struct asking *a = filter_keep(call, LIFE_CALL);
-    struct identity id = {0};
+    struct rate_identity id = {0};
     struct filter_text bad;
     if (filter_value_match(r->exempt, filter_fact(call, "client.ip"), NULL) || !identify(call, r, &id))
         return VERDICT_CONTINUE;

@@ -150,6 +150,7 @@ if [ $quick = 1 ]; then
     finish
 fi
 build_kind Asan "$build-asan" || { count 0 1 0; finish; }
+run_one 'what is exported' tests/lint/exports.sh "$build-asan"
 run_unit "$build-asan"
 export SLUICE="$build-asan/sluice" SLUICE_BUILD_DIR="$build-asan"
 export SLUICE_SLOW=3 ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:quarantine_size_mb=16}

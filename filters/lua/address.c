@@ -3,10 +3,10 @@
  * Local part and domain are always texts, "" where there is none; domains are in lower case and A-labels, whatever the
  * spelling in addr: one domain is one key. Those of header fields come from text.c. */
 #include "filters/lua/host.h"
+#include "base/cidr.h"
 #include "base/idn.h"
 #include "base/table.h"
 #include "wire/path.h"
-#include <arpa/inet.h>
 
 #define ADDRESS "address"
 #define IP      "ip"
@@ -170,7 +170,7 @@ void push_mailbox(lua_State *L, struct str address, struct str local, struct str
     new_address(L, address, local, domain, STR(""), name);
 }
 
-bool push_parsed_address(lua_State *L, struct str text)
+static bool push_parsed_address(lua_State *L, struct str text) /* false: nothing was pushed */
 {
     struct path path;
     text = str_trim(text);
@@ -210,10 +210,11 @@ void push_ip(lua_State *L, struct filter_text t)
     ip->len = min_size(t.len, sizeof ip->text - 1);
     if (ip->len)
         memcpy(ip->text, t.at, ip->len);
-    if (inet_pton(AF_INET, ip->text, ip->octets) == 1)
-        ip->version = 4;
-    else if (inet_pton(AF_INET6, ip->text, ip->octets) == 1)
-        ip->version = 6;
+    struct cidr at;
+    if (!cidr_of_ip((struct str){ip->text, ip->len}, &at))
+        return; /* a socket of this machine */
+    memcpy(ip->octets, at.octets, sizeof ip->octets);
+    ip->version = at.v6 ? 6 : 4;
 }
 
 static bool is_private(const struct ip *ip)

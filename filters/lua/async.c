@@ -299,7 +299,7 @@ static int ask_lists(lua_State *L)
 
 /* What follows the key: v value, s set member, t ttl, w window, l limit, n amount (optional), r rate a second, b burst
  */
-static const struct store_op {
+static const struct lua_store_op {
     const char *name, *args;
 } store_ops[] = {{"get", ""},      {"set", "vt"},    {"add", "vt"},     {"incr", "nt"},     {"del", ""},
                  {"ttl", ""},      {"rate", "lwn"},  {"bucket", "rbn"}, {"distinct", "sw"}, {"set_add", "st"},
@@ -348,7 +348,7 @@ static double positive(lua_State *L, int arg)
     return n;
 }
 
-static int store_act(lua_State *L, const struct store_op *op, int at, bool tried)
+static int store_act(lua_State *L, const struct lua_store_op *op, int at, bool tried)
 {
     const char *const *name = luaL_checkudata(L, 1, STORE);
     char what[32];
@@ -401,7 +401,7 @@ static int store_try(lua_State *L)
         if (!strcmp(name, names[i]))
             return store_act(L, &store_ops[i], 3, true);
     }
-    const char *near = lua_nearest(name, names, countof(names));
+    const char *near = nearest_name(str_of(name), names, countof(names)).at;
     return luaL_error(L, near ? "a store has no \"%s\" (did you mean \"%s\"?)" : "a store has no \"%s\"", name, near);
 }
 

@@ -202,7 +202,7 @@ static inline bool may_take(const struct lua_box *box, size_t more, size_t arena
 
 /* A pointer to its account precedes each block. A block that grows keeps its account; the growth also counts against
  * the limit of the call that runs, since tables that all calls share grow because of one of them. */
-void *box_alloc(void *data, void *at, size_t old, size_t size)
+static void *box_alloc(void *data, void *at, size_t old, size_t size)
 {
     struct lua_box *box = data;
     struct lua_account **block = at ? (struct lua_account **)at - 1 : NULL;

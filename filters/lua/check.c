@@ -7,7 +7,7 @@
  * mistakes are found when they are made. */
 #include "filters/lua/check.h"
 
-struct known {
+struct check_known {
     const char *class;   /* of an object, or of a table with fixed fields; NULL: nothing is known */
     const char *verdict; /* the function of this name */
     struct str text;     /* a constant */
@@ -17,7 +17,7 @@ struct frame { /* one function being walked */
     struct check *check;
     const struct lua_function *f;
     const char *hook; /* NULL: it is none */
-    struct known regs[256], *upvalues;
+    struct check_known regs[256], *upvalues;
     bool *is_target; /* by pc: something jumps here */
 };
 
@@ -53,15 +53,23 @@ static const struct {
                {"message", "headers", "headers"}, {"message", "from", "address"}, {"message", "params", "m.params"},
                {"reply", "rcpt", "address"}};
 
-static const char *const verdicts[] = {"accept",  "pass",       "skip",   "reject", "defer",   "drop",
-                                       "discard", "quarantine", "reword", "act",    "separate"};
+static const char *const verdicts[] = { /* functions that make one */
+#define MADE(word) word,
+#define IMPLIED(word)
+#define VERDICT_NAME(name, word, who) who(word)
+#include "filters/verdicts.def"
+#undef MADE
+#undef IMPLIED
+#undef VERDICT_NAME
+    "act", "separate",
+};
 
-static struct known class_of_field(const char *class, struct str field)
+static struct check_known class_of_field(const char *class, struct str field)
 {
     for (size_t i = 0; i < countof(classes); i++)
         if (!strcmp(classes[i].class, class) && str_equal(field, str_of(classes[i].field)))
-            return (struct known){.class = classes[i].is};
-    return (struct known){0};
+            return (struct check_known){.class = classes[i].is};
+    return (struct check_known){0};
 }
 
 /* Is `name` a field or a method of the class; names gets all of them (at most `room`) for a suggestion. */
@@ -87,7 +95,7 @@ static void look_up(const struct frame *fr, const char *class, const char *name,
             }
         lua_settop(L, top + 1);
     }
-    *near = lua_nearest(name, names, n);
+    *near = nearest_name(str_of(name), names, n).at;
     lua_settop(L, top);
 }
 
@@ -189,7 +197,7 @@ static void check_global(const struct frame *fr, size_t pc, struct str name, boo
     for (lua_pushnil(L); lua_next(L, top + 1); lua_pop(L, 1))
         if (lua_type(L, -2) == LUA_TSTRING && n < countof(names))
             names[n++] = lua_tostring(L, -2);
-    const char *near = lua_nearest(word, names, n), *later = lua_later(word);
+    const char *near = nearest_name(str_of(word), names, n).at, *later = lua_later(word);
     if (write)
         SAY(fr, pc, "\"%s\" is global: say \"local %s\" first", word, word);
     else if (!known && later)
@@ -268,7 +276,8 @@ static void mark_targets(struct frame *fr)
     }
 }
 
-static void walk(struct check *, const struct lua_function *, const char *hook, struct known *upvalues, int depth);
+static void walk(struct check *, const struct lua_function *, const char *hook, struct check_known *upvalues,
+                 int depth);
 
 /* function on.NAME(...) is CLOSURE, then SETFIELD of it on what the global `on` gave. */
 static const char *hook_of(const struct frame *fr, size_t pc, unsigned reg)
@@ -285,11 +294,11 @@ static void enter_closure(const struct frame *fr, size_t pc, struct lua_code i, 
     if (i.bx >= fr->f->nchildren)
         return;
     const struct lua_function *child = &fr->f->children[i.bx];
-    struct known *upvalues = arena_alloc(fr->check->arena, (child->nupvalues + 1) * sizeof *upvalues);
+    struct check_known *upvalues = arena_alloc(fr->check->arena, (child->nupvalues + 1) * sizeof *upvalues);
     for (size_t k = 0; k < child->nupvalues; k++) {
         unsigned index = child->upvalues[k].index;
         if (!child->upvalues[k].of_parent)
-            upvalues[k] = index < fr->f->nupvalues ? fr->upvalues[index] : (struct known){0};
+            upvalues[k] = index < fr->f->nupvalues ? fr->upvalues[index] : (struct check_known){0};
         else if (is_fixed(fr->f, index, pc))
             upvalues[k] = fr->regs[index];
     }
@@ -297,12 +306,12 @@ static void enter_closure(const struct frame *fr, size_t pc, struct lua_code i, 
 }
 
 /* What the instruction leaves in its register. */
-static struct known result_of(const struct frame *fr, struct lua_code i)
+static struct check_known result_of(const struct frame *fr, struct lua_code i)
 {
     if (i.op == OP_MOVE)
         return fr->regs[i.b];
     if (i.op == OP_LOADK)
-        return (struct known){.text = dump_constant(fr->f, i.bx)};
+        return (struct check_known){.text = dump_constant(fr->f, i.bx)};
     if (i.op == OP_GETUPVAL && i.b < fr->f->nupvalues)
         return fr->upvalues[i.b];
     if (i.op == OP_GETFIELD && fr->regs[i.b].class)
@@ -311,11 +320,11 @@ static struct known result_of(const struct frame *fr, struct lua_code i)
         struct str name = dump_constant(fr->f, i.c);
         for (size_t k = 0; k < countof(verdicts); k++)
             if (str_equal(name, str_of(verdicts[k])))
-                return (struct known){.verdict = verdicts[k]};
+                return (struct check_known){.verdict = verdicts[k]};
         if (str_equal(name, STR("on")))
-            return (struct known){.class = "on"};
+            return (struct check_known){.class = "on"};
     }
-    return (struct known){0};
+    return (struct check_known){0};
 }
 
 static void step(struct frame *fr, size_t pc, int depth)
@@ -340,10 +349,10 @@ static void step(struct frame *fr, size_t pc, int depth)
     } else if (i.op == OP_CLOSURE) {
         enter_closure(fr, pc, i, depth);
     }
-    struct known left = result_of(fr, i);
+    struct check_known left = result_of(fr, i);
     for (unsigned reg = 0; reg < countof(fr->regs); reg++)
         if (writes(i, reg))
-            fr->regs[reg] = reg == i.a ? left : (struct known){0};
+            fr->regs[reg] = reg == i.a ? left : (struct check_known){0};
 }
 
 static void set_arguments(struct frame *fr)
@@ -365,7 +374,8 @@ static void set_arguments(struct frame *fr)
             fr->regs[2].class = thirds[i].third;
 }
 
-static void walk(struct check *check, const struct lua_function *f, const char *hook, struct known *upvalues, int depth)
+static void walk(struct check *check, const struct lua_function *f, const char *hook, struct check_known *upvalues,
+                 int depth)
 {
     struct frame *fr = arena_alloc(check->arena, sizeof *fr);
     *fr = (struct frame){.check = check, .f = f, .hook = hook, .upvalues = upvalues};
@@ -376,7 +386,7 @@ static void walk(struct check *check, const struct lua_function *f, const char *
     for (size_t pc = 0; pc < f->ncode && depth < 100; pc++) {
         for (unsigned reg = 0; fr->is_target[pc] && reg < countof(fr->regs); reg++)
             if ((fr->regs[reg].class || fr->regs[reg].verdict || fr->regs[reg].text.at) && !is_fixed(f, reg, pc))
-                fr->regs[reg] = (struct known){0};
+                fr->regs[reg] = (struct check_known){0};
         step(fr, pc, depth);
     }
 }
@@ -385,6 +395,6 @@ struct finding *check_script(lua_State *L, struct arena *arena)
 {
     struct check check = {.L = L, .arena = arena, .main = dump_read(L, arena)};
     if (check.main)
-        walk(&check, check.main, NULL, arena_alloc(arena, (check.main->nupvalues + 1) * sizeof(struct known)), 0);
+        walk(&check, check.main, NULL, arena_alloc(arena, (check.main->nupvalues + 1) * sizeof(struct check_known)), 0);
     return check.findings;
 }

@@ -111,15 +111,13 @@ static struct str text_at(lua_State *L, int arg)
 /* What depends on the message is told, what the script may not do here at all raises. */
 static int result(lua_State *L, struct filter_call *call, bool done, const char *what)
 {
-    static const char *const told[] = {"limits.header_size", "bad field", "too many fields", "no such field"};
     arena_reset(&run_of(L)->scratch);
     lua_pushboolean(L, done);
     if (done)
         return 1;
     const char *why = filter_refusal(call).at;
-    for (size_t i = 0; i < countof(told); i++)
-        if (why && strstr(why, told[i]))
-            return lua_pushstring(L, why), 2;
+    if (filter_refused(call) == REFUSED_INPUT)
+        return lua_pushstring(L, why), 2;
     return luaL_error(L, "m.headers:%s: %s", what, why ? why : "not possible here");
 }
 

@@ -17,8 +17,8 @@
 
 enum { TICK_MS = 5, IDLE_TICKS = 200 };
 
-struct guard { /* one per thread that runs scripts */
-    struct guard *next;
+struct cpu_guard { /* one per thread that runs scripts */
+    struct cpu_guard *next;
     pthread_t thread;
     clockid_t clock;
     _Atomic(lua_State *) running;
@@ -36,9 +36,9 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_key_t key;
-static struct guard *guards;
+static struct cpu_guard *guards;
 static atomic_bool asleep;
-static __thread struct guard *mine __attribute__((tls_model("initial-exec")));
+static __thread struct cpu_guard *mine __attribute__((tls_model("initial-exec")));
 
 static int64_t clock_of(clockid_t id)
 {
@@ -64,7 +64,7 @@ static void stop(lua_State *L, lua_Debug *ar)
     lua_error(L);
 }
 
-static void arm(struct guard *g, lua_State *L)
+static void arm(struct cpu_guard *g, lua_State *L)
 {
     atomic_store(&g->due, true);
     lua_sethook(L, stop, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
@@ -73,7 +73,7 @@ static void arm(struct guard *g, lua_State *L)
 #ifdef __SANITIZE_THREAD__
 static void poll_clock(lua_State *L, lua_Debug *ar)
 {
-    struct guard *g = mine;
+    struct cpu_guard *g = mine;
     if (clock_of(CLOCK_THREAD_CPUTIME_ID) - g->entered < atomic_load(&g->limit))
         return;
     arm(g, L);
@@ -82,7 +82,7 @@ static void poll_clock(lua_State *L, lua_Debug *ar)
 #else
 static void on_signal(int number)
 {
-    struct guard *g = mine;
+    struct cpu_guard *g = mine;
     lua_State *L = g ? atomic_load(&g->running) : NULL;
     if (L && atomic_load(&g->kill_seq) == atomic_load(&g->seq))
         arm(g, L);
@@ -125,7 +125,7 @@ const char *guard_place(void)
 
 /* ---- the watchdog ------------------------------------------------------------------------------------------------ */
 
-static void look_at(struct guard *g, bool *active)
+static void look_at(struct cpu_guard *g, bool *active)
 {
     uint_fast64_t seq = atomic_load(&g->seq);
     if (!(seq & 1))
@@ -147,13 +147,13 @@ static void *watch(void *nothing)
     pthread_mutex_lock(&lock);
     for (;;) {
         bool active = false;
-        for (struct guard *g = guards; g; g = g->next)
+        for (struct cpu_guard *g = guards; g; g = g->next)
             look_at(g, &active);
         idle = active ? 0 : idle + 1;
         if (idle > IDLE_TICKS) {
             /* Whoever enters after this store sees it; whoever entered before is seen by one more look. */
             atomic_store(&asleep, true);
-            for (struct guard *g = guards; g; g = g->next)
+            for (struct cpu_guard *g = guards; g; g = g->next)
                 look_at(g, &active);
             while (!active && atomic_load(&asleep))
                 pthread_cond_wait(&wake, &lock);
@@ -169,7 +169,7 @@ static void *watch(void *nothing)
 
 static void forget(void *data)
 {
-    struct guard *g = data, **at = &guards;
+    struct cpu_guard *g = data, **at = &guards;
     pthread_mutex_lock(&lock);
     while (*at && *at != g)
         at = &(*at)->next;
@@ -199,12 +199,12 @@ static void begin(void)
 #endif
 }
 
-static struct guard *guard_of_thread(void)
+static struct cpu_guard *guard_of_thread(void)
 {
     if (mine)
         return mine;
     pthread_once(&once, begin);
-    struct guard *g = must_alloc(sizeof *g);
+    struct cpu_guard *g = must_alloc(sizeof *g);
     g->thread = pthread_self();
     pthread_getcpuclockid(g->thread, &g->clock);
     sigset_t set;
@@ -222,7 +222,7 @@ static struct guard *guard_of_thread(void)
 
 void guard_enter(lua_State *L, double cpu)
 {
-    struct guard *g = guard_of_thread();
+    struct cpu_guard *g = guard_of_thread();
     atomic_store_explicit(&g->limit, (int64_t)(cpu * 1e9), memory_order_relaxed);
     atomic_store_explicit(&g->due, false, memory_order_relaxed);
     g->place[0] = 0;
@@ -242,7 +242,7 @@ void guard_enter(lua_State *L, double cpu)
 
 bool guard_leave(void)
 {
-    struct guard *g = mine;
+    struct cpu_guard *g = mine;
     atomic_fetch_add(&g->seq, 1);
     lua_State *L = atomic_load_explicit(&g->running, memory_order_relaxed);
     atomic_store_explicit(&g->running, (lua_State *)NULL, memory_order_relaxed);

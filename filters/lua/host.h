@@ -11,6 +11,7 @@
 #ifndef FILTERS_LUA_HOST_H
 #define FILTERS_LUA_HOST_H
 #include "base/arena.h"
+#include "base/names.h"
 #include "base/value.h"
 #include "filters/filter.h"
 #include <lauxlib.h>
@@ -157,7 +158,6 @@ void guard_poll(lua_State *);  /* loops in C that a script can make long: raises
 /* box.c: memory */
 struct lua_box *box_open(struct lua_host *); /* NULL: the limit is too small */
 void box_close(struct lua_box *);
-void *box_alloc(void *box, void *at, size_t old, size_t size);
 void box_check(lua_State *);                              /* raises when the run at hand, arenas included, is beyond its limit */
 void box_enter(struct lua_box *, struct lua_account *);   /* what is taken from now on is this account's */
 void box_leave(struct lua_box *);
@@ -194,7 +194,6 @@ void verdict_take(lua_State *, struct lua_run *); /* what the hook returned, at 
 /* sandbox.c */
 int sandbox_open(lua_State *); /* protected: fills the globals; the table of globals is lua_globals in the registry */
 extern const char lua_globals;
-const char *lua_nearest(const char *word, const char *const *names, size_t n);                /* NULL: none is near */
 void lua_class(lua_State *, const char *name, const luaL_Reg *methods, const luaL_Reg *meta); /* makes a metatable */
 int lua_method(lua_State *, const char *kind,
                const char *const *fields); /* __index(object, name): its method, or raises */
@@ -211,6 +210,8 @@ static inline bool is(const char *key, const char *name) /* most differ in the f
 
 void pattern_install(lua_State *); /* pattern.c: fills the string table at the top */
 void tables_install(lua_State *);  /* tables.c: fills the table library at the top */
+enum { LUA_CORE_OPTIONS = 2 };
+extern const struct filter_option lua_core_options[LUA_CORE_OPTIONS]; /* options.c: those of every script, memory and cpu */
 void options_install(lua_State *); /* options.c */
 void message_install(lua_State *); /* message.c, fields.c, address.c */
 void fields_install(lua_State *);
@@ -258,7 +259,6 @@ struct lua_address {
 struct lua_address *address_at(lua_State *, int arg); /* NULL: it is none */
 enum { RCPT_NONE = 0x7fffffff };
 void push_address(lua_State *, struct lua_run *, const struct filter_path *, size_t rcpt);
-bool push_parsed_address(lua_State *, struct str); /* false: nothing was pushed */
 void push_mailbox(lua_State *, struct str address, struct str local, struct str domain, struct str name);
 void push_ip(lua_State *, struct filter_text);
 struct str address_text(lua_State *, int arg); /* address object, ip object or text */

@@ -4,7 +4,7 @@
  * stages and flags, what it declares is checked against the configuration, and every mistake is told with its file and
  * line. In each worker the chunk runs once more, at the first hook (run.c). */
 #include "filters/lua/host.h"
-#include "base/fault.h"
+#include "base/file.h"
 #include "filters/builtin.h"
 #include <errno.h>
 
@@ -12,21 +12,14 @@ enum { SCRIPT_MOST = 1 << 20 };
 
 static bool read_script(struct filter *f, struct lua_host *host)
 {
-    FILE *file = fault_strikes(FAULT_FILE) ? NULL : fopen(host->path, "rb");
-    if (!file) {
-        filter_complain(f, NULL, NULL, 0, "%s: %s", host->path, strerror(errno));
+    host->text = file_read(host->path, SCRIPT_MOST, &host->len);
+    if (!host->text) {
+        if (errno == EFBIG)
+            filter_complain(f, NULL, NULL, 0, "%s: longer than 1 MiB: no script is", host->path);
+        else
+            filter_complain(f, NULL, NULL, 0, "%s: %s", host->path, strerror(errno));
         return false;
     }
-    host->text = must_alloc(SCRIPT_MOST + 1);
-    host->len = fread(host->text, 1, SCRIPT_MOST + 1, file);
-    bool failed = ferror(file);
-    fclose(file);
-    if (failed || host->len > SCRIPT_MOST) {
-        filter_complain(f, NULL, NULL, 0, failed ? "%s: cannot be read" : "%s: longer than 1 MiB: no script is",
-                        host->path);
-        return false;
-    }
-    host->text = must_grow(host->text, host->len + 1);
     if (host->len >= 3 && memcmp(host->text, "\xef\xbb\xbf", 3) == 0) /* the byte order mark of some editors: Lua skips it in files only */
         memset(host->text, ' ', 3);
     if (host->len && host->text[0] == '#') { /* #!... */
@@ -53,10 +46,9 @@ static void complain(struct filter *f, const struct lua_host *host, const char *
 
 static void take_limits(struct filter *f, struct lua_host *host)
 {
-    static const struct filter_option limits[] = {
-        {sizeof *limits, "memory", TYPE_SIZE, TYPE_NONE, false, "16M", NULL},
-        {sizeof *limits, "cpu", TYPE_DURATION, TYPE_NONE, false, "100ms", NULL}};
-    const struct filter_value *options = host->options ? host->options : filter_options(f, limits, countof(limits));
+    const struct filter_value *options = host->options;
+    if (!options) /* the script declares none */
+        options = filter_options(f, lua_core_options, countof(lua_core_options));
     host->memory = filter_value_number(filter_value_get(options, "memory"));
     host->cpu = filter_value_number(filter_value_get(options, "cpu"));
     if (options && (host->memory < 262144 || host->memory > 4e9))

@@ -139,19 +139,30 @@ static void push_auth(lua_State *L, struct filter_call *call)
     set_fact(L, call, "method", "auth.method");
 }
 
-/* One sorted list of plain facts; everything else is below. */
+/* Plain facts: ROW(key, fact, kind: text, number, seconds of microseconds, bool). Everything else is below. */
+#define SESSION_FACTS(ROW)                                                                                             \
+    ROW("id", "session.id", 't')                                                                                       \
+    ROW("listener", "session.listen", 't')                                                                             \
+    ROW("port", "client.port", 'n')                                                                                    \
+    ROW("local_ip", "server.ip", 't')                                                                                  \
+    ROW("helo", "helo.name", 't')                                                                                      \
+    ROW("hostname", "server.name", 't')                                                                                \
+    ROW("rdns", "client.name", 't')                                                                                    \
+    ROW("messages", "session.messages", 'n')                                                                           \
+    ROW("errors", "session.errors", 'n')                                                                               \
+    ROW("started", "session.started", 's')                                                                             \
+    ROW("esmtp", "session.esmtp", 'b')                                                                                 \
+    ROW("local_port", "server.port", 'n')
+
+#define ROW(key, fact, kind) {key, fact, kind},
 static const struct {
     const char *key, *fact;
     char kind;
-} session_facts[] = {
-    {"id", "session.id", 't'},         {"listener", "session.listen", 't'}, {"port", "client.port", 'n'},
-    {"local_ip", "server.ip", 't'},    {"local_port", "server.port", 'n'},  {"helo", "helo.name", 't'},
-    {"hostname", "server.name", 't'},  {"rdns", "client.name", 't'},        {"messages", "session.messages", 'n'},
-    {"errors", "session.errors", 'n'}, {"started", "session.started", 's'}, {"esmtp", "session.esmtp", 'b'}};
-
-static const char *const session_fields[] = {"ip",     "tls",      "auth",  "vars",       "id",   "listener",
-                                             "port",   "local_ip", "helo",  "hostname",   "rdns", "messages",
-                                             "errors", "started",  "esmtp", "local_port", NULL};
+} session_facts[] = {SESSION_FACTS(ROW)};
+#undef ROW
+#define ROW(key, ...) key,
+static const char *const session_fields[] = {"ip", "tls", "auth", "vars", SESSION_FACTS(ROW) NULL};
+#undef ROW
 
 static int session_index(lua_State *L)
 {
@@ -290,9 +301,7 @@ static int refused(lua_State *L, struct filter_call *call, const char *what)
 {
     struct filter_text why = filter_refusal(call);
     return luaL_error(L, "m:%s: %s%s", what, why.len ? why.at : "not possible here",
-                      why.at && strstr(why.at, "declared") && !strstr(why.at, "edits_late")
-                          ? ": say edits_late() in the main chunk"
-                          : "");
+                      filter_refused(call) == REFUSED_UNDECLARED ? ": say edits_late() in the main chunk" : "");
 }
 
 static const char *address_arg(lua_State *L, int arg)
@@ -367,7 +376,7 @@ static int route(lua_State *L)
 {
     struct filter_call *call = check_message(L);
     bool done = filter_route(call, lua_plain(L, 2));
-    if (!done && (run_of(L)->stage != FILTER_RCPT || !strstr(filter_refusal(call).at, "elsewhere")))
+    if (!done && (run_of(L)->stage != FILTER_RCPT || filter_refused(call) != REFUSED_ELSEWHERE))
         return refused(L, call, "route");
     lua_pushboolean(L, done);
     push_text(L, done ? (struct filter_text){NULL, 0} : filter_refusal(call));

@@ -14,7 +14,7 @@ struct tagged {
     double number;
     bool is_size;
 };
-struct spec {
+struct option_spec {
     enum filter_type type, of;
     bool required, one_of;
 };
@@ -158,27 +158,27 @@ static enum filter_type type_at(lua_State *L, int arg)
         if (name && !strcmp(name, names[i]))
             return type_names[i].type;
     }
-    const char *near = name ? lua_nearest(name, names, countof(names)) : NULL;
+    const char *near = name ? nearest_name(str_of(name), names, countof(names)).at : NULL;
     luaL_error(L, near ? "unknown type \"%s\" (did you mean \"%s\"?)" : "unknown type \"%s\"", name ? name : "?", near);
     return TYPE_NONE;
 }
 
 static int make_spec(lua_State *L, enum filter_type type, enum filter_type of, bool required)
 {
-    struct spec *spec = lua_new(L, SPEC, sizeof *spec);
-    *spec = (struct spec){.type = type, .of = of, .required = required};
+    struct option_spec *spec = lua_new(L, SPEC, sizeof *spec);
+    *spec = (struct option_spec){.type = type, .of = of, .required = required};
     return 1;
 }
 
 static int required(lua_State *L)
 {
-    const struct spec *inner = luaL_testudata(L, 1, SPEC); /* required(list "text") */
+    const struct option_spec *inner = luaL_testudata(L, 1, SPEC); /* required(list "text") */
     return inner ? make_spec(L, inner->type, inner->of, true) : make_spec(L, type_at(L, 1), TYPE_ANY, true);
 }
 
 static int optional(lua_State *L)
 {
-    const struct spec *inner = luaL_testudata(L, 1, SPEC);
+    const struct option_spec *inner = luaL_testudata(L, 1, SPEC);
     return inner ? make_spec(L, inner->type, inner->of, false) : make_spec(L, type_at(L, 1), TYPE_ANY, false);
 }
 
@@ -197,16 +197,16 @@ static int one_of(lua_State *L)
     luaL_checktype(L, 1, LUA_TTABLE);
     luaL_argcheck(L, lua_rawlen(L, 1) > 0, 1, "a list of texts, the first is the default");
     make_spec(L, TYPE_TEXT, TYPE_NONE, false);
-    ((struct spec *)lua_touserdata(L, -1))->one_of = true;
+    ((struct option_spec *)lua_touserdata(L, -1))->one_of = true;
     lua_pushvalue(L, 1);
     lua_setiuservalue(L, -2, 1);
     return 1;
 }
 
 /* The type of the default at the top of the stack. */
-static struct spec spec_of_table(lua_State *L, const char *name)
+static struct option_spec spec_of_table(lua_State *L, const char *name)
 {
-    struct spec spec = {.type = TYPE_NONE, .of = TYPE_NONE};
+    struct option_spec spec = {.type = TYPE_NONE, .of = TYPE_NONE};
     int at = lua_gettop(L);
     for (lua_pushnil(L); lua_next(L, at); lua_pop(L, 1)) {
         enum filter_type type = lua_type(L, -2) == LUA_TNUMBER ? TYPE_LIST : TYPE_MAP;
@@ -225,35 +225,38 @@ static struct spec spec_of_table(lua_State *L, const char *name)
     return spec;
 }
 
-static struct spec spec_of(lua_State *L, const char *name, const char **preset)
+static struct option_spec spec_of(lua_State *L, const char *name, const char **preset)
 {
-    const struct spec *given = luaL_testudata(L, -1, SPEC);
+    const struct option_spec *given = luaL_testudata(L, -1, SPEC);
     double n;
     bool is_size, cidr;
     if (given)
         return *given;
     if (lua_to_tagged(L, -1, &n, &is_size))
-        return (struct spec){.type = is_size ? TYPE_SIZE : TYPE_DURATION};
+        return (struct option_spec){.type = is_size ? TYPE_SIZE : TYPE_DURATION};
     const char *path = lookup_path(L, -1, &cidr);
     *preset = cidr ? NULL : path;
     if (path || cidr)
-        return (struct spec){.type = cidr ? TYPE_CIDR : TYPE_TABLE};
+        return (struct option_spec){.type = cidr ? TYPE_CIDR : TYPE_TABLE};
     switch (lua_type(L, -1)) {
-    case LUA_TBOOLEAN: return (struct spec){.type = TYPE_BOOL};
-    case LUA_TNUMBER: return (struct spec){.type = TYPE_NUMBER};
-    case LUA_TSTRING: return (struct spec){.type = TYPE_TEXT};
+    case LUA_TBOOLEAN: return (struct option_spec){.type = TYPE_BOOL};
+    case LUA_TNUMBER: return (struct option_spec){.type = TYPE_NUMBER};
+    case LUA_TSTRING: return (struct option_spec){.type = TYPE_TEXT};
     case LUA_TTABLE: return spec_of_table(L, name);
     default: luaL_error(L, "option \"%s\": a %s cannot be a default", name, luaL_typename(L, -1));
     }
-    return (struct spec){0};
+    return (struct option_spec){0};
 }
 
 /* ---- options{} --------------------------------------------------------------------------------------------------- */
 
 static void check_name(lua_State *L, const char *name)
 {
-    static const char *const core[] = {"timeout", "message_timeout", "on_error", "observe", "name",  "only",
-                                       "except",  "http_allow",      "memory",   "cpu",     "prefix"};
+    static const char *const core[] = {
+#define CORE_OPTION(name, ...) #name,
+#include "filters/core_options.def"
+#undef CORE_OPTION
+    };
     for (size_t i = 0; i < countof(core); i++)
         if (!strcmp(name, core[i]))
             luaL_error(L, "option \"%s\" is the gateway's own: every filter has it; use another name", name);
@@ -294,6 +297,11 @@ static void check_choice(lua_State *L, struct lua_run *run, const char *name, co
     luaL_error(L, "option \"%s\"", name);
 }
 
+const struct filter_option lua_core_options[LUA_CORE_OPTIONS] = {
+    {.size = sizeof *lua_core_options, .name = "memory", .type = TYPE_SIZE, .preset = "16M"},
+    {.size = sizeof *lua_core_options, .name = "cpu", .type = TYPE_DURATION, .preset = "100ms"},
+};
+
 static void ask_host(lua_State *L, struct lua_run *run)
 {
     struct filter_option options[OPTIONS_MOST + 2];
@@ -305,7 +313,7 @@ static void ask_host(lua_State *L, struct lua_run *run)
             luaL_error(L, "more than %d options", OPTIONS_MOST);
         const char *name = lua_tostring(L, -2), *preset = NULL;
         check_name(L, name);
-        struct spec spec = spec_of(L, name, &preset);
+        struct option_spec spec = spec_of(L, name, &preset);
         options[n++] = (struct filter_option){.size = sizeof *options,
                                               .name = name,
                                               .type = spec.type,
@@ -313,10 +321,8 @@ static void ask_host(lua_State *L, struct lua_run *run)
                                               .required = spec.required,
                                               .preset = preset};
     }
-    options[n++] =
-        (struct filter_option){.size = sizeof *options, .name = "memory", .type = TYPE_SIZE, .preset = "16M"};
-    options[n++] =
-        (struct filter_option){.size = sizeof *options, .name = "cpu", .type = TYPE_DURATION, .preset = "100ms"};
+    for (size_t i = 0; i < countof(lua_core_options); i++)
+        options[n++] = lua_core_options[i];
     run->host->options = filter_options(run->loading, options, n);
     if (!run->host->options) {
         run->refused = true;
@@ -327,7 +333,7 @@ static void ask_host(lua_State *L, struct lua_run *run)
 /* Without a value from the configuration: what the script wrote, tags taken off. */
 static void push_default(lua_State *L)
 {
-    const struct spec *spec = luaL_testudata(L, -1, SPEC);
+    const struct option_spec *spec = luaL_testudata(L, -1, SPEC);
     double n;
     bool is_size;
     if (spec && spec->one_of) {
@@ -425,7 +431,7 @@ static int options_declare(lua_State *L)
     for (lua_pushnil(L); lua_next(L, 1); lua_pop(L, 1)) {
         const char *name = lua_tostring(L, -2);
         const struct filter_value *v = filter_value_get(run->host->options, name);
-        const struct spec *spec = luaL_testudata(L, -1, SPEC);
+        const struct option_spec *spec = luaL_testudata(L, -1, SPEC);
         if (spec && spec->one_of && run->loading)
             check_choice(L, run, name, v);
         if (v)

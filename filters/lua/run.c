@@ -7,9 +7,11 @@
 #include "filters/lua/check.h"
 #include "base/charset.h"
 
-const char *const lua_stage_names[LUA_HOST_STAGES] = {"connect", "tls",        "helo",  "auth", "mail",    "rcpt",
-                                                      "data",    "headers",    "body",  "part", "message", "reply",
-                                                      "reset",   "disconnect", "start", "every"};
+const char *const lua_stage_names[LUA_HOST_STAGES] = {
+#define STAGE(name, word) [FILTER_##name] = FILTER_##name == FILTER_TICK ? "every" : word,
+#include "filters/stages.def"
+#undef STAGE
+};
 
 struct lua_run *run_of(lua_State *L)
 {

@@ -10,40 +10,6 @@ const char lua_globals;
 
 /* ---- names ------------------------------------------------------------------------------------------------------- */
 
-static size_t distance(const char *a, const char *b)
-{
-    enum { MOST = 40 };
-    size_t n = strlen(a), m = strlen(b), row[MOST + 1];
-    if (n > MOST || m > MOST)
-        return 99;
-    for (size_t j = 0; j <= m; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= n; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= m; j++) {
-            size_t change = diagonal + (char_lower(a[i - 1]) != char_lower(b[j - 1]));
-            diagonal = row[j];
-            row[j] = min_size(change, min_size(row[j] + 1, row[j - 1] + 1));
-        }
-    }
-    return row[m];
-}
-
-const char *lua_nearest(const char *word, const char *const *names, size_t n)
-{
-    const char *best = NULL;
-    size_t least = max_size(2, strlen(word) / 3) + 1;
-    for (size_t i = 0; i < n; i++) {
-        size_t d = distance(word, names[i]);
-        if (d < least && d < strlen(word)) {
-            least = d;
-            best = names[i];
-        }
-    }
-    return best;
-}
-
 /* The key of the table at `at` that is nearest to `word`, pushed; nil when none is. */
 static const char *push_nearest_key(lua_State *L, int at, const char *word)
 {
@@ -53,7 +19,7 @@ static const char *push_nearest_key(lua_State *L, int at, const char *word)
     for (lua_pushnil(L); lua_next(L, at); lua_pop(L, 1))
         if (lua_type(L, -2) == LUA_TSTRING && n < countof(names))
             names[n++] = lua_tostring(L, -2);
-    const char *near = lua_nearest(word, names, n);
+    const char *near = nearest_name(str_of(word), names, n).at;
     return near ? lua_pushstring(L, near) : (lua_pushnil(L), NULL);
 }
 
@@ -73,7 +39,7 @@ int lua_method(lua_State *L, const char *kind, const char *const *fields)
     while (fields && fields[n])
         n++;
     if (fields)
-        near = lua_nearest(name, fields, n);
+        near = nearest_name(str_of(name), fields, n).at;
     if (!near)
         near = push_nearest_key(L, -1, name);
     return luaL_error(L, near ? "a %s has no \"%s\" (did you mean \"%s\"?)" : "a %s has no \"%s\"", kind, name, near);
@@ -315,7 +281,7 @@ static const char *nearest_hook(const char *name)
     for (size_t i = 0; i < countof(others); i++)
         if (!strcasecmp(name, others[i][0]))
             return others[i][1];
-    return lua_nearest(name, lua_stage_names, FILTER_TICK);
+    return nearest_name(str_of(name), lua_stage_names, FILTER_TICK).at;
 }
 
 /* on.NAME = function */

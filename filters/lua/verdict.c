@@ -4,6 +4,7 @@
  * `return` must never accept silently. The reply's code is checked where the verdict is made, so that the error has a
  * line too. */
 #include "filters/lua/host.h"
+#include "wire/reply.h"
 
 #define CLASS "verdict"
 struct made {
@@ -14,8 +15,11 @@ struct made {
     char text[];
 };
 
-static const char *const kind_names[] = {"continue", "suspend", "skip",    "accept",     "pass",   "reject",
-                                         "defer",    "drop",    "discard", "quarantine", "reword", "error"};
+static const char *const kind_names[] = {
+#define VERDICT_NAME(name, word, who) [VERDICT_##name] = word,
+#include "filters/verdicts.def"
+#undef VERDICT_NAME
+};
 
 static void check_stage(lua_State *L, enum filter_verdict kind, enum filter_stage stage)
 {
@@ -32,26 +36,24 @@ static void check_stage(lua_State *L, enum filter_verdict kind, enum filter_stag
         luaL_error(L, "quarantine is for on.headers, on.body and on.message");
 }
 
-static bool has_code(const char *t)
+/* '5' for "550 ...", or for "5.7.1 ..." without a code; 0: neither stands in front. */
+static char class_in_front(const char *t)
 {
-    return char_is_digit(t[0]) && char_is_digit(t[1]) && char_is_digit(t[2]) && (t[3] == ' ' || t[3] == 0);
-}
-
-static bool has_enhanced(const char *t)
-{
-    return char_is_digit(t[0]) && t[1] == '.' && char_is_digit(t[2]);
+    struct reply_front front = reply_front(str_of(t));
+    return (char)(front.has_code || front.enhanced[0] ? t[0] : 0);
 }
 
 const char *verdict_class_wrong(lua_State *L, const char *verdict, const char *t)
 {
-    bool code = has_code(t), enhanced = has_enhanced(t);
-    if (code && !strcmp(verdict, "drop") && strncmp(t, "421", 3) && strncmp(t, "521", 3) && strncmp(t, "554", 3))
+    struct reply_front front = reply_front(str_of(t));
+    char class = class_in_front(t);
+    if (front.has_code && !strcmp(verdict, "drop") && front.code != 421 && front.code != 521 && front.code != 554)
         return lua_pushfstring(L, "drop takes 421, 521 or 554, not %s", lua_pushlstring(L, t, 3));
-    if ((code || enhanced) && !strcmp(verdict, "reject") && t[0] != '5')
+    if (class && !strcmp(verdict, "reject") && class != '5')
         return lua_pushfstring(L, "reject takes a 5xx reply, not \"%s\": did you mean defer?", t);
-    if ((code || enhanced) && !strcmp(verdict, "defer") && t[0] != '4')
+    if (class && !strcmp(verdict, "defer") && class != '4')
         return lua_pushfstring(L, "defer takes a 4xx reply, not \"%s\": did you mean reject?", t);
-    if (code && !strcmp(verdict, "reword") && (t[0] < '2' || t[0] > '5' || t[0] == '3'))
+    if (front.has_code && !strcmp(verdict, "reword") && (class < '2' || class > '5' || class == '3'))
         return lua_pushfstring(L, "reword takes 2xx, 4xx or 5xx, not \"%s\"", t);
     return NULL;
 }
@@ -60,11 +62,9 @@ const char *verdict_class_wrong(lua_State *L, const char *verdict, const char *t
  * another class of reply, or a format that the arguments do not fit; `preset`, the script's own, tells them. */
 const char *verdict_text_wrong(lua_State *L, const char *text, const char *preset, const char *action)
 {
-    char class = !action ? preset[0] : !strcmp(action, "reject") ? '5' : !strcmp(action, "defer") ? '4' : 0;
-    if (!action && !has_code(preset) && !has_enhanced(preset))
-        class = 0;
-    const char *second = has_code(text) ? text + 3 + (text[3] == ' ') : text;
-    if (class && ((has_code(text) && text[0] != class) || (has_enhanced(second) && second[0] != class)))
+    struct reply_front front = reply_front(str_of(text));
+    char class = !action ? class_in_front(preset) : !strcmp(action, "reject") ? '5' : !strcmp(action, "defer") ? '4' : 0;
+    if (class && ((front.has_code && text[0] != class) || (front.enhanced[0] && front.enhanced[0] != class - '0')))
         return lua_pushfstring(L, "\"%s\" is no %cxx reply, as %s%s takes", text, class,
                                action ? "the action " : "this option", action ? action : "");
     int top = lua_gettop(L);
@@ -93,19 +93,18 @@ static void take_class(lua_State *L, int at, char class)
 {
     size_t len;
     const char *text = lua_tolstring(L, at, &len);
-    if (!text || !(has_code(text) || has_enhanced(text)))
+    if (!text || !class_in_front(text))
         return;
+    struct reply_front front = reply_front((struct str){text, len});
     luaL_Buffer b;
     char *t = memcpy(luaL_buffinitsize(L, &b, len + 1), text, len + 1);
-    char *second = t;
-    if (has_code(t)) {
+    if (front.has_code) {
         if (t[0] != class && t[1] == '2' && t[2] == '1') /* 421 and 521 speak of the connection */
             t[1] = '5', t[2] = '0';
         t[0] = class;
-        second = t + 3 + (t[3] == ' ');
     }
-    if (has_enhanced(second))
-        second[0] = class;
+    if (front.enhanced[0])
+        t[front.enhanced_at] = class;
     luaL_pushresultsize(&b, len);
     lua_replace(L, at);
 }
@@ -135,7 +134,7 @@ static int make(lua_State *L, enum filter_verdict kind, int at)
     struct lua_run *run = run_of(L);
     check_stage(L, kind, run->stage);
     const char *format = lua_gettop(L) > at ? lua_tostring(L, at) : NULL;
-    bool filled = format && !has_code(format) && !has_enhanced(format); /* a code in front can only be an argument's */
+    bool filled = format && !class_in_front(format); /* a code in front can only be an argument's */
     const char *text = format_text(L, at);
     const char *wrong = text ? verdict_class_wrong(L, kind_names[kind], text) : NULL;
     if (wrong && !filled)

@@ -154,12 +154,12 @@ static bool find_descriptor(const char *name, iconv_t *found)
     return c->entries[0].known;
 }
 
-struct out {
+struct charset_out {
     char *at;
     size_t len, room;
 };
 
-static void grow(struct out *out, struct arena *arena)
+static void grow(struct charset_out *out, struct arena *arena)
 {
     char *old = out->at;
     out->room = out->room * 2 + 64;
@@ -170,7 +170,7 @@ static void grow(struct out *out, struct arena *arena)
 
 static struct str convert(iconv_t to_utf8, struct str octets, struct arena *arena)
 {
-    struct out out = {.room = octets.len * 2};
+    struct charset_out out = {.room = octets.len * 2};
     grow(&out, arena);
     char *in = (char *)octets.at; /* iconv reads only, whatever its type says */
     size_t left = octets.len;

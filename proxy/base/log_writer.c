@@ -26,11 +26,11 @@ enum {
     RETRY = 1
 };
 
-struct ring {
+struct log_ring {
     _Alignas(CACHE_LINE) atomic_size_t head; /* octets put in so far: written by its thread */
     atomic_bool left;                        /* its thread has ended */
     _Alignas(CACHE_LINE) atomic_size_t tail; /* octets taken out so far: written by ours */
-    struct ring *next;
+    struct log_ring *next;
     char octets[RING];
 };
 
@@ -48,7 +48,7 @@ struct sink {
 
 static struct sink sink = {.fd = 2};
 static struct {
-    _Atomic(struct ring *) rings; /* threads put theirs in front; ours alone takes out */
+    _Atomic(struct log_ring *) rings; /* threads put theirs in front; ours alone takes out */
     pthread_t thread;
     pthread_key_t key;
     int bell;
@@ -60,7 +60,7 @@ static struct {
     atomic_ullong lost;                      /* lines that found no room, or could not be written */
     unsigned long long told;
 } log_thread = {.lock = PTHREAD_MUTEX_INITIALIZER, .bell = -1};
-static _Thread_local struct ring *own;
+static _Thread_local struct log_ring *own;
 
 /* ---- the target
  * -------------------------------------------------------------------------------------------------------- */
@@ -268,11 +268,11 @@ static bool sink_write(struct sink *s, const char *at, size_t len)
 
 static void ring_left(void *ring)
 {
-    atomic_store(&((struct ring *)ring)->left, true);
+    atomic_store(&((struct log_ring *)ring)->left, true);
     atomic_store(&log_thread.has_left, true);
 }
 
-static struct ring *own_ring(void)
+static struct log_ring *own_ring(void)
 {
     if (own)
         return own;
@@ -291,7 +291,7 @@ static void ring_bell(void)
     (void)n;
 }
 
-static void ring_copy(struct ring *r, size_t at, const char *from, size_t len)
+static void ring_copy(struct log_ring *r, size_t at, const char *from, size_t len)
 {
     size_t place = at % RING, run = min_size(len, RING - place);
     memcpy(r->octets + place, from, run);
@@ -309,7 +309,7 @@ void log_hand_on(const char *lines, size_t len, bool urgent)
             sink_write(&sink, lines, len);
         return;
     }
-    struct ring *r = own_ring();
+    struct log_ring *r = own_ring();
     size_t head = atomic_load_explicit(&r->head, memory_order_relaxed);
     size_t room = RING - (head - atomic_load_explicit(&r->tail, memory_order_acquire));
     if (len > room) {
@@ -328,7 +328,7 @@ uint64_t log_dropped(void)
 }
 
 /* Lines do not stand across the end of a ring's octets in one piece: such a line is put together. */
-static bool ring_empty(struct ring *r, size_t *written)
+static bool ring_empty(struct log_ring *r, size_t *written)
 {
     size_t tail = atomic_load_explicit(&r->tail, memory_order_relaxed), head = atomic_load(&r->head);
     size_t len = head - tail, place = tail % RING, run = min_size(len, RING - place);
@@ -349,9 +349,9 @@ static bool ring_empty(struct ring *r, size_t *written)
     return good;
 }
 
-static void ring_take_out(struct ring *r)
+static void ring_take_out(struct log_ring *r)
 {
-    struct ring *first = r, *at;
+    struct log_ring *first = r, *at;
     if (!atomic_compare_exchange_strong(&log_thread.rings, &first, r->next)) { /* others stand in front of it */
         for (at = first; at->next != r; at = at->next)
             ;
@@ -366,7 +366,7 @@ static void drop_left(void)
     bool more = false;
     if (!atomic_exchange(&log_thread.has_left, false))
         return;
-    for (struct ring *r = atomic_load(&log_thread.rings), *next; r; r = next) {
+    for (struct log_ring *r = atomic_load(&log_thread.rings), *next; r; r = next) {
         next = r->next;
         if (!atomic_load(&r->left))
             continue;
@@ -383,7 +383,7 @@ static void drop_left(void)
 static bool empty_all(size_t *written)
 {
     bool good = true;
-    for (struct ring *r = atomic_load(&log_thread.rings); r; r = r->next)
+    for (struct log_ring *r = atomic_load(&log_thread.rings); r; r = r->next)
         good &= ring_empty(r, written);
     return good;
 }
@@ -415,7 +415,7 @@ static void nap(int ms)
 static void last_words(void)
 {
     log_flush();
-    for (struct ring *r = atomic_load(&log_thread.rings); r; r = r->next) {
+    for (struct log_ring *r = atomic_load(&log_thread.rings); r; r = r->next) {
         size_t tail = atomic_load(&r->tail), head = atomic_load(&r->head);
         while (tail < head) {
             struct pollfd one = {.fd = sink.target == LOG_TO_SYSLOG ? 2 : sink.fd, .events = POLLOUT};

@@ -17,7 +17,7 @@
 
 enum { FILE_MOST = 256 << 20, ANSWERS = 16, ANSWER_MOST = 1024, KEY_MOST = IDN_ROOM };
 
-struct word {
+struct table_word {
     struct str key, value; /* key: lower case */
     unsigned line;
 };
@@ -33,7 +33,7 @@ struct content {
         struct folded *next;
         char key[];
     } *folded; /* keys that are not as they stand in the text */
-    struct word *words;
+    struct table_word *words;
     struct net *nets;
     size_t nwords, nnets, words_room, nets_room;
     uint32_t *word_slots, *net_slots; /* index + 1; 0: free */
@@ -43,7 +43,7 @@ struct content {
     struct str all;                /* of "*" */
     unsigned line;                 /* of the entry being added; 0: of no file */
 };
-struct stamp { /* of the file as it was read */
+struct table_stamp { /* of the file as it was read */
     struct timespec changed;
     off_t size;
     ino_t inode;
@@ -52,8 +52,8 @@ struct table {
     pthread_rwlock_t lock;
     struct content *content;
     char *path;         /* NULL: a list */
-    struct stamp stamp; /* of what was read, or found broken */
-    struct stamp seen;  /* at the last look */
+    struct table_stamp stamp; /* of what was read, or found broken */
+    struct table_stamp seen;  /* at the last look */
     bool told;          /* that the file is unfinished */
 };
 
@@ -163,7 +163,7 @@ static bool add(struct content *c, struct str key, struct str value, const char 
     }
     if (c->nwords == c->words_room)
         c->words = must_grow(c->words, (c->words_room = c->words_room ? c->words_room * 2 : 16) * sizeof *c->words);
-    c->words[c->nwords++] = (struct word){key, value, c->line};
+    c->words[c->nwords++] = (struct table_word){key, value, c->line};
     return true;
 }
 
@@ -298,9 +298,9 @@ static struct content *parse(char *text, size_t len, const char *path, char *err
 
 /* ---- files ---- */
 
-static struct stamp stamp_of(const struct stat *st)
+static struct table_stamp stamp_of(const struct stat *st)
 {
-    return (struct stamp){st->st_mtim, st->st_size, st->st_ino};
+    return (struct table_stamp){st->st_mtim, st->st_size, st->st_ino};
 }
 
 /* "hash:/etc/postfix/access" and its like: the type of a table is Postfix', and we know one. 0: no such path. */
@@ -322,7 +322,7 @@ static void say_no_file(char *error, size_t room, const char *path)
         say(error, room, "%s: %s", path, strerror(errno));
 }
 
-static struct content *load(const char *path, struct stamp *stamp, char *error, size_t room)
+static struct content *load(const char *path, struct table_stamp *stamp, char *error, size_t room)
 {
     struct stat st;
     int fd = fault_strikes(FAULT_FILE) ? -1 : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -369,7 +369,7 @@ static struct table *table_make(struct content *content)
 
 struct table *table_open(const char *path, char *error, size_t room)
 {
-    struct stamp stamp;
+    struct table_stamp stamp;
     struct content *content = load(path, &stamp, error, room);
     if (!content)
         return NULL;
@@ -437,7 +437,7 @@ size_t table_count(struct table *t)
     return n;
 }
 
-static bool stamp_same(const struct stamp *a, const struct stamp *b)
+static bool stamp_same(const struct table_stamp *a, const struct table_stamp *b)
 {
     return a->changed.tv_sec == b->changed.tv_sec && a->changed.tv_nsec == b->changed.tv_nsec && a->size == b->size &&
            a->inode == b->inode;
@@ -445,7 +445,7 @@ static bool stamp_same(const struct stamp *a, const struct stamp *b)
 
 /* Written where it stands (cp, an editor, a mount of a single file), not put there whole by a rename: what is there now
  * may be a part. NULL: it looks complete. */
-static const char *unfinished(const char *path, const struct stamp *now)
+static const char *unfinished(const char *path, const struct table_stamp *now)
 {
     char last = 0;
     if (!now->size)
@@ -462,7 +462,7 @@ bool table_refresh(struct table *t)
     struct stat st;
     if (!t->path || stat(t->path, &st) != 0)
         return false; /* gone: most likely between two steps of a replacement; the old content stays */
-    struct stamp now = stamp_of(&st), stamp;
+    struct table_stamp now = stamp_of(&st), stamp;
     bool still = stamp_same(&now, &t->seen), in_place = now.inode == t->stamp.inode;
     t->seen = now;
     if (stamp_same(&now, &t->stamp) || (in_place && !still))
@@ -541,7 +541,7 @@ bool table_at(struct table *t, size_t i, struct table_entry *entry)
 static bool has(const struct content *c, struct str key, struct str *found)
 {
     for (size_t at = str_hash(key, c->seed) & c->word_mask; c->word_slots[at]; at = (at + 1) & c->word_mask) {
-        const struct word *w = &c->words[c->word_slots[at] - 1];
+        const struct table_word *w = &c->words[c->word_slots[at] - 1];
         if (str_equal(w->key, key))
             return answer(w->value, found);
     }

@@ -24,7 +24,7 @@ static int ask_upgrade(int argc, char **argv);
 static int version(int argc, char **argv);
 static int help(int argc, char **argv);
 
-static const struct command {
+static const struct subcommand {
     const char *name, *usage, *doc;
     int (*run)(int argc, char **argv);
 } commands[] = {
@@ -59,7 +59,7 @@ static const struct option long_options[] = {
     {0},
 };
 
-static const struct command *command_find(const char *name)
+static const struct subcommand *command_find(const char *name)
 {
     for (size_t i = 0; i < countof(commands); i++)
         if (strcmp(commands[i].name, name) == 0)
@@ -75,17 +75,17 @@ static void say_usage(FILE *to)
     fprintf(to, "\nThe configuration is %s unless -c says otherwise.\n", default_path);
 }
 
-static bool takes_conf(const struct command *c)
+static bool takes_conf(const struct subcommand *c)
 {
     return c->run != version && c->run != help;
 }
 
-static bool asks(const struct command *c)
+static bool asks(const struct subcommand *c)
 {
     return c->run == ask_reload || c->run == ask_drain || c->run == ask_status || c->run == ask_upgrade;
 }
 
-static void say_command(FILE *to, const struct command *c)
+static void say_command(FILE *to, const struct subcommand *c)
 {
     fprintf(to, "usage: %s\n\n%s\n", c->usage, c->doc);
     if (takes_conf(c))
@@ -114,14 +114,14 @@ struct arguments {
     bool help, defaults, explain, probe, json, bad;
 };
 
-static bool is_option(const struct command *c, int option)
+static bool is_option(const struct subcommand *c, int option)
 {
     return option == 'h' || (option == 'c' && takes_conf(c)) || ((option == 'p' || option == 'F') && c->run == run) ||
            (option == 's' && asks(c)) ||
            ((option == 'd' || option == 'e' || option == 'P' || option == 'j') && c->run == check);
 }
 
-static void hint_option(const struct command *c, const char *word)
+static void hint_option(const struct subcommand *c, const char *word)
 {
     const char *names[countof(long_options)];
     size_t n = 0;
@@ -137,7 +137,7 @@ static void hint_option(const struct command *c, const char *word)
 
 static struct arguments arguments_take(const char *name, int argc, char **argv)
 {
-    const struct command *c = command_find(name);
+    const struct subcommand *c = command_find(name);
     struct arguments a = {.path = default_path};
     int option;
     opterr = 0;
@@ -157,9 +157,7 @@ static struct arguments arguments_take(const char *name, int argc, char **argv)
         a.path = option == 'c' ? optarg : a.path;
         a.pid_file = option == 'p' ? optarg : a.pid_file;
         a.socket = option == 's' ? optarg : a.socket;
-#ifdef SLUICE_FAULTS
         a.bad |= option == 'F' && !fault_arm(str_of(optarg));
-#endif
         a.help |= option == 'h';
         a.defaults |= option == 'd';
         a.explain |= option == 'e';
@@ -308,7 +306,7 @@ static int unknown(const char *name)
 
 static int help(int argc, char **argv)
 {
-    const struct command *c = argc > 1 && argv[1][0] != '-' ? command_find(argv[1]) : NULL;
+    const struct subcommand *c = argc > 1 && argv[1][0] != '-' ? command_find(argv[1]) : NULL;
     if (argc > 1 && argv[1][0] != '-' && !c)
         return unknown(argv[1]);
     if (c)
@@ -344,6 +342,6 @@ int main(int argc, char **argv)
         fprintf(stderr, "sluice: the command comes first, options behind it: sluice check -c FILE; see sluice help\n");
         return 2;
     }
-    const struct command *c = command_find(argv[1]);
+    const struct subcommand *c = command_find(argv[1]);
     return c ? c->run(argc - 1, argv + 1) : unknown(argv[1]);
 }

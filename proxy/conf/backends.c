@@ -24,7 +24,7 @@ struct tls_parts {
     struct tls_certificate certificates[64];
 };
 
-static void tls_parts_of(struct loader *l, struct item *item, struct tls_parts *p)
+static void tls_parts_of(struct loader *l, struct conf_item *item, struct tls_parts *p)
 {
     const struct filter_value *block = item->checked, *element;
     struct str minimum = block_text(block, "minimum"), ciphers = block_text(block, "ciphers");
@@ -56,7 +56,7 @@ static void tls_parts_of(struct loader *l, struct item *item, struct tls_parts *
     }
 }
 
-static void warn_of_expiry(struct loader *l, const struct item *item, struct tls *tls)
+static void warn_of_expiry(struct loader *l, const struct conf_item *item, struct tls *tls)
 {
     char file[512], day[16];
     struct tm tm;
@@ -79,7 +79,7 @@ void tls_build(struct loader *l)
     l->tls = arena_alloc(&l->conf->mail.arena, (l->ntls + 1) * sizeof *l->tls);
     l->ntls = 0;
     for (size_t i = 0; i < l->nitems; i++) {
-        struct item *item = l->items[i];
+        struct conf_item *item = l->items[i];
         if (!item_is_a(item, "tls"))
             continue;
         unsigned before = l->complaints->errors;
@@ -98,7 +98,7 @@ void tls_build(struct loader *l)
     }
 }
 
-struct tls *tls_named(struct loader *l, const struct item *item, const struct filter_value *at)
+struct tls *tls_named(struct loader *l, const struct conf_item *item, const struct filter_value *at)
 {
     size_t i = 0;
     while (i < l->ntls && !str_equal(l->tls[i].item->name, at->text))
@@ -114,7 +114,7 @@ struct tls *tls_named(struct loader *l, const struct item *item, const struct fi
 
 /* ---- backends ---- */
 
-const struct backend_conf *backend_named(struct loader *l, const struct item *item, const struct filter_value *at)
+const struct backend_conf *backend_named(struct loader *l, const struct conf_item *item, const struct filter_value *at)
 {
     for (size_t i = 0; i < l->conf->nbackends; i++)
         if (str_equal(l->conf->backends[i].hop.name, at->text))
@@ -123,7 +123,7 @@ const struct backend_conf *backend_named(struct loader *l, const struct item *it
     return NULL;
 }
 
-static void backend_tls(struct loader *l, struct item *item, struct backend_conf *b)
+static void backend_tls(struct loader *l, struct conf_item *item, struct backend_conf *b)
 {
     const struct filter_value *at = value_get(item->checked, STR("tls"));
     char error[512];
@@ -133,7 +133,7 @@ static void backend_tls(struct loader *l, struct item *item, struct backend_conf
         return;
     b->tls_mode = opportunistic ? BACKEND_TLS_OPPORTUNISTIC : BACKEND_TLS_VERIFIED;
     if (!opportunistic && !str_equal(at->text, STR("verified"))) {
-        struct item *named = item_named(l, "tls", at->text);
+        struct conf_item *named = item_named(l, "tls", at->text);
         if (!named) {
             item_complain(l, item, at,
                           "%s: \"tls\": expected \"off\", \"opportunistic\", \"verified\" or the name of a tls block, "
@@ -152,12 +152,12 @@ static void backend_tls(struct loader *l, struct item *item, struct backend_conf
         item_complain(l, item, at, "%s: %s", item_title(l, item), error);
 }
 
-static bool server_address(struct loader *l, struct item *item, const struct filter_value *at, struct address *to)
+static bool server_address(struct loader *l, struct conf_item *item, const struct filter_value *at, struct address *to)
 {
     const char *why;
     if (!address_parse(at->text, &l->conf->mail.arena, to, &why))
         item_complain(l, item, at, "%s: \"%.*s\" is no address: %s%s", item_title(l, item), STR_ARGS(at->text), why,
-                      strncmp(why, "expected", 8) == 0 ? ", or maildir:/PATH" : "");
+                      to->formless ? ", or maildir:/PATH" : "");
     else if (address_is_both(at->text) || (to->name.ss_family != AF_UNIX && !to->port))
         item_complain(l, item, at, "%s: \"%.*s\" cannot be dialled: expected HOST:PORT", item_title(l, item),
                       STR_ARGS(at->text));
@@ -167,7 +167,8 @@ static bool server_address(struct loader *l, struct item *item, const struct fil
 }
 
 /* "HOST:PORT", or { "HOST:PORT", weight = 2, backup = true }. */
-static void server_build(struct loader *l, struct item *item, const struct filter_value *at, struct backend_conf *b)
+static void server_build(struct loader *l, struct conf_item *item, const struct filter_value *at,
+                         struct backend_conf *b)
 {
     struct server_conf *to = &b->servers[b->nservers];
     *to = (struct server_conf){.weight = 1};
@@ -195,7 +196,7 @@ static void server_build(struct loader *l, struct item *item, const struct filte
     b->nservers++;
 }
 
-static void backend_servers(struct loader *l, struct item *item, struct backend_conf *b)
+static void backend_servers(struct loader *l, struct conf_item *item, struct backend_conf *b)
 {
     const struct filter_value *at = block_element(item->checked, 1);
     b->servers = arena_alloc(&l->conf->mail.arena, (item->checked->count + 1) * sizeof *b->servers);
@@ -232,7 +233,7 @@ static enum identity identity_of(struct str text)
     return IDENTITY_NONE;
 }
 
-static void backend_build(struct loader *l, struct item *item)
+static void backend_build(struct loader *l, struct conf_item *item)
 {
     struct backend_conf *b = &l->conf->backends[l->conf->nbackends];
     const struct filter_value *block = block_check(l, item, &item->body, IN_BACKEND, item_title(l, item), false);
@@ -286,7 +287,7 @@ static bool knows(const struct route *r, const struct backend_conf *b)
 }
 
 /* One of the two backends would never be chosen. Told at the later line. */
-static void twins_complain(struct loader *l, const struct item *item, const struct str *keys, size_t n)
+static void twins_complain(struct loader *l, const struct conf_item *item, const struct str *keys, size_t n)
 {
     size_t one, other;
     if (!table_twins(keys, n, &one, &other))
@@ -297,7 +298,7 @@ static void twins_complain(struct loader *l, const struct item *item, const stru
                   STR_ARGS(keys[other]));
 }
 
-static void route_build(struct loader *l, struct item *item)
+static void route_build(struct loader *l, struct conf_item *item)
 {
     struct arena *a = &l->conf->mail.arena;
     struct route *r = &l->conf->routes[l->conf->nroutes++];
@@ -348,7 +349,7 @@ void routes_build(struct loader *l)
             route_build(l, l->items[i]);
 }
 
-const struct route *route_named(struct loader *l, const struct item *item, const struct filter_value *at)
+const struct route *route_named(struct loader *l, const struct conf_item *item, const struct filter_value *at)
 {
     for (size_t i = 0; i < l->conf->nroutes; i++)
         if (str_equal(l->conf->routes[i].name, at->text))

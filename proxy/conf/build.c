@@ -11,9 +11,9 @@
 #include <unistd.h>
 
 /* The one item of a directive at the top, or NULL. Items in other blocks are not meant. */
-static struct item *only_item(struct loader *l, const char *directive)
+static struct conf_item *only_item(struct loader *l, const char *directive)
 {
-    struct item *found = NULL;
+    struct conf_item *found = NULL;
     for (size_t i = 0; i < l->nitems; i++)
         if (item_is_a(l->items[i], directive) && !l->items[i]->used) {
             if (found)
@@ -25,16 +25,16 @@ static struct item *only_item(struct loader *l, const char *directive)
     return found;
 }
 
-static const struct filter_value *only_block(struct loader *l, const char *directive, enum place place,
-                                             struct item **said)
+static const struct filter_value *only_block(struct loader *l, const char *directive, enum conf_place place,
+                                             struct conf_item **said)
 {
     static const struct filter_value nothing = {.type = VALUE_MAP};
-    struct item *item = *said = only_item(l, directive);
+    struct conf_item *item = *said = only_item(l, directive);
     return block_check(l, item, item ? &item->body : &nothing, place, directive, false);
 }
 
 /* Names are said to both sides as they stand here: one that held a line end would say more than a name. */
-static void name_check(struct loader *l, const struct item *item, const struct filter_value *at, const char *what,
+static void name_check(struct loader *l, const struct conf_item *item, const struct filter_value *at, const char *what,
                        struct str name)
 {
     bool good = name.len > 0 && name.len <= 255;
@@ -44,7 +44,7 @@ static void name_check(struct loader *l, const struct item *item, const struct f
         item_complain(l, item, at, "%s: expected a name like \"mx1.example.org\", got \"%.*s\"", what, STR_ARGS(name));
 }
 
-struct str name_in(struct loader *l, const struct item *item, const char *key)
+struct str name_in(struct loader *l, const struct conf_item *item, const char *key)
 {
     const struct filter_value *at = value_get(item->checked, str_of(key));
     if (!at)
@@ -55,88 +55,28 @@ struct str name_in(struct loader *l, const struct item *item, const char *key)
 
 /* ---- limits and timeouts ---- */
 
-#define WIDE(type, field)                                                                                              \
-    {                                                                                                                  \
-#field, offsetof(struct type, field), true                                                                     \
-    }
-#define NARROW(type, field)                                                                                            \
-    {                                                                                                                  \
-#field, offsetof(struct type, field), false                                                                    \
-    }
-struct field {
-    const char *name;
-    size_t offset;
-    bool wide;
-};
-
-static const struct field limit_fields[] = {
-    WIDE(limits, size),
-    WIDE(limits, header_size),
-    WIDE(limits, hold_memory),
-    WIDE(limits, memory),
-    WIDE(limits, min_rate),
-    NARROW(limits, connections),
-    NARROW(limits, connections_per_client),
-    NARROW(limits, recipients),
-    NARROW(limits, rcpt_commands),
-    NARROW(limits, messages),
-    NARROW(limits, errors),
-    NARROW(limits, junk),
-    NARROW(limits, line),
-    NARROW(limits, hops),
-    NARROW(limits, loops),
-    WIDE(limits, held),
-    NARROW(limits, auth_failures),
-    NARROW(limits, stress),
-};
-static const struct field timeout_fields[] = {
-    WIDE(timeouts, command),
-    WIDE(timeouts, data),
-    WIDE(timeouts, handshake),
-    WIDE(timeouts, write),
-    WIDE(timeouts, line),
-    WIDE(timeouts, stress),
-    WIDE(timeouts, proxy),
-    WIDE(timeouts, connect),
-    WIDE(timeouts, banner),
-    WIDE(timeouts, helo),
-    WIDE(timeouts, mail),
-    WIDE(timeouts, rcpt),
-    WIDE(timeouts, data_reply),
-    WIDE(timeouts, block),
-    {"end_reply", offsetof(struct timeouts, end), true} /* `end` is a word of Lua */,
-    WIDE(timeouts, end_by),
-    WIDE(timeouts, greeting),
-    WIDE(timeouts, pool_idle),
-    WIDE(timeouts, pool_age),
-    WIDE(timeouts, drain),
-};
-
-static void fields_fill(void *to, const struct field *fields, size_t n, bool durations,
-                        const struct filter_value *block, const struct filter_value *own)
+/* A directive of a block is taken when it is said in these braces; without braces (NULL) each is: the block holds the defaults. */
+static bool is_taken(const struct filter_value *own, const char *name)
 {
-    for (size_t i = 0; i < n; i++) {
-        if (own && !value_get(own, str_of(fields[i].name)))
-            continue;
-        uint64_t value =
-            durations ? block_milliseconds(block, fields[i].name) : (uint64_t)block_integer(block, fields[i].name);
-        char *at = (char *)to + fields[i].offset;
-        uint32_t narrow = (uint32_t)value;
-        if (fields[i].wide)
-            memcpy(at, &value, sizeof value);
-        else
-            memcpy(at, &narrow, sizeof narrow);
-    }
+    return !own || value_get(own, str_of(name));
 }
 
-void limits_fill(struct limits *to, const struct filter_value *block, const struct filter_value *own)
+static void limits_fill(struct limits *to, const struct filter_value *block, const struct filter_value *own)
 {
-    fields_fill(to, limit_fields, countof(limit_fields), false, block, own);
+#define LIMIT(name, type, ...)                                                                                         \
+    if (is_taken(own, #name))                                                                                          \
+        to->name = (type)block_integer(block, #name);
+#include "mail/limits.def"
+#undef LIMIT
 }
 
-void timeouts_fill(struct timeouts *to, const struct filter_value *block, const struct filter_value *own)
+static void timeouts_fill(struct timeouts *to, const struct filter_value *block, const struct filter_value *own)
 {
-    fields_fill(to, timeout_fields, countof(timeout_fields), true, block, own);
+#define TIMEOUT(name, ...)                                                                                             \
+    if (is_taken(own, #name))                                                                                          \
+        to->name = block_milliseconds(block, #name);
+#include "smtp/timeouts.def"
+#undef TIMEOUT
 }
 
 /* The first of two keys that is said in these braces. What is wrong is told there, and nowhere else: listeners that
@@ -147,7 +87,7 @@ static const struct filter_value *said_in(const struct filter_value *own, const 
     return at ? at : value_get(own, str_of(other));
 }
 
-static void limits_judge(struct loader *l, const struct item *item, const struct filter_value *own,
+static void limits_judge(struct loader *l, const struct conf_item *item, const struct filter_value *own,
                          struct limits *limits)
 {
     const struct filter_value *at;
@@ -162,17 +102,17 @@ static void limits_judge(struct loader *l, const struct item *item, const struct
         item_complain(l, item, at, "limits: size is below header_size");
 }
 
-static void timeouts_judge(struct loader *l, const struct item *item, const struct filter_value *own,
+static void timeouts_judge(struct loader *l, const struct conf_item *item, const struct filter_value *own,
                            const struct timeouts *t)
 {
     const struct filter_value *at = said_in(own, "end_by", "end_reply");
-    if (at && t->end_by >= t->end)
+    if (at && t->end_by >= t->end_reply)
         item_complain(l, item, at, "timeouts: end_by must be shorter than end_reply");
 }
 
 static void limits_build(struct loader *l)
 {
-    struct item *item;
+    struct conf_item *item;
     limits_fill(&l->conf->limits, only_block(l, "limits", IN_LIMITS, &item), NULL);
     limits_judge(l, item, item ? &item->body : NULL, &l->conf->limits);
     timeouts_fill(&l->conf->timeouts, only_block(l, "timeouts", IN_TIMEOUTS, &item), NULL);
@@ -181,7 +121,7 @@ static void limits_build(struct loader *l)
 
 /* ---- stores ---- */
 
-static void store_build(struct loader *l, struct item *item)
+static void store_build(struct loader *l, struct conf_item *item)
 {
     static const struct filter_value nothing = {.type = VALUE_MAP};
     const struct filter_value *block =
@@ -223,7 +163,7 @@ static void stores_build(struct loader *l)
 /* ---- listeners ---- */
 
 /* What no listener can have for itself: said there it would do nothing. `keys` ends with NULL. */
-static void refuse_shared(struct loader *l, const struct item *item, const struct filter_value *own,
+static void refuse_shared(struct loader *l, const struct conf_item *item, const struct filter_value *own,
                           const char *const *keys)
 {
     for (const struct filter_value *at; *keys; keys++)
@@ -232,7 +172,7 @@ static void refuse_shared(struct loader *l, const struct item *item, const struc
                           *keys);
 }
 
-static void listen_limits(struct loader *l, const struct item *item, struct listen_conf *listen)
+static void listen_limits(struct loader *l, const struct conf_item *item, struct listen_conf *listen)
 {
     static const char *const shared_limits[] = {"stress", NULL}, *const shared_timeouts[] = {"pool_idle", "pool_age",
                                                                                              "drain", NULL};
@@ -251,7 +191,7 @@ static void listen_limits(struct loader *l, const struct item *item, struct list
     }
 }
 
-static void listen_addresses(struct loader *l, struct item *item, struct listen_conf *listen)
+static void listen_addresses(struct loader *l, struct conf_item *item, struct listen_conf *listen)
 {
     struct arena *a = &l->conf->mail.arena;
     const struct filter_value *at;
@@ -291,7 +231,7 @@ static const char *which_backend(struct loader *l)
     return l->conf->nbackends ? arena_print(a, "%.*s?", STR_ARGS(text)).at : "the name of a backend, and none is there";
 }
 
-static void listen_names(struct loader *l, struct item *item, struct listen_conf *listen)
+static void listen_names(struct loader *l, struct conf_item *item, struct listen_conf *listen)
 {
     const struct filter_value *at = value_get(item->checked, STR("route"));
     if (at)
@@ -326,7 +266,7 @@ static void listen_names(struct loader *l, struct item *item, struct listen_conf
             "%s: \"tls\" is missing: the name of a tls block with a certificate", item_title(l, item));
 }
 
-static void listen_identity(struct loader *l, struct item *item, struct listen_conf *listen)
+static void listen_identity(struct loader *l, struct conf_item *item, struct listen_conf *listen)
 {
     struct str auth = block_text(item->checked, "auth");
     listen->auth = str_equal(auth, STR("require")) ? AUTH_REQUIRE
@@ -353,7 +293,7 @@ static bool backend_says_received(const struct backend_conf *b)
     return b->identity == IDENTITY_XCLIENT || b->identity == IDENTITY_PROXY || b->identity == IDENTITY_PROXY_V1;
 }
 
-static void listen_build(struct loader *l, struct item *item)
+static void listen_build(struct loader *l, struct conf_item *item)
 {
     struct listen_conf *listen = &l->conf->listens[l->conf->nlistens];
     item->checked = block_check(l, item, &item->body, IN_LISTEN, item_title(l, item), false);
@@ -393,9 +333,9 @@ static void listens_build(struct loader *l)
 
 /* ---- the rest ---- */
 
-static struct str only_text(struct loader *l, const char *directive, struct item **said)
+static struct str only_text(struct loader *l, const char *directive, struct conf_item **said)
 {
-    struct item *item = *said = only_item(l, directive);
+    struct conf_item *item = *said = only_item(l, directive);
     struct filter_value value;
     if (!item || !value_convert(&l->conf->mail, l->complaints, &item->body, TYPE_TEXT, TYPE_NONE, directive, &value))
         return STR_NONE;
@@ -406,7 +346,7 @@ static void hostname_build(struct loader *l)
 {
     char name[HOST_NAME_MAX + 1] = "localhost";
     struct conf *conf = l->conf;
-    struct item *item;
+    struct conf_item *item;
     conf->mail.hostname = only_text(l, "hostname", &item);
     if (!conf->mail.hostname.at) {
         gethostname(name, sizeof name - 1);
@@ -417,7 +357,7 @@ static void hostname_build(struct loader *l)
 
 static void workers_build(struct loader *l)
 {
-    struct item *item = only_item(l, "workers");
+    struct conf_item *item = only_item(l, "workers");
     cpu_set_t set;
     l->conf->workers = sched_getaffinity(0, sizeof set, &set) == 0 ? (unsigned)CPU_COUNT(&set) : 1;
     if (!item || (item->body.type == VALUE_TEXT && str_equal(item->body.text, STR("auto"))))
@@ -429,7 +369,7 @@ static void workers_build(struct loader *l)
         item_complain(l, item, NULL, "workers: expected workers(N), N from 1 to 1024, or workers \"auto\"");
 }
 
-static void dns_server(struct loader *l, const struct item *item, const struct filter_value *at)
+static void dns_server(struct loader *l, const struct conf_item *item, const struct filter_value *at)
 {
     struct arena *a = &l->conf->mail.arena;
     struct address address;
@@ -452,7 +392,7 @@ static void dns_server(struct loader *l, const struct item *item, const struct f
 
 static void dns_build(struct loader *l)
 {
-    struct item *item;
+    struct conf_item *item;
     const struct filter_value *block = only_block(l, "dns", IN_DNS, &item), *at,
                               *servers = value_get(block, STR("servers"));
     for (size_t i = 1; (at = block_element(block, i)); i++)
@@ -494,7 +434,7 @@ static void log_build(struct loader *l)
                                         "local2", "local3", "local4", "local5",   "local6", "local7"};
     static const uint8_t facilities[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,
                                          10, 11, 16, 17, 18, 19, 20, 21, 22, 23}; /* RFC 5424 6.2.1 */
-    struct item *item;
+    struct conf_item *item;
     const struct filter_value *block = only_block(l, "log", IN_LOG, &item);
     struct log_settings *log = &l->conf->log;
     *log = (struct log_settings){.format = (enum log_format)word_index(block, "format", formats, countof(formats)),
@@ -519,7 +459,7 @@ static void log_build(struct loader *l)
 
 static void user_build(struct loader *l)
 {
-    struct item *item;
+    struct conf_item *item;
     l->conf->user = only_text(l, "user", &item);
     if (l->conf->user.at && !getpwnam(l->conf->user.at))
         item_complain(l, item, NULL, "user: there is no user \"%.*s\" on this machine", STR_ARGS(l->conf->user));
@@ -532,7 +472,7 @@ void model_build(struct loader *l)
     user_build(l);
     dns_build(l);
     log_build(l);
-    struct item *item;
+    struct conf_item *item;
     struct str control = only_text(l, "control", &item);
     l->conf->control = control.len ? conf_path(l, control) : STR_NONE;
     limits_build(l);

@@ -39,9 +39,9 @@ static const struct directive directives[] = {
      .doc = "path of the socket that sluice reload, drain, status and upgrade talk to; default: none"},
 
     {IN_LISTEN, "1", VALUE, TYPE_ADDRESS, .required = true, .many = true, .doc = "where: \":25\" is both IP families"},
-    {IN_LISTEN, "backend", VALUE, TYPE_TEXT, .doc = "the name of a backend; default: the only one"},
-    {IN_LISTEN, "chain", VALUE, TYPE_TEXT, .doc = "the name of a chain; default: no filter"},
-    {IN_LISTEN, "tls", VALUE, TYPE_TEXT, .doc = "the name of a tls block; default: STARTTLS is not offered"},
+    {IN_LISTEN, "backend", VALUE, TYPE_TEXT, .names = true, .doc = "the name of a backend; default: the only one"},
+    {IN_LISTEN, "chain", VALUE, TYPE_TEXT, .names = true, .doc = "the name of a chain; default: no filter"},
+    {IN_LISTEN, "tls", VALUE, TYPE_TEXT, .names = true, .doc = "the name of a tls block; default: STARTTLS is not offered"},
     {IN_LISTEN, "implicit", VALUE, TYPE_BOOL, .preset = "false", .doc = "TLS from the first octet (port 465)"},
     {IN_LISTEN, "require_tls", VALUE, TYPE_BOOL, .preset = "false", .doc = "530 to mail before STARTTLS"},
     {IN_LISTEN, "syntax", KIND_CHOICE, TYPE_TEXT, .preset = "lenient", .choices = "lenient strict",
@@ -53,7 +53,7 @@ static const struct directive directives[] = {
     {IN_LISTEN, "hostname", VALUE, TYPE_TEXT, .doc = "our name here; default: hostname"},
     {IN_LISTEN, "limits", KIND_BLOCK, .inside = IN_LIMITS, .doc = "for this listener only"},
     {IN_LISTEN, "timeouts", KIND_BLOCK, .inside = IN_TIMEOUTS, .doc = "for this listener only"},
-    {IN_LISTEN, "route", VALUE, TYPE_TEXT,
+    {IN_LISTEN, "route", VALUE, TYPE_TEXT, .names = true,
      .doc = "the name of a route; backend is then for whom it does not know (without: 550), and who is asked for AUTH"},
     {IN_LISTEN, "auth", KIND_CHOICE, TYPE_TEXT, .preset = "off", .choices = "off offer require",
      .doc = "AUTH, relayed to the backend; require: 530 to mail without"},
@@ -121,27 +121,23 @@ static const struct directive directives[] = {
     {IN_CERTIFICATE, "key", VALUE, TYPE_TEXT, .doc = "as in tls"},
 
     {IN_CHAIN, "1", VALUE, TYPE_ANY, .many = true, .doc = "filter \"NAME\" { ... }, in order"},
-    {IN_CHAIN, "quarantine", VALUE, TYPE_TEXT, .doc = "the name of the backend for quarantined mail"},
+    {IN_CHAIN, "quarantine", VALUE, TYPE_TEXT, .names = true, .doc = "the name of the backend for quarantined mail"},
     {IN_CHAIN, "observe", VALUE, TYPE_BOOL, .preset = "false",
      .doc = "observe for each filter that does not say otherwise"},
     {IN_CHAIN, "only", KIND_BLOCK, .inside = IN_CONDITION, .doc = "the chain runs only when all of these hold"},
     {IN_CHAIN, "except", KIND_BLOCK, .inside = IN_CONDITION, .doc = "the chain does not run when all of these hold"},
 
-    DURATION(IN_FILTER, "timeout", "30s", "of a call of any hook but message"),
-    DURATION(IN_FILTER, "message_timeout", "240s", "of the message hook"),
-    {IN_FILTER, "on_error", KIND_CHOICE, TYPE_TEXT, .preset = "defer", .choices = "defer continue reject",
-     .doc = "when the filter fails; once it has edited anything, continue is defer"},
-    {IN_FILTER, "observe", VALUE, TYPE_BOOL, .doc = "log the verdict, do not apply it; default: as the chain says"},
-    {IN_FILTER, "name", VALUE, TYPE_TEXT, .doc = "in log lines; default: the file name, then -2, -3"},
-    {IN_FILTER, "prefix", VALUE, TYPE_TEXT, .doc = "of its keys in stores; default: the file name"},
-    {IN_FILTER, "only", KIND_BLOCK, .inside = IN_CONDITION, .doc = "it runs only when all of these hold"},
-    {IN_FILTER, "except", KIND_BLOCK, .inside = IN_CONDITION, .doc = "it does not run when all of these hold"},
-    {IN_FILTER, "http_allow", VALUE, TYPE_LIST, TYPE_TEXT, .later = true, .doc = "hosts it may ask by HTTP"},
-    /* their types and bounds are those of the host of scripts, filters/lua/lua.c: it tells what is wrong with them */
-    {IN_FILTER, "memory", VALUE, TYPE_ANY, .scripts = true,
-     .doc = "of a script, per worker, 256K to 4G; default: 16M"},
-    {IN_FILTER, "cpu", VALUE, TYPE_ANY, .scripts = true,
-     .doc = "of a script: of a call between two waits, 1ms to 60s; default: 100ms"},
+#define ALL     false, false
+#define SCRIPTS true, false
+#define LATER   false, true
+#define CORE_OPTION(key, whose, ...) FILTER_ROW(key, whose, __VA_ARGS__)
+#define FILTER_ROW(key, script, kept, ...) {IN_FILTER, #key, __VA_ARGS__, .scripts = script, .later = kept},
+#include "filters/core_options.def"
+#undef ALL
+#undef SCRIPTS
+#undef LATER
+#undef CORE_OPTION
+#undef FILTER_ROW
 
     {IN_CONDITION, "auth", VALUE, TYPE_BOOL, .doc = "the client has authenticated"},
     {IN_CONDITION, "tls", VALUE, TYPE_BOOL, .doc = "the session is encrypted"},
@@ -171,66 +167,18 @@ static const struct directive directives[] = {
      .doc = "less is left out, but for the lines of mail: msg, rcpt, conn, auth"},
     {IN_LOG, "subject", VALUE, TYPE_BOOL, .preset = "false", .doc = "log the Subject of messages (privacy)"},
 
-    {IN_LIMITS, "size", VALUE, TYPE_SIZE, .preset = "50M", .most = 1e12, .doc = "of a message, told by SIZE; 0: none"},
-    {IN_LIMITS, "header_size", VALUE, TYPE_SIZE, .preset = "256K", .least = 1024, .most = 1 << 26,
-     .doc = "of the header section; never above size"},
-    {IN_LIMITS, "hold_memory", VALUE, TYPE_SIZE, .preset = "256K", .most = 1e10,
-     .doc = "held content of a transaction, then a file"},
-    {IN_LIMITS, "memory", VALUE, TYPE_SIZE, .preset = "1G", .least = 1 << 20, .most = 1e13,
-     .doc = "of a worker; over it MAIL hears 452"},
-    {IN_LIMITS, "min_rate", VALUE, TYPE_SIZE, .preset = "500", .most = 1e9,
-     .doc = "octets a second in content, over 30 s; 0: none"},
-    {IN_LIMITS, "connections", VALUE, TYPE_NUMBER, .preset = "10000", .least = 1, .most = 1e6, .doc = "in total"},
-    {IN_LIMITS, "connections_per_client", VALUE, TYPE_NUMBER, .preset = "100", .most = 1e6,
-     .doc = "from one address; 0: any"},
-    {IN_LIMITS, "recipients", VALUE, TYPE_NUMBER, .preset = "1000", .least = 1, .most = 1e6,
-     .doc = "accepted per transaction"},
-    {IN_LIMITS, "rcpt_commands", VALUE, TYPE_NUMBER, .preset = "10000", .least = 1, .most = 1e6,
-     .doc = "said per transaction, then 421"},
-    {IN_LIMITS, "messages", VALUE, TYPE_NUMBER, .preset = "0", .most = 1e9, .doc = "per session; 0: any"},
-    {IN_LIMITS, "errors", VALUE, TYPE_NUMBER, .preset = "20", .least = 1, .most = 1e6,
-     .doc = "commands refused for good (5yz), then 421"},
-    {IN_LIMITS, "junk", VALUE, TYPE_NUMBER, .preset = "100", .most = 1e6,
-     .doc = "NOOP, RSET, VRFY between two messages; 0: any"},
-    {IN_LIMITS, "line", VALUE, TYPE_SIZE, .preset = "4096", .least = 1024, .most = 65536,
-     .doc = "octets of a command line"},
-    {IN_LIMITS, "hops", VALUE, TYPE_NUMBER, .preset = "100", .least = 1, .most = 10000,
-     .doc = "Received fields, then it is a loop"},
-    {IN_LIMITS, "loops", VALUE, TYPE_NUMBER, .preset = "5", .least = 1, .most = 10000,
-     .doc = "Received fields of ours, then it is a loop"},
-    {IN_LIMITS, "held", VALUE, TYPE_SIZE, .preset = "4G", .least = 65536, .most = 1e13,
-     .doc = "held content of all transactions together, memory and files; over it 452"},
-    {IN_LIMITS, "auth_failures", VALUE, TYPE_NUMBER, .preset = "3", .least = 1, .most = 1e6,
-     .doc = "AUTH refused, then 421"},
-    {IN_LIMITS, "stress", VALUE, TYPE_NUMBER, .preset = "80", .most = 100,
-     .doc = "percent of connections, memory or descriptors in use: then timeouts and budgets shrink; 0: never"},
-
-    DURATION(IN_TIMEOUTS, "command", "5m", "the client's next command"),
-    DURATION(IN_TIMEOUTS, "data", "3m", "the client's next octets of content"),
-    DURATION(IN_TIMEOUTS, "line", "60s", "the rest of a command, once its first octet is here"),
-    DURATION(IN_TIMEOUTS, "stress", "10s", "command, line and data shrink to it under stress"),
-    DURATION(IN_TIMEOUTS, "proxy", "5s", "the PROXY header, from the accept on"),
-    DURATION(IN_TIMEOUTS, "handshake", "30s", "TLS with the client"),
-    DURATION(IN_TIMEOUTS, "write", "5m", "the client takes no octet of our reply"),
-    DURATION(IN_TIMEOUTS, "connect", "30s", "the backend: until it is connected"),
-    DURATION(IN_TIMEOUTS, "banner", "60s", "its banner"),
-    DURATION(IN_TIMEOUTS, "helo", "60s", "its reply to EHLO, STARTTLS and XCLIENT"),
-    DURATION(IN_TIMEOUTS, "mail", "5m", "its reply to MAIL"),
-    DURATION(IN_TIMEOUTS, "rcpt", "5m", "its reply to RCPT"),
-    DURATION(IN_TIMEOUTS, "data_reply", "2m", "its reply to DATA"),
-    DURATION(IN_TIMEOUTS, "block", "3m", "it takes no octet of content"),
-    DURATION(IN_TIMEOUTS, "end_reply", "590s", "its last reply, counted from the client's end of mail data"),
-    DURATION(IN_TIMEOUTS, "end_by", "240s", "after the client's end: then ours is not said any more"),
-    {IN_TIMEOUTS, "greeting", VALUE, TYPE_DURATION, .preset = "0", .most = 300,
-     .doc = "the banner is kept back, to catch early talkers"},
-    DURATION(IN_TIMEOUTS, "pool_idle", "60s", "an idle connection to a backend is kept"),
-    DURATION(IN_TIMEOUTS, "pool_age", "10m", "any connection to a backend is kept"),
-    {IN_TIMEOUTS, "drain", VALUE, TYPE_DURATION, .preset = "30s", .most = 1e5,
-     .doc = "sessions may end by themselves before we do; 5 s later the process has ended"},
+#define LIMIT(key, type, value, low, high, unit, text)                                                                 \
+    {IN_LIMITS, #key, VALUE, TYPE_##unit, .preset = value, .least = low, .most = high, .doc = text},
+#include "mail/limits.def"
+#undef LIMIT
+#define TIMEOUT(key, value, low, high, text)                                                                           \
+    {IN_TIMEOUTS, #key, VALUE, TYPE_DURATION, .preset = value, .least = low, .most = high, .doc = text},
+#include "smtp/timeouts.def"
+#undef TIMEOUT
 };
 /* clang-format on */
 
-const char *place_name(enum place place)
+const char *place_name(enum conf_place place)
 {
     static const char *const names[PLACES] = {
         "the file", "listen", "backend", "a server", "route", "tls", "a certificate",   "chain",
@@ -239,7 +187,7 @@ const char *place_name(enum place place)
     return names[place];
 }
 
-const struct directive *directive_find(enum place where, struct str name)
+const struct directive *directive_find(enum conf_place where, struct str name)
 {
     for (size_t i = 0; i < countof(directives); i++)
         if (directives[i].where == where && str_equal(name, str_of(directives[i].name)))
@@ -247,7 +195,7 @@ const struct directive *directive_find(enum place where, struct str name)
     return NULL;
 }
 
-struct str directive_hint(struct arena *arena, enum place where, struct str name)
+struct str directive_hint(struct arena *arena, enum conf_place where, struct str name)
 {
     static const char *const functions[] = {"env", "file", "include"};
     const char *names[countof(directives) + countof(functions)];
@@ -268,7 +216,7 @@ struct str directive_hint(struct arena *arena, enum place where, struct str name
 
 /* ---- a block against the table ---- */
 
-static bool range_holds(struct loader *l, const struct item *item, const struct directive *d, const char *what,
+static bool range_holds(struct loader *l, const struct conf_item *item, const struct directive *d, const char *what,
                         const struct filter_value *raw, const struct filter_value *v)
 {
     bool number = d->type == TYPE_NUMBER || d->type == TYPE_SIZE || d->type == TYPE_DURATION;
@@ -285,7 +233,7 @@ static bool range_holds(struct loader *l, const struct item *item, const struct 
     return false;
 }
 
-static bool choice_holds(struct loader *l, const struct item *item, const struct directive *d, const char *what,
+static bool choice_holds(struct loader *l, const struct conf_item *item, const struct directive *d, const char *what,
                          const struct filter_value *raw, const struct filter_value *v)
 {
     const char *names[32];
@@ -310,7 +258,7 @@ static bool choice_holds(struct loader *l, const struct item *item, const struct
     return false;
 }
 
-static void take(struct loader *l, const struct item *item, const struct directive *d, const char *title,
+static void take(struct loader *l, const struct conf_item *item, const struct directive *d, const char *title,
                  struct str key, const struct filter_value *raw, struct filter_value *into)
 {
     struct arena *a = &l->conf->mail.arena;
@@ -324,7 +272,7 @@ static void take(struct loader *l, const struct item *item, const struct directi
         value = *raw;
     } else if (value_is_item(raw) && d->type == TYPE_ANY) {
         value = *raw;
-    } else if (d->type == TYPE_TEXT && raw->type != VALUE_TEXT && strncmp(d->doc, "the name of ", 12) == 0) {
+    } else if (d->names && raw->type != VALUE_TEXT) {
         item_complain(l, item, raw, "%s: expected %.*s, a text; got %s", what, (int)strcspn(d->doc, ";"), d->doc,
                       raw->type == VALUE_NUMBER ? "a number" : value_shown(raw));
         return;
@@ -342,7 +290,7 @@ static void take(struct loader *l, const struct item *item, const struct directi
     value_put(a, into, key, value);
 }
 
-static void presets_fill(struct loader *l, const struct item *item, enum place where, const char *title,
+static void presets_fill(struct loader *l, const struct conf_item *item, enum conf_place where, const char *title,
                          const struct filter_value *body, struct filter_value *into)
 {
     for (size_t i = 0; i < countof(directives); i++) {
@@ -363,8 +311,8 @@ static void presets_fill(struct loader *l, const struct item *item, enum place w
     }
 }
 
-const struct filter_value *block_check(struct loader *l, const struct item *item, const struct filter_value *body,
-                                       enum place where, const char *title, bool skip_unknown)
+const struct filter_value *block_check(struct loader *l, const struct conf_item *item, const struct filter_value *body,
+                                       enum conf_place where, const char *title, bool skip_unknown)
 {
     struct filter_value *into = arena_alloc(&l->conf->mail.arena, sizeof *into);
     *into = (struct filter_value){.type = VALUE_MAP, .line = body->line, .file = body->file};

@@ -3,7 +3,7 @@
 
 static const char *place_title(int place)
 {
-    return place == AT_TOP ? "At the top of the file:" : place_name((enum place)place);
+    return place == AT_TOP ? "At the top of the file:" : place_name((enum conf_place)place);
 }
 
 static struct str shown_name(const struct directive *d, char *room, size_t size)

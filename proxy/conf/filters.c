@@ -15,7 +15,7 @@ static bool is_suffix(const struct filter_def *d)
     return d->name[0] == '.';
 }
 
-static void def_add(struct loader *l, const struct item *item, const char *from, const struct filter_def *given)
+static void def_add(struct loader *l, const struct conf_item *item, const char *from, const struct filter_def *given)
 {
     struct filter_def *d = arena_alloc(&l->conf->mail.arena, sizeof *d);
     if (given->size < offsetof(struct filter_def, stop) || given->abi != FILTER_ABI) {
@@ -54,7 +54,7 @@ static const char *later_function(const char *why)
     return NULL;
 }
 
-static void module_load(struct loader *l, const struct item *item)
+static void module_load(struct loader *l, const struct conf_item *item)
 {
     struct filter_value path_value;
     if (!value_convert(&l->conf->mail, l->complaints, &item->body, TYPE_TEXT, TYPE_NONE, "module", &path_value))
@@ -159,7 +159,7 @@ static struct str filter_near(struct loader *l, struct str name)
     return nearest_name(name, names, n);
 }
 
-static void complain_no_filter(struct loader *l, const struct item *item, const struct filter_def *def)
+static void complain_no_filter(struct loader *l, const struct conf_item *item, const struct filter_def *def)
 {
     struct str near = filter_near(l, item->name);
     const char *front = near.at ? " (did you mean \"" : "", *back = near.at ? "\"?)" : "";
@@ -176,13 +176,12 @@ static void complain_no_filter(struct loader *l, const struct item *item, const 
 
 /* ---- conditions ---- */
 
-bool condition_build(struct loader *l, const struct item *item, const struct filter_value *body, const char *title,
-                     struct condition *c)
+static void condition_build(struct loader *l, const struct conf_item *item, const struct filter_value *body,
+                            const char *title, struct condition *c)
 {
     *c = (struct condition){.auth = -1, .tls = -1};
     if (!body)
-        return true;
-    unsigned before = l->complaints->errors;
+        return;
     const struct filter_value *block = block_check(l, item, body, IN_CONDITION, title, false);
     c->given = true;
     c->auth = value_get(block, STR("auth")) ? (int8_t)block_true(block, "auth") : -1;
@@ -200,7 +199,6 @@ bool condition_build(struct loader *l, const struct item *item, const struct fil
     c->listens = names;
     if (!body->count)
         item_complain(l, item, body, "%s: an empty condition says nothing", title);
-    return l->complaints->errors == before;
 }
 
 /* ---- filters ---- */
@@ -223,7 +221,7 @@ static struct str stem_of(struct arena *a, struct str path, const struct filter_
     return arena_str(a, is_suffix(def) ? str_part(path, 0, path.len - strlen(def->name)) : path);
 }
 
-static void name_give(struct loader *l, struct filter *f, const struct item *item, const struct filter_value *core)
+static void name_give(struct loader *l, struct filter *f, const struct conf_item *item, const struct filter_value *core)
 {
     struct arena *a = &l->conf->mail.arena;
     struct str said = block_text(core, "name"), base = said.len ? said : stem_of(a, f->source, f->def);
@@ -250,7 +248,7 @@ static bool holds_item(const struct filter_value *v)
 }
 
 /* What is the filter's own: all but the core's names. The host of scripts also gets `memory` and `cpu`. */
-static const struct filter_value *raw_of(struct loader *l, const struct item *item, const struct filter_def *def)
+static const struct filter_value *raw_of(struct loader *l, const struct conf_item *item, const struct filter_def *def)
 {
     struct filter_value *raw = arena_alloc(&l->conf->mail.arena, sizeof *raw);
     *raw = (struct filter_value){.type = VALUE_MAP, .file = item->file.at, .line = item->line};
@@ -270,7 +268,7 @@ static const struct filter_value *raw_of(struct loader *l, const struct item *it
     return raw;
 }
 
-static struct filter *filter_build(struct loader *l, struct item *item, bool observe)
+static struct filter *filter_build(struct loader *l, struct conf_item *item, bool observe)
 {
     const char *title = item_title(l, item);
     const struct filter_def *def = def_find(l, item->name);
@@ -310,7 +308,7 @@ static struct filter *filter_build(struct loader *l, struct item *item, bool obs
 
 /* ---- chains ---- */
 
-static void chain_build(struct loader *l, struct item *item, struct chain *chain)
+static void chain_build(struct loader *l, struct conf_item *item, struct chain *chain)
 {
     const char *title = item_title(l, item);
     const struct filter_value *block = block_check(l, item, &item->body, IN_CHAIN, title, false), *element;
@@ -324,7 +322,7 @@ static void chain_build(struct loader *l, struct item *item, struct chain *chain
     condition_build(l, item, value_get(block, STR("except")), arena_print(&l->conf->mail.arena, "%s: except", title).at,
                     &chain->except);
     for (size_t i = 1; (element = block_element(&item->body, i)); i++) {
-        struct item *inner = value_is_item(element) ? l->items[element->integer] : NULL;
+        struct conf_item *inner = value_is_item(element) ? l->items[element->integer] : NULL;
         if (inner && strcmp(inner->directive->name, "filter") == 0) {
             struct filter *f = filter_build(l, inner, block_true(block, "observe"));
             if (f)

@@ -9,10 +9,10 @@
 enum token { END, NAME, TEXT, NUMBER, MARK };
 struct lexer {
     struct loader *loader;
-    struct source *source;
+    struct conf_source *source;
     const char *at, *end;
     uint32_t line;
-    struct group **tail;
+    struct braces **tail;
     unsigned depth;
     /* the token just taken and the two before it, to see the head of a brace */
     struct piece {
@@ -130,10 +130,10 @@ static void skip_function(struct lexer *x)
     }
 }
 
-static struct group *walk_group(struct lexer *x);
+static struct braces *walk_group(struct lexer *x);
 
 /* A key, if the entry has one; leaves the lexer at the first token of the value. */
-static void take_key(struct lexer *x, struct group *g, struct entry *e, unsigned *unnamed)
+static void take_key(struct lexer *x, struct braces *g, struct braces_key *e, unsigned *unnamed)
 {
     struct lexer back = *x;
     struct piece first = x->now;
@@ -163,20 +163,20 @@ static void take_key(struct lexer *x, struct group *g, struct entry *e, unsigned
     e->key = arena_print(&x->loader->conf->mail.arena, "%u", ++*unnamed);
 }
 
-static struct entry **bucket_of(const struct group *g, struct str key)
+static struct braces_key **bucket_of(const struct braces *g, struct str key)
 {
     return &g->buckets[str_hash(key, 0) & (g->nbuckets - 1)];
 }
 
-static void index_entry(struct group *g, struct entry *e)
+static void index_entry(struct braces *g, struct braces_key *e)
 {
-    struct entry **at = bucket_of(g, e->key);
+    struct braces_key **at = bucket_of(g, e->key);
     e->before = *at;
     *at = e;
 }
 
 /* Tables of many thousand keys are written in place, too. */
-static void note_key(struct lexer *x, struct group *g, struct entry *e)
+static void note_key(struct lexer *x, struct braces *g, struct braces_key *e)
 {
     if (!e->key.at)
         return;
@@ -185,18 +185,18 @@ static void note_key(struct lexer *x, struct group *g, struct entry *e)
         return;
     }
     g->nbuckets = g->nbuckets ? g->nbuckets * 4 : 8;
-    g->buckets = arena_alloc(&x->loader->conf->mail.arena, g->nbuckets * sizeof(struct entry *));
-    for (struct entry *o = g->first; o; o = o->next)
+    g->buckets = arena_alloc(&x->loader->conf->mail.arena, g->nbuckets * sizeof(struct braces_key *));
+    for (struct braces_key *o = g->first; o; o = o->next)
         if (o->key.at)
             index_entry(g, o);
 }
 
-static void refuse_twice(struct lexer *x, const struct group *g, const struct entry *e)
+static void refuse_twice(struct lexer *x, const struct braces *g, const struct braces_key *e)
 {
-    const struct entry *first = NULL;
+    const struct braces_key *first = NULL;
     if (!e->named || !e->key.at)
         return;
-    for (const struct entry *o = e->before; o; o = o->before)
+    for (const struct braces_key *o = e->before; o; o = o->before)
         if (o->named && str_equal(o->key, e->key))
             first = o;
     if (first)
@@ -205,10 +205,10 @@ static void refuse_twice(struct lexer *x, const struct group *g, const struct en
 }
 
 /* From behind '{' to behind its '}'. */
-static struct group *walk_group(struct lexer *x)
+static struct braces *walk_group(struct lexer *x)
 {
     struct arena *a = &x->loader->conf->mail.arena;
-    struct group *g = arena_alloc(a, sizeof *g);
+    struct braces *g = arena_alloc(a, sizeof *g);
     unsigned unnamed = 0;
     g->line = x->now.line;
     if (x->last.kind == TEXT && x->before.kind == NAME) {
@@ -228,7 +228,7 @@ static struct group *walk_group(struct lexer *x)
             next(x);
             continue;
         }
-        struct entry *e = arena_alloc(a, sizeof *e);
+        struct braces_key *e = arena_alloc(a, sizeof *e);
         if (g->last)
             g->last->next = e;
         else
@@ -246,7 +246,7 @@ static struct group *walk_group(struct lexer *x)
             if (is_word(x, "function")) {
                 skip_function(x);
             } else if (is_mark(x, '{') && x->depth < 64) {
-                struct group *inner = walk_group(x);
+                struct braces *inner = walk_group(x);
                 if (!parens && !e->value)
                     e->value = inner;
                 continue; /* it is behind the brace already */
@@ -259,7 +259,7 @@ static struct group *walk_group(struct lexer *x)
     return g;
 }
 
-void source_walk(struct loader *l, struct source *source)
+void source_walk(struct loader *l, struct conf_source *source)
 {
     struct lexer x = {.loader = l,
                       .source = source,
@@ -277,15 +277,15 @@ void source_walk(struct loader *l, struct source *source)
 
 /* ---- places for values ---- */
 
-static const struct entry *entry_find(const struct group *g, struct str key)
+static const struct braces_key *entry_find(const struct braces *g, struct str key)
 {
-    const struct entry *e = g->nbuckets ? *bucket_of(g, key) : NULL;
+    const struct braces_key *e = g->nbuckets ? *bucket_of(g, key) : NULL;
     while (e && !str_equal(e->key, key))
         e = e->before;
     return e;
 }
 
-static void place_values(struct filter_value *v, const struct group *g)
+static void place_values(struct filter_value *v, const struct braces *g)
 {
     for (size_t i = 0; i < v->count; i++) {
         char number[24];
@@ -296,7 +296,7 @@ static void place_values(struct filter_value *v, const struct group *g)
             snprintf(number, sizeof number, "%zu", i + 1);
             key = str_of(number);
         }
-        const struct entry *e = entry_find(g, key);
+        const struct braces_key *e = entry_find(g, key);
         if (!e)
             continue;
         v->items[i].line = e->line;
@@ -305,10 +305,10 @@ static void place_values(struct filter_value *v, const struct group *g)
     }
 }
 
-void item_place(struct loader *l, struct item *item)
+void item_place(struct loader *l, struct conf_item *item)
 {
     struct str word = str_of(item->directive->name);
-    for (struct group *g = l->sources[item->source].groups; g; g = g->next) {
+    for (struct braces *g = l->sources[item->source].groups; g; g = g->next) {
         bool same = g->line == item->line && !g->taken && str_equal(g->word, word);
         bool escaped = g->name.len && memchr(g->name.at, '\\', g->name.len);
         if (!same || (item->name.at && !escaped && !str_equal(g->name, item->name)))

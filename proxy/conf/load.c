@@ -9,7 +9,7 @@
 
 /* ---- complaints ---- */
 
-static void complain_at(struct loader *l, bool warning, const struct item *item, const struct filter_value *at,
+static void complain_at(struct loader *l, bool warning, const struct conf_item *item, const struct filter_value *at,
                         const char *format, va_list args)
 {
     struct str text = arena_vprint(l->complaints->arena, format, args);
@@ -21,7 +21,8 @@ static void complain_at(struct loader *l, bool warning, const struct item *item,
         complain(l->complaints, warning, l->conf->mail.path, 0, "%s", text.at);
 }
 
-void item_complain(struct loader *l, const struct item *item, const struct filter_value *at, const char *format, ...)
+void item_complain(struct loader *l, const struct conf_item *item, const struct filter_value *at, const char *format,
+                   ...)
 {
     va_list args;
     va_start(args, format);
@@ -29,7 +30,7 @@ void item_complain(struct loader *l, const struct item *item, const struct filte
     va_end(args);
 }
 
-void item_warn(struct loader *l, const struct item *item, const struct filter_value *at, const char *format, ...)
+void item_warn(struct loader *l, const struct conf_item *item, const struct filter_value *at, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -37,14 +38,14 @@ void item_warn(struct loader *l, const struct item *item, const struct filter_va
     va_end(args);
 }
 
-const char *item_title(struct loader *l, const struct item *item)
+const char *item_title(struct loader *l, const struct conf_item *item)
 {
     if (!item->name.at)
         return item->directive->name;
     return arena_print(&l->conf->mail.arena, "%s \"%.*s\"", item->directive->name, STR_ARGS(item->name)).at;
 }
 
-struct item *item_named(struct loader *l, const char *directive, struct str name)
+struct conf_item *item_named(struct loader *l, const char *directive, struct str name)
 {
     for (size_t i = 0; i < l->nitems; i++)
         if (strcmp(l->items[i]->directive->name, directive) == 0 && str_equal(l->items[i]->name, name))
@@ -52,8 +53,8 @@ struct item *item_named(struct loader *l, const char *directive, struct str name
     return NULL;
 }
 
-void complain_no_name(struct loader *l, const struct item *item, const struct filter_value *at, const char *directive,
-                      struct str name)
+void complain_no_name(struct loader *l, const struct conf_item *item, const struct filter_value *at,
+                      const char *directive, struct str name)
 {
     const char **names = must_alloc((l->nitems + 1) * sizeof *names);
     size_t n = 0;
@@ -113,13 +114,13 @@ void complaints_say(FILE *to, const struct complaints *c)
 static void names_check(struct loader *l)
 {
     for (size_t i = 0; i < l->nitems; i++) {
-        struct item *item = l->items[i];
+        struct conf_item *item = l->items[i];
         bool filter = strcmp(item->directive->name, "filter") == 0;
         if (item->name.at && str_has_control(item->name))
             item_complain(l, item, NULL, "%s: a name holds no control characters", item_title(l, item));
         if (item->directive->kind != KIND_NAMED || filter)
             continue;
-        struct item *first = item_named(l, item->directive->name, item->name);
+        struct conf_item *first = item_named(l, item->directive->name, item->name);
         if (first != item)
             item_complain(l, item, NULL, "there is a %s already, in %.*s:%u", item_title(l, item),
                           STR_ARGS(first->file), first->line);
@@ -152,7 +153,7 @@ struct conf *conf_load(const char *path, struct complaints *complaints)
     conf->mail.path = arena_str(&conf->mail.arena, str_of(path));
     l->conf = conf;
     l->complaints = complaints;
-    l->items = must_alloc(ITEMS_MOST * sizeof(struct item *));
+    l->items = must_alloc(ITEMS_MOST * sizeof(struct conf_item *));
     if (conf_evaluate(l, path)) {
         names_check(l);
         modules_load(l);
@@ -177,7 +178,7 @@ bool conf_control(const char *path, struct str *control, struct arena *arena, st
     conf->refs = 1;
     conf->mail.path = arena_str(&conf->mail.arena, str_of(path));
     l->complaints = complaints;
-    l->items = must_alloc(ITEMS_MOST * sizeof(struct item *));
+    l->items = must_alloc(ITEMS_MOST * sizeof(struct conf_item *));
     bool good = conf_evaluate(l, path);
     *control = STR("");
     for (size_t i = 0; i < l->nitems && good; i++)
@@ -192,22 +193,19 @@ bool conf_control(const char *path, struct str *control, struct arena *arena, st
 
 static void say_filters(FILE *to, const struct chain *chain)
 {
-    static const struct {
-        enum filter_stage stage;
-        const char *name;
-    } stages[] = {
-        {FILTER_CONNECT, "connect"}, {FILTER_TLS, "tls"},   {FILTER_HELO, "helo"},       {FILTER_AUTH, "auth"},
-        {FILTER_MAIL, "mail"},       {FILTER_RCPT, "rcpt"}, {FILTER_DATA, "data"},       {FILTER_HEADERS, "headers"},
-        {FILTER_BODY, "body"},       {FILTER_PART, "part"}, {FILTER_MESSAGE, "message"}, {FILTER_REPLY, "reply"},
+    static const char *const names[] = {
+#define STAGE(name, word) [FILTER_##name] = word,
+#include "filters/stages.def"
+#undef STAGE
     };
-    for (size_t s = 0; s < countof(stages); s++) {
+    for (unsigned stage = FILTER_CONNECT; stage <= FILTER_REPLY; stage++) {
         unsigned n = 0;
         for (size_t i = 0; i < chain->nfilters; i++) {
             const struct filter *f = chain->filters[i];
-            if (!(f->stages & 1u << stages[s].stage))
+            if (!(f->stages & 1u << stage))
                 continue;
             if (!n++)
-                fprintf(to, "    %-10s", stages[s].name);
+                fprintf(to, "    %-10s", names[stage]);
             fprintf(to, " %.*s%s%s", STR_ARGS(f->name), f->observe ? " (observe)" : "",
                     f->only.given || f->except.given ? " (conditional)" : "");
         }

@@ -5,6 +5,7 @@
  */
 #include "conf/parts.h"
 #include "base/fault.h"
+#include "base/file.h"
 #include <errno.h>
 #include <glob.h>
 #include <lauxlib.h>
@@ -20,7 +21,7 @@ enum {
 };
 static const char item_type[] = "sluice item";
 
-struct run { /* one evaluation */
+struct evaluation { /* one evaluation */
     struct loader *loader;
     size_t memory;
     unsigned hooks, deep;
@@ -28,7 +29,7 @@ struct run { /* one evaluation */
 
 static void *allocate(void *data, void *old, size_t before, size_t size)
 {
-    struct run *r = data;
+    struct evaluation *r = data;
     if (!old)
         before = 0; /* it is a type tag then */
     if (!size) {
@@ -44,7 +45,7 @@ static void *allocate(void *data, void *old, size_t before, size_t size)
     return p;
 }
 
-static struct run *run_of(lua_State *L)
+static struct evaluation *evaluation_of(lua_State *L)
 {
     void *data;
     lua_getallocf(L, &data);
@@ -53,7 +54,7 @@ static struct run *run_of(lua_State *L)
 
 static void watch(lua_State *L, lua_Debug *debug)
 {
-    struct run *r = run_of(L);
+    struct evaluation *r = evaluation_of(L);
     if (++r->hooks <= HOOKS_MOST)
         return;
     lua_getinfo(L, "Sl", debug); /* luaL_error would name the caller of the loop */
@@ -81,7 +82,7 @@ static void here(lua_State *L, unsigned *source, uint32_t *line)
 /* ---- Lua values made ours ---- */
 
 struct copy {
-    struct run *run;
+    struct evaluation *run;
     const char *file;
     uint32_t line;
 };
@@ -212,12 +213,12 @@ static struct filter_value to_value(lua_State *L, int index, const struct copy *
 
 /* ---- directives ---- */
 
-static struct item *item_new(lua_State *L, const struct directive *d, unsigned *number)
+static struct conf_item *item_new(lua_State *L, const struct directive *d, unsigned *number)
 {
-    struct loader *l = run_of(L)->loader;
+    struct loader *l = evaluation_of(L)->loader;
     if (l->nitems == ITEMS_MOST)
         luaL_error(L, "more than %d directives", (int)ITEMS_MOST);
-    struct item *item = arena_alloc(&l->conf->mail.arena, sizeof *item);
+    struct conf_item *item = arena_alloc(&l->conf->mail.arena, sizeof *item);
     item->directive = d;
     here(L, &item->source, &item->line);
     item->file = l->sources[item->source].path;
@@ -227,9 +228,9 @@ static struct item *item_new(lua_State *L, const struct directive *d, unsigned *
     return item;
 }
 
-static void body_take(lua_State *L, struct item *item, int index)
+static void body_take(lua_State *L, struct conf_item *item, int index)
 {
-    struct copy c = {run_of(L), item->file.at, item->line};
+    struct copy c = {evaluation_of(L), item->file.at, item->line};
     item->body = to_value(L, index, &c, 0, item->directive->kind != KIND_VALUE);
     item->has_body = true;
 }
@@ -245,7 +246,7 @@ static void item_push(lua_State *L, unsigned number)
 static int item_call(lua_State *L)
 {
     unsigned *number = luaL_checkudata(L, 1, item_type);
-    struct item *item = run_of(L)->loader->items[*number];
+    struct conf_item *item = evaluation_of(L)->loader->items[*number];
     const char *word = item->directive->name;
     if (item->directive->kind == KIND_BLOCK)
         return luaL_error(L, "%s takes one { }; a comma is missing behind it?", word);
@@ -276,11 +277,11 @@ static int directive_call(lua_State *L)
         return luaL_error(L, "expected %s { ... }, got %s", d->name, luaL_typename(L, 1));
     if (type == LUA_TNONE || type == LUA_TNIL)
         return luaL_error(L, "%s needs a value; is it a text without quotes?", d->name);
-    struct item *item = item_new(L, d, &number);
+    struct conf_item *item = item_new(L, d, &number);
     if (d->kind == KIND_NAMED) {
         size_t len;
         const char *name = lua_tolstring(L, 1, &len);
-        item->name = arena_str(&run_of(L)->loader->conf->mail.arena, (struct str){name, strlen(name)});
+        item->name = arena_str(&evaluation_of(L)->loader->conf->mail.arena, (struct str){name, strlen(name)});
     } else {
         body_take(L, item, 1);
         if (d->kind == KIND_VALUE)
@@ -304,38 +305,19 @@ static int env_call(lua_State *L)
     return 1;
 }
 
-/* The whole of a file in the arena; NULL: errno. */
+/* The whole of a file in the arena; STR_NONE: errno. */
 static struct str file_text(struct arena *a, const char *path)
 {
-    struct stat st;
-    FILE *f = fault_strikes(FAULT_FILE) ? NULL : fopen(path, "re");
-    if (!f)
-        return STR_NONE;
-    if (fstat(fileno(f), &st) != 0 || S_ISDIR(st.st_mode) || st.st_size > FILE_MOST) {
-        errno = S_ISDIR(st.st_mode) ? EISDIR : EFBIG;
-        fclose(f);
-        return STR_NONE;
-    }
-    struct str text = {NULL, 0};
-    char *to = NULL;
-    size_t room = 0, len = 0;
-    do { /* not by st_size: it may be a pipe */
-        if (len == room)
-            to = must_grow(to, room = room ? room * 2 : 4096);
-        len += fread(to + len, 1, room - len, f);
-    } while (!feof(f) && !ferror(f) && len <= FILE_MOST);
-    if (!ferror(f) && len <= FILE_MOST)
-        text = arena_str(a, (struct str){to, len});
-    else
-        errno = len > FILE_MOST ? EFBIG : EIO;
-    fclose(f);
-    free(to);
+    size_t len;
+    char *octets = file_read(path, FILE_MOST, &len);
+    struct str text = octets ? arena_str(a, (struct str){octets, len}) : STR_NONE;
+    free(octets);
     return text;
 }
 
 static int file_call(lua_State *L)
 {
-    struct loader *l = run_of(L)->loader;
+    struct loader *l = evaluation_of(L)->loader;
     struct str path = conf_path(l, str_of(luaL_checkstring(L, 1)));
     struct str text = file_text(&l->conf->mail.arena, path.at);
     if (!text.at)
@@ -369,12 +351,12 @@ static int credential_call(lua_State *L)
 
 static void chunk_run(lua_State *L, const char *path)
 {
-    struct run *r = run_of(L);
+    struct evaluation *r = evaluation_of(L);
     struct loader *l = r->loader;
     char name[16];
     if (l->nsources == SOURCES_MOST || r->deep > INCLUDES_DEEP)
         luaL_error(L, "too many files, or a file that includes itself: %s", path);
-    struct source *s = &l->sources[l->nsources];
+    struct conf_source *s = &l->sources[l->nsources];
     s->path = arena_str(&l->conf->mail.arena, str_of(path));
     s->text = file_text(&l->conf->mail.arena, path);
     if (!s->text.at)
@@ -392,7 +374,7 @@ static void chunk_run(lua_State *L, const char *path)
 
 static int include_call(lua_State *L)
 {
-    struct loader *l = run_of(L)->loader;
+    struct loader *l = evaluation_of(L)->loader;
     struct str path = conf_path(l, str_of(luaL_checkstring(L, 1)));
     if (!strpbrk(path.at, "*?[")) {
         chunk_run(L, path.at);
@@ -435,7 +417,7 @@ static bool is_yes_or_no(const char *name, bool *yes)
 
 static void complain_here(lua_State *L, const char *text)
 {
-    struct loader *l = run_of(L)->loader;
+    struct loader *l = evaluation_of(L)->loader;
     unsigned source;
     uint32_t line;
     here(L, &source, &line);
@@ -446,7 +428,7 @@ static int global_read(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         {"env", env_call}, {"file", file_call}, {"credential", credential_call}, {"include", include_call}};
-    struct loader *l = run_of(L)->loader;
+    struct loader *l = evaluation_of(L)->loader;
     const char *name = luaL_checkstring(L, 2);
     for (size_t i = 0; i < countof(functions); i++)
         if (strcmp(name, functions[i].name) == 0) {
@@ -485,7 +467,7 @@ static int global_write(lua_State *L)
         return luaL_error(L, "\"%s\" is a directive: write %s%s { ... }, without \"=\"", name, name,
                           d->kind == KIND_NAMED ? " \"NAME\"" : "");
     return luaL_error(L, "unknown directive \"%s\"%s; a variable is written local %s = ...", name,
-                      directive_hint(&run_of(L)->loader->conf->mail.arena, AT_TOP, str_of(name)).at, name);
+                      directive_hint(&evaluation_of(L)->loader->conf->mail.arena, AT_TOP, str_of(name)).at, name);
 }
 
 static int sandbox_run(lua_State *L)
@@ -579,7 +561,7 @@ static void complain_lua(struct loader *l, const char *text)
 
 bool conf_evaluate(struct loader *l, const char *path)
 {
-    struct run run = {.loader = l};
+    struct evaluation run = {.loader = l};
     lua_State *L = lua_newstate(allocate, &run);
     if (!L) {
         complain(l->complaints, false, l->conf->mail.path, 0, "no memory is left to read it");

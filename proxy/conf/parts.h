@@ -15,24 +15,25 @@
 #define CONF_PARTS_H
 #include "conf/conf.h"
 
-enum place {
+enum conf_place {
     AT_TOP, IN_LISTEN, IN_BACKEND, IN_SERVER, IN_ROUTE, IN_TLS, IN_CERTIFICATE, IN_CHAIN, IN_FILTER, IN_STORE, IN_LIMITS,
     IN_TIMEOUTS, IN_DNS, IN_LOG, IN_CONDITION, PLACES
 };
-enum kind {
+enum directive_kind {
     KIND_VALUE,  /* key = value; at the top: directive "value" */
     KIND_CHOICE, /* a text, one of `choices` */
     KIND_BLOCK,  /* name { ... }, or name = { ... } in another block */
     KIND_NAMED   /* name "NAME" { ... } */
 };
 struct directive {
-    enum place where;
+    enum conf_place where;
     const char *name; /* "1": the unnamed elements */
-    enum kind kind;
+    enum directive_kind kind;
     enum filter_type type, of;
-    enum place inside;   /* of blocks: whose keys stand in it */
+    enum conf_place inside;   /* of blocks: whose keys stand in it */
     bool required, many; /* many: may be said again; as "1": any number of elements */
     bool scripts;        /* of filter: for scripts only */
+    bool names;          /* a text that is the name of a block; `doc` up to a semicolon says of which */
     bool later;          /* a name that is kept for what comes later: refused, and told nowhere */
     const char *preset;  /* as written in a file; NULL: none */
     double least, most;  /* of numbers, durations and sizes; most 0: any */
@@ -40,34 +41,34 @@ struct directive {
     const char *doc;
 };
 const struct directive *directive_at(size_t i); /* in the order of the manual; NULL: there are no more */
-const struct directive *directive_find(enum place, struct str name);
+const struct directive *directive_find(enum conf_place, struct str name);
 /* " (did you mean ...?)", or where else the word is known, or "". In the arena. */
-struct str directive_hint(struct arena *, enum place, struct str name);
-const char *place_name(enum place);
+struct str directive_hint(struct arena *, enum conf_place, struct str name);
+const char *place_name(enum conf_place);
 
 /* Braces of a file, as the lexer saw them. */
-struct group {
-    struct group *next;         /* in the file, in order of their openings */
+struct braces {
+    struct braces *next;         /* in the file, in order of their openings */
     uint32_t line;              /* of the head word, or of the brace */
     struct str word, name;      /* listen "mx" {: word listen, name mx; STR_NONE */
-    struct entry *first, *last; /* keys in order; unnamed elements have "1", "2", ... */
-    struct entry **buckets;     /* the same by their keys, in each the last one first; a power of two of them */
+    struct braces_key *first, *last; /* keys in order; unnamed elements have "1", "2", ... */
+    struct braces_key **buckets;     /* the same by their keys, in each the last one first; a power of two of them */
     uint32_t count, nbuckets;
     bool taken;                 /* an item is it already */
 };
-struct entry {
-    struct entry *next, *before; /* before: in its bucket */
+struct braces_key {
+    struct braces_key *next, *before; /* before: in its bucket */
     struct str key; /* STR_NONE: computed */
     uint32_t line;
     bool named;
-    struct group *value; /* when it is a table written in place */
+    struct braces *value; /* when it is a table written in place */
 };
-struct source { /* one file */
+struct conf_source { /* one file */
     struct str path, text;
-    struct group *groups;
+    struct braces *groups;
 };
 
-struct item { /* one directive as it was said */
+struct conf_item { /* one directive as it was said */
     const struct directive *directive;
     struct str name;            /* of KIND_NAMED */
     struct filter_value body;   /* a MAP with "1", "2", ... for the unnamed; KIND_VALUE: the value */
@@ -83,11 +84,11 @@ enum { SOURCES_MOST = 256, ITEMS_MOST = 10000, DEPTH_MOST = 32 };
 struct loader {
     struct conf *conf;
     struct complaints *complaints;
-    struct source sources[SOURCES_MOST];
+    struct conf_source sources[SOURCES_MOST];
     unsigned nsources;
-    struct item **items;
+    struct conf_item **items;
     size_t nitems;
-    struct { struct item *item; struct tls *tls; } *tls; /* server contexts, opened once each */
+    struct { struct conf_item *item; struct tls *tls; } *tls; /* server contexts, opened once each */
     size_t ntls;
     const struct filter_def **defs; /* built-in ones, then those of modules */
     size_t ndefs, defs_room;
@@ -101,29 +102,29 @@ static inline bool value_is_item(const struct filter_value *v)
 }
 
 bool conf_evaluate(struct loader *, const char *path);   /* lua.c. False: complained */
-void source_walk(struct loader *, struct source *);      /* lexer.c */
-void item_place(struct loader *, struct item *);         /* lexer.c: exact lines for its body */
+void source_walk(struct loader *, struct conf_source *);      /* lexer.c */
+void item_place(struct loader *, struct conf_item *);         /* lexer.c: exact lines for its body */
 
 /* Complains at the item, or at one of its values when that has a place. */
-void item_complain(struct loader *, const struct item *, const struct filter_value *at, const char *format, ...)
+void item_complain(struct loader *, const struct conf_item *, const struct filter_value *at, const char *format, ...)
     PRINTF_LIKE(4, 5);
-void item_warn(struct loader *, const struct item *, const struct filter_value *at, const char *format, ...) PRINTF_LIKE(4, 5);
+void item_warn(struct loader *, const struct conf_item *, const struct filter_value *at, const char *format, ...) PRINTF_LIKE(4, 5);
 /* `listen "mx"`, for messages; in the arena. */
-const char *item_title(struct loader *, const struct item *);
+const char *item_title(struct loader *, const struct conf_item *);
 /* Checks a body against the directives of a place: unknown keys, types, ranges, required ones. Gives a MAP of converted values
  * with the defaults filled in. skip_unknown: leaves keys it does not know (filters: they are the filter's own). */
-const struct filter_value *block_check(struct loader *, const struct item *, const struct filter_value *body, enum place,
+const struct filter_value *block_check(struct loader *, const struct conf_item *, const struct filter_value *body, enum conf_place,
                                        const char *title, bool skip_unknown);
-struct item *item_named(struct loader *, const char *directive, struct str name); /* NULL: none of that name */
+struct conf_item *item_named(struct loader *, const char *directive, struct str name); /* NULL: none of that name */
 /* Complains that there is no such name, with the nearest. */
-void complain_no_name(struct loader *, const struct item *, const struct filter_value *at, const char *directive,
+void complain_no_name(struct loader *, const struct conf_item *, const struct filter_value *at, const char *directive,
                       struct str name);
 
 static inline struct str conf_path(struct loader *l, struct str path)
 {
     return conf_beside(&l->conf->mail, path);
 }
-static inline bool item_is_a(const struct item *item, const char *directive)
+static inline bool item_is_a(const struct conf_item *item, const char *directive)
 {
     return strcmp(item->directive->name, directive) == 0;
 }
@@ -157,20 +158,17 @@ const struct filter_value *block_element(const struct filter_value *block, size_
 /* filters.c */
 void modules_load(struct loader *);
 void chains_build(struct loader *);
-bool condition_build(struct loader *, const struct item *, const struct filter_value *, const char *title, struct condition *);
 void filters_open(struct loader *);
 /* backends.c */
 void tls_build(struct loader *);
 void backends_build(struct loader *);
 void routes_build(struct loader *);
-struct tls *tls_named(struct loader *, const struct item *, const struct filter_value *at); /* a server context, held; NULL */
-const struct backend_conf *backend_named(struct loader *, const struct item *, const struct filter_value *at);
-const struct route *route_named(struct loader *, const struct item *, const struct filter_value *at);
+struct tls *tls_named(struct loader *, const struct conf_item *, const struct filter_value *at); /* a server context, held; NULL */
+const struct backend_conf *backend_named(struct loader *, const struct conf_item *, const struct filter_value *at);
+const struct route *route_named(struct loader *, const struct conf_item *, const struct filter_value *at);
 void conf_doubt(struct loader *); /* doubts.c: of a model without mistakes */
 /* build.c */
 void model_build(struct loader *);
-void limits_fill(struct limits *, const struct filter_value *block, const struct filter_value *own);
-void timeouts_fill(struct timeouts *, const struct filter_value *block, const struct filter_value *own);
 /* A name of item->checked that is said on the wire; "": unsaid. Complains of what is no name. */
-struct str name_in(struct loader *, const struct item *, const char *key);
+struct str name_in(struct loader *, const struct conf_item *, const char *key);
 #endif

@@ -61,7 +61,7 @@ void call_forget(void)
     spares = 0;
 }
 
-void *slot_memory(struct visit *v, struct slot *slot, const struct filter *f, enum filter_life life)
+static void *slot_memory(struct visit *v, struct slot *slot, const struct filter *f, enum filter_life life)
 {
     if (life == LIFE_SESSION) {
         if (!slot->session_memory && f->def->session_memory)

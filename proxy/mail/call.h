@@ -30,7 +30,8 @@ struct filter_call {
     enum filter_stage replied_to;
     unsigned tick;
     struct verdict verdict;      /* what filter_reject ... kept */
-    struct str refusal;          /* of the last edit */
+    struct str refusal;          /* of the last edit that was refused */
+    enum filter_refused refused; /* what kind of refusal it is */
     struct headers *headers;
     bool emitted;
     bool undeclared;             /* it emitted where it had not declared to: its verdict is ERROR */
@@ -44,7 +45,6 @@ bool call_resume(struct filter_call *, enum filter_verdict *);
 bool call_has_ops(const struct filter_call *);
 bool call_waits_for_service(const struct filter_call *); /* an op is open whose end is the work of another program */
 uint64_t call_clock(const struct filter_call *);
-void *slot_memory(struct visit *, struct slot *, const struct filter *, enum filter_life);
 /* Streams that a filter dialled and that outlive the call. */
 void slot_close_streams(struct slot *, enum filter_life);
 void set_close_streams(struct filter_set *);

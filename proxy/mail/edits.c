@@ -6,10 +6,16 @@
 #include "mail/outlet.h"
 #include "base/idn.h"
 
-static bool refused(struct filter_call *call, const char *why)
+static bool refused_as(struct filter_call *call, enum filter_refused kind, const char *why)
 {
+    call->refused = kind;
     call->refusal = str_of(why);
     return false;
+}
+
+static bool refused(struct filter_call *call, const char *why)
+{
+    return refused_as(call, REFUSED_HERE, why);
 }
 
 static unsigned flags_of(const struct filter_call *call)
@@ -20,6 +26,11 @@ static unsigned flags_of(const struct filter_call *call)
 struct filter_text filter_refusal(const struct filter_call *call)
 {
     return (struct filter_text){call->refusal.at ? call->refusal.at : "", call->refusal.len};
+}
+
+enum filter_refused filter_refused(const struct filter_call *call)
+{
+    return call->refused;
 }
 
 static void edited(struct filter_call *call)
@@ -76,7 +87,7 @@ bool filter_rcpt(struct filter_call *call, size_t i, struct filter_path *out)
     if (!call->message)
         return refused(call, "there is no transaction");
     if (i >= call->message->nrcpts)
-        return refused(call, "there is no such recipient");
+        return refused_as(call, REFUSED_INPUT, "there is no such recipient");
     const struct rcpt *r = &call->message->rcpts[i];
     unsigned state = rcpt_is_added(r) && r->fate != FATE_DROPPED ? RCPT_ADDED : states[r->fate];
     show_path(call, &r->path, &r->params, state, out);
@@ -96,16 +107,16 @@ static bool may_edit_envelope(struct filter_call *call)
     if (call->stage >= FILTER_REPLY)
         return refused(call, "too late for edits");
     if (call->stage > FILTER_DATA && !(flags_of(call) & FILTER_LATE_ENVELOPE))
-        return refused(call, "envelope edits after DATA were not declared");
+        return refused_as(call, REFUSED_UNDECLARED, "envelope edits after DATA were not declared");
     return true;
 }
 
 static bool parse_address(struct filter_call *call, const char *address, enum path_kind kind, struct path *path)
 {
     if (path_from_address(str_of(address), kind, &call->message->arena, path))
-        return refused(call, "not an address");
+        return refused_as(call, REFUSED_INPUT, "not an address");
     if (path->utf8 && !call->message->params.smtputf8)
-        return refused(call, "a non-ASCII address, and the message has no SMTPUTF8");
+        return refused_as(call, REFUSED_INPUT, "a non-ASCII address, and the message has no SMTPUTF8");
     return true;
 }
 
@@ -122,7 +133,7 @@ bool filter_set_reverse_path(struct filter_call *call, const char *address, cons
     if (!may_edit_envelope(call) || !parse_address(call, address, PATH_REVERSE, &path))
         return false;
     if (params && params_parse_mail(str_of(params), SYNTAX_STRICT, all_of_them(), &call->message->arena, &parsed, &word))
-        return refused(call, "bad ESMTP parameters");
+        return refused_as(call, REFUSED_INPUT, "bad ESMTP parameters");
     if (call->filter->observe)
         return true;
     call->message->from = path;
@@ -146,9 +157,9 @@ bool filter_add_rcpt(struct filter_call *call, const char *address, const char *
     if (!may_edit_envelope(call) || !parse_address(call, address, PATH_FORWARD, &path))
         return false;
     if (params && params_parse_rcpt(str_of(params), SYNTAX_STRICT, all_of_them(), &message->arena, &parsed, &word))
-        return refused(call, "bad ESMTP parameters");
+        return refused_as(call, REFUSED_INPUT, "bad ESMTP parameters");
     if (message->nrcpts - message->named >= RCPTS_ADDED_MOST)
-        return refused(call, "too many recipients were added");
+        return refused_as(call, REFUSED_INPUT, "too many recipients were added");
     if (call->filter->observe)
         return true;
     *message_rcpt(message) = (struct rcpt){
@@ -160,8 +171,12 @@ bool filter_add_rcpt(struct filter_call *call, const char *address, const char *
 bool filter_set_rcpt(struct filter_call *call, size_t i, const char *address)
 {
     struct path path;
-    if (!may_edit_envelope(call) || i >= call->message->nrcpts || !parse_address(call, address, PATH_FORWARD, &path))
-        return refused(call, call->refusal.len ? call->refusal.at : "there is no such recipient");
+    if (!may_edit_envelope(call))
+        return false;
+    if (i >= call->message->nrcpts)
+        return refused_as(call, REFUSED_INPUT, "there is no such recipient");
+    if (!parse_address(call, address, PATH_FORWARD, &path))
+        return false;
     struct rcpt *r = &call->message->rcpts[i];
     bool in_hand = r->fate == FATE_HELD || (r->fate == FATE_DISCARDED && !r->reply.code);
     if (rcpt_is_added(r) || !in_hand)
@@ -179,7 +194,7 @@ bool filter_drop_rcpt(struct filter_call *call, size_t i)
     if (!may_edit_envelope(call))
         return false;
     if (i >= message->nrcpts)
-        return refused(call, "there is no such recipient");
+        return refused_as(call, REFUSED_INPUT, "there is no such recipient");
     struct rcpt *r = &message->rcpts[i];
     if (call->filter->observe)
         return true;
@@ -206,15 +221,15 @@ bool filter_route(struct filter_call *call, const char *backend)
     struct outlet *outlet = call->visit->outlet;
     const struct next_hop *hop = outlet->ops->hop(outlet, str_of(backend));
     if (!hop)
-        return refused(call, "there is no backend of this name");
+        return refused_as(call, REFUSED_INPUT, "there is no backend of this name");
     if (call->stage > FILTER_DATA && !(flags_of(call) & FILTER_LATE_ROUTE))
-        return refused(call, "a route after DATA was not declared");
+        return refused_as(call, REFUSED_UNDECLARED, "a route after DATA was not declared");
     if (message->quarantined) /* whatever another filter thinks of it: nobody frees it again */
         return refused(call, "the message goes to quarantine");
     if (call->filter->observe)
         return true;
     const char *why = outlet->ops->route(outlet, hop, call->stage == FILTER_RCPT ? (int64_t)call->rcpt : ROUTE_ALL);
-    return !why || refused(call, why);
+    return !why || refused_as(call, call->stage == FILTER_RCPT ? REFUSED_ELSEWHERE : REFUSED_HERE, why);
 }
 
 /* ---- fields ---------------------------------------------------------------------------------------------------------- */
@@ -231,7 +246,7 @@ static bool may_edit_fields(struct filter_call *call)
     if (call->stage < FILTER_HEADERS)
         return refused(call, "before the headers stage fields can only be added");
     if (call->stage > FILTER_HEADERS && !(flags_of(call) & FILTER_LATE_FIELDS))
-        return refused(call, "field edits after the headers stage were not declared: edit in headers, or edits_late()");
+        return refused_as(call, REFUSED_UNDECLARED, "field edits after the headers stage were not declared: edit in headers, or edits_late()");
     return true;
 }
 
@@ -260,7 +275,7 @@ bool filter_field(struct filter_call *call, uint32_t handle, struct filter_field
     struct headers *h = fields_of(call);
     struct field *f = h ? headers_field(h, handle) : NULL;
     if (!f || f->hidden)
-        return refused(call, "there is no such field");
+        return refused_as(call, REFUSED_INPUT, "there is no such field");
     out->name = fact_of_text(f->name);
     out->value = fact_of_text(f->value);
     return true;
@@ -272,7 +287,7 @@ bool filter_field(struct filter_call *call, uint32_t handle, struct filter_field
 static bool may_write(struct filter_call *call, size_t octets)
 {
     if (call->slot->added + octets > call->visit->conf->limits.header_size)
-        return refused(call, "this filter has written more than limits.header_size into the header section");
+        return refused_as(call, REFUSED_INPUT, "this filter has written more than limits.header_size into the header section");
     call->slot->added += octets;
     return true;
 }
@@ -283,7 +298,7 @@ uint32_t filter_field_add(struct filter_call *call, uint32_t before, const char 
     if (!message || call->stage < FILTER_MAIL || call->stage >= FILTER_REPLY)
         return refused(call, "fields cannot be added at this stage");
     if (call->stage > FILTER_HEADERS && !(flags_of(call) & FILTER_LATE_FIELDS))
-        return refused(call, "field edits after the headers stage were not declared: edit in headers, or edits_late()");
+        return refused_as(call, REFUSED_UNDECLARED, "field edits after the headers stage were not declared: edit in headers, or edits_late()");
     struct str octets = {value.at ? value.at : "", value.len};
     if (call->filter->observe)
         return 1;
@@ -299,17 +314,17 @@ uint32_t filter_field_add(struct filter_call *call, uint32_t before, const char 
         for (; *end; end = &(*end)->next)
             n++;
         if (n >= 100)
-            return refused(call, "too many fields were added before the headers stage");
+            return refused_as(call, REFUSED_INPUT, "too many fields were added before the headers stage");
         *end = q;
         edited(call);
         return UINT32_MAX - 1 - n;
     }
     struct field *at = before && before != FILTER_TOP ? headers_field(&message->headers, before) : NULL;
     if (before && before != FILTER_TOP && !at)
-        return refused(call, "there is no such field");
+        return refused_as(call, REFUSED_INPUT, "there is no such field");
     struct field *f = headers_add(&message->headers, at, before == FILTER_TOP, str_of(name), octets);
     if (!f)
-        return refused(call, "bad field name or value");
+        return refused_as(call, REFUSED_INPUT, "bad field name or value");
     edited(call);
     return f->handle;
 }
@@ -320,7 +335,7 @@ static struct field *field_to_edit(struct filter_call *call, uint32_t handle)
         return NULL;
     struct field *f = headers_field(&call->message->headers, handle);
     if (!f || f->hidden)
-        refused(call, "there is no such field");
+        refused_as(call, REFUSED_INPUT, "there is no such field");
     return f && !f->hidden ? f : NULL;
 }
 
@@ -334,7 +349,7 @@ bool filter_field_set(struct filter_call *call, uint32_t handle, struct filter_t
     if (!may_write(call, value.len))
         return false;
     if (!headers_set(&call->message->headers, f, (struct str){value.at ? value.at : "", value.len}))
-        return refused(call, "bad field value");
+        return refused_as(call, REFUSED_INPUT, "bad field value");
     edited(call);
     return true;
 }
@@ -349,7 +364,7 @@ bool filter_field_rename(struct filter_call *call, uint32_t handle, const char *
     if (!may_write(call, strlen(name)))
         return false;
     if (!headers_rename(&call->message->headers, f, str_of(name)))
-        return refused(call, "bad field name");
+        return refused_as(call, REFUSED_INPUT, "bad field name");
     edited(call);
     return true;
 }
@@ -386,7 +401,8 @@ bool filter_emit(struct filter_call *call, const void *octets, size_t n)
                  (call->stage == FILTER_MESSAGE && (flags & FILTER_LATE_BODY));
     if (!legal || n > 1048576) {
         call->undeclared = true;
-        return refused(call, legal ? "more than 1 MiB in one call" : "emitting was not declared for this stage");
+        return refused_as(call, legal ? REFUSED_INPUT : REFUSED_UNDECLARED,
+                          legal ? "more than 1 MiB in one call" : "emitting was not declared for this stage");
     }
     if (call->filter->observe)
         return true;

@@ -1,4 +1,4 @@
-/* facts.c - facts by name (filters/facts.def): one sorted table of getters, looked up by halves. */
+/* facts.c - facts by name (filters/facts.def): a getter for each, looked up by halves. */
 #include "mail/call.h"
 #include "mail/outlet.h"
 
@@ -32,7 +32,7 @@ static struct filter_text words(const char *text)
 }
 
 #define GET(name, expression)                                                                                          \
-    static struct filter_text name(struct filter_call *c)                                                              \
+    static struct filter_text fact_##name(struct filter_call *c)                                                       \
     {                                                                                                                  \
         struct visit *v = c->visit;                                                                                \
         struct message *message = c->message;                                                                                \
@@ -97,16 +97,16 @@ static struct filter_text where(struct filter_call *c, bool server)
     c->visit->outlet->ops->where(c->visit->outlet, &name, &address, &unused);
     return fact_of_text(server ? address : name);
 }
-static struct filter_text backend_name(struct filter_call *c)
+static struct filter_text fact_backend_name(struct filter_call *c)
 {
     return where(c, false);
 }
-static struct filter_text backend_server(struct filter_call *c)
+static struct filter_text fact_backend_server(struct filter_call *c)
 {
     return where(c, true);
 }
 
-static struct filter_text helo_name(struct filter_call *c)
+static struct filter_text fact_helo_name(struct filter_call *c)
 {
     if (!c->visit)
         return absent;
@@ -115,7 +115,7 @@ static struct filter_text helo_name(struct filter_call *c)
     return c->visit->client->helo[0] ? words(c->visit->client->helo) : absent;
 }
 
-static struct filter_text end_by(struct filter_call *c)
+static struct filter_text fact_transaction_end_by(struct filter_call *c)
 {
     if (!c->message || !c->message->end_by)
         return absent;
@@ -123,13 +123,13 @@ static struct filter_text end_by(struct filter_call *c)
     return number(c, left > 0 ? left : 0);
 }
 
-static struct filter_text mail_body(struct filter_call *c)
+static struct filter_text fact_mail_body(struct filter_call *c)
 {
     static const char *const names[] = {NULL, "7BIT", "8BITMIME", "BINARYMIME"};
     return c->message ? words(names[c->message->params.body]) : absent;
 }
 
-static struct filter_text reply_enhanced(struct filter_call *c)
+static struct filter_text fact_reply_enhanced(struct filter_call *c)
 {
     const struct reply *r = c->replied;
     if (!r || !r->enhanced[0])
@@ -147,28 +147,17 @@ struct str reply_queue_id(const struct reply *r)
     return str_word(&id);
 }
 
-static struct filter_text queue_id(struct filter_call *c)
+static struct filter_text fact_reply_queue_id(struct filter_call *c)
 {
     if (!c->replied || c->replied_to != FILTER_MESSAGE)
         return absent;
     return fact_of_text(arena_str(&c->arena, reply_queue_id(c->replied)));
 }
 
-static const struct fact { const char *name; getter *get; } facts[] = { /* sorted */
-    {"auth.method", auth_method}, {"auth.user", auth_user}, {"backend.name", backend_name}, {"backend.server", backend_server},
-    {"client.ip", client_ip}, {"client.name", client_name}, {"client.port", client_port}, {"client.ptr", client_ptr},
-    {"client.resolve", client_resolve}, {"content.fields", content_fields}, {"content.octets", content_octets},
-    {"helo.esmtp", helo_esmtp}, {"helo.name", helo_name}, {"mail.body", mail_body}, {"mail.by", mail_by},
-    {"mail.envid", mail_envid}, {"mail.hold", mail_hold}, {"mail.priority", mail_priority},
-    {"mail.requiretls", mail_requiretls}, {"mail.ret", mail_ret}, {"mail.size", mail_size}, {"mail.smtputf8", mail_smtputf8}, {"reply.code", reply_code},
-    {"reply.enhanced", reply_enhanced}, {"reply.queue_id", queue_id}, {"reply.stage", reply_stage}, {"reply.text", reply_text},
-    {"score", score}, {"server.ip", server_ip}, {"server.name", server_name}, {"server.port", server_port},
-    {"session.errors", session_errors}, {"session.esmtp", session_esmtp}, {"session.id", session_id},
-    {"session.listen", session_listen}, {"session.messages", session_messages}, {"session.started", session_started},
-    {"tick.id", tick_id}, {"tls.alpn", tls_alpn}, {"tls.bits", tls_bits}, {"tls.cipher", tls_cipher},
-    {"tls.fingerprint", tls_fingerprint}, {"tls.issuer", tls_issuer}, {"tls.sni", tls_sni}, {"tls.subject", tls_subject},
-    {"tls.verified", tls_verified}, {"tls.version", tls_version}, {"transaction.end", transaction_end},
-    {"transaction.end_by", end_by}, {"transaction.id", transaction_id},
+static const struct fact { const char *name; getter *get; } facts[] = { /* sorted, for bsearch */
+#define FACT(id, name, doc) {name, fact_##id},
+#include "filters/facts.def"
+#undef FACT
 };
 
 static int compare(const void *key, const void *fact)

@@ -373,15 +373,25 @@ static struct filter_value elements_of(struct filter *f)
     }
 }
 
-/* What every filter has: taken out by the loader, so a filter that declared one would never see it. */
-static bool is_of_the_core(const struct filter *f, struct str name)
+/* What every filter has: taken out by the loader, so a filter that declared one would never see it. Those of scripts are left in, for
+ * their host. */
+static const struct core_option { const char *name; enum { ALL, SCRIPTS, LATER } whose; } core_options[] = {
+#define CORE_OPTION(name, whose, ...) {#name, whose},
+#include "filters/core_options.def"
+#undef CORE_OPTION
+};
+
+static const struct core_option *core_option(struct str name)
 {
-    static const char *const names[] = {"timeout", "message_timeout", "on_error", "observe", "name", "only",
-                                        "except",  "http_allow",      "prefix",   "memory",  "cpu"};
-    for (size_t i = 0; i < countof(names); i++)
-        if (str_equal(name, str_of(names[i])))
-            return f->def->name[0] != '.' || i < countof(names) - 2; /* the host of scripts reads the last two */
-    return false;
+    for (size_t i = 0; i < countof(core_options); i++)
+        if (str_equal(name, str_of(core_options[i].name)))
+            return &core_options[i];
+    return NULL;
+}
+
+static bool is_script_host(const struct filter *f)
+{
+    return f->def->name[0] == '.';
 }
 
 /* Something that no option is called was written for it: complain_unknown says so, with this name. */
@@ -407,7 +417,8 @@ static bool option_take(struct filter *f, const struct filter_option *o, struct 
     snprintf(what, sizeof what, "filter \"%.*s\": %s \"%s\"", STR_ARGS(f->name), unnamed ? "element" : "option",
              o->name);
     remember(arena_str(&f->conf->arena, name));
-    if (is_of_the_core(f, name)) {
+    const struct core_option *core = core_option(name);
+    if (core && !(core->whose == SCRIPTS && is_script_host(f))) {
         filter_complain(f, NULL, NULL, 0, "declares the option \"%s\", which every filter has already", o->name);
         return false;
     }
@@ -519,11 +530,11 @@ const struct filter_value *filter_table(struct filter *f, const char *file)
 
 static void complain_unknown(struct filter *f)
 {
-    /* What directives.c knows of every filter; the last two of scripts only. */
-    static const char *const of_all[] = {"timeout", "message_timeout", "on_error", "observe", "name", "prefix",
-                                         "only",    "except",          "memory",   "cpu"};
-    const char *names[NAMES_MOST];
-    size_t n = 0;
+    const char *names[NAMES_MOST], *of_all[countof(core_options)];
+    size_t n = 0, nall = 0;
+    for (size_t i = 0; i < countof(core_options); i++)
+        if (core_options[i].whose == ALL || (core_options[i].whose == SCRIPTS && is_script_host(f)))
+            of_all[nall++] = core_options[i].name;
     bool elements = false;
     for (size_t i = 0; i < opening.nnames; i++) {
         if (is_element(opening.names[i]))
@@ -538,11 +549,12 @@ static void complain_unknown(struct filter *f)
             known = str_equal(key, str_of(names[k]));
         if (known || (is_element(key) && elements))
             continue;
-        if (f->def->name[0] == '.' && (str_equal(key, STR("memory")) || str_equal(key, STR("cpu"))))
-            continue; /* the core's, left here for the host of scripts */
+        const struct core_option *core = core_option(key);
+        if (core && core->whose == SCRIPTS && is_script_host(f))
+            continue;
         struct str near = nearest_name(key, names, n);
         if (!near.at)
-            near = nearest_name(key, of_all, countof(of_all) - (f->def->name[0] == '.' ? 0 : 2));
+            near = nearest_name(key, of_all, nall);
         if (is_element(key))
             filter_complain(f, f->raw->items + i, NULL, 0, "takes no unnamed element: write name = value");
         else if (near.at)

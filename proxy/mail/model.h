@@ -2,6 +2,7 @@
  * here is changed after loading. Durations in milliseconds, sizes in octets. */
 #ifndef MAIL_MODEL_H
 #define MAIL_MODEL_H
+#include "base/names.h"
 #include "base/table.h"
 #include "base/value.h"
 #include "filters/filter.h"
@@ -12,28 +13,11 @@ struct complaints { /* what is wrong, each with its place; errors and warnings *
     unsigned errors, warnings;
 };
 void complain(struct complaints *, bool warning, struct str file, uint32_t line, const char *format, ...) PRINTF_LIKE(5, 6);
-/* The name of `names` that is nearest to `word` (edit distance at most 2 or a third), or STR_NONE. */
-struct str nearest_name(struct str word, const char *const *names, size_t n);
 
-struct limits {
-    uint64_t size;              /* of a message; 0: none. EHLO SIZE. default 50M */
-    uint64_t header_size;       /* 256K, or size where that is lower and this one is not said beside it */
-    uint64_t hold_memory;       /* held content of a transaction in memory, then a file: 256K */
-    uint64_t memory;            /* of a worker, blocks and arenas: over it MAIL hears 452. 1G */
-    uint64_t min_rate;          /* octets a second in content, over 30 s windows; 0: none. default 500 */
-    uint32_t connections;       /* in total: 10000 */
-    uint32_t connections_per_client; /* 100; 0: none */
-    uint32_t recipients;        /* accepted per transaction: 1000 */
-    uint32_t rcpt_commands;     /* said per transaction, refused ones too: 10000; 421 beyond */
-    uint32_t messages;          /* per session: 0 = no limit */
-    uint32_t errors;            /* 20: 5yz for commands, then 421 */
-    uint32_t junk;              /* 100: NOOP RSET VRFY ... between two messages; 0: no limit */
-    uint32_t line;              /* octets of a command line: 4096 */
-    uint32_t hops;              /* Received fields: 100 */
-    uint32_t loops;             /* Received fields of ours: 5 */
-    uint64_t held;              /* octets that all spools together hold, memory and files: 4G */
-    uint32_t auth_failures;     /* 3: then 421 */
-    uint32_t stress;            /* percent of connections, memory, descriptors: then timeouts and budgets shrink; 0: never */
+struct limits { /* what each means, and its default: mail/limits.def */
+#define LIMIT(name, type, ...) type name;
+#include "mail/limits.def"
+#undef LIMIT
 };
 struct next_hop { struct str name; }; /* first member of backend_conf: mail compares pointers and names, no more */
 

@@ -29,9 +29,9 @@ void rdns_start(struct client *c, struct dns *dns, struct task *task)
     n->query = dns_ask(dns, "ptr", c->ip, RDNS_TIME, task);
 }
 
-static bool is_temporary(const char *error)
+static bool is_temporary(enum failure error)
 {
-    return !strcmp(error, "timeout") || !strcmp(error, "servfail") || !strcmp(error, "refused");
+    return error == FAILURE_TIMEOUT || error == FAILURE_SERVFAIL || error == FAILURE_REFUSED;
 }
 
 /* A name that goes into a command line: what RFC 1123 lets stand in one, nothing else. */

@@ -1,10 +1,10 @@
 /* values.c - the value tree as filters see it: read-only accessors that take NULL and answer with nothing.
  *
  * base/value.h builds the trees; here only the names of filters/filter.h are put on them. Never allocates. */
+#include "base/cidr.h"
 #include "base/table.h"
 #include "base/value.h"
 #include "filters/filter.h"
-#include <arpa/inet.h>
 
 _Static_assert((int)VALUE_NONE == (int)TYPE_NONE && (int)VALUE_BOOL == (int)TYPE_BOOL, "one enum under two names");
 _Static_assert((int)VALUE_NUMBER == (int)TYPE_NUMBER && (int)VALUE_TEXT == (int)TYPE_TEXT, "one enum under two names");
@@ -81,15 +81,11 @@ const struct filter_value *filter_value_at(const struct filter_value *v, size_t 
     return v->items + i;
 }
 
+/* "[192.0.2.1]" is none: it is the name that a client said at HELO. */
 static bool is_ip(struct str s)
 {
-    char text[64];
-    uint8_t octets[16];
-    if (!s.len || s.len >= sizeof text)
-        return false;
-    memcpy(text, s.at, s.len);
-    text[s.len] = 0;
-    return inet_pton(AF_INET, text, octets) == 1 || inet_pton(AF_INET6, text, octets) == 1;
+    struct cidr ip;
+    return s.len && s.at[0] != '[' && cidr_of_ip(s, &ip);
 }
 
 bool filter_value_match(const struct filter_value *v, struct filter_text key, struct filter_text *found)

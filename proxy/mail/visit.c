@@ -5,8 +5,11 @@
 #include "mail/visit.h"
 #include "mail/call.h"
 
-static const char *const stage_names[] = {"connect", "tls", "helo", "auth", "mail", "rcpt", "data", "headers", "body", "part",
-                                          "message", "reply", "reset", "disconnect"};
+static const char *const stage_names[] = {
+#define STAGE(name, word) [FILTER_##name] = word,
+#include "filters/stages.def"
+#undef STAGE
+};
 
 /* ---- what a chain declares ------------------------------------------------------------------------------------------- */
 
@@ -229,8 +232,11 @@ static bool is_legal(enum filter_verdict said, enum filter_stage stage, const st
 
 static void observed(struct visit *v, const struct filter *f, enum filter_stage stage, const struct verdict *said)
 {
-    static const char *const kinds[] = {"continue", "suspend", "skip",    "accept",     "pass",   "reject",
-                                        "defer",    "drop",    "discard", "quarantine", "reword", "error"};
+    static const char *const kinds[] = {
+#define VERDICT_NAME(name, word, who) [VERDICT_##name] = word,
+#include "filters/verdicts.def"
+#undef VERDICT_NAME
+    };
     log_begin(LOG_INFO, "observe");
     log_text("id", str_of(v->id));
     log_text("filter", f->name);

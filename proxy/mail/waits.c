@@ -27,7 +27,7 @@ struct op {
     struct work *work;
     struct filter_stream *stream;
     size_t need;
-    const char *error;
+    enum failure error;
     struct str asked; /* of DNS: the name, for the log */
     struct filter_value value;
     struct str octets;
@@ -63,7 +63,7 @@ static struct op *start(struct filter_call *call, enum op_kind kind, unsigned ms
     op->deadline = ms ? op->started + ms : 0;
     if (call->nops >= OPS_MOST || fault_strikes(FAULT_OP)) {
         op->kind = OP_FAILED;
-        op->error = "limit";
+        op->error = FAILURE_LIMIT;
     }
     struct op **end = &call->ops;
     while (*end)
@@ -73,7 +73,7 @@ static struct op *start(struct filter_call *call, enum op_kind kind, unsigned ms
     return op;
 }
 
-static uint64_t fail(struct op *op, const char *error)
+static uint64_t fail(struct op *op, enum failure error)
 {
     op->kind = OP_FAILED;
     op->error = error;
@@ -95,7 +95,7 @@ uint64_t filter_content(struct filter_call *call, uint64_t offset, size_t n)
     struct op *op = start(call, OP_CONTENT, 0);
     struct spool *spool = call->message ? call->message->flow.spool : NULL;
     if (call->stage != FILTER_MESSAGE || !spool)
-        return fail(op, "forbidden");
+        return fail(op, FAILURE_FORBIDDEN);
     n = min_size(n, 1048576);
     char *into = arena_space(&op->arena, n + 1);
     size_t got = spool_read(spool, offset, into, n);
@@ -103,7 +103,7 @@ uint64_t filter_content(struct filter_call *call, uint64_t offset, size_t n)
     op->octets = (struct str){into, got};
     op->ended = offset + got >= spool_octets(spool);
     if (spool_failed(spool))
-        op->error = "bad";
+        op->error = FAILURE_BAD;
     return op->id;
 }
 
@@ -113,7 +113,7 @@ uint64_t filter_dns(struct filter_call *call, const char *type, const char *name
     if (op->kind == OP_FAILED)
         return op->id;
     if (!call->set->dns)
-        return fail(op, "servfail");
+        return fail(op, FAILURE_SERVFAIL);
     op->asked = arena_str(&op->arena, str_of(name));
     op->query = dns_ask(call->set->dns, type, str_of(name), ms, call->task);
     return op->id;
@@ -143,7 +143,7 @@ uint64_t filter_store(struct filter_call *call, const struct filter_store *want)
     if (op->kind == OP_FAILED)
         return op->id;
     if (!sc || !store_op_named(want->op, &request.op))
-        return fail(op, "bad");
+        return fail(op, FAILURE_BAD);
     request.key = store_key(op, sc, call->filter, want->key);
     request.value = (struct str){want->value.at, want->value.len};
     if ((request.op == STORE_SET || request.op == STORE_ADD) && !want->value.at) { /* get will give an integer back */
@@ -277,10 +277,10 @@ uint64_t filter_dial(struct filter_call *call, enum filter_life life, const stru
     if (op->kind == OP_FAILED)
         return op->id;
     if (want->tls)
-        return fail(op, "tls");
+        return fail(op, FAILURE_TLS);
     if (strlen(want->address) >= sizeof op->stream->address ||
         !address_parse(str_of(want->address), &op->arena, &address, &why))
-        return fail(op, "badname");
+        return fail(op, FAILURE_BADNAME);
     struct filter_stream *fs = want->pooled ? idle_stream(call, want->address) : NULL;
     if (!fs) {
         fs = must_alloc(sizeof *fs);
@@ -443,7 +443,7 @@ static bool is_done(struct filter_call *call, struct op *op, uint64_t now)
     bool late = op->deadline && now >= op->deadline;
     const struct stream *stream = op->stream ? op->stream->stream : NULL;
     if (op->stream && !stream) { /* the filter closed it while it waited for it */
-        op->error = "cancelled";
+        op->error = FAILURE_CANCELLED;
         return true;
     }
     switch (op->kind) {
@@ -476,20 +476,12 @@ static bool is_done(struct filter_call *call, struct op *op, uint64_t now)
         break;
     }
     if (stream && stream->dead) {
-        op->error = stream->why ? stream->why : "closed";
+        op->error = stream->why ? stream->why : FAILURE_CLOSED;
         return true;
     }
     if (late)
-        op->error = "timeout";
+        op->error = FAILURE_TIMEOUT;
     return late;
-}
-
-static bool is_one_of(const char *word, const char *const *words, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (strcmp(word, words[i]) == 0)
-            return true;
-    return false;
 }
 
 /* "zen.spamhaus.org" of "2.0.0.127.zen.spamhaus.org": the list, whatever address was asked for. */
@@ -513,19 +505,19 @@ static struct str asked_zone(struct str name)
  * but for DNS: which names are looked up is up to who sends. */
 static void look_at_failure(struct filter_call *call, const struct op *op)
 {
-    static const char *const lookups[] = {"timeout", "servfail", "refused"}, *const stores[] = {"timeout", "down"};
     const char *kind = NULL;
     struct str what = STR("");
     char key[256];
     unsigned more;
-    if (!op->error || strcmp(op->error, "cancelled") == 0)
+    enum failure e = op->error;
+    if (!e || e == FAILURE_CANCELLED)
         return;
-    if (op->kind == OP_DNS && is_one_of(op->error, lookups, countof(lookups))) {
+    if (op->kind == OP_DNS && (e == FAILURE_TIMEOUT || e == FAILURE_SERVFAIL || e == FAILURE_REFUSED)) {
         kind = "dns";
         what = asked_zone(op->asked);
-    } else if (op->kind == OP_STORE && is_one_of(op->error, stores, countof(stores))) {
+    } else if (op->kind == OP_STORE && (e == FAILURE_TIMEOUT || e == FAILURE_DOWN)) {
         kind = "store";
-    } else if (op->stream && (op->kind == OP_DIAL || strcmp(op->error, "timeout") == 0)) {
+    } else if (op->stream && (op->kind == OP_DIAL || e == FAILURE_TIMEOUT)) {
         kind = op->kind == OP_DIAL ? "dial" : "read";
         what = str_of(op->stream->address);
     }
@@ -541,17 +533,17 @@ static void look_at_failure(struct filter_call *call, const struct op *op)
     log_text("filter", call->filter->name);
     log_text("op", str_of(kind));
     log_text("what", what);
-    log_text("result", str_of(op->error));
+    log_text("result", str_of(failure_word(e)));
     log_end();
 }
 
 static void fill_event(struct filter_call *call, struct op *op, struct filter_event *event)
 {
-    *event = (struct filter_event){.size = sizeof *event, .op = op->id, .error = op->error, .ended = op->ended};
+    *event = (struct filter_event){.size = sizeof *event, .op = op->id, .error = failure_word(op->error), .ended = op->ended};
     uint64_t took = loop_now(call->worker->loop) - op->started;
     if (op->error) {
         const char *peer = op->stream ? op->stream->address : "";
-        struct str why = arena_print(&op->arena, "%s%s%s after %llu ms", peer, *peer ? ": " : "", op->error,
+        struct str why = arena_print(&op->arena, "%s%s%s after %llu ms", peer, *peer ? ": " : "", event->error,
                                      (unsigned long long)took);
         event->why = fact_of_text(why);
     }
@@ -567,7 +559,7 @@ static void fill_event(struct filter_call *call, struct op *op, struct filter_ev
         struct pipe *in = &op->stream->stream->in;
         event->octets = fact_of_text(pipe_flat(in, in->octets, &op->arena));
         if (event->ended && op->stream->stream->dead && !op->error)
-            event->error = "closed";
+            event->error = failure_word(FAILURE_CLOSED);
     } /* fall through */
     case OP_DIAL:
     case OP_FLUSH: event->stream = op->stream; break;

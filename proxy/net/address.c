@@ -36,6 +36,7 @@ static bool parse_unix(struct str path, struct arena *arena, struct address *a, 
 {
     struct sockaddr_un *un = (struct sockaddr_un *)&a->name;
     if (!path.len || path.at[0] != '/') {
+        a->formless = true;
         *why = "expected an absolute path behind unix:";
         return false;
     }
@@ -74,6 +75,7 @@ static bool parse_host(struct str host, bool v6, struct arena *arena, struct add
         in->sin_addr = ip4;
         a->len = sizeof *in;
     } else if (!is_name(host) || (v6 && str_find(host, STR(".")) == host.len && host.len < 2)) {
+        a->formless = true;
         *why = v6 ? "expected an IPv6 address in brackets" : "expected a host name or an IPv4 address";
         return false;
     } else if (!v6 && char_is_digit(host.at[host.len - 1]) && a->host.at[strspn(a->host.at, "0123456789.")] == 0) {
@@ -119,6 +121,7 @@ bool address_parse(struct str s, struct arena *arena, struct address *a, const c
         return false;
     }
     if (!number) {
+        a->formless = true;
         *why = "expected inet:HOST:PORT, inet6:[HOST]:PORT, unix:/PATH, HOST:PORT, [HOST]:PORT or :PORT";
         return false;
     }
@@ -128,6 +131,7 @@ bool address_parse(struct str s, struct arena *arena, struct address *a, const c
         return v4_said ? parse_host(STR("0.0.0.0"), false, arena, a, why) : parse_host(STR("::"), true, arena, a, why);
     if (brackets) {
         if (v4_said || host.len < 3 || host.at[host.len - 1] != ']') {
+            a->formless = !v4_said;
             *why = v4_said ? "inet: takes no brackets; for IPv6 write inet6:[HOST]:PORT" : "expected [HOST]:PORT";
             return false;
         }

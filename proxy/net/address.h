@@ -11,6 +11,7 @@ struct address {
     uint16_t port;                /* 0 for unix */
     struct str host;              /* as written (name, number, or path) */
     struct str text;              /* "inet:192.0.2.1:25", "inet6:[2001:db8::1]:25", "unix:/run/x" */
+    bool formless;                /* no address: and it has none of the forms of one, which *why tells */
 };
 /* False: *why says what was expected. For ":PORT" gives the IPv6 wildcard; address_is_both then tells to listen on both. */
 bool address_parse(struct str, struct arena *, struct address *, const char **why);

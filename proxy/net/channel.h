@@ -29,10 +29,10 @@ enum {
     SHORT_READ = 16384 /* a peer that sends much waits for no acknowledgement of a piece */
 };
 
-enum leave { STAYS, DRAINING, LINGERING, GONE }; /* owner still there; sending the rest; FIN sent; uv_close called */
+enum channel_leave { STAYS, DRAINING, LINGERING, GONE }; /* owner still there; sending the rest; FIN sent; uv_close called */
 
-struct leaving { /* only while a channel drains or lingers */
-    struct leaving *next, **link;
+struct channel_leaving { /* only while a channel drains or lingers */
+    struct channel_leaving *next, **link;
     struct channel *channel;
     struct task turn;
     struct alarm alarm;
@@ -54,7 +54,7 @@ struct tls_end { /* only once TLS was asked for */
 struct channel {
     struct stream s; /* first: the owner's pointer is ours */
     unsigned magic;
-    uint8_t leave; /* enum leave */
+    uint8_t leave; /* enum channel_leave */
     bool handle_open, local, reading, starved, wire_ended, broken,
         choked,       /* out was full */
         fresh;        /* a short read has come since the last flush: the kernel delays its acknowledgement by 40 ms */
@@ -64,7 +64,7 @@ struct channel {
     struct task flush; /* of stream_flush_soon */
     struct dial *dial;
     struct tls_end *end;
-    struct leaving *leaving;
+    struct channel_leaving *leaving;
     struct arena arena; /* why_text, facts */
     union {
         uv_handle_t handle;
@@ -94,15 +94,13 @@ struct channel *channel_new(struct loop *, struct task *);
 void channel_free(struct channel *);  /* no handle, no pin left */
 void channel_ready(struct channel *); /* connected, TCP_NODELAY set: reading, what waited in out */
 void channel_wake(struct channel *);
-void channel_die(struct channel *, const char *why, struct str text);
-void channel_fail(struct channel *, int status); /* of libuv: the socket is of no use any more */
+void channel_die(struct channel *, enum failure why, struct str text);
 void channel_read_start(struct channel *);
 void channel_read_stop(struct channel *);
 void channel_send(struct channel *);     /* try_write, then one uv_write for the rest */
 void channel_progress(struct channel *); /* encrypts, sends, wakes, begins a waiting handshake */
-void channel_take(struct channel *, struct str octets, bool whole_block); /* octets came from the wire */
 void channel_gone(struct channel *); /* uv_close, or free when there is no handle */
-const char *channel_why(int status);
+enum failure channel_why(int status);
 
 /* linger.c */
 void leave_progress(struct channel *); /* something was sent or read while leaving */

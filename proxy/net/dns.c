@@ -50,7 +50,7 @@ struct wait { /* a socket of c-ares */
 };
 static _Thread_local struct wait *waits; /* of all resolvers of the thread: a handful */
 
-struct asked {
+struct dns_asked {
     struct dns_query q;              /* first: the asker's pointer is ours */
     bool at_home, answered, dropped; /* at_home: c-ares has done with it; answered: q says what */
     int type;
@@ -65,7 +65,7 @@ struct packet {
     size_t len;
 };
 
-struct record {
+struct dns_record {
     unsigned type;
     uint32_t ttl;
     size_t data, end; /* offsets of the RDATA in the packet */
@@ -96,7 +96,7 @@ static bool read_name(const struct packet *p, size_t *at, size_t end, struct are
     return ok;
 }
 
-static bool read_record(const struct packet *p, size_t *at, struct record *r)
+static bool read_record(const struct packet *p, size_t *at, struct dns_record *r)
 {
     if (!read_name(p, at, p->len, NULL, NULL) || p->len - *at < 10)
         return false;
@@ -112,7 +112,7 @@ static bool read_record(const struct packet *p, size_t *at, struct record *r)
     return true;
 }
 
-static bool read_ip(const struct packet *p, const struct record *r, struct arena *a, struct filter_value *v)
+static bool read_ip(const struct packet *p, const struct dns_record *r, struct arena *a, struct filter_value *v)
 {
     char text[INET6_ADDRSTRLEN];
     bool v4 = r->type == TYPE_A;
@@ -123,7 +123,7 @@ static bool read_ip(const struct packet *p, const struct record *r, struct arena
     return true;
 }
 
-static bool read_txt(const struct packet *p, const struct record *r, struct arena *a, struct filter_value *v)
+static bool read_txt(const struct packet *p, const struct dns_record *r, struct arena *a, struct filter_value *v)
 {
     char *joined = arena_space(a, r->end - r->data + 1);
     size_t n = 0;
@@ -139,7 +139,7 @@ static bool read_txt(const struct packet *p, const struct record *r, struct aren
     return true;
 }
 
-static bool read_tlsa(const struct packet *p, const struct record *r, struct arena *a, struct filter_value *v)
+static bool read_tlsa(const struct packet *p, const struct dns_record *r, struct arena *a, struct filter_value *v)
 {
     static const char digits[] = "0123456789abcdef";
     if (r->end - r->data < 4)
@@ -157,7 +157,7 @@ static bool read_tlsa(const struct packet *p, const struct record *r, struct are
 }
 
 /* `n` numbers of 16 bits, then a name: MX and SRV. */
-static bool read_numbered(const struct packet *p, const struct record *r, struct arena *a, struct filter_value *v)
+static bool read_numbered(const struct packet *p, const struct dns_record *r, struct arena *a, struct filter_value *v)
 {
     static const struct str mx[] = {{"preference", 10}}, srv[] = {{"priority", 8}, {"weight", 6}, {"port", 4}};
     const struct str *keys = r->type == TYPE_MX ? mx : srv;
@@ -172,7 +172,7 @@ static bool read_numbered(const struct packet *p, const struct record *r, struct
     return true;
 }
 
-static bool read_soa(const struct packet *p, const struct record *r, struct arena *a, struct filter_value *v)
+static bool read_soa(const struct packet *p, const struct dns_record *r, struct arena *a, struct filter_value *v)
 {
     static const struct str keys[] = {{"serial", 6}, {"refresh", 7}, {"retry", 5}, {"expire", 6}, {"minimum", 7}};
     size_t at = r->data;
@@ -187,7 +187,7 @@ static bool read_soa(const struct packet *p, const struct record *r, struct aren
     return true;
 }
 
-static bool read_data(const struct packet *p, const struct record *r, struct arena *a, struct filter_value *v)
+static bool read_data(const struct packet *p, const struct dns_record *r, struct arena *a, struct filter_value *v)
 {
     size_t at = r->data;
     struct str name;
@@ -207,42 +207,42 @@ static bool read_data(const struct packet *p, const struct record *r, struct are
     }
 }
 
-static const char *read_answer(const struct packet *p, int type, struct arena *a, struct filter_value *value)
+static enum failure read_answer(const struct packet *p, int type, struct arena *a, struct filter_value *value)
 {
-    static const char *const codes[16] = {NULL, "bad", "servfail", "nxdomain", "servfail", "refused"};
+    static const enum failure codes[16] = {FAILURE_NONE, FAILURE_BAD, FAILURE_SERVFAIL, FAILURE_NXDOMAIN, FAILURE_SERVFAIL, FAILURE_REFUSED};
     if (p->len < HEADER)
-        return "bad";
+        return FAILURE_BAD;
     unsigned code = p->at[3] & 15;
     if (code)
-        return codes[code] ? codes[code] : "servfail";
+        return codes[code] ? codes[code] : FAILURE_SERVFAIL;
     size_t at = HEADER;
     for (unsigned i = get16(p, 4); i; i--) {
         if (!read_name(p, &at, p->len, NULL, NULL) || p->len - at < 4)
-            return "bad";
+            return FAILURE_BAD;
         at += 4;
     }
     struct filter_value list = {.type = VALUE_LIST};
     uint32_t ttl = INT32_MAX;
     for (unsigned i = get16(p, 6); i && list.count < LIST_MOST; i--) {
-        struct record r;
+        struct dns_record r;
         struct filter_value v;
         if (!read_record(p, &at, &r))
-            return "bad";
+            return FAILURE_BAD;
         if (r.type == (unsigned)type || r.type == TYPE_CNAME)
             ttl = r.ttl < ttl ? r.ttl : ttl;
         if (r.type != (unsigned)type)
             continue;
         if (!read_data(p, &r, a, &v))
-            return "bad";
+            return FAILURE_BAD;
         value_add(a, &list, v);
     }
     if (!list.count)
-        return "nodata";
+        return FAILURE_NODATA;
     *value = (struct filter_value){.type = VALUE_MAP};
     value_put(a, value, STR("ttl"), value_integer(ttl));
     value_put(a, value, STR("authentic"), value_bool(p->at[3] & 0x20));
     value_put(a, value, STR("list"), list);
-    return NULL;
+    return FAILURE_NONE;
 }
 
 /* ---- c-ares on the loop */
@@ -353,7 +353,7 @@ void dns_close(struct dns **owner)
 
 /* ---- queries */
 
-static void tell(struct asked *a, const char *error)
+static void tell(struct dns_asked *a, enum failure error)
 {
     if (a->answered)
         return;
@@ -364,7 +364,7 @@ static void tell(struct asked *a, const char *error)
 
 static void query_turn(struct task *t)
 {
-    struct asked *a = holder_of(t, struct asked, turn);
+    struct dns_asked *a = holder_of(t, struct dns_asked, turn);
     if (a->q.done)
         return;
     if (!a->answered && (!a->alarm.at || loop_now(t->loop) < a->alarm.at)) {
@@ -372,33 +372,33 @@ static void query_turn(struct task *t)
         return;
     }
     if (!a->answered)
-        a->q.error = "timeout";
+        a->q.error = FAILURE_TIMEOUT;
     a->answered = a->q.done = true;
     alarm_stop(&a->alarm);
     if (a->q.task)
         task_wake(a->q.task);
 }
 
-static const char *error_of(int status)
+static enum failure error_of(int status)
 {
     switch (status) {
-    case ARES_ENODATA: return "nodata";
-    case ARES_ENOTFOUND: return "nxdomain";
-    case ARES_ETIMEOUT: return "timeout";
-    case ARES_EREFUSED: return "refused";
+    case ARES_ENODATA: return FAILURE_NODATA;
+    case ARES_ENOTFOUND: return FAILURE_NXDOMAIN;
+    case ARES_ETIMEOUT: return FAILURE_TIMEOUT;
+    case ARES_EREFUSED: return FAILURE_REFUSED;
     case ARES_EBADNAME:
-    case ARES_EBADQUERY: return "badname";
+    case ARES_EBADQUERY: return FAILURE_BADNAME;
     case ARES_ECANCELLED:
-    case ARES_EDESTRUCTION: return "cancelled";
+    case ARES_EDESTRUCTION: return FAILURE_CANCELLED;
     case ARES_EBADRESP:
-    case ARES_EFORMERR: return "bad";
-    default: return "servfail";
+    case ARES_EFORMERR: return FAILURE_BAD;
+    default: return FAILURE_SERVFAIL;
     }
 }
 
 static void answered(void *data, int status, int timeouts, unsigned char *octets, int len)
 {
-    struct asked *a = data;
+    struct dns_asked *a = data;
     a->at_home = true;
     if (a->dropped) {
         free(a);
@@ -444,7 +444,7 @@ static struct str reverse(struct str s, struct arena *arena)
     return arena_print(arena, "%sip6.arpa", name);
 }
 
-static void send_query(struct dns *d, struct asked *a, struct str name)
+static void send_query(struct dns *d, struct dns_asked *a, struct str name)
 {
     char text[256];
     unsigned char *query = NULL;
@@ -466,7 +466,7 @@ static void send_query(struct dns *d, struct asked *a, struct str name)
 
 struct dns_query *dns_ask(struct dns *d, const char *type, struct str name, unsigned ms, struct task *task)
 {
-    struct asked *a = must_alloc(sizeof *a);
+    struct dns_asked *a = must_alloc(sizeof *a);
     a->q.task = task;
     task_start(&a->turn, d->loop, query_turn);
     for (size_t i = 0; i < countof(types); i++)
@@ -476,7 +476,7 @@ struct dns_query *dns_ask(struct dns *d, const char *type, struct str name, unsi
         name = reverse(name, &a->q.arena);
     if (!a->type || !is_name(name)) {
         a->at_home = true;
-        tell(a, "badname");
+        tell(a, FAILURE_BADNAME);
         return &a->q;
     }
     alarm_set(&a->alarm, &a->turn, loop_now(d->loop) + (ms ? ms : QUERY_MS));
@@ -486,7 +486,7 @@ struct dns_query *dns_ask(struct dns *d, const char *type, struct str name, unsi
 
 void dns_drop(struct dns_query **owner)
 {
-    struct asked *a = (struct asked *)*owner;
+    struct dns_asked *a = (struct dns_asked *)*owner;
     *owner = NULL;
     if (!a)
         return;

@@ -1,24 +1,25 @@
 /* dns.h - the resolver: c-ares on the loop, answers as values (shapes: filters/filter.h, filter_dns). */
 #ifndef NET_DNS_H
 #define NET_DNS_H
+#include "base/failure.h"
 #include "base/value.h"
 #include "net/loop.h"
 
 struct dns;
 /* servers: "127.0.0.1:53,[::1]:5353"; NULL: resolv.conf. */
 struct dns *dns_open(struct loop *, const char *servers, char *error, size_t room);
-void dns_close(struct dns **); /* open queries end with "cancelled" */
+void dns_close(struct dns **); /* open queries end with FAILURE_CANCELLED */
 
 struct dns_query {
     bool done;
-    const char *error;          /* NULL, or: "nxdomain" "nodata" "servfail" "timeout" "refused" "badname" "cancelled" "bad" */
+    enum failure error;         /* when done; NONE: value is the answer */
     struct filter_value value;  /* map: ttl (number), authentic (bool), list (of text; mx: maps {preference, name}; srv: maps
                                    {priority, weight, port, name}; txt: strings of one record joined) */
     struct arena arena;         /* what value stands in */
     struct task *task;          /* woken when done */
 };
 /* type: "a" "aaaa" "mx" "txt" "ptr" "cname" "srv" "ns" "soa" "tlsa" ; ptr takes an IP address or a name. Never completes inside the call. ms: the
- * query's own deadline (0: 5000). Unknown types and bad names end with "badname". */
+ * query's own deadline (0: 5000). Unknown types and bad names end with FAILURE_BADNAME. */
 struct dns_query *dns_ask(struct dns *, const char *type, struct str name, unsigned ms, struct task *);
 void dns_drop(struct dns_query **); /* done or not; its answer is then ignored. Nulls */
 #endif

@@ -9,7 +9,7 @@
 
 static void ring(struct task *t)
 {
-    struct leaving *v = holder_of(t, struct leaving, turn);
+    struct channel_leaving *v = holder_of(t, struct channel_leaving, turn);
     if (v->alarm.at && loop_now(v->channel->loop) >= v->alarm.at)
         channel_gone(v->channel);
     else
@@ -18,7 +18,7 @@ static void ring(struct task *t)
 
 static void begin(struct channel *c)
 {
-    struct leaving *v = must_alloc(sizeof *v), **head = (struct leaving **)loop_leaving(c->loop);
+    struct channel_leaving *v = must_alloc(sizeof *v), **head = (struct channel_leaving **)loop_leaving(c->loop);
     v->channel = c;
     v->next = *head;
     v->link = head;
@@ -33,7 +33,7 @@ static void begin(struct channel *c)
 
 void leave_stop(struct channel *c)
 {
-    struct leaving *v = c->leaving;
+    struct channel_leaving *v = c->leaving;
     if (!v)
         return;
     *v->link = v->next;
@@ -78,7 +78,7 @@ void leave_progress(struct channel *c)
 
 void leave_read(struct channel *c, size_t n)
 {
-    struct leaving *v = c->leaving;
+    struct channel_leaving *v = c->leaving;
     v->dropped += n;
     if (!c->wire_ended && v->dropped < LINGER_MOST)
         return;
@@ -90,7 +90,7 @@ void leave_read(struct channel *c, size_t n)
 
 void leave_hurry(struct loop *l)
 {
-    struct leaving **head = (struct leaving **)loop_leaving(l);
+    struct channel_leaving **head = (struct channel_leaving **)loop_leaving(l);
     while (*head)
         channel_gone((*head)->channel);
 }

@@ -11,8 +11,8 @@
 
 enum { ROUNDS = 8, FINE_MS = 8, COARSE_MS = 64, NEAR_MS = 1000, HURRY_MS = 2500 };
 
-struct post {
-    struct post *next;
+struct loop_post {
+    struct loop_post *next;
     void (*run)(void *);
     void *data;
 };
@@ -30,8 +30,8 @@ struct loop {
     struct alarm **heap;
     uint32_t heaped, heap_room;
     pthread_mutex_t lock; /* of posts */
-    struct post *posts, **posts_end;
-    struct post *hooks; /* before_sleep */
+    struct loop_post *posts, **posts_end;
+    struct loop_post *hooks; /* before_sleep */
     struct block *read, *plain;
     void *leaving;
     uv_timer_t hurry; /* bounds loop_close; never armed before */
@@ -102,7 +102,7 @@ static void drain(uv_prepare_t *handle)
             struct task *t = take_ready(l);
             t->run(t);
         }
-    for (struct post *h = l->hooks; h; h = h->next)
+    for (struct loop_post *h = l->hooks; h; h = h->next)
         h->run(h->data);
     bool awake = uv_is_active((uv_handle_t *)&l->idle);
     if (l->ready && !awake)
@@ -221,11 +221,11 @@ void alarm_stop(struct alarm *a)
 static void run_posts(struct loop *l)
 {
     pthread_mutex_lock(&l->lock);
-    struct post *p = l->posts;
+    struct loop_post *p = l->posts;
     l->posts = NULL;
     l->posts_end = &l->posts;
     pthread_mutex_unlock(&l->lock);
-    for (struct post *next; p; p = next) {
+    for (struct loop_post *next; p; p = next) {
         next = p->next;
         p->run(p->data);
         free(p);
@@ -239,8 +239,8 @@ static void hear(uv_async_t *handle)
 
 void loop_post(struct loop *l, void (*run)(void *), void *data)
 {
-    struct post *p = must_alloc(sizeof *p);
-    *p = (struct post){NULL, run, data};
+    struct loop_post *p = must_alloc(sizeof *p);
+    *p = (struct loop_post){NULL, run, data};
     pthread_mutex_lock(&l->lock);
     *l->posts_end = p;
     l->posts_end = &p->next;
@@ -248,7 +248,7 @@ void loop_post(struct loop *l, void (*run)(void *), void *data)
     uv_async_send(&l->async);
 }
 
-struct work {
+struct loop_work {
     uv_work_t request;
     void (*run)(void *), (*done)(void *);
     void *data;
@@ -256,13 +256,13 @@ struct work {
 
 static void run_work(uv_work_t *request)
 {
-    struct work *w = request->data;
+    struct loop_work *w = request->data;
     w->run(w->data);
 }
 
 static void end_work(uv_work_t *request, int status)
 {
-    struct work *w = request->data;
+    struct loop_work *w = request->data;
     if (w->done)
         w->done(w->data);
     free(w);
@@ -270,15 +270,15 @@ static void end_work(uv_work_t *request, int status)
 
 void loop_work(struct loop *l, void (*run)(void *), void (*done)(void *), void *data)
 {
-    struct work *w = must_alloc(sizeof *w);
-    *w = (struct work){.request.data = w, .run = run, .done = done, .data = data};
+    struct loop_work *w = must_alloc(sizeof *w);
+    *w = (struct loop_work){.request.data = w, .run = run, .done = done, .data = data};
     must(uv_queue_work(&l->uv, &w->request, run_work, end_work) == 0);
 }
 
 void loop_before_sleep(struct loop *l, void (*run)(void *), void *data)
 {
-    struct post *h = must_alloc(sizeof *h), **end = &l->hooks;
-    *h = (struct post){NULL, run, data};
+    struct loop_post *h = must_alloc(sizeof *h), **end = &l->hooks;
+    *h = (struct loop_post){NULL, run, data};
     while (*end)
         end = &(*end)->next;
     *end = h;
@@ -354,11 +354,11 @@ void loop_close(struct loop *l)
     must(uv_loop_close(&l->uv) == 0);
     close(l->timerfd);
     pthread_mutex_destroy(&l->lock);
-    for (struct post *h = l->hooks, *next; h; h = next) {
+    for (struct loop_post *h = l->hooks, *next; h; h = next) {
         next = h->next;
         free(h);
     }
-    for (struct post *p = l->posts, *next; p; p = next) {
+    for (struct loop_post *p = l->posts, *next; p; p = next) {
         next = p->next;
         free(p);
     }

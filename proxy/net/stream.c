@@ -22,36 +22,37 @@ size_t stream_count(void)
     return streams;
 }
 
-const char *channel_why(int status)
+enum failure channel_why(int status)
 {
     switch (status) {
     case UV_ECONNREFUSED:
     case UV_ENOENT:
     case UV_EACCES:
-    case UV_EPERM: return "refused";
+    case UV_EPERM: return FAILURE_REFUSED;
     case UV_ECONNRESET:
     case UV_EPIPE:
     case UV_ECONNABORTED:
-    case UV_ENOTCONN: return "reset";
+    case UV_ENOTCONN: return FAILURE_RESET;
     case UV_ENETUNREACH:
     case UV_EHOSTUNREACH:
     case UV_ENETDOWN:
     case UV_EADDRNOTAVAIL:
-    case UV_EAFNOSUPPORT: return "unreachable";
+    case UV_EAFNOSUPPORT: return FAILURE_UNREACHABLE;
     case UV_ETIMEDOUT:
-    case UV_EAI_AGAIN: return "timeout";
+    case UV_EAI_AGAIN: return FAILURE_TIMEOUT;
     case UV_EAI_NONAME:
     case UV_EAI_NODATA:
-    case UV_EAI_ADDRFAMILY: return "nxdomain";
+    case UV_EAI_ADDRFAMILY: return FAILURE_NXDOMAIN;
     case UV_EMFILE:
     case UV_ENFILE:
     case UV_ENOBUFS:
-    case UV_ENOMEM: return "limit";
-    default: return "closed";
+    case UV_ENOMEM: return FAILURE_LIMIT;
+    default: return FAILURE_CLOSED;
     }
 }
 
 static void flush_now(struct task *);
+static void fail(struct channel *, int status); /* of libuv: the socket is of no use any more */
 
 struct channel *channel_new(struct loop *l, struct task *task)
 {
@@ -108,7 +109,7 @@ void channel_wake(struct channel *c)
         task_wake(c->s.task);
 }
 
-void channel_die(struct channel *c, const char *why, struct str text)
+void channel_die(struct channel *c, enum failure why, struct str text)
 {
     if (c->s.dead)
         return;
@@ -153,7 +154,8 @@ static void acknowledge(struct channel *c)
         setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &one, sizeof one);
 }
 
-void channel_take(struct channel *c, struct str octets, bool whole_block)
+/* Octets came from the wire. */
+static void take(struct channel *c, struct str octets, bool whole_block)
 {
     c->s.read_octets += octets.len;
     c->fresh = octets.len < SHORT_READ;
@@ -192,11 +194,11 @@ static void heard(uv_stream_t *uv, ssize_t n, const uv_buf_t *buf)
     if (n == UV_EOF)
         note_end(c);
     else if (n < 0)
-        channel_fail(c, (int)n);
+        fail(c, (int)n);
     else if (c->leave != STAYS)
         leave_read(c, (size_t)n);
     else
-        channel_take(c, (struct str){buf->base, (size_t)n}, true);
+        take(c, (struct str){buf->base, (size_t)n}, true);
 }
 
 void channel_read_start(struct channel *c)
@@ -227,11 +229,11 @@ static void last_words(struct channel *c)
         ssize_t n = recv(fd, words, sizeof words, MSG_DONTWAIT);
         if (n <= 0)
             return;
-        channel_take(c, (struct str){words, (size_t)n}, false);
+        take(c, (struct str){words, (size_t)n}, false);
     }
 }
 
-void channel_fail(struct channel *c, int status)
+static void fail(struct channel *c, int status)
 {
     if (c->broken || c->leave == GONE)
         return;
@@ -261,7 +263,7 @@ static void written(uv_write_t *request, int status)
     if (c->leave == GONE || c->broken)
         return;
     if (status < 0) {
-        channel_fail(c, status);
+        fail(c, status);
         return;
     }
     c->choked |= pipe_is_full(&c->s.out);
@@ -282,7 +284,7 @@ static void write_rest(struct channel *c)
         return;
     c->in_flight = 0;
     free(request);
-    channel_fail(c, r);
+    fail(c, r);
 }
 
 void channel_send(struct channel *c)
@@ -293,7 +295,7 @@ void channel_send(struct channel *c)
         int n = pipe_iov(p, (struct iovec *)spans, SEND_SPANS);
         int r = fault_strikes(FAULT_WRITE) ? UV_EPIPE : uv_try_write(&c->u.uv, spans, (unsigned)n);
         if (r < 0 && r != UV_EAGAIN) {
-            channel_fail(c, r);
+            fail(c, r);
             return;
         }
         size_t asked = 0;

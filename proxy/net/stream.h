@@ -6,6 +6,7 @@
  * when `in` is over its mark. TCP_NODELAY always. */
 #ifndef NET_STREAM_H
 #define NET_STREAM_H
+#include "base/failure.h"
 #include "net/address.h"
 #include "net/loop.h"
 #include "net/tls.h"
@@ -21,7 +22,7 @@ struct stream {
                               the rest. It is acknowledged at once then, for a peer with Nagle's algorithm sends the rest behind that */
     bool dead;             /* reset, refused, write error, TLS failure: nothing will come or go any more */
     enum stream_tls tls;
-    const char *why;       /* dead: "refused", "reset", "unreachable", "timeout", "tls", "nxdomain", "closed", "limit" */
+    enum failure why;      /* of a dead one */
     struct str why_text;   /* a sentence for the log, e.g. of errno or OpenSSL; memory of the stream */
     struct task *task;     /* woken on news; may be changed, NULL: nobody */
     uint64_t read_octets, written_octets; /* on the wire, for rates and the log */
@@ -47,7 +48,7 @@ bool stream_in_is_empty(const struct stream *);
 /* True when octets are in the socket right now, although reading may be paused or not yet have happened (early talkers). */
 bool stream_has_unread(struct stream *);
 /* Starts TLS. Server: what is in out must have left before the first handshake octet (it is flushed first, STREAM_HANDSHAKE
- * begins when it is gone). `in` must be empty. When the handshake is done: tls == STREAM_TLS; failed: dead, why "tls". */
+ * begins when it is gone). `in` must be empty. When the handshake is done: tls == STREAM_TLS; failed: dead, why FAILURE_TLS. */
 void stream_tls_server(struct stream *, struct tls *);
 /* The same where octets of the handshake may be in `in` already, because something was read in front of them (a PROXY header). */
 void stream_tls_behind(struct stream *, struct tls *);

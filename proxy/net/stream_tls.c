@@ -79,7 +79,7 @@ static void make_method(void)
 static void fail(struct channel *c, const char *text)
 {
     c->end->failed = true;
-    channel_die(c, "tls", str_of(text));
+    channel_die(c, FAILURE_TLS, str_of(text));
     pipe_clear(&c->s.out);
 }
 

@@ -24,7 +24,7 @@ struct contexts { /* freed with the first of them, whose ex_data it is */
 enum { STAMPS_MOST = 2 * 64 + 1 };
 struct stamps { /* by which files are known to have changed */
     size_t count;
-    struct stamp {
+    struct tls_stamp {
         dev_t device;
         ino_t file;
         off_t size;
@@ -337,7 +337,7 @@ static SSL_CTX *open_client(const struct tls_settings *settings, bool verify, ch
 static void stamp(struct stamps *to, const char *path)
 {
     struct stat st = {0};
-    struct stamp one;
+    struct tls_stamp one;
     memset(&one, 0, sizeof one);
     if (to->count == STAMPS_MOST || stat(path, &st) != 0)
         st = (struct stat){0};

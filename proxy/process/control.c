@@ -1,6 +1,8 @@
 /* control.c - the control socket: a handful of short connections among the main thread's descriptors, nothing blocks.
  */
 #include "process/control.h"
+#include "base/arena.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "process/privileges.h"
 #include <errno.h>
@@ -240,6 +242,39 @@ void control_answer(struct caller *one, int code, struct str text)
     one->by = clock_ms() + SAY_MS;
     send_answer(one);
 }
+
+const struct control_order *control_order_named(const struct control_order *orders, size_t n, struct str word)
+{
+    for (size_t i = 0; i < n; i++)
+        if (str_equal(word, str_of(orders[i].word)))
+            return &orders[i];
+    return NULL;
+}
+
+void control_answer_unknown(struct caller *caller, const struct control_order *orders, size_t n)
+{
+    struct arena arena = {0};
+    struct str text = STR("");
+    for (size_t i = 0; i < n; i++)
+        if (orders[i].shown_args)
+            text = arena_print(&arena, "%.*s%s%s%s", STR_ARGS(text), text.len ? ", " : "", orders[i].word,
+                               orders[i].shown_args);
+    control_answer(caller, 2, arena_print(&arena, "unknown command: %.*s\n", STR_ARGS(text)));
+    arena_reset(&arena);
+}
+
+#ifdef SLUICE_FAULTS
+void control_obey_fail(void *data, struct caller *caller, struct str argument)
+{
+    char text[80];
+    bool struck;
+    uint64_t met = fault_met(&struck);
+    bool good = !argument.len || fault_arm(argument);
+    snprintf(text, sizeof text, good ? "met %llu, %s\n" : "no such kind of fault\n", (unsigned long long)met,
+             struck ? "struck" : "did not strike");
+    control_answer(caller, good ? 0 : 2, str_of(text));
+}
+#endif
 
 static void hear(struct caller *one, void (*obey)(void *, struct caller *, struct str, struct str), void *data)
 {

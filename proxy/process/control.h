@@ -29,6 +29,18 @@ void control_turn(struct control *, const struct pollfd *fds, size_t n,
 /* code 0: ok. Sends and forgets; the caller may have left. */
 void control_answer(struct caller *, int code, struct str text);
 
+struct control_order { /* a row of the table of what may be asked */
+    const char *word, *shown_args; /* shown_args: " [LISTENER]", "" or, of an order that is told nowhere, NULL */
+    bool changes;                  /* the configuration or the life of the process: one at a time */
+    void (*run)(void *data, struct caller *, struct str argument);
+};
+const struct control_order *control_order_named(const struct control_order *, size_t n, struct str word); /* NULL: none */
+void control_answer_unknown(struct caller *, const struct control_order *, size_t n); /* no, and which there are */
+#ifdef SLUICE_FAULTS
+/* "fail KIND N": from now on (base/fault.h); "fail": how often the kind was met since, and whether it struck. */
+void control_obey_fail(void *data, struct caller *, struct str argument);
+#endif
+
 /* Asks, prints the answer (to stdout, or stderr when it is a no), gives its code; 1 when nobody answers. */
 int control_ask(const char *path, const char *command);
 #endif

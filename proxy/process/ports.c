@@ -228,7 +228,7 @@ static bool port_bind(struct port *p, struct address a, unsigned workers, unsign
     return p->nfds == wanted || had;
 }
 
-static bool is_planned(const struct plan *plan, const struct port *p)
+static bool is_planned(const struct ports_plan *plan, const struct port *p)
 {
     for (size_t i = 0; i < plan->nplaces; i++)
         if (plan->places[i].port == p)
@@ -236,8 +236,8 @@ static bool is_planned(const struct plan *plan, const struct port *p)
     return false;
 }
 
-static bool plan_one(struct ports *ports, const struct listen_conf *l, size_t i, unsigned workers, struct plan *plan,
-                     struct complaints *complaints)
+static bool plan_one(struct ports *ports, const struct listen_conf *l, size_t i, unsigned workers,
+                     struct ports_plan *plan, struct complaints *complaints)
 {
     struct arena arena = {0};
     struct str key = key_of(&l->addresses[i], &arena);
@@ -262,11 +262,11 @@ static bool plan_one(struct ports *ports, const struct listen_conf *l, size_t i,
             complain(complaints, false, l->file, l->line, "listen \"%.*s\": %s", STR_ARGS(l->visit.name), error);
         return spare;
     }
-    plan->places[plan->nplaces++] = (struct place){.listen = l, .port = p, .door = p->door};
+    plan->places[plan->nplaces++] = (struct port_place){.listen = l, .port = p, .door = p->door};
     return true;
 }
 
-void ports_forgo(struct ports *ports, struct plan *plan)
+void ports_forgo(struct ports *ports, struct ports_plan *plan)
 {
     for (struct port *p = ports->first, *next; p; p = next) {
         next = p->next;
@@ -276,14 +276,14 @@ void ports_forgo(struct ports *ports, struct plan *plan)
     plan_clear(plan);
 }
 
-bool ports_plan(struct ports *ports, const struct conf *conf, unsigned workers, struct plan *plan,
+bool ports_plan(struct ports *ports, const struct conf *conf, unsigned workers, struct ports_plan *plan,
                 struct complaints *complaints)
 {
     size_t n = 0;
     bool good = true;
     for (size_t i = 0; i < conf->nlistens; i++)
         n += conf->listens[i].naddresses;
-    *plan = (struct plan){.places = must_alloc(max_size(n, 1) * sizeof *plan->places)};
+    *plan = (struct ports_plan){.places = must_alloc(max_size(n, 1) * sizeof *plan->places)};
     for (size_t i = 0; i < conf->nlistens && good; i++)
         for (size_t k = 0; k < conf->listens[i].naddresses && good; k++)
             good = plan_one(ports, &conf->listens[i], k, workers, plan, complaints);
@@ -292,7 +292,7 @@ bool ports_plan(struct ports *ports, const struct conf *conf, unsigned workers, 
     return good;
 }
 
-void ports_keep(struct ports *ports, const struct plan *plan)
+void ports_keep(struct ports *ports, const struct ports_plan *plan)
 {
     for (struct port *p = ports->first, *next; p; p = next) {
         next = p->next;
@@ -306,7 +306,7 @@ void ports_keep(struct ports *ports, const struct plan *plan)
     }
 }
 
-void ports_opened(struct ports *ports, const struct plan *plan)
+void ports_opened(struct ports *ports, const struct ports_plan *plan)
 {
     struct arena arena = {0};
     for (size_t i = 0; i < plan->nplaces; i++) {
@@ -319,10 +319,10 @@ void ports_opened(struct ports *ports, const struct plan *plan)
     arena_reset(&arena);
 }
 
-void ports_close(struct ports *ports, const struct listen_conf *listen, const struct plan *plan)
+void ports_close(struct ports *ports, const struct listen_conf *listen, const struct ports_plan *plan)
 {
     for (size_t i = 0; i < plan->nplaces; i++) {
-        struct place *place = &plan->places[i];
+        struct port_place *place = &plan->places[i];
         if (place->port && (!listen || place->listen == listen)) {
             port_close(ports, place->port, false);
             place->port = NULL;
@@ -336,8 +336,8 @@ void ports_release(struct ports *ports)
         port_close(ports, ports->first, true);
 }
 
-void plan_clear(struct plan *plan)
+void plan_clear(struct ports_plan *plan)
 {
     free(plan->places);
-    *plan = (struct plan){0};
+    *plan = (struct ports_plan){0};
 }

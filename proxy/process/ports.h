@@ -24,13 +24,13 @@ struct ports {
     uint32_t last_door;
     bool lent; /* the process before us may go on: paths of what it left us are still its own */
 };
-struct place { /* an address of a configuration, and where it is bound */
+struct port_place { /* an address of a configuration, and where it is bound */
     const struct listen_conf *listen;
     struct port *port; /* NULL: drained */
     uint32_t door;     /* its number, drained or not */
 };
-struct plan {
-    struct place *places;
+struct ports_plan {
+    struct port_place *places;
     size_t nplaces;
 };
 
@@ -40,11 +40,11 @@ void ports_inherit(struct ports *);
 /* SLUICE_PORTS for the next process: "FD DOOR ours|theirs ADDRESS" lines of everything that is open. The caller frees it. */
 char *ports_list(const struct ports *);
 /* Every address of the configuration is there or bound now, for so many workers. False: complained of, nothing has changed. */
-bool ports_plan(struct ports *, const struct conf *, unsigned workers, struct plan *, struct complaints *);
-void ports_forgo(struct ports *, struct plan *);        /* it does not come to that: what was bound for it is closed */
-void ports_keep(struct ports *, const struct plan *);   /* what the plan does not name is closed, a unix socket's path goes first */
-void ports_opened(struct ports *, const struct plan *); /* the workers listen at what it names */
-void ports_close(struct ports *, const struct listen_conf *, const struct plan *); /* those of one listener; NULL: all */
+bool ports_plan(struct ports *, const struct conf *, unsigned workers, struct ports_plan *, struct complaints *);
+void ports_forgo(struct ports *, struct ports_plan *);        /* it does not come to that: what was bound for it is closed */
+void ports_keep(struct ports *, const struct ports_plan *);   /* what the plan does not name is closed, a unix socket's path goes first */
+void ports_opened(struct ports *, const struct ports_plan *); /* the workers listen at what it names */
+void ports_close(struct ports *, const struct listen_conf *, const struct ports_plan *); /* those of one listener; NULL: all */
 void ports_release(struct ports *); /* another process has them: paths stay */
-void plan_clear(struct plan *);
+void plan_clear(struct ports_plan *);
 #endif

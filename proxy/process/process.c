@@ -28,7 +28,7 @@ struct house {
     struct conf **old; /* held until no worker does: they end here, not amid mail; what main's thread took it gives back */
     size_t nold;
     struct ports ports;
-    struct plan plan; /* of conf: which address is which port */
+    struct ports_plan plan; /* of conf: which address is which port */
     struct workers *workers;
     struct control *control;
     struct upgrade upgrade;
@@ -117,7 +117,7 @@ static void warn_of_what_stays(const struct conf *now, struct conf *next, struct
     next->workers = now->workers;
 }
 
-static void switch_to(struct house *h, struct conf *conf, struct plan *plan, struct order *order, int log)
+static void switch_to(struct house *h, struct conf *conf, struct ports_plan *plan, struct worker_order *order, int log)
 {
     struct conf *old = h->conf;
     conf_take_over(conf, old);
@@ -142,12 +142,12 @@ static void drop_old(struct house *h, bool all)
 }
 
 /* All that can fail, before anything is changed. NULL: complained of. */
-static struct order *prepare(struct house *h, struct conf *conf, struct plan *plan, struct complaints *c)
+static struct worker_order *prepare(struct house *h, struct conf *conf, struct ports_plan *plan, struct complaints *c)
 {
     char error[200];
     if (!ports_plan(&h->ports, conf, h->conf->workers, plan, c))
         return NULL;
-    struct order *order = workers_prepare(h->workers, conf, plan, error, sizeof error);
+    struct worker_order *order = workers_prepare(h->workers, conf, plan, error, sizeof error);
     if (!order) {
         complain(c, false, conf->mail.path, 0, "%s", error);
         ports_forgo(&h->ports, plan);
@@ -161,12 +161,12 @@ static bool reload(struct house *h, FILE *to)
     struct arena arena = {0};
     struct complaints c = {.arena = &arena};
     struct control *control = NULL;
-    struct plan plan;
+    struct ports_plan plan;
     int log = -1;
     notify_reloading();
     struct conf *conf = conf_load(h->arguments.conf, &c);
     bool good = conf && open_log(conf, &log, &c) && open_control(h, conf, &control, &c);
-    struct order *order = good ? prepare(h, conf, &plan, &c) : NULL;
+    struct worker_order *order = good ? prepare(h, conf, &plan, &c) : NULL;
     if (good && !order) {
         good = false;
         if (control != h->control)
@@ -313,8 +313,9 @@ static void answer_no_listener(struct house *h, struct caller *caller, struct st
     control_answer(caller, 2, str_of(text));
 }
 
-static void obey_reload(struct house *h, struct caller *caller)
+static void obey_reload(void *data, struct caller *caller, struct str argument)
 {
+    struct house *h = data;
     char *text = NULL;
     size_t len = 0;
     FILE *to = open_memstream(&text, &len);
@@ -325,8 +326,9 @@ static void obey_reload(struct house *h, struct caller *caller)
     free(text);
 }
 
-static void obey_status(struct house *h, struct caller *caller)
+static void obey_status(void *data, struct caller *caller, struct str argument)
 {
+    struct house *h = data;
     char *text = NULL;
     size_t len = 0;
     FILE *to = open_memstream(&text, &len);
@@ -343,8 +345,9 @@ static void obey_status(struct house *h, struct caller *caller)
     free(text);
 }
 
-static void obey_upgrade(struct house *h, struct caller *caller)
+static void obey_upgrade(void *data, struct caller *caller, struct str argument)
 {
+    struct house *h = data;
     char error[512];
     if (!begin_upgrade(h, error, sizeof error))
         control_answer(caller, 1, str_of(error));
@@ -352,49 +355,47 @@ static void obey_upgrade(struct house *h, struct caller *caller)
         h->upgrader = caller;
 }
 
-#ifdef SLUICE_FAULTS
-/* "fail KIND N": from now on; "fail": how often the kind was met since, and whether it struck. */
-static void obey_fail(struct caller *caller, struct str argument)
+static void obey_stop(void *data, struct caller *caller, struct str argument)
 {
-    char text[80];
-    bool struck;
-    uint64_t met = fault_met(&struck);
-    bool good = !argument.len || fault_arm(argument);
-    snprintf(text, sizeof text, good ? "met %llu, %s\n" : "no such kind of fault\n", (unsigned long long)met,
-             struck ? "struck" : "did not strike");
-    control_answer(caller, good ? 0 : 2, str_of(text));
+    struct house *h = data;
+    end(h); /* who has heard the answer finds the ports closed */
+    control_answer(caller, 0,
+                   h->asked > 1 ? STR("stopping at once\n") : STR("draining: it ends with its last session\n"));
 }
-#endif
+
+static void obey_drain(void *data, struct caller *caller, struct str argument)
+{
+    struct house *h = data;
+    if (!argument.len)
+        obey_stop(h, caller, argument);
+    else if (drain_listener(h, argument))
+        control_answer(caller, 0, STR("it is draining; sluice reload opens it again\n"));
+    else
+        answer_no_listener(h, caller, argument);
+}
 
 static void obey(void *data, struct caller *caller, struct str word, struct str argument)
 {
-    struct house *h = data;
-    bool changes = str_equal(word, STR("reload")) || str_equal(word, STR("upgrade")) || str_equal(word, STR("drain"));
-    if (changes && h->asked)
-        control_answer(caller, 1, STR("it is draining: too late for that\n"));
-    else if (changes && h->upgrade.pid)
-        control_answer(caller, 1, STR("an upgrade is under way\n"));
+    static const struct control_order orders[] = {
+        {"reload", "", true, obey_reload},
+        {"drain", " [LISTENER]", true, obey_drain},
+        {"status", "", false, obey_status},
+        {"upgrade", "", true, obey_upgrade},
+        {"stop", "", false, obey_stop},
 #ifdef SLUICE_FAULTS
-    else if (str_equal(word, STR("fail")))
-        obey_fail(caller, argument);
+        {"fail", NULL, false, control_obey_fail},
 #endif
-    else if (str_equal(word, STR("reload")))
-        obey_reload(h, caller);
-    else if (str_equal(word, STR("status")))
-        obey_status(h, caller);
-    else if (str_equal(word, STR("upgrade")))
-        obey_upgrade(h, caller);
-    else if (str_equal(word, STR("drain")) && argument.len && drain_listener(h, argument))
-        control_answer(caller, 0, STR("it is draining; sluice reload opens it again\n"));
-    else if (str_equal(word, STR("drain")) && argument.len)
-        answer_no_listener(h, caller, argument);
-    else if (str_equal(word, STR("drain")) || str_equal(word, STR("stop"))) {
-        end(h); /* who has heard the answer finds the ports closed */
-        control_answer(caller, 0,
-                       h->asked > 1 ? STR("stopping at once\n") : STR("draining: it ends with its last session\n"));
-    } else {
-        control_answer(caller, 2, STR("unknown command: reload, drain [LISTENER], status, upgrade, stop\n"));
-    }
+    };
+    struct house *h = data;
+    const struct control_order *order = control_order_named(orders, countof(orders), word);
+    if (!order)
+        control_answer_unknown(caller, orders, countof(orders));
+    else if (order->changes && h->asked)
+        control_answer(caller, 1, STR("it is draining: too late for that\n"));
+    else if (order->changes && h->upgrade.pid)
+        control_answer(caller, 1, STR("an upgrade is under way\n"));
+    else
+        order->run(h, caller, argument);
 }
 
 /* ---- signals ---- */

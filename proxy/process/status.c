@@ -14,7 +14,7 @@ static void say_uptime(FILE *to, int64_t started)
             up / 3600 % 24, up / 60 % 60, up % 60);
 }
 
-static uint32_t sessions_at(const struct status *s, uint32_t door)
+static uint32_t sessions_at(const struct worker_status *s, uint32_t door)
 {
     for (size_t i = 0; i < s->ndoors; i++)
         if (s->doors[i].door == door)
@@ -22,11 +22,12 @@ static uint32_t sessions_at(const struct status *s, uint32_t door)
     return 0;
 }
 
-static void say_listener(FILE *to, const struct listen_conf *l, const struct plan *plan, const struct status *s)
+static void say_listener(FILE *to, const struct listen_conf *l, const struct ports_plan *plan,
+                         const struct worker_status *s)
 {
     unsigned n = 0;
     for (size_t i = 0; i < plan->nplaces; i++) {
-        const struct place *place = &plan->places[i];
+        const struct port_place *place = &plan->places[i];
         if (place->listen != l)
             continue;
         struct str at = l->addresses[min_size(n, l->naddresses - 1)].text;
@@ -48,9 +49,10 @@ static void say_certificate(FILE *to, const struct listen_conf *l)
         fprintf(to, "certificate %-9.*s %s, EXPIRED\n", STR_ARGS(l->visit.name), file);
 }
 
-void status_say(FILE *to, int64_t started, const struct conf *conf, const struct plan *plan, struct workers *workers)
+void status_say(FILE *to, int64_t started, const struct conf *conf, const struct ports_plan *plan,
+                struct workers *workers)
 {
-    struct status s;
+    struct worker_status s;
     bool all = workers_status(workers, &s);
     say_uptime(to, started);
     fprintf(to, "configuration %.*s, generation %u\n", STR_ARGS(conf->mail.path), conf->generation);

@@ -3,7 +3,7 @@
 #define PROCESS_STATUS_H
 #include "process/worker.h"
 
-void status_say(FILE *, int64_t started, const struct conf *, const struct plan *, struct workers *); /* started: seconds, CLOCK_MONOTONIC */
+void status_say(FILE *, int64_t started, const struct conf *, const struct ports_plan *, struct workers *); /* started: seconds, CLOCK_MONOTONIC */
 /* One line for the supervisor. */
 void status_line(char *to, size_t room, const struct conf *);
 #endif

@@ -3,7 +3,7 @@
  * Accepting pauses while there are as many sessions as allowed or descriptors run short: connections then wait in the
  * kernel's queue. A place is taken before a connection is, so that several workers never take one too many. Worker 0
  * looks at all tables and certificates once a second, on a pool thread. Nothing here knows SMTP. */
-#include "process/post.h"
+#include "process/worker_thread.h"
 #include "smtp/back/backend.h"
 #include "smtp/front/session.h"
 
@@ -16,27 +16,27 @@ enum {
 
 /* ---- room ---- */
 
-static bool has_descriptors(const struct post *p)
+static bool has_descriptors(const struct worker_thread *p)
 {
     /* A session may come to need another one, for the backend; not all of them do at once, and who gets none waits for
      * it. */
     return stream_count() + p->worker.nsessions / 4 < p->all->descriptors;
 }
 
-static bool has_places(const struct post *p, uint32_t taken)
+static bool has_places(const struct worker_thread *p, uint32_t taken)
 {
     uint32_t most = p->worker.generation->conf->limits.connections;
     return !most || taken < most;
 }
 
-static void pause_all(struct post *p, bool paused)
+static void pause_all(struct worker_thread *p, bool paused)
 {
     p->paused = paused;
-    for (struct ear *e = p->ears; e; e = e->next)
+    for (struct worker_ear *e = p->ears; e; e = e->next)
         listener_pause(e->listener, paused);
 }
 
-static void set_clock(struct post *p)
+static void set_clock(struct worker_thread *p)
 {
     uint64_t at = p->worker.mail.number == 0 ? p->next_tick : 0;
     uint64_t now = loop_now(p->worker.mail.loop);
@@ -52,7 +52,7 @@ static void set_clock(struct post *p)
 
 static bool has_room(void *data)
 {
-    struct post *p = ((struct ear *)data)->post;
+    struct worker_thread *p = ((struct worker_ear *)data)->post;
     uint32_t taken = __atomic_fetch_add(&p->all->places, 1, __ATOMIC_RELAXED);
     if (has_places(p, taken) && has_descriptors(p)) {
         p->places++;
@@ -67,7 +67,7 @@ static bool has_room(void *data)
 }
 
 /* Places of sessions that have ended are given back; a pause ends when there is room. */
-static void watch_room(struct post *p)
+static void watch_room(struct worker_thread *p)
 {
     if (p->places != p->worker.nsessions) { /* the line of memory is shared */
         __atomic_add_fetch(&p->all->places, p->worker.nsessions - p->places, __ATOMIC_RELAXED);
@@ -82,7 +82,7 @@ static unsigned percent(uint64_t used, uint64_t most)
     return most ? (unsigned)(used * 100 / most) : 0;
 }
 
-static void watch_load(struct post *p)
+static void watch_load(struct worker_thread *p)
 {
     const struct limits *l = &p->worker.generation->conf->limits;
     unsigned places = percent(__atomic_load_n(&p->all->places, __ATOMIC_RELAXED), l->connections);
@@ -95,23 +95,23 @@ static void watch_load(struct post *p)
 
 static void accepted(void *data, struct stream *stream)
 {
-    struct ear *ear = data;
+    struct worker_ear *ear = data;
     session_start(&ear->post->worker, ear->listen, ear->door, stream);
 }
 
-static void open_ear(struct post *p, const struct seat *seat)
+static void open_ear(struct worker_thread *p, const struct worker_seat *seat)
 {
     static const struct listener_owner owner = {.has_room = has_room, .accepted = accepted};
-    struct ear *ear = must_alloc(sizeof *ear);
-    *ear = (struct ear){.next = p->ears, .post = p, .listen = seat->listen, .door = seat->door};
+    struct worker_ear *ear = must_alloc(sizeof *ear);
+    *ear = (struct worker_ear){.next = p->ears, .post = p, .listen = seat->listen, .door = seat->door};
     p->ears = ear;
     ear->listener = listener_open(p->worker.mail.loop, seat->fd, &owner, ear);
     listener_pause(ear->listener, p->paused);
 }
 
-static void close_ear(struct post *p, struct ear *ear, enum listener_end end)
+static void close_ear(struct worker_thread *p, struct worker_ear *ear, enum listener_end end)
 {
-    struct ear **at = &p->ears;
+    struct worker_ear **at = &p->ears;
     while (*at != ear)
         at = &(*at)->next;
     *at = ear->next;
@@ -119,13 +119,13 @@ static void close_ear(struct post *p, struct ear *ear, enum listener_end end)
     free(ear);
 }
 
-static void close_ears(struct post *p, enum listener_end end)
+static void close_ears(struct worker_thread *p, enum listener_end end)
 {
     while (p->ears)
         close_ear(p, p->ears, end);
 }
 
-static const struct seat *seat_of(const struct seat *seats, size_t n, uint32_t door)
+static const struct worker_seat *seat_of(const struct worker_seat *seats, size_t n, uint32_t door)
 {
     for (size_t i = 0; i < n; i++)
         if (seats[i].door == door)
@@ -150,7 +150,7 @@ static void refresh_tls(struct tls *tls, const char *kind, struct str name)
 
 static void refresh_run(void *data)
 {
-    struct conf *conf = ((struct post *)data)->refreshed;
+    struct conf *conf = ((struct worker_thread *)data)->refreshed;
     for (size_t i = 0; i < conf->mail.ntables; i++)
         table_refresh(conf->mail.tables[i]);
     for (size_t i = 0; i < conf->nlistens; i++) {
@@ -162,13 +162,13 @@ static void refresh_run(void *data)
     }
     for (size_t i = 0; i < conf->nbackends; i++)
         refresh_tls(conf->backends[i].tls, "backend", conf->backends[i].hop.name);
-    if (((struct post *)data)->give_back)
+    if (((struct worker_thread *)data)->give_back)
         alloc_give_back();
     log_flush(); /* of the pool's thread */
 }
 
 /* Allocators keep what a crowd has left: after 10,000 handshakes that is half a GiB. */
-static void watch_crowd(struct post *p)
+static void watch_crowd(struct worker_thread *p)
 {
     uint32_t places = __atomic_load_n(&p->all->places, __ATOMIC_RELAXED);
     p->give_back = p->crowd >= CROWD && places <= p->crowd / 4;
@@ -178,21 +178,21 @@ static void watch_crowd(struct post *p)
 
 static void refresh_done(void *data)
 {
-    struct post *p = data;
+    struct worker_thread *p = data;
     conf_drop(p->refreshed);
     p->refreshing = false;
     if (!p->ended)
         task_wake(&p->task); /* a drain may wait for us */
 }
 
-static bool is_over(const struct post *p)
+static bool is_over(const struct worker_thread *p)
 {
     return p->leaving && p->worker.nsessions == 0 && !p->refreshing;
 }
 
 static void before_sleep(void *data)
 {
-    struct post *p = data;
+    struct worker_thread *p = data;
     log_flush();
     if (p->ended)
         return;
@@ -203,7 +203,7 @@ static void before_sleep(void *data)
         task_wake(&p->task);
 }
 
-static void begin_drain(struct post *p)
+static void begin_drain(struct worker_thread *p)
 {
     uint64_t by = loop_now(p->worker.mail.loop) + p->worker.generation->conf->timeouts.drain;
     p->leaving = true;
@@ -214,7 +214,7 @@ static void begin_drain(struct post *p)
 
 static void turn(struct task *task)
 {
-    struct post *p = holder_of(task, struct post, task);
+    struct worker_thread *p = holder_of(task, struct worker_thread, task);
     uint64_t now = loop_now(p->worker.mail.loop);
     watch_room(p);
     if (p->worker.mail.number == 0 && now >= p->next_tick) {
@@ -240,10 +240,10 @@ static void turn(struct task *task)
 /* ---- orders ---- */
 
 /* Sessions that came in where we no longer listen are asked to leave, those who waited there too. */
-static void leave_door(struct post *p, uint32_t door)
+static void leave_door(struct worker_thread *p, uint32_t door)
 {
     uint64_t by = loop_now(p->worker.mail.loop) + p->worker.generation->conf->timeouts.drain;
-    for (struct ear *ear = p->ears, *next; ear; ear = next) {
+    for (struct worker_ear *ear = p->ears, *next; ear; ear = next) {
         next = ear->next;
         if (ear->door == door)
             close_ear(p, ear, LISTENER_REST);
@@ -251,13 +251,13 @@ static void leave_door(struct post *p, uint32_t door)
     worker_drain(&p->worker, door, by);
 }
 
-void post_switch(struct post *p, struct order *order)
+void worker_thread_switch(struct worker_thread *p, struct worker_order *order)
 {
-    struct seat *seats = order->seats[p->worker.mail.number];
+    struct worker_seat *seats = order->seats[p->worker.mail.number];
     size_t n = order->nseats[p->worker.mail.number];
     if (p->leaving)
         return;
-    for (struct ear *ear = p->ears, *next; ear; ear = next) {
+    for (struct worker_ear *ear = p->ears, *next; ear; ear = next) {
         next = ear->next;
         if (!seat_of(seats, n, ear->door)) {
             leave_door(p, ear->door);
@@ -265,7 +265,7 @@ void post_switch(struct post *p, struct order *order)
         }
     }
     worker_switch(&p->worker, order->conf);
-    for (struct ear *ear = p->ears; ear; ear = ear->next)
+    for (struct worker_ear *ear = p->ears; ear; ear = ear->next)
         ear->listen = seat_of(seats, n, ear->door)->listen;
     for (size_t i = 0; i < n; i++)
         if (seats[i].fd >= 0) {
@@ -275,7 +275,7 @@ void post_switch(struct post *p, struct order *order)
     task_wake(&p->task); /* other limits: there may be room now */
 }
 
-void post_drain(struct post *p, struct order *order)
+void worker_thread_drain(struct worker_thread *p, struct worker_order *order)
 {
     for (size_t i = 0; i < order->ndoors; i++)
         leave_door(p, order->doors[i]);
@@ -286,7 +286,7 @@ void post_drain(struct post *p, struct order *order)
     }
 }
 
-void post_retire(struct post *p, struct order *order)
+void worker_thread_retire(struct worker_thread *p, struct worker_order *order)
 {
     if (p->leaving)
         return;
@@ -296,7 +296,7 @@ void post_retire(struct post *p, struct order *order)
     task_wake(&p->task);
 }
 
-void post_stop(struct post *p, struct order *order)
+void worker_thread_stop(struct worker_thread *p, struct worker_order *order)
 {
     close_ears(p, LISTENER_GONE);
     p->cut_off = p->worker.nsessions > 0;
@@ -304,7 +304,7 @@ void post_stop(struct post *p, struct order *order)
     loop_stop(p->worker.mail.loop);
 }
 
-static struct status_backend *backend_row(struct status *s, struct str name)
+static struct status_backend *backend_row(struct worker_status *s, struct str name)
 {
     static _Thread_local struct status_backend none; /* there are too many */
     size_t i = 0;
@@ -317,7 +317,7 @@ static struct status_backend *backend_row(struct status *s, struct str name)
     return &s->backends[i];
 }
 
-static void tell_servers(struct status *s, const struct pool *pool)
+static void tell_servers(struct worker_status *s, const struct pool *pool)
 {
     for (size_t i = 0; i < pool->conf->nservers && s->nservers < countof(s->servers); i++) {
         const struct berth *at = &pool->berths[i];
@@ -333,9 +333,9 @@ static void tell_servers(struct status *s, const struct pool *pool)
 }
 
 /* Under the lock: the numbers of one worker are added to what others have told. */
-void post_tell(struct post *p, struct order *order)
+void worker_thread_tell(struct worker_thread *p, struct worker_order *order)
 {
-    struct status *s = order->status;
+    struct worker_status *s = order->status;
     s->workers++;
     s->sessions += p->worker.nsessions;
     s->paused += p->paused;
@@ -368,7 +368,7 @@ void post_tell(struct post *p, struct order *order)
 
 /* ---- the thread ---- */
 
-static void open_post(struct post *p)
+static void open_post(struct worker_thread *p)
 {
     struct worker *w = &p->worker;
     w->mail.loop = loop_open();
@@ -380,7 +380,7 @@ static void open_post(struct post *p)
     loop_before_sleep(w->mail.loop, before_sleep, p);
 }
 
-static void close_post(struct post *p)
+static void close_post(struct worker_thread *p)
 {
     struct worker *w = &p->worker;
     pthread_mutex_lock(&p->all->lock);
@@ -399,9 +399,9 @@ static void close_post(struct post *p)
     block_forget();
 }
 
-void *post_work(void *data)
+void *worker_thread_work(void *data)
 {
-    struct post *p = data;
+    struct worker_thread *p = data;
     struct workers *all = p->all;
     open_post(p);
     pthread_mutex_lock(&all->lock);

@@ -7,14 +7,14 @@
 #include "process/ports.h"
 
 struct workers;
-struct order;
+struct worker_order;
 /* Starts conf->workers threads; NULL: none could be. on_end is called from a worker's thread when it has come to its end. */
-struct workers *workers_start(struct conf *, const struct plan *, void (*on_end)(void *), void *data);
+struct workers *workers_start(struct conf *, const struct ports_plan *, void (*on_end)(void *), void *data);
 /* What a switch needs, descriptors above all; NULL: they are not to be had, `error` says why, and nothing has changed. */
-struct order *workers_prepare(struct workers *, struct conf *, const struct plan *, char *error, size_t room);
+struct worker_order *workers_prepare(struct workers *, struct conf *, const struct ports_plan *, char *error, size_t room);
 /* New sessions begin under this configuration, at the plan's addresses. Where an address is gone, what was queued there is
  * accepted and asked to leave like the sessions that are there. The order is the workers' from here on. */
-void workers_switch(struct workers *, struct order *);
+void workers_switch(struct workers *, struct worker_order *);
 /* No new clients, sessions are asked to leave; each worker ends when its sessions have, or after the grace. Sockets of ours
  * that main has closed are closed with it. */
 void workers_drain(struct workers *);
@@ -28,7 +28,7 @@ bool workers_turn(struct workers *);
 /* Joins the threads and frees everything; false when sessions were cut off (what they held is then left to the process' end). */
 bool workers_close(struct workers **);
 
-struct status { /* as the workers told it, summed up */
+struct worker_status { /* as the workers told it, summed up */
     struct { unsigned generation; uint32_t sessions; } generations[64];
     size_t ngenerations;
     struct { uint32_t door, sessions; } doors[256];
@@ -39,5 +39,5 @@ struct status { /* as the workers told it, summed up */
     struct status_server { char backend[64], address[80], why[160]; bool up, looked; unsigned connections, in_use; } servers[64];
     size_t nservers; /* of the configuration of new sessions; their numbers are those of the whole process */
 };
-bool workers_status(struct workers *, struct status *); /* false: not all have told */
+bool workers_status(struct workers *, struct worker_status *); /* false: not all have told */
 #endif

@@ -2,7 +2,7 @@
  *
  * An order is counted: main and each worker that was given it hold it, the last one frees it. A worker whose loop has
  * ended is given none. */
-#include "process/post.h"
+#include "process/worker_thread.h"
 #include "base/fault.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -18,11 +18,11 @@ enum {
 /* ---- orders ---- */
 
 struct errand {
-    struct order *order;
-    struct post *post;
+    struct worker_order *order;
+    struct worker_thread *post;
 };
 
-static void order_drop(struct workers *all, struct order *o) /* under the lock */
+static void order_drop(struct workers *all, struct worker_order *o) /* under the lock */
 {
     if (--o->holders)
         return;
@@ -43,7 +43,7 @@ static void do_errand(void *data)
     struct errand e = *(struct errand *)data;
     struct workers *all = e.post->all;
     free(data);
-    if (!e.post->ended && e.order->run != post_tell)
+    if (!e.post->ended && e.order->run != worker_thread_tell)
         e.order->run(e.post, e.order);
     pthread_mutex_lock(&all->lock);
     if (!e.post->ended && e.order->status)
@@ -55,7 +55,7 @@ static void do_errand(void *data)
 }
 
 /* True: all have done it. */
-static bool give(struct workers *all, struct order *o)
+static bool give(struct workers *all, struct worker_order *o)
 {
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
@@ -63,7 +63,7 @@ static bool give(struct workers *all, struct order *o)
     pthread_mutex_lock(&all->lock);
     o->holders = 1;
     for (unsigned i = 0; i < all->n; i++) {
-        struct post *p = &all->posts[i];
+        struct worker_thread *p = &all->posts[i];
         if (!p->started || p->ended)
             continue;
         struct errand *e = must_alloc(sizeof *e);
@@ -83,9 +83,9 @@ static bool give(struct workers *all, struct order *o)
     return done;
 }
 
-static struct order *order_new(void (*run)(struct post *, struct order *))
+static struct worker_order *order_new(void (*run)(struct worker_thread *, struct worker_order *))
 {
-    struct order *o = must_alloc(sizeof *o);
+    struct worker_order *o = must_alloc(sizeof *o);
     o->run = run;
     return o;
 }
@@ -93,7 +93,7 @@ static struct order *order_new(void (*run)(struct post *, struct order *))
 /* Each worker gets duplicates of its share of a port's sockets: all of them are somebody's, and nobody is without.
  * False: there was no descriptor for one (errno). A socket that nobody listens at would keep its clients waiting for
  * ever. */
-static bool seats_of(struct workers *all, struct order *o, const struct plan *plan)
+static bool seats_of(struct workers *all, struct worker_order *o, const struct ports_plan *plan)
 {
     o->seats = must_alloc(all->n * sizeof *o->seats);
     o->nseats = must_alloc(all->n * sizeof *o->nseats);
@@ -103,22 +103,23 @@ static bool seats_of(struct workers *all, struct order *o, const struct plan *pl
             most += plan->places[i].port->nfds;
         o->seats[w] = must_alloc(max_size(most, 1) * sizeof **o->seats);
         for (size_t i = 0; i < plan->nplaces; i++) {
-            const struct place *place = &plan->places[i];
+            const struct port_place *place = &plan->places[i];
             const struct port *p = place->port;
             for (unsigned k = w % p->nfds; k < p->nfds; k += all->n) {
                 int fd = p->open || fault_strikes(FAULT_FILE) ? -1 : fcntl(p->fds[k], F_DUPFD_CLOEXEC, 3);
                 if (fd < 0 && !p->open)
                     return false;
-                o->seats[w][o->nseats[w]++] = (struct seat){.listen = place->listen, .door = p->door, .fd = fd};
+                o->seats[w][o->nseats[w]++] = (struct worker_seat){.listen = place->listen, .door = p->door, .fd = fd};
             }
         }
     }
     return true;
 }
 
-struct order *workers_prepare(struct workers *all, struct conf *conf, const struct plan *plan, char *error, size_t room)
+struct worker_order *workers_prepare(struct workers *all, struct conf *conf, const struct ports_plan *plan, char *error,
+                                     size_t room)
 {
-    struct order *o = order_new(post_switch);
+    struct worker_order *o = order_new(worker_thread_switch);
     o->conf = conf_hold(conf);
     o->holders = 1;
     if (seats_of(all, o, plan))
@@ -130,20 +131,20 @@ struct order *workers_prepare(struct workers *all, struct conf *conf, const stru
     return NULL;
 }
 
-void workers_switch(struct workers *all, struct order *o)
+void workers_switch(struct workers *all, struct worker_order *o)
 {
     give(all, o);
 }
 
 void workers_drain(struct workers *all)
 {
-    give(all, order_new(post_drain));
+    give(all, order_new(worker_thread_drain));
 }
 
 void workers_drain_doors(struct workers *all, const uint32_t *doors, size_t n)
 {
     for (size_t batch; n; doors += batch, n -= batch) {
-        struct order *o = order_new(post_drain);
+        struct worker_order *o = order_new(worker_thread_drain);
         batch = min_size(n, countof(o->doors));
         memcpy(o->doors, doors, batch * sizeof *doors);
         o->ndoors = batch;
@@ -153,18 +154,18 @@ void workers_drain_doors(struct workers *all, const uint32_t *doors, size_t n)
 
 void workers_retire(struct workers *all)
 {
-    give(all, order_new(post_retire));
+    give(all, order_new(worker_thread_retire));
 }
 
 void workers_stop(struct workers *all)
 {
-    give(all, order_new(post_stop));
+    give(all, order_new(worker_thread_stop));
 }
 
-bool workers_status(struct workers *all, struct status *status)
+bool workers_status(struct workers *all, struct worker_status *status)
 {
-    struct order *o = order_new(post_tell);
-    *status = (struct status){0};
+    struct worker_order *o = order_new(worker_thread_tell);
+    *status = (struct worker_status){0};
     o->status = status;
     return give(all, o);
 }
@@ -173,7 +174,7 @@ bool workers_status(struct workers *all, struct status *status)
 
 static void answer_tick(void *data)
 {
-    struct post *p = data;
+    struct worker_thread *p = data;
     __atomic_store_n(&p->ticked, __atomic_load_n(&p->all->ticks, __ATOMIC_RELAXED), __ATOMIC_RELEASE);
 }
 
@@ -182,7 +183,7 @@ bool workers_turn(struct workers *all)
     bool turned = true;
     pthread_mutex_lock(&all->lock);
     for (unsigned i = 0; i < all->n; i++) {
-        const struct post *p = &all->posts[i];
+        const struct worker_thread *p = &all->posts[i];
         turned = turned && (p->ended || __atomic_load_n(&p->ticked, __ATOMIC_ACQUIRE) == all->ticks);
     }
     if (turned) {
@@ -197,7 +198,7 @@ bool workers_turn(struct workers *all)
 
 /* ---- from the start to the end ---- */
 
-static size_t descriptors_of(const struct plan *plan, unsigned n)
+static size_t descriptors_of(const struct ports_plan *plan, unsigned n)
 {
     struct rlimit files = {0};
     size_t spare = SPARE_DESCRIPTORS;
@@ -208,7 +209,7 @@ static size_t descriptors_of(const struct plan *plan, unsigned n)
     return max_size(most / n, 8);
 }
 
-struct workers *workers_start(struct conf *conf, const struct plan *plan, void (*on_end)(void *), void *data)
+struct workers *workers_start(struct conf *conf, const struct ports_plan *plan, void (*on_end)(void *), void *data)
 {
     struct workers *all = must_alloc_lines(sizeof *all);
     unsigned started = 0;
@@ -230,11 +231,11 @@ struct workers *workers_start(struct conf *conf, const struct plan *plan, void (
     pthread_cond_init(&all->ready, &steady);
     pthread_condattr_destroy(&steady);
     for (; started < all->n; started++) {
-        struct post *p = &all->posts[started];
+        struct worker_thread *p = &all->posts[started];
         p->all = all;
         p->worker.mail.number = started;
         __atomic_add_fetch(&all->running, 1, __ATOMIC_ACQ_REL);
-        int code = pthread_create(&p->thread, NULL, post_work, p);
+        int code = pthread_create(&p->thread, NULL, worker_thread_work, p);
         p->started = code == 0;
         if (p->started) {
             char name[16];
@@ -252,7 +253,7 @@ struct workers *workers_start(struct conf *conf, const struct plan *plan, void (
         pthread_cond_wait(&all->ready, &all->lock);
     pthread_mutex_unlock(&all->lock);
     char error[200];
-    struct order *first = started == all->n ? workers_prepare(all, conf, plan, error, sizeof error) : NULL;
+    struct worker_order *first = started == all->n ? workers_prepare(all, conf, plan, error, sizeof error) : NULL;
     if (started == all->n && !first)
         log_say(LOG_ERROR, "%s", error);
     if (!first) {
@@ -275,7 +276,7 @@ bool workers_close(struct workers **at)
     bool clean = true;
     *at = NULL;
     for (unsigned i = 0; i < all->n; i++) {
-        struct post *p = &all->posts[i];
+        struct worker_thread *p = &all->posts[i];
         if (p->started)
             pthread_join(p->thread, NULL);
         clean = clean && !p->cut_off;

@@ -9,16 +9,10 @@
 #include "wire/content.h"
 #include "wire/syntax.h"
 
-struct timeouts {
-    uint64_t command, data, handshake, write;                        /* client: 5m 3m 30s 5m */
-    uint64_t line;      /* 60s: a command, from its first octet to its end */
-    uint64_t stress;    /* 10s: what command, line and data shrink to under stress */
-    uint64_t proxy;     /* 5s: the PROXY header */
-    uint64_t connect, banner, helo, mail, rcpt, data_reply, block, end; /* backend: 30s 5m 5m 5m 5m 2m 3m 590s after the client's end */
-    uint64_t end_by;    /* 240s: after it our end of mail data is not said any more */
-    uint64_t greeting;  /* 0: how long the banner is kept back to catch early talkers; 0: not at all but for a look */
-    uint64_t pool_idle, pool_age; /* 60s 10m */
-    uint64_t drain;     /* 30s */
+struct timeouts { /* what each means, and its default: smtp/timeouts.def */
+#define TIMEOUT(name, ...) uint64_t name;
+#include "smtp/timeouts.def"
+#undef TIMEOUT
 };
 
 enum identity { IDENTITY_NONE, IDENTITY_XCLIENT, IDENTITY_XFORWARD, IDENTITY_PROXY, IDENTITY_PROXY_V1 };

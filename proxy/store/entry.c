@@ -4,14 +4,14 @@
 
 /* ---- ring ---- */
 
-void ring_move(struct ring *r, double now, double window)
+void ring_move(struct store_ring *r, double now, double window)
 {
     double width = window / (RING - 1);
     if (r->width != width) { /* another window than before: all that was counted is taken as new */
         double sum = 0;
         for (int i = 0; i < RING; i++)
             sum += r->counts[i];
-        *r = (struct ring){.width = width, .turn = (int64_t)floor(now / width)};
+        *r = (struct store_ring){.width = width, .turn = (int64_t)floor(now / width)};
         r->counts[r->turn % RING] = sum;
         return;
     }
@@ -25,13 +25,13 @@ void ring_move(struct ring *r, double now, double window)
 }
 
 /* How much of the sub-window at hand has gone by, 0 to 1: so much of the oldest has left. */
-static double gone(const struct ring *r, double now)
+static double gone(const struct store_ring *r, double now)
 {
     double part = now / r->width - (double)r->turn;
     return part < 0 ? 0 : part > 1 ? 1 : part;
 }
 
-double ring_count(const struct ring *r, double now)
+double ring_count(const struct store_ring *r, double now)
 {
     double sum = r->counts[(r->turn + 1) % RING] * (1 - gone(r, now));
     for (int i = 2; i <= RING; i++)
@@ -39,12 +39,12 @@ double ring_count(const struct ring *r, double now)
     return sum;
 }
 
-void ring_add(struct ring *r, double n)
+void ring_add(struct store_ring *r, double n)
 {
     r->counts[r->turn % RING] += n;
 }
 
-double ring_wait(const struct ring *r, double now, double excess)
+double ring_wait(const struct store_ring *r, double now, double excess)
 {
     double wait = 0, part = 1 - gone(r, now);
     for (int i = 1; i <= RING; i++, part = 1) {
@@ -59,11 +59,11 @@ double ring_wait(const struct ring *r, double now, double excess)
 
 /* ---- marks ---- */
 
-static size_t slot_of(const struct marks *m, struct mark mark)
+static size_t slot_of(const struct store_marks *m, struct store_mark mark)
 {
     size_t mask = (size_t)m->room * 2 - 1, at = mark.a & mask;
     while (m->slots[at]) {
-        const struct mark *there = &m->nodes[m->slots[at] - 1].mark;
+        const struct store_mark *there = &m->nodes[m->slots[at] - 1].mark;
         if (there->a == mark.a && there->b == mark.b)
             break;
         at = (at + 1) & mask;
@@ -71,18 +71,18 @@ static size_t slot_of(const struct marks *m, struct mark mark)
     return at;
 }
 
-bool marks_has(const struct marks *m, struct mark mark)
+bool marks_has(const struct store_marks *m, struct store_mark mark)
 {
     return m->room && m->slots[slot_of(m, mark)];
 }
 
-static void unlink_node(struct marks *m, struct mark_node *n)
+static void unlink_node(struct store_marks *m, struct mark_node *n)
 {
     *(n->before ? &m->nodes[n->before - 1].behind : &m->first) = n->behind;
     *(n->behind ? &m->nodes[n->behind - 1].before : &m->last) = n->before;
 }
 
-static void link_last(struct marks *m, uint32_t number)
+static void link_last(struct store_marks *m, uint32_t number)
 {
     struct mark_node *n = &m->nodes[number - 1];
     n->before = m->last;
@@ -92,7 +92,7 @@ static void link_last(struct marks *m, uint32_t number)
 }
 
 /* Those behind in the same run move up, so that a search never meets a hole. */
-static void slot_clear(struct marks *m, size_t at)
+static void slot_clear(struct store_marks *m, size_t at)
 {
     size_t mask = (size_t)m->room * 2 - 1;
     m->slots[at] = 0;
@@ -104,7 +104,7 @@ static void slot_clear(struct marks *m, size_t at)
 }
 
 /* Nodes stay dense: the last one of the array takes the place of the one that goes. */
-bool marks_remove(struct marks *m, struct mark mark)
+bool marks_remove(struct store_marks *m, struct store_mark mark)
 {
     if (!marks_has(m, mark))
         return false;
@@ -123,7 +123,7 @@ bool marks_remove(struct marks *m, struct mark mark)
     return true;
 }
 
-static void grow(struct marks *m)
+static void grow(struct store_marks *m)
 {
     m->room = m->room ? m->room * 2 : 8;
     m->nodes = must_grow(m->nodes, m->room * sizeof *m->nodes);
@@ -133,7 +133,7 @@ static void grow(struct marks *m)
         m->slots[slot_of(m, m->nodes[i].mark)] = i + 1;
 }
 
-void marks_add(struct marks *m, struct mark mark, double now)
+void marks_add(struct store_marks *m, struct store_mark mark, double now)
 {
     if (marks_has(m, mark)) {
         uint32_t number = m->slots[slot_of(m, mark)];
@@ -150,7 +150,7 @@ void marks_add(struct marks *m, struct mark mark, double now)
     link_last(m, number);
 }
 
-void marks_forget(struct marks *m, double before)
+void marks_forget(struct store_marks *m, double before)
 {
     while (m->first && m->nodes[m->first - 1].seen <= before)
         marks_remove(m, m->nodes[m->first - 1].mark);
@@ -158,7 +158,7 @@ void marks_forget(struct marks *m, double before)
 
 /* ---- entries ---- */
 
-uint64_t entry_octets(const struct entry *e)
+uint64_t entry_octets(const struct store_entry *e)
 {
     uint64_t octets = sizeof *e + e->key_len + 2 * sizeof(void *);
     if (e->kind == ENTRY_VALUE && e->text)
@@ -168,7 +168,7 @@ uint64_t entry_octets(const struct entry *e)
     return octets;
 }
 
-void entry_free(struct entry *e)
+void entry_free(struct store_entry *e)
 {
     if (e->kind == ENTRY_VALUE)
         free(e->text);

@@ -10,7 +10,7 @@
 static const char format[16] = "sluice store 2\n";
 enum { END = 255 };
 
-struct record { /* no padding in it: its octets are what is written */
+struct store_record { /* no padding in it: its octets are what is written */
     double expires;
     uint32_t kind, key, body, reserved;
 };
@@ -33,11 +33,11 @@ struct value_record {
     uint32_t is_text, is_whole;
 };
 struct mark_record {
-    struct mark mark;
+    struct store_mark mark;
     double seen;
 };
 
-static size_t body_of(const struct entry *e)
+static size_t body_of(const struct store_entry *e)
 {
     switch (e->kind) {
     case ENTRY_VALUE:
@@ -47,9 +47,9 @@ static size_t body_of(const struct entry *e)
     }
 }
 
-static void put_entry(const struct entry *e, FILE *to)
+static void put_entry(const struct store_entry *e, FILE *to)
 {
-    struct record r = {.expires = e->expires, .kind = e->kind, .key = e->key_len, .body = (uint32_t)body_of(e)};
+    struct store_record r = {.expires = e->expires, .kind = e->kind, .key = e->key_len, .body = (uint32_t)body_of(e)};
     put(to, &r, sizeof r);
     put(to, e->key, e->key_len);
     if (e->kind == ENTRY_RATE) {
@@ -73,18 +73,18 @@ void store_memory_pass(struct store *s, FILE *to)
     put(to, format, sizeof format);
     put(to, s->seed, sizeof s->seed);
     for (size_t i = 0; i < s->nshards; i++) {
-        struct shard *d = &s->shards[i];
+        struct store_shard *d = &s->shards[i];
         pthread_mutex_lock(&d->lock);
         for (size_t k = 0; k < d->count; k++)
             put_entry(d->heap[k], to);
         pthread_mutex_unlock(&d->lock);
     }
-    put(to, &(struct record){.kind = END}, sizeof(struct record));
+    put(to, &(struct store_record){.kind = END}, sizeof(struct store_record));
 }
 
 /* ---- in ---- */
 
-static bool is_sound(const struct record *r)
+static bool is_sound(const struct store_record *r)
 {
     size_t body = r->body;
     if (!r->key || r->key > KEY_MOST || !isfinite(r->expires))
@@ -92,14 +92,14 @@ static bool is_sound(const struct record *r)
     switch (r->kind) {
     case ENTRY_VALUE: return body >= sizeof(struct value_record) && body <= sizeof(struct value_record) + TEXT_MOST;
     case ENTRY_BUCKET: return body == sizeof(struct value_record);
-    case ENTRY_RATE: return body == sizeof(struct ring);
+    case ENTRY_RATE: return body == sizeof(struct store_ring);
     case ENTRY_DISTINCT:
     case ENTRY_SET: return body % sizeof(struct mark_record) == 0 && body <= MARKS_MOST * sizeof(struct mark_record);
     default: return false;
     }
 }
 
-static bool get_value(struct entry *e, const struct record *r, FILE *from)
+static bool get_value(struct store_entry *e, const struct store_record *r, FILE *from)
 {
     struct value_record v;
     if (!get(from, &v, sizeof v) || !isfinite(v.number) || !isfinite(v.when))
@@ -116,9 +116,9 @@ static bool get_value(struct entry *e, const struct record *r, FILE *from)
     return get(from, e->text, len);
 }
 
-static bool get_ring(struct entry *e, FILE *from)
+static bool get_ring(struct store_entry *e, FILE *from)
 {
-    struct ring ring;
+    struct store_ring ring;
     bool good = get(from, &ring, sizeof ring) && ring.width > 0 && isfinite(ring.width) && ring.turn >= 0 && ring.turn < INT64_MAX / 2;
     for (int i = 0; good && i < RING; i++)
         good = isfinite(ring.counts[i]);
@@ -127,7 +127,7 @@ static bool get_ring(struct entry *e, FILE *from)
     return good;
 }
 
-static bool get_marks(struct entry *e, const struct record *r, FILE *from)
+static bool get_marks(struct store_entry *e, const struct store_record *r, FILE *from)
 {
     struct mark_record m;
     for (size_t n = r->body / sizeof m; n; n--) {
@@ -140,15 +140,15 @@ static bool get_marks(struct entry *e, const struct record *r, FILE *from)
 }
 
 /* One that is cut short is left as empty as it may be: what it held has no meaning then. */
-static bool get_entry(struct store *s, const struct record *r, FILE *from)
+static bool get_entry(struct store *s, const struct store_record *r, FILE *from)
 {
     char key[KEY_MOST];
     uint64_t hash;
     if (!is_sound(r) || !get(from, key, r->key))
         return false;
     struct str name = {key, r->key};
-    struct shard *d = shard_of(s, name, &hash);
-    struct entry *e = entry_add(d, hash, name, (enum entry_kind)r->kind, r->expires);
+    struct store_shard *d = shard_of(s, name, &hash);
+    struct store_entry *e = entry_add(d, hash, name, (enum entry_kind)r->kind, r->expires);
     bool good = r->kind == ENTRY_RATE                                ? get_ring(e, from)
                 : r->kind == ENTRY_VALUE || r->kind == ENTRY_BUCKET ? get_value(e, r, from)
                                                                     : get_marks(e, r, from);
@@ -159,7 +159,7 @@ static bool get_entry(struct store *s, const struct record *r, FILE *from)
 bool store_memory_take(struct store *s, FILE *from)
 {
     char head[sizeof format];
-    struct record r;
+    struct store_record r;
     if (!get(from, head, sizeof head) || memcmp(head, format, sizeof head) != 0 || !get(from, s->seed, sizeof s->seed))
         return false;
     while (get(from, &r, sizeof r)) {

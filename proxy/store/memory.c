@@ -6,10 +6,10 @@
  * rate: a ring of 8 sub-windows and the part of a ninth that is still inside, taken as evenly filled: the count is wrong by
  * less than what came in one eighth of the window. Refused attempts are not counted.
  * bucket: `limit` tokens, refilled evenly over `window`.
- * distinct: remembers when each value was last seen, 4096 of a key at most (fewer in a store below 1 MiB); another is "limit".
+ * distinct: remembers when each value was last seen, 4096 of a key at most (fewer in a store below 1 MiB); another is LIMIT.
  * incr: the ttl counts from the first.
  * set_add: the whole set lives as long as its latest ttl says, 4096 members.
- * Values of distinct and set are kept as 128 bits of seeded hash, not as text. A key has one kind; another op: "wrongtype". */
+ * Values of distinct and set are kept as 128 bits of seeded hash, not as text. A key has one kind; another op: WRONGTYPE. */
 #include "store/store.h"
 #include "store/memory.h"
 #include <math.h>
@@ -41,13 +41,13 @@ struct store *store_memory_open(uint64_t octets)
     if (getrandom(s->seed, sizeof s->seed, 0) != (ssize_t)sizeof s->seed)
         s->seed[0] = (uint64_t)(uintptr_t)s;
     for (size_t i = 0; i < n; i++) {
-        struct shard *d = &s->shards[i];
+        struct store_shard *d = &s->shards[i];
         size_t slots = 64;
         d->most = octets / n;
         while (slots < d->most / 256 && slots < 1 << 20)
             slots *= 2;
         d->slots =
-            must_alloc(slots * sizeof(struct entry *)); /* of its full size at once: never moved, never a pause */
+            must_alloc(slots * sizeof(struct store_entry *)); /* of its full size at once: never moved, never a pause */
         d->mask = slots - 1;
         pthread_mutex_init(&d->lock, NULL);
     }
@@ -70,22 +70,17 @@ struct store *store_hold(struct store *s)
     return s;
 }
 
-bool store_is_immediate(const struct store *s)
-{
-    return true;
-}
-
 /* ---- entries of a shard ---- */
 
-static void stand(struct shard *d, size_t i, struct entry *e)
+static void stand(struct store_shard *d, size_t i, struct store_entry *e)
 {
     d->heap[i] = e;
     e->at = (uint32_t)i;
 }
 
-static void heap_settle(struct shard *d, size_t i)
+static void heap_settle(struct store_shard *d, size_t i)
 {
-    struct entry *e = d->heap[i];
+    struct store_entry *e = d->heap[i];
     for (; i && d->heap[(i - 1) / 2]->expires > e->expires; i = (i - 1) / 2)
         stand(d, i, d->heap[(i - 1) / 2]);
     for (size_t child; (child = 2 * i + 1) < d->count; i = child) {
@@ -98,14 +93,14 @@ static void heap_settle(struct shard *d, size_t i)
     stand(d, i, e);
 }
 
-static void entry_remove(struct shard *d, struct entry *e)
+static void entry_remove(struct store_shard *d, struct store_entry *e)
 {
-    struct entry **at = &d->slots[e->hash & d->mask];
+    struct store_entry **at = &d->slots[e->hash & d->mask];
     while (*at != e)
         at = &(*at)->next;
     *at = e->next;
     size_t i = e->at;
-    struct entry *last = d->heap[--d->count];
+    struct store_entry *last = d->heap[--d->count];
     if (last != e) {
         stand(d, i, last);
         heap_settle(d, i);
@@ -114,21 +109,21 @@ static void entry_remove(struct shard *d, struct entry *e)
     entry_free(e);
 }
 
-struct shard *shard_of(struct store *s, struct str key, uint64_t *hash)
+struct store_shard *shard_of(struct store *s, struct str key, uint64_t *hash)
 {
     *hash = str_hash(key, s->seed[0]);
     return &s->shards[(*hash >> 40) % s->nshards];
 }
 
-static void reclaim(struct shard *d, double now)
+static void reclaim(struct store_shard *d, double now)
 {
     for (int i = 0; i < RECLAIM && d->count && d->heap[0]->expires <= now; i++)
         entry_remove(d, d->heap[0]);
 }
 
-static struct entry *entry_find(struct shard *d, uint64_t hash, struct str key, double now)
+static struct store_entry *entry_find(struct store_shard *d, uint64_t hash, struct str key, double now)
 {
-    struct entry *e = d->slots[hash & d->mask];
+    struct store_entry *e = d->slots[hash & d->mask];
     while (e && !(e->hash == hash && e->key_len == key.len && memcmp(e->key, key.at, key.len) == 0))
         e = e->next;
     if (e && e->expires <= now) {
@@ -138,15 +133,16 @@ static struct entry *entry_find(struct shard *d, uint64_t hash, struct str key, 
     return e;
 }
 
-struct entry *entry_add(struct shard *d, uint64_t hash, struct str key, enum entry_kind kind, double expires)
+struct store_entry *entry_add(struct store_shard *d, uint64_t hash, struct str key, enum entry_kind kind,
+                              double expires)
 {
-    struct entry *e = must_alloc(sizeof *e + key.len);
+    struct store_entry *e = must_alloc(sizeof *e + key.len);
     e->kind = kind;
     e->hash = hash;
     e->expires = expires;
     e->key_len = (uint16_t)key.len;
     memcpy(e->key, key.at, key.len);
-    e->octets = (uint32_t)(sizeof *e + key.len + 2 * sizeof(struct entry *));
+    e->octets = (uint32_t)(sizeof *e + key.len + 2 * sizeof(struct store_entry *));
     d->octets += e->octets;
     e->next = d->slots[hash & d->mask];
     d->slots[hash & d->mask] = e;
@@ -157,7 +153,7 @@ struct entry *entry_add(struct shard *d, uint64_t hash, struct str key, enum ent
     return e;
 }
 
-void entry_changed(struct shard *d, struct entry *e, double expires)
+void entry_changed(struct store_shard *d, struct store_entry *e, double expires)
 {
     uint64_t octets = entry_octets(e);
     d->octets = d->octets - e->octets + octets;
@@ -165,7 +161,7 @@ void entry_changed(struct shard *d, struct entry *e, double expires)
     e->expires = expires;
     heap_settle(d, e->at);
     while (d->octets > d->most && d->count > 1) {
-        struct entry *victim = d->heap[0];
+        struct store_entry *victim = d->heap[0];
         if (victim == e) /* the one just written stays: the second nearest goes */
             victim = d->count > 2 && d->heap[2]->expires < d->heap[1]->expires ? d->heap[2] : d->heap[1];
         entry_remove(d, victim);
@@ -177,7 +173,7 @@ void store_drop(struct store *s)
     if (!s || __atomic_sub_fetch(&s->refs, 1, __ATOMIC_ACQ_REL) > 0)
         return;
     for (size_t i = 0; i < s->nshards; i++) {
-        struct shard *d = &s->shards[i];
+        struct store_shard *d = &s->shards[i];
         for (size_t k = 0; k < d->count; k++)
             entry_free(d->heap[k]);
         free(d->heap);
@@ -189,22 +185,22 @@ void store_drop(struct store *s)
 
 /* ---- operations ---- */
 
-static const char *refuse(const struct store_request *r, uint64_t room)
+static enum failure refuse(const struct store_request *r, uint64_t room)
 {
     bool keeps = r->op == STORE_SET || r->op == STORE_ADD || r->op == STORE_INCR || r->op == STORE_SET_ADD;
     bool windowed = r->op == STORE_RATE || r->op == STORE_BUCKET || r->op == STORE_DISTINCT;
     if ((unsigned)r->op >= STORE_OPS || !r->key.len || !isfinite(r->n) || (r->n < 0 && r->op != STORE_INCR))
-        return "bad";
+        return FAILURE_BAD;
     if (keeps && !(r->ttl > 0 && r->ttl < 1e11))
-        return "bad";
+        return FAILURE_BAD;
     if (windowed && !(r->window > 0 && r->window < 1e11))
-        return "bad";
+        return FAILURE_BAD;
     if ((r->op == STORE_RATE || r->op == STORE_BUCKET) && !(r->limit > 0 && isfinite(r->limit)))
-        return "bad";
+        return FAILURE_BAD;
     if (r->key.len > KEY_MOST || r->value.len > TEXT_MOST ||
-        r->key.len + r->value.len + sizeof(struct entry) > room / 2)
-        return "limit";
-    return NULL;
+        r->key.len + r->value.len + sizeof(struct store_entry) > room / 2)
+        return FAILURE_LIMIT;
+    return FAILURE_NONE;
 }
 
 static enum entry_kind kind_of(enum store_op op)
@@ -221,9 +217,9 @@ static enum entry_kind kind_of(enum store_op op)
     }
 }
 
-struct asked { /* one operation under its shard's lock */
+struct store_asked { /* one operation under its shard's lock */
     struct store *store;
-    struct shard *shard;
+    struct store_shard *shard;
     const struct store_request *r;
     double now;
     uint64_t hash;
@@ -231,7 +227,7 @@ struct asked { /* one operation under its shard's lock */
     struct filter_value *answer;
 };
 
-static void set_value(struct entry *e, const struct store_request *r)
+static void set_value(struct store_entry *e, const struct store_request *r)
 {
     free(e->text);
     e->text = NULL;
@@ -245,25 +241,25 @@ static void set_value(struct entry *e, const struct store_request *r)
     }
 }
 
-static const char *keep_value(const struct asked *q, struct entry *e)
+static enum failure keep_value(const struct store_asked *q, struct store_entry *e)
 {
     bool there = e != NULL;
     double expires = q->now + q->r->ttl;
     *q->answer = value_bool(q->r->op == STORE_ADD ? !there : there);
     if (q->r->op == STORE_ADD && there)
-        return NULL;
+        return FAILURE_NONE;
     if (!e)
         e = entry_add(q->shard, q->hash, q->r->key, ENTRY_VALUE, expires);
     set_value(e, q->r);
     entry_changed(q->shard, e, expires);
-    return NULL;
+    return FAILURE_NONE;
 }
 
-static const char *increase(const struct asked *q, struct entry *e)
+static enum failure increase(const struct store_asked *q, struct store_entry *e)
 {
     double by = q->r->n != 0 ? q->r->n : 1;
     if (e && e->text)
-        return "wrongtype";
+        return FAILURE_WRONGTYPE;
     if (!e) {
         e = entry_add(q->shard, q->hash, q->r->key, ENTRY_VALUE, q->now + q->r->ttl);
         e->is_whole = true;
@@ -277,24 +273,24 @@ static const char *increase(const struct asked *q, struct entry *e)
     }
     *q->answer = e->is_whole ? value_integer(e->integer) : value_number(e->number);
     entry_changed(q->shard, e, e->expires);
-    return NULL;
+    return FAILURE_NONE;
 }
 
-static const char *look(const struct asked *q, struct entry *e)
+static enum failure look(const struct store_asked *q, struct store_entry *e)
 {
     if (e && e->text)
         *q->answer = value_text(arena_str(q->arena, (struct str){e->text, e->text_len}));
     else if (e)
         *q->answer = e->is_whole ? value_integer(e->integer) : value_number(e->number);
-    return NULL;
+    return FAILURE_NONE;
 }
 
-static void put(const struct asked *q, const char *key, struct filter_value v)
+static void put(const struct store_asked *q, const char *key, struct filter_value v)
 {
     value_put(q->arena, q->answer, str_of(key), v);
 }
 
-static const char *rate(const struct asked *q, struct entry *e)
+static enum failure rate(const struct store_asked *q, struct store_entry *e)
 {
     double cost = q->r->n != 0 ? q->r->n : 1, limit = q->r->limit, retry = 0;
     if (!e)
@@ -316,10 +312,10 @@ static const char *rate(const struct asked *q, struct entry *e)
     put(q, "limit", value_number(limit));
     /* A ninth sub-window is looked at. A refused attempt must not keep an empty ring alive. */
     entry_changed(q->shard, e, ok ? q->now + q->r->window * 9 / 8 : fmax(e->expires, q->now + 1));
-    return NULL;
+    return FAILURE_NONE;
 }
 
-static const char *bucket(const struct asked *q, struct entry *e)
+static enum failure bucket(const struct store_asked *q, struct store_entry *e)
 {
     double cost = q->r->n != 0 ? q->r->n : 1, limit = q->r->limit, speed = limit / q->r->window;
     if (!e) {
@@ -340,11 +336,11 @@ static const char *bucket(const struct asked *q, struct entry *e)
     put(q, "wait", value_number(ok ? 0 : (cost - e->number) / speed));
     put(q, "level", value_number(e->number));
     entry_changed(q->shard, e, q->now + fmax(1, (limit - e->number) / speed)); /* full again: as if it were not there */
-    return NULL;
+    return FAILURE_NONE;
 }
 
 /* One key takes a quarter of its shard at most. */
-static uint32_t marks_most(const struct shard *d)
+static uint32_t marks_most(const struct store_shard *d)
 {
     uint32_t most = MARKS_MOST;
     while (most > 64 && most * (sizeof(struct mark_node) + 2 * sizeof(uint32_t)) > d->most / 4)
@@ -352,19 +348,19 @@ static uint32_t marks_most(const struct shard *d)
     return most;
 }
 
-static const char *members(const struct asked *q, struct entry *e)
+static enum failure members(const struct store_asked *q, struct store_entry *e)
 {
     const struct store_request *r = q->r;
-    struct mark mark = {str_hash(r->value, q->store->seed[0]), str_hash(r->value, q->store->seed[1])};
+    struct store_mark mark = {str_hash(r->value, q->store->seed[0]), str_hash(r->value, q->store->seed[1])};
     bool adds = r->op == STORE_SET_ADD || r->op == STORE_DISTINCT;
     if (r->op == STORE_SET_SIZE) {
         *q->answer = value_integer(e ? e->marks.count : 0);
-        return NULL;
+        return FAILURE_NONE;
     }
     if (!adds) {
         bool there = e && (r->op == STORE_SET_HAS ? marks_has(&e->marks, mark) : marks_remove(&e->marks, mark));
         *q->answer = value_bool(there);
-        return NULL;
+        return FAILURE_NONE;
     }
     double expires = q->now + (r->op == STORE_DISTINCT ? r->window : r->ttl);
     if (!e)
@@ -373,32 +369,32 @@ static const char *members(const struct asked *q, struct entry *e)
         marks_forget(&e->marks, q->now - r->window);
     bool there = marks_has(&e->marks, mark);
     if (!there && e->marks.count >= marks_most(q->shard))
-        return "limit"; /* not the oldest in its place: a limit beyond the most would never be reached */
+        return FAILURE_LIMIT; /* not the oldest in its place: a limit beyond the most would never be reached */
     marks_add(&e->marks, mark, q->now);
     *q->answer = r->op == STORE_DISTINCT ? value_integer(e->marks.count) : value_bool(!there);
     entry_changed(q->shard, e, fmax(e->expires, expires));
-    return NULL;
+    return FAILURE_NONE;
 }
 
-static const char *act(const struct asked *q)
+static enum failure act(const struct store_asked *q)
 {
-    struct entry *e = entry_find(q->shard, q->hash, q->r->key, q->now);
+    struct store_entry *e = entry_find(q->shard, q->hash, q->r->key, q->now);
     if (q->r->op == STORE_DEL) {
         *q->answer = value_bool(e != NULL);
         if (e)
             entry_remove(q->shard, e);
-        return NULL;
+        return FAILURE_NONE;
     }
     if (q->r->op == STORE_TTL) {
         if (e)
             *q->answer = value_number(e->expires - q->now);
-        return NULL;
+        return FAILURE_NONE;
     }
     if (e && e->kind != kind_of(q->r->op) && q->r->op != STORE_SET) /* set replaces whatever there was */
-        return "wrongtype";
+        return FAILURE_WRONGTYPE;
     if (e && e->kind != ENTRY_VALUE && q->r->op == STORE_SET) {
         entry_remove(q->shard, e);
-        const char *error = keep_value(q, NULL);
+        enum failure error = keep_value(q, NULL);
         *q->answer = value_bool(true);
         return error;
     }
@@ -413,14 +409,14 @@ static const char *act(const struct asked *q)
     }
 }
 
-const char *store_now(struct store *s, const struct store_request *r, double now, struct arena *arena,
+enum failure store_now(struct store *s, const struct store_request *r, double now, struct arena *arena,
                       struct filter_value *answer)
 {
     *answer = (struct filter_value){.type = VALUE_NONE};
-    const char *error = refuse(r, __atomic_load_n(&s->shards[0].most, __ATOMIC_RELAXED));
+    enum failure error = refuse(r, __atomic_load_n(&s->shards[0].most, __ATOMIC_RELAXED));
     if (error)
         return error;
-    struct asked q = {.store = s, .r = r, .now = now, .arena = arena, .answer = answer};
+    struct store_asked q = {.store = s, .r = r, .now = now, .arena = arena, .answer = answer};
     q.shard = shard_of(s, r->key, &q.hash);
     pthread_mutex_lock(&q.shard->lock);
     reclaim(q.shard, now);

@@ -4,6 +4,7 @@
  * the same round). Operations are atomic. Keys are octets; values are texts or integers. */
 #ifndef STORE_STORE_H
 #define STORE_STORE_H
+#include "base/failure.h"
 #include "base/value.h"
 
 struct store;
@@ -30,11 +31,10 @@ struct store_request {
 /* What comes back, as a value in `arena`:
  *   get: text or number, NONE when absent. set, del: bool (was there). add: bool (true: it was not there, now it is).
  *   incr: number. ttl: seconds left, NONE when absent. rate: map ok count remaining retry_after(whole seconds, rounded up) limit.
- *   bucket: map ok wait(seconds) level. distinct: number of different values within window ("limit": more than can be counted). set_*: bool or number.
- * error NULL or "down" "timeout" "wrongtype" "bad" "limit". now: seconds, with fractions, since whenever
+ *   bucket: map ok wait(seconds) level. distinct: number of different values within window (LIMIT: more than can be counted). set_*: bool or number.
+ * Gives FAILURE_NONE, DOWN, TIMEOUT, WRONGTYPE, BAD or LIMIT. now: seconds, with fractions, since whenever
  * (so that tests own it); memory, which lives no longer than the process, is given a clock that is never set. */
-const char *store_now(struct store *, const struct store_request *, double now, struct arena *, struct filter_value *);
+enum failure store_now(struct store *, const struct store_request *, double now, struct arena *, struct filter_value *);
 /* `store_now` is for drivers that answer at once (memory): mail/waits.c completes the op from the ready list. Drivers that wait
- * (LMDB, Redis) will add store_ask(task) beside it; store_is_immediate tells. */
-bool store_is_immediate(const struct store *);
+ * (LMDB, Redis) will add store_ask(task) beside it. */
 #endif

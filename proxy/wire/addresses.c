@@ -36,24 +36,24 @@ static void letter(struct addresses *a, char c, bool quoted)
 
 /* ---- one address ------------------------------------------------------------------------------------------------- */
 
-struct spec { /* octets, and which of them were quoted: those mean nothing but themselves */
+struct address_spec { /* octets, and which of them were quoted: those mean nothing but themselves */
     const char *at, *quoted;
     size_t len;
 };
 
-static bool is_plain(struct spec s, size_t i, char c)
+static bool is_plain(struct address_spec s, size_t i, char c)
 {
     return s.at[i] == c && !s.quoted[i];
 }
 
-static bool is_gap(struct spec s, size_t i)
+static bool is_gap(struct address_spec s, size_t i)
 {
     return !s.quoted[i] && is_white(s.at[i]);
 }
 
 /* Drops white space at both ends and around "@" and "." (obs-local-part, obs-domain); *at: the last "@", or SIZE_MAX.
  */
-static struct str squeeze(struct spec s, struct arena *arena, size_t *at)
+static struct str squeeze(struct address_spec s, struct arena *arena, size_t *at)
 {
     char *text = arena_space(arena, s.len + 1);
     size_t n = 0;
@@ -78,7 +78,7 @@ static struct str squeeze(struct spec s, struct arena *arena, size_t *at)
     return (struct str){text, n};
 }
 
-static void make(struct spec s, struct str name, struct arena *arena, struct mailbox *m)
+static void make(struct address_spec s, struct str name, struct arena *arena, struct mailbox *m)
 {
     size_t at;
     struct str all = squeeze(s, arena, &at);
@@ -98,7 +98,7 @@ static void make(struct spec s, struct str name, struct arena *arena, struct mai
  * "@" or "." parts nothing. Gives the next word with an "@"; where no word has one, all of the text, once. */
 static bool next_word(struct addresses *a, struct mailbox *m)
 {
-    struct spec s = {a->text, a->quoted, a->len};
+    struct address_spec s = {a->text, a->quoted, a->len};
     if (!a->has_at) {
         bool first = !a->words_at;
         a->words_at = s.len;
@@ -126,7 +126,7 @@ static bool next_word(struct addresses *a, struct mailbox *m)
         while (a->words_at < s.len && is_gap(s, a->words_at))
             a->words_at++;
         if (has) {
-            make((struct spec){s.at + from, s.quoted + from, i - from}, STR(""), a->arena, m);
+            make((struct address_spec){s.at + from, s.quoted + from, i - from}, STR(""), a->arena, m);
             return true;
         }
     }
@@ -137,7 +137,7 @@ static bool end_angle(struct addresses *a, struct mailbox *m)
 {
     a->in_angle = false;
     a->had_angle = true;
-    make((struct spec){a->inside, a->inside_quoted, a->inside_len}, (struct str){a->text, a->len}, a->arena, m);
+    make((struct address_spec){a->inside, a->inside_quoted, a->inside_len}, (struct str){a->text, a->len}, a->arena, m);
     m->name = arena_str(a->arena, m->name);
     a->inside_len = a->len = 0;
     return true;
@@ -176,9 +176,9 @@ static bool in_route(const struct addresses *a)
     return a->inside_len && a->inside[0] == '@' && !a->inside_quoted[0];
 }
 
-enum step { GO_ON, GIVE, END_OF_MAILBOX };
+enum address_step { GO_ON, GIVE, END_OF_MAILBOX };
 
-static enum step take_inside(struct addresses *a, char c, struct mailbox *m)
+static enum address_step take_inside(struct addresses *a, char c, struct mailbox *m)
 {
     if (c == '>' || (c == ',' && !in_route(a)) || (c == '<' && a->inside_len)) {
         end_angle(a, m);
@@ -193,7 +193,7 @@ static enum step take_inside(struct addresses *a, char c, struct mailbox *m)
     return GO_ON;
 }
 
-static enum step take_outside(struct addresses *a, char c)
+static enum address_step take_outside(struct addresses *a, char c)
 {
     if (c == '<') {
         a->in_angle = true;
@@ -208,11 +208,11 @@ static enum step take_outside(struct addresses *a, char c)
 }
 
 /* Takes the next octet, quoted string or comment. */
-static enum step take(struct addresses *a, struct mailbox *m)
+static enum address_step take(struct addresses *a, struct mailbox *m)
 {
     char c = a->rest.at[0];
     size_t n = 1;
-    enum step step = GO_ON;
+    enum address_step step = GO_ON;
     if (c == '(') {
         n = min_size(token_comment(a->rest), a->rest.len);
         letter(a, ' ', false); /* it parts words as white space does */
@@ -240,7 +240,7 @@ bool addresses_next(struct addresses *a, struct mailbox *m)
             a->in_words = a->had_angle = false;
             a->words_at = a->len = 0;
         }
-        enum step step = a->rest.len ? take(a, m) : END_OF_MAILBOX;
+        enum address_step step = a->rest.len ? take(a, m) : END_OF_MAILBOX;
         if (step == GIVE)
             return true;
         if (step != END_OF_MAILBOX)

@@ -154,7 +154,7 @@ static size_t plain(const char *at, size_t len, uint64_t *lines)
 /* ---- runs -----------------------------------------------------------------------------------------------------------
  */
 
-struct run {
+struct content_run {
     struct pipe *out;
     struct block *block;
     const char *from; /* the first octet that was not given yet */
@@ -162,7 +162,7 @@ struct run {
 };
 
 /* Gives from..to, goes on at `next`. */
-static void give(struct run *r, const char *to, const char *next)
+static void give(struct content_run *r, const char *to, const char *next)
 {
     size_t len = (size_t)(to - r->from);
     const char *from = r->from;
@@ -183,7 +183,7 @@ static void give(struct run *r, const char *to, const char *next)
         pipe_view(r->out, r->block, from, len);
 }
 
-static void insert(struct run *r, struct str octets)
+static void insert(struct content_run *r, struct str octets)
 {
     if (r->octets)
         *r->octets += octets.len;
@@ -216,7 +216,7 @@ void decoder_chunk(struct decoder *d, uint64_t octets, bool last)
 }
 
 /* A CR that turned out to be bare, and was held back or is at p (then p is its place, else NULL). */
-static void bare_return(struct decoder *d, struct run *r, const char *p)
+static void bare_return(struct decoder *d, struct content_run *r, const char *p)
 {
     d->saw_bare = true;
     d->at = WITHIN;
@@ -227,7 +227,7 @@ static void bare_return(struct decoder *d, struct run *r, const char *p)
     insert(r, d->bare == BARE_REJECT ? STR("\r") : STR(" "));
 }
 
-static void bare_feed(struct decoder *d, struct run *r, const char *p)
+static void bare_feed(struct decoder *d, struct content_run *r, const char *p)
 {
     d->saw_bare = true;
     d->at = WITHIN; /* under BARE_REJECT it begins no line: what follows is neither unstuffed nor an end */
@@ -240,7 +240,7 @@ static void bare_feed(struct decoder *d, struct run *r, const char *p)
 }
 
 /* The octet at p when nothing is held back. Returns how many octets were seen to. */
-static size_t take_open(struct decoder *d, struct run *r, const char *p, const char *end)
+static size_t take_open(struct decoder *d, struct content_run *r, const char *p, const char *end)
 {
     if (*p == '.' && d->at != WITHIN) { /* RFC 5321 4.5.2: the first octet of a line, when a dot, is deleted */
         give(r, p, p + 1);
@@ -263,7 +263,7 @@ static size_t take_open(struct decoder *d, struct run *r, const char *p, const c
 }
 
 /* The octet at p when something is held back; r->from is p. Returns 0 when the octet is to be seen anew. */
-static size_t take_held(struct decoder *d, struct run *r, const char *p)
+static size_t take_held(struct decoder *d, struct content_run *r, const char *p)
 {
     bool bare_before = d->at == DOT_BARE || d->at == DOT_BARE_CR;
     if (d->at == CR && *p == '\n') {
@@ -302,7 +302,7 @@ static size_t take_held(struct decoder *d, struct run *r, const char *p)
 
 static size_t decode(struct decoder *d, const struct span *s, size_t len, struct pipe *out)
 {
-    struct run r = {out, s->block, s->at, &d->octets};
+    struct content_run r = {out, s->block, s->at, &d->octets};
     const char *p = s->at, *end = p + len;
     while (p < end && !d->ended) {
         size_t n = is_quiet(d->at, *p) ? plain(p, (size_t)(end - p), &d->lines) : 0;
@@ -322,7 +322,7 @@ static void end_chunk(struct decoder *d, struct pipe *out)
 {
     if (!d->last)
         return;
-    struct run r = {out, NULL, NULL, &d->octets};
+    struct content_run r = {out, NULL, NULL, &d->octets};
     if (d->at == CR)
         bare_return(d, &r, NULL);
     d->ended = true;
@@ -423,7 +423,7 @@ static void guard(struct encoder *e, const char *at, size_t len)
 
 static size_t encode(struct encoder *e, const struct span *s, size_t len, struct pipe *out)
 {
-    struct run r = {out, s->block, s->at, NULL};
+    struct content_run r = {out, s->block, s->at, NULL};
     const char *p = s->at, *end = p + len;
     uint64_t lines = 0;
     while (p < end && !e->bad) {

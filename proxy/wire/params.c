@@ -211,22 +211,26 @@ static int read_orcpt(struct parsing *p, struct str value)
 }
 
 enum { ON_MAIL = 1, ON_RCPT = 2 };
-static const struct known {
+static const struct known_param {
     const char *name;
     unsigned on;
     uint32_t needs;
     value_reader *read;
     bool again; /* of several the last one counts */
 } known[] = {
-    {"SIZE", ON_MAIL, EXT_SIZE, read_size, true},    {"BODY", ON_MAIL, EXT_8BITMIME, read_body, true},
-    {"RET", ON_MAIL, EXT_DSN, read_ret},       {"SMTPUTF8", ON_MAIL, EXT_SMTPUTF8, read_smtputf8, true},
-    {"ENVID", ON_MAIL, EXT_DSN, read_envid},   {"AUTH", ON_MAIL, EXT_AUTH, read_auth, true},
+    {"SIZE", ON_MAIL, EXT_SIZE, read_size, true},
+    {"BODY", ON_MAIL, EXT_8BITMIME, read_body, true},
+    {"RET", ON_MAIL, EXT_DSN, read_ret},
+    {"SMTPUTF8", ON_MAIL, EXT_SMTPUTF8, read_smtputf8, true},
+    {"ENVID", ON_MAIL, EXT_DSN, read_envid},
+    {"AUTH", ON_MAIL, EXT_AUTH, read_auth, true},
     {"REQUIRETLS", ON_MAIL, EXT_REQUIRETLS, read_requiretls},
     {"MT-PRIORITY", ON_MAIL, EXT_MT_PRIORITY, read_priority},
     {"BY", ON_MAIL, EXT_DELIVERBY, read_by},
     {"HOLDFOR", ON_MAIL, EXT_FUTURERELEASE, read_holdfor},
     {"HOLDUNTIL", ON_MAIL, EXT_FUTURERELEASE, read_holduntil},
-    {"NOTIFY", ON_RCPT, EXT_DSN, read_notify}, {"ORCPT", ON_RCPT, EXT_DSN, read_orcpt},
+    {"NOTIFY", ON_RCPT, EXT_DSN, read_notify},
+    {"ORCPT", ON_RCPT, EXT_DSN, read_orcpt},
 };
 
 /* esmtp-keyword: letters and digits, then hyphens too. */

@@ -223,16 +223,34 @@ enum reply_took reply_take(struct pipe *in, struct arena *arena, struct reply *r
 /* ---- from filters and configuration ---------------------------------------------------------------------------------
  */
 
-/* "550", then a space, a line end or nothing. */
-static bool take_code(struct str *s, uint16_t *code)
+static bool is_white(char c)
 {
-    if (s->len < 3 || !char_is_digit(s->at[0]) || !char_is_digit(s->at[1]) || !char_is_digit(s->at[2]))
-        return false;
-    if (s->len > 3 && s->at[3] != ' ' && s->at[3] != '\n' && s->at[3] != '\r')
-        return false;
-    *code = (uint16_t)((s->at[0] - '0') * 100 + (s->at[1] - '0') * 10 + (s->at[2] - '0'));
-    *s = str_part(*s, s->len > 3 && s->at[3] == ' ' ? 4 : 3, s->len);
-    return true;
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+static size_t skip_white(struct str s, size_t at)
+{
+    while (at < s.len && is_white(s.at[at]))
+        at++;
+    return at;
+}
+
+struct reply_front reply_front(struct str s)
+{
+    struct reply_front front = {0};
+    size_t at = 0;
+    if (s.len >= 3 && char_is_digit(s.at[0]) && char_is_digit(s.at[1]) && char_is_digit(s.at[2]) &&
+        (s.len == 3 || is_white(s.at[3]))) {
+        front.has_code = true;
+        front.code = (uint16_t)((s.at[0] - '0') * 100 + (s.at[1] - '0') * 10 + (s.at[2] - '0'));
+        at = skip_white(s, 3); /* it may stand alone on its line */
+    }
+    struct str rest = str_part(s, at, s.len);
+    size_t line = str_find(rest, STR("\n"));
+    front.enhanced_at = at;
+    front.octets = at + dotted(str_part(rest, 0, line && rest.at[line - 1] == '\r' ? line - 1 : line), front.enhanced);
+    front.octets = skip_white(s, front.octets);
+    return front;
 }
 
 static struct str clean_text(struct str s, struct arena *arena)
@@ -255,26 +273,17 @@ static struct str clean_text(struct str s, struct arena *arena)
     return (struct str){text, kept};
 }
 
-static struct str trim_front(struct str s)
-{
-    while (s.len && (s.at[0] == ' ' || s.at[0] == '\t' || s.at[0] == '\r' || s.at[0] == '\n'))
-        s = str_part(s, 1, s.len);
-    return s;
-}
-
 bool reply_from_text(struct str s, unsigned class, struct reply otherwise, struct arena *arena, struct reply *r)
 {
-    struct reply made = {0};
     s = str_trim(s.at ? s : STR(""));
-    if (take_code(&s, &made.code) && (made.code < 200 || made.code > 599 || reply_class(&made) != class))
+    struct reply_front front = reply_front(s);
+    struct reply made = {.code = front.code};
+    memcpy(made.enhanced, front.enhanced, sizeof made.enhanced);
+    if (front.has_code && (made.code < 200 || made.code > 599 || reply_class(&made) != class))
         return false;
-    s = trim_front(s); /* the code may stand alone on its line */
-    size_t line = str_find(s, STR("\n"));
-    size_t skip = dotted(str_part(s, 0, line && s.at[line - 1] == '\r' ? line - 1 : line), made.enhanced);
-    if (skip && made.enhanced[0] != class)
+    if (front.enhanced[0] && front.enhanced[0] != class)
         return false;
-    s = trim_front(str_part(s, skip, s.len));
-    made.text = clean_text(s, arena);
+    made.text = clean_text(str_part(s, front.octets, s.len), arena);
     if (!made.code)
         made.code = reply_class(&otherwise) == class ? otherwise.code : (uint16_t)(class == 4 ? 451 : class * 100 + 50);
     if (!made.enhanced[0] && otherwise.enhanced[0] == class)

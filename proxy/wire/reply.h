@@ -38,6 +38,15 @@ void reply_put(const struct reply *, struct pipe *out, bool enhanced);
 enum reply_took { REPLY_MORE, REPLY_TAKEN, REPLY_BAD };
 enum reply_took reply_take(struct pipe *in, struct arena *, struct reply *);
 
+/* What stands in front of a text from a filter or the configuration: a code of three digits (then SP, HTAB, a line end or nothing), an
+ * enhanced code (RFC 3463 2), both or neither. Nothing is judged: the code may be any number, of any class. */
+struct reply_front {
+    bool has_code;
+    uint16_t code, enhanced[3]; /* enhanced[0] 0: none */
+    size_t enhanced_at, octets; /* where the enhanced code begins; how much it all takes, with the white space behind */
+};
+struct reply_front reply_front(struct str);
+
 /* "550 5.7.1 text", "550 text", "5.7.1 text" or "text" (several lines: '\n') into a reply of class `class` (2, 4 or 5).
  * What is not given comes from `otherwise`: its code when none is given (and its enhanced code, if of the same class; else
  * class.0.0). False when a code is not of that class, is not in 200..599, or the enhanced class differs from the code's.

@@ -82,7 +82,7 @@ struct str words_clean(struct str octets, struct arena *arena)
 
 /* RFC 2047 2: "=?" charset ["*" language] "?" encoding "?" text "?=", of any length; white space may be in the text, as
  * some senders put it there. *end is the last known place of a "?=": found once for all beginnings in front of it. */
-bool words_find(struct str s, size_t from, size_t *end, struct word *w)
+bool words_find(struct str s, size_t from, size_t *end, struct encoded_word *w)
 {
     size_t at = from + 2, charset = at;
     if (s.len - from < 2 || s.at[from] != '=' || s.at[from + 1] != '?')
@@ -129,7 +129,7 @@ static size_t decode_q(struct str text, char *to)
 }
 
 /* The octets of a word; false: it cannot be read. */
-static bool decode_word(const struct word *w, struct text *octets, struct arena *arena)
+static bool decode_word(const struct encoded_word *w, struct text *octets, struct arena *arena)
 {
     struct str got;
     if (!w->q && !base64_decode_any(w->text, arena, &got))
@@ -144,7 +144,7 @@ static bool decode_word(const struct word *w, struct text *octets, struct arena 
     return true;
 }
 
-bool words_is_readable(const struct word *w, words_convert *convert, struct arena *arena)
+bool words_is_readable(const struct encoded_word *w, words_convert *convert, struct arena *arena)
 {
     struct str none;
     struct text octets = {0};
@@ -156,7 +156,7 @@ static size_t take_row(struct str s, size_t i, size_t *end, struct text *t, word
 {
     struct text octets = {0};
     struct str charset = STR_NONE;
-    struct word w;
+    struct encoded_word w;
     size_t row = i; /* behind the last word that was taken; white space behind it stays unless another word follows */
     while (i < s.len && words_find(s, i, end, &w) && (!charset.at || str_equal_nocase(charset, w.charset))) {
         struct str none;

@@ -7,14 +7,14 @@
 #include "wire/token.h"
 #include "wire/words_find.h"
 
-struct out {
+struct words_out {
     char *at;
     size_t len, room;
     size_t word; /* where the last encoded word ends, if nothing but white space follows it; SIZE_MAX: it does not */
     struct arena *arena;
 };
 
-static void put(struct out *o, struct str s)
+static void put(struct words_out *o, struct str s)
 {
     if (o->room - o->len <= s.len) {
         char *old = o->at;
@@ -29,14 +29,14 @@ static void put(struct out *o, struct str s)
     o->at[o->len] = 0;
 }
 
-static struct str out_str(const struct out *o)
+static struct str out_str(const struct words_out *o)
 {
     return o->at ? (struct str){o->at, o->len} : STR("");
 }
 
 /* Words of at most 45 octets of text each: 60 digits and 12 around them, of the 75 of RFC 2047 2; no character is cut
  * (5). */
-static void put_words(struct out *o, struct str text)
+static void put_words(struct words_out *o, struct str text)
 {
     enum { OCTETS = 45 };
     for (bool first = true; text.len; first = false) {
@@ -79,7 +79,7 @@ struct scan { /* of the text for what would be read as encoded words */
 /* The first readable word that ends behind `at`. */
 static void scan_to(struct scan *s, size_t at)
 {
-    struct word w;
+    struct encoded_word w;
     while (s->word_from != SIZE_MAX && s->word_to <= at) {
         const char *next = s->from < s->text.len ? memchr(s->text.at + s->from, '=', s->text.len - s->from) : NULL;
         if (!next) {
@@ -119,7 +119,7 @@ static size_t token_end(struct str s, size_t i, bool of_spaces)
     return i;
 }
 
-static void put_text(struct out *o, struct str text, struct words_beside beside, words_convert *convert)
+static void put_text(struct words_out *o, struct str text, struct words_beside beside, words_convert *convert)
 {
     struct scan s = {.text = text, .ascii = str_is_ascii(text), .convert = convert, .arena = o->arena};
     for (size_t i = 0; i < text.len;) {
@@ -147,7 +147,7 @@ static void put_text(struct out *o, struct str text, struct words_beside beside,
 
 struct str words_encode(struct str text, struct words_beside beside, words_convert *convert, struct arena *arena)
 {
-    struct out o = {.arena = arena, .word = SIZE_MAX};
+    struct words_out o = {.arena = arena, .word = SIZE_MAX};
     put_text(&o, str_trim(without_controls(text, arena)), beside, convert);
     return out_str(&o);
 }
@@ -166,7 +166,7 @@ static bool stands_before_at(struct str s, size_t i)
 }
 
 /* A word of a name: RFC 2047 5 (3) wants white space on both of its sides. */
-static void put_name(struct out *o, struct str text, char next)
+static void put_name(struct words_out *o, struct str text, char next)
 {
     bool adjacent = o->word != SIZE_MAX;
     if (o->len && o->at[o->len - 1] != ' ')
@@ -179,7 +179,7 @@ static void put_name(struct out *o, struct str text, char next)
     }
 }
 
-static size_t put_quoted(struct out *o, struct str s, size_t i)
+static size_t put_quoted(struct words_out *o, struct str s, size_t i)
 {
     size_t end = i + token_quoted(str_part(s, i, s.len)), n = 0;
     if (end > s.len) {
@@ -200,7 +200,7 @@ static size_t put_quoted(struct out *o, struct str s, size_t i)
     return end;
 }
 
-static size_t put_comment(struct out *o, struct str s, size_t i, words_convert *convert)
+static size_t put_comment(struct words_out *o, struct str s, size_t i, words_convert *convert)
 {
     size_t end = i + token_comment(str_part(s, i, s.len));
     if (end > s.len || !is_foreign(str_part(s, i, end))) {
@@ -213,7 +213,7 @@ static size_t put_comment(struct out *o, struct str s, size_t i, words_convert *
     return end;
 }
 
-static size_t put_atom(struct out *o, struct str s, size_t i)
+static size_t put_atom(struct words_out *o, struct str s, size_t i)
 {
     size_t from = i, to = i;
     while (i < s.len) { /* atoms of a name, in a row */
@@ -237,7 +237,7 @@ static size_t put_atom(struct out *o, struct str s, size_t i)
 
 struct str words_encode_addresses(struct str text, words_convert *convert, struct arena *arena)
 {
-    struct out o = {.arena = arena, .word = SIZE_MAX};
+    struct words_out o = {.arena = arena, .word = SIZE_MAX};
     struct str s = str_trim(without_controls(text, arena));
     for (size_t i = 0; i < s.len;) {
         size_t before = o.word;

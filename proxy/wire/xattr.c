@@ -95,7 +95,7 @@ static bool read_ident(struct xattrs *x, struct str v, struct arena *arena)
     return true;
 }
 
-static const struct known {
+static const struct known_xattr {
     const char *name;
     uint32_t bit;
     value_reader *read;
@@ -131,7 +131,7 @@ static struct str decode(struct str v, struct arena *arena)
     return n <= VALUE_MOST ? (struct str){to, n} : STR_NONE;
 }
 
-static bool take(struct xattrs *x, const struct known *k, struct str raw, struct arena *arena)
+static bool take(struct xattrs *x, const struct known_xattr *k, struct str raw, struct arena *arena)
 {
     struct str v = decode(raw, arena);
     bool temporary = v.at && str_equal_nocase(v, STR("[TEMPUNAVAIL]"));
@@ -153,7 +153,7 @@ int xattrs_parse(struct str s, uint32_t allowed, struct arena *arena, struct xat
         .name = none, .reverse_name = none, .ip = none, .helo = none, .login = none, .target_ip = none, .ident = none};
     for (struct str one = str_word(&s); one.at; one = str_word(&s)) {
         struct str value = one, name = str_cut(&value, '=');
-        const struct known *k = known;
+        const struct known_xattr *k = known;
         while (k < known + countof(known) && !(str_equal_nocase(name, str_of(k->name)) && (k->bit & allowed)))
             k++;
         *word = arena_str(arena, str_part(name, 0, 64));

@@ -49,7 +49,7 @@ for folder in proxy/*/ proxy/*/*/ filters/*/; do
 done
 # No room below filters/ names a concrete filter: they know the contract and the facts only.
 while IFS=: read -r file line include; do
-    case $include in filters/filter.h|filters/facts.def) ;; *) complain "$file:$line: may not include \"$include\"" ;; esac
+    case $include in filters/filter.h|filters/*.def) ;; *) complain "$file:$line: may not include \"$include\"" ;; esac
 done < <(grep -nHE '#[[:space:]]*include "filters/' proxy/{mail,smtp,smtp/front,smtp/back,milter,try}/*.[ch] 2>/dev/null | sed -E 's/#[[:space:]]*include "([^"]+)".*/\1/')
 sources() { ls proxy/*/*.[ch] proxy/*/*/*.[ch] filters/*.[ch] filters/*/*.[ch]; }
 # libraries
@@ -73,6 +73,10 @@ grep -nHE '\b(uv_[a-z]+|SSL_[A-Za-z]+)[[:space:]]*\(' proxy/{mail,smtp,smtp/fron
 # wire is pure
 grep -nHE '(^|[^.>A-Za-z0-9_])(malloc|calloc|realloc|free|read|write|socket|time|clock_gettime|pthread_[a-z_]+)[[:space:]]*\(' proxy/wire/*.c &&
     complain 'wire is pure: no I/O, clock, threads, malloc'
+# A tag means one thing: files that define the same one could never include each other.
+while read -r n tag; do
+    [ "$n" -gt 1 ] && complain "$tag: defined in $(sources | xargs grep -lE "\\b$tag[[:space:]]*\{" | tr '\n' ' ')"
+done < <(sources | xargs grep -ohE '\b(struct|enum|union)[[:space:]]+[a-z_0-9]+[[:space:]]*\{' | sed -E 's/(struct|enum|union)[[:space:]]+([a-z_0-9]+).*/\2/' | sort | uniq -c | awk '$1 > 1')
 # no room outgrows the house
 while read -r n file; do
     [ "$file" != total ] && [ "$n" -gt 750 ] && complain "$file: $n lines; split it by meaning"

@@ -22,7 +22,7 @@ static void fill_clocks(struct timeouts *t)
                            .rcpt = 20000,
                            .data_reply = 20000,
                            .block = 60000,
-                           .end = 90000,
+                           .end_reply = 90000,
                            .end_by = 60000,
                            .pool_idle = 20000,
                            .pool_age = 600000,

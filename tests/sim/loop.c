@@ -307,7 +307,7 @@ static void answer(struct event *e)
 
 struct dns_query *dns_ask(struct dns *d, const char *type, struct str name, unsigned ms, struct task *task)
 {
-    static const char *const errors[] = {"nxdomain", "nodata", "servfail", "timeout"};
+    static const enum failure errors[] = {FAILURE_NXDOMAIN, FAILURE_NODATA, FAILURE_SERVFAIL, FAILURE_TIMEOUT};
     struct question *q = must_alloc(sizeof *q);
     size_t which = sim_random(countof(errors));
     q->query.task = task;

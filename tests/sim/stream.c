@@ -225,14 +225,14 @@ static void run_down(struct event *event)
 
 /* ---- from the peer to the gateway */
 
-static void die(struct net_end *e, const char *why)
+static void die(struct net_end *e, enum failure why)
 {
     struct stream *s = &e->wire.s;
     if (s->dead || e->gateway_gone || e->gateway_fin)
         return;
     s->dead = true;
     s->why = why;
-    s->why_text = str_of(why);
+    s->why_text = str_of(failure_word(why));
     wake(e);
 }
 
@@ -277,7 +277,7 @@ static void run_up(struct event *event)
     if (e->up.len) {
         event_set(&e->reach, delay(e), run_up);
     } else if (e->wire.reset) {
-        die(e, "reset");
+        die(e, FAILURE_RESET);
     } else if (e->peer_fin && !s->ended) {
         s->ended = s->in.ended = true;
         sim_trace("%s%u > end", e->host ? "c" : "b", e->wire.number);
@@ -311,7 +311,7 @@ void wire_break(struct wire *w)
     octets_drop(&e->down, e->down.len);
     octets_drop(&e->up, e->up.len);
     if (sim_chance(60))
-        die(e, "timeout");
+        die(e, FAILURE_TIMEOUT);
     if (!w->ended) {
         w->ended = true;
         tell_peer(e);
@@ -383,7 +383,7 @@ static void dialled(struct event *event)
     } else {
         e->peer_gone = true;
         if (says == DIAL_REFUSED)
-            die(e, "refused");
+            die(e, FAILURE_REFUSED);
     }
     e->pins--;
     end_try_free(e);
@@ -403,7 +403,7 @@ void stream_flush(struct stream *s)
     if (s->dead)
         pipe_clear(&s->out);
     if (e->broken && !pipe_is_empty(&s->out))
-        die(e, "broken pipe");
+        die(e, FAILURE_RESET);
     if (s->dead || !s->connected)
         return;
     progress(e);

@@ -182,7 +182,7 @@ uint64_t backend_timeout(const struct backend *b, enum debt_what what)
     case DEBT_RCPT_ADDED: return t->rcpt;
     case DEBT_DATA: return t->data_reply;
     case DEBT_CHUNK: return t->block;
-    case DEBT_END: return t->end;
+    case DEBT_END: return t->end_reply;
     }
     never("a debt of no kind");
 }
@@ -525,8 +525,8 @@ static void notice_end(struct backend *b)
 {
     char text[300];
     if (b->step == BACKEND_DIAL) {
-        snprintf(text, sizeof text, "cannot connect: %s", b->stream->why ? b->stream->why : "closed");
-        b->blameless |= b->stream->why && strcmp(b->stream->why, "limit") == 0; /* descriptors of ours */
+        snprintf(text, sizeof text, "cannot connect: %s", failure_word(b->stream->why ? b->stream->why : FAILURE_CLOSED));
+        b->blameless |= b->stream->why == FAILURE_LIMIT; /* descriptors of ours */
         backend_break(b, REPLY_BACKEND_DOWN, text);
     } else if (b->step == BACKEND_TLS) {
         snprintf(text, sizeof text, "TLS failed: %.*s", STR_ARGS(b->stream->why_text));

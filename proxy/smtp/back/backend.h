@@ -96,8 +96,6 @@ void pool_freed(struct pool *);   /* a connection has closed: whoever waits for 
 void pool_idle(struct backend *); /* READY and nobody's: kept if there is room for it, else left with QUIT */
 void pool_unqueue(struct backend *);
 void pool_unuse(struct backend *);
-void backend_link(struct backend **list, struct backend *);
-void backend_unlink(struct backend **list, struct backend *);
 
 /* health.c: what its servers can, and whether they are up. */
 void pool_open(struct pool *);                /* they are looked at from now on, each by one worker at a time */

@@ -200,6 +200,6 @@ void delivery_release(struct session *s)
     f->data = DATA_ENDED;
     tx->release_at = loop_micros(s->worker->mail.loop);
     backend_owe(s->backend, DEBT_END, tx->message.serial);
-    uint64_t most = tx->message.end_at + s->listen->timeouts.end;
+    uint64_t most = tx->message.end_at + s->listen->timeouts.end_reply;
     s->backend->deadline = most;
 }

@@ -245,6 +245,9 @@ static bool has_company(const struct transaction *tx, uint32_t i)
     return false;
 }
 
+/* Says MAIL and every accepted rcpt again, in one write, on a clean connection to tx->route. */
+static void envelope_anew(struct session *);
+
 void envelope_ask(struct session *s, uint32_t i)
 {
     struct transaction *tx = s->tx;
@@ -295,7 +298,7 @@ static void forget_asked(struct transaction *tx)
     tx->asked = false;
 }
 
-void envelope_anew(struct session *s)
+static void envelope_anew(struct session *s)
 {
     struct transaction *tx = s->tx;
     envelope_leave(s, LEAVE_ENVELOPE);

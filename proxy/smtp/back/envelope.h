@@ -8,8 +8,6 @@ void envelope_settle(struct session *);     /* takes backend replies, applies ea
 void envelope_tell(struct session *);       /* the replies of rcpts that are final leave, in order */
 void envelope_ask(struct session *, uint32_t rcpt); /* a rcpt has passed its filters */
 void envelope_data(struct session *);       /* DATA is to be said: DATA_WANTED */
-/* Says MAIL and every accepted rcpt again, in one write, on a clean connection to tx->route. */
-void envelope_anew(struct session *);
 /* Before DATA: true while the envelope has to be said anew, or additions are still owed an answer. Starts what is needed. */
 bool envelope_is_pending(struct session *);
 bool envelope_is_said_anew(const struct transaction *); /* that is under way */

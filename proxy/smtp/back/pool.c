@@ -29,7 +29,7 @@ struct pool *pool_of(struct generation *g, const struct backend_conf *conf)
     return p;
 }
 
-void backend_unlink(struct backend **list, struct backend *b)
+static void backend_unlink(struct backend **list, struct backend *b)
 {
     if (b->prev)
         b->prev->next = b->next;
@@ -40,7 +40,7 @@ void backend_unlink(struct backend **list, struct backend *b)
     b->next = b->prev = NULL;
 }
 
-void backend_link(struct backend **list, struct backend *b)
+static void backend_link(struct backend **list, struct backend *b)
 {
     b->prev = NULL;
     b->next = *list;

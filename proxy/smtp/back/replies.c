@@ -156,7 +156,7 @@ static void apply_chunk(struct session *s, const struct reply *r)
     must(tx->message.flow.chunks_owed > 0);
     tx->message.flow.chunks_owed--;
     if (tx->message.flow.data == DATA_ENDED) /* whatever comes before the last reply, that one has its own time */
-        s->backend->deadline = tx->message.end_at + s->listen->timeouts.end;
+        s->backend->deadline = tx->message.end_at + s->listen->timeouts.end_reply;
     if (is_yes(r, 2))
         return;
     struct reply said = relayed(s, r, 2);
@@ -193,7 +193,7 @@ static void apply_lmtp_end(struct session *s, const struct reply *r)
         visit_reply(&s->visit, FILTER_MESSAGE, &tx->message.end_reply, 0);
     } else {
         backend_owe(s->backend, DEBT_END, tx->message.serial);
-        s->backend->deadline = tx->message.end_at + s->listen->timeouts.end;
+        s->backend->deadline = tx->message.end_at + s->listen->timeouts.end_reply;
     }
 }
 

@@ -104,6 +104,8 @@ enum next session_hook(struct session *s, enum filter_stage stage)
 
 /* ---- the beginning ----------------------------------------------------------------------------------------------- */
 
+static void session_turn(struct session *);
+
 static void wake(struct task *task)
 {
     session_turn(holder_of(task, struct session, task));
@@ -419,7 +421,7 @@ static void look_at_clocks(struct session *s)
 {
     uint64_t now = loop_now(s->worker->mail.loop);
     if (s->stream->dead && !our_end_is_said(s)) {
-        bool tls = s->stream->why && !strcmp(s->stream->why, "tls");
+        bool tls = s->stream->why == FAILURE_TLS;
         session_end(s, tls ? WHY_TLS : WHY_RESET, NULL);
         return;
     }
@@ -510,7 +512,7 @@ static bool has_heard_part(const struct session *s)
     return content || !pipe_is_empty(&s->stream->in) || s->reader.skipping;
 }
 
-void session_turn(struct session *s)
+static void session_turn(struct session *s)
 {
     must(s->magic == SESSION_MAGIC);
     hurry_backend(s);

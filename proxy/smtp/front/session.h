@@ -90,7 +90,6 @@ static inline struct session *session_of(struct visit *v)
 {
     return holder_of(v, struct session, visit);
 }
-void session_turn(struct session *);
 void session_begin(struct session *);  /* the client's address is known: the connect hooks run */
 bool session_enter(struct session *);  /* counts the client. False: over a limit, the session ends with 421 */
 void session_login(struct session *, struct str user, struct str method);
@@ -130,7 +129,6 @@ enum next session_hook(struct session *, enum filter_stage);
 enum next verb_check(struct session *);
 enum next verb_filtered(struct session *);
 enum next verb_backend(struct session *);
-bool verb_is_last(enum verb);
 enum next verb_bye(struct session *, enum close_why, enum reply_name);
 enum next verb_answer(struct session *, const struct reply *); /* to the line in hand; back to LINE */
 /* auth.c: the command, STEP_AUTH, and what the hooks said. */

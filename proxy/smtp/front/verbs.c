@@ -26,7 +26,7 @@ static const struct verb_row {
 #undef VERB
 };
 
-bool verb_is_last(enum verb verb)
+static bool verb_is_last(enum verb verb)
 {
     return rows[verb].traits & LAST;
 }

@@ -191,7 +191,7 @@ static void minimal_file_gives_the_defaults(void **state)
     const struct timeouts *t = &l->timeouts;
     assert_true(t->command == 300000 && t->data == 180000 && t->handshake == 30000 && t->write == 300000);
     assert_true(t->connect == 30000 && t->banner == 60000 && t->helo == 60000 && t->mail == 300000 && t->rcpt == 300000);
-    assert_true(t->data_reply == 120000 && t->block == 180000 && t->end == 590000 && t->end_by == 240000);
+    assert_true(t->data_reply == 120000 && t->block == 180000 && t->end_reply == 590000 && t->end_by == 240000);
     assert_true(t->greeting == 0 && t->pool_idle == 60000 && t->pool_age == 600000 && t->drain == 30000);
     assert_true(conf->backends[0].pool == 16 && conf->backends[0].pool_uses == 100);
     assert_int_equal(conf->mail.nstores, 1);
@@ -235,7 +235,7 @@ static void everything_said_is_in_the_model(void **state)
     assert_true(l->visit.received && l->bare == BARE_NORMALIZE);
     assert_string_equal(l->visit.hostname.at, "other.test");
     assert_true(l->visit.limits.size == 0 && l->visit.limits.recipients == 500 && l->visit.limits.errors == 7);
-    assert_true(l->timeouts.command == 90000 && l->timeouts.end == 540000 && l->timeouts.greeting == 500);
+    assert_true(l->timeouts.command == 90000 && l->timeouts.end_reply == 540000 && l->timeouts.greeting == 500);
     assert_true(conf->limits.recipients == 200 && conf->timeouts.command == 90000);
     assert_true(l->backend->identity == IDENTITY_XCLIENT && l->backend->tls_mode == BACKEND_TLS_OPPORTUNISTIC && l->backend->tls);
     assert_true(l->backend->pool_uses == 5 && conf->backends[0].pool == 0);

@@ -70,7 +70,7 @@ static struct ports fresh(void)
 static void each_worker_has_a_socket_and_all_share_the_port(void **state)
 {
     struct ports ports = fresh();
-    struct plan plan;
+    struct ports_plan plan;
     assert_true(ports_plan(&ports, CONF("127.0.0.1:0", "127.0.0.1:0"), WORKERS, &plan, &complaints));
     assert_int_equal(plan.nplaces, 2);
     for (size_t i = 0; i < 2; i++) {
@@ -87,7 +87,7 @@ static void each_worker_has_a_socket_and_all_share_the_port(void **state)
 static void what_stays_keeps_its_sockets_and_what_is_gone_is_closed(void **state)
 {
     struct ports ports = fresh();
-    struct plan first, second;
+    struct ports_plan first, second;
     char *path = (char *)arena_print(&arena, "unix:%s/in", folder).at;
     assert_true(ports_plan(&ports, CONF("127.0.0.1:0", path), WORKERS, &first, &complaints));
     ports_opened(&ports, &first);
@@ -106,7 +106,7 @@ static void what_stays_keeps_its_sockets_and_what_is_gone_is_closed(void **state
 static void a_plan_that_cannot_be_changes_nothing_and_says_where(void **state)
 {
     struct ports ports = fresh(), others = fresh();
-    struct plan plan, taken, failed;
+    struct ports_plan plan, taken, failed;
     assert_true(ports_plan(&ports, CONF("127.0.0.1:0"), WORKERS, &plan, &complaints));
     ports_opened(&ports, &plan);
     int alone = socket(AF_INET, SOCK_STREAM, 0);
@@ -129,7 +129,7 @@ static void a_plan_that_cannot_be_changes_nothing_and_says_where(void **state)
 static void the_next_process_takes_the_same_sockets_whatever_number_of_workers_it_has(void **state)
 {
     struct ports old = fresh(), next = fresh();
-    struct plan plan, planned;
+    struct ports_plan plan, planned;
     char *path = (char *)arena_print(&arena, "unix:%s/in", folder).at;
     struct conf *conf = CONF("127.0.0.1:0", path, "127.0.0.1:0");
     assert_true(ports_plan(&old, conf, 2, &plan, &complaints));

@@ -276,6 +276,31 @@ static void reply_from_text_drops_control_octets_and_bounds(void **unused)
     arena_reset(&arena);
 }
 
+static void what_stands_in_front_of_a_text_is_found(void **unused)
+{
+    static const struct {
+        const char *text;
+        int code; /* -1: none */
+        unsigned class, detail;
+        size_t enhanced_at, octets;
+    } fronts[] = {
+        {"550 5.7.1 no", 550, 5, 1, 4, 10}, {"550 no", 550, 0, 0, 4, 4},   {"5.7.12 no", -1, 5, 12, 0, 7}, {"no", -1, 0, 0, 0, 0},
+        {"", -1, 0, 0, 0, 0},               {"550", 550, 0, 0, 3, 3},      {"5.7.1", -1, 5, 1, 0, 5},      {"000 x", 0, 0, 0, 4, 4},
+        {"550\t5.7.1 no", 550, 5, 1, 4, 10}, {"550\n no", 550, 0, 0, 5, 5}, {"5500 no", -1, 0, 0, 0, 0},    {"55", -1, 0, 0, 0, 0},
+        {"5.7 no", -1, 0, 0, 0, 0},         {"3.7.1 no", -1, 0, 0, 0, 0},  {"5.7.1x", -1, 0, 0, 0, 0},     {"451 4.7.1\nno", 451, 4, 1, 4, 10},
+        {"550-5.7.1", -1, 0, 0, 0, 0},      {"450  4.1.8  no", 450, 4, 8, 5, 12},
+    };
+    for (size_t i = 0; i < countof(fronts); i++) {
+        struct reply_front f = reply_front(str_of(fronts[i].text));
+        assert_int_equal(f.has_code ? f.code : -1, fronts[i].code);
+        assert_int_equal(f.enhanced[0], fronts[i].class);
+        assert_int_equal(f.enhanced[2], fronts[i].detail);
+        assert_int_equal(f.octets, fronts[i].octets);
+        if (fronts[i].class)
+            assert_int_equal(f.enhanced_at, fronts[i].enhanced_at);
+    }
+}
+
 static void reply_complete_fits_the_code(void **unused)
 {
     for (unsigned code = 200; code < 600; code++) {
@@ -306,6 +331,7 @@ int main(void)
         cmocka_unit_test(reply_from_text_reads_what_is_given),
         cmocka_unit_test(reply_from_text_rejects_mismatched_classes),
         cmocka_unit_test(reply_from_text_drops_control_octets_and_bounds),
+        cmocka_unit_test(what_stands_in_front_of_a_text_is_found),
         cmocka_unit_test(reply_complete_fits_the_code),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,38 +1,38 @@
-/* post.h - one worker as floor 5 sees it: its thread, its listeners, and the orders that main gives it. Included by worker.c
+/* worker_thread.h - one worker as floor 5 sees it: its thread, its listeners, and the orders that main gives it. Included by worker.c
  * (at work) and workers.c (all of them, from main's thread) and by nobody else. */
-#ifndef PROCESS_POST_H
-#define PROCESS_POST_H
+#ifndef PROCESS_WORKER_THREAD_H
+#define PROCESS_WORKER_THREAD_H
 #include "process/worker.h"
 #include "smtp/worker.h"
 #include <pthread.h>
 
-struct ear { /* one listening socket in one worker */
-    struct ear *next;
-    struct post *post;
+struct worker_ear { /* one listening socket in one worker */
+    struct worker_ear *next;
+    struct worker_thread *post;
     const struct listen_conf *listen; /* of the worker's current generation */
     uint32_t door;
     struct listener *listener;
 };
-struct seat { /* what a worker is to listen at */
+struct worker_seat { /* what a worker is to listen at */
     const struct listen_conf *listen;
     uint32_t door;
     int fd; /* its own from now on; -1: it listens there already */
 };
-struct order { /* to all workers, done by each in a turn of its loop; main waits until the last has done it */
-    void (*run)(struct post *, struct order *);
+struct worker_order { /* to all workers, done by each in a turn of its loop; main waits until the last has done it */
+    void (*run)(struct worker_thread *, struct worker_order *);
     struct conf *conf;      /* SWITCH; held */
-    struct seat **seats;    /* SWITCH: per worker */
+    struct worker_seat **seats;    /* SWITCH: per worker */
     size_t *nseats;
     uint32_t doors[64];     /* DRAIN: these; none: everything */
     size_t ndoors;
-    struct status *status;  /* STATUS */
+    struct worker_status *status;  /* STATUS */
     unsigned left, holders; /* under the lock */
 };
-struct post {
+struct worker_thread {
     alignas(CACHE_LINE) struct worker worker; /* a post ends where no other begins: each writes its own without end */
     struct workers *all;
     pthread_t thread;
-    struct ear *ears;
+    struct worker_ear *ears;
     struct task task;
     struct alarm alarm;
     uint64_t next_tick;
@@ -49,7 +49,7 @@ struct post {
 };
 struct workers {
     struct census *census;
-    struct post *posts;
+    struct worker_thread *posts;
     unsigned n;
     size_t descriptors; /* of one worker */
     unsigned ticks;     /* asked for; main's */
@@ -63,11 +63,11 @@ struct workers {
     alignas(CACHE_LINE) uint32_t places; /* atomic: taken, of limits.connections */
 };
 
-void *post_work(void *); /* the thread */
+void *worker_thread_work(void *); /* the thread */
 /* Orders. */
-void post_switch(struct post *, struct order *); /* to another configuration, and to its addresses */
-void post_drain(struct post *, struct order *);
-void post_retire(struct post *, struct order *);
-void post_stop(struct post *, struct order *);
-void post_tell(struct post *, struct order *);
+void worker_thread_switch(struct worker_thread *, struct worker_order *); /* to another configuration, and to its addresses */
+void worker_thread_drain(struct worker_thread *, struct worker_order *);
+void worker_thread_retire(struct worker_thread *, struct worker_order *);
+void worker_thread_stop(struct worker_thread *, struct worker_order *);
+void worker_thread_tell(struct worker_thread *, struct worker_order *);
 #endif
