@@ -2,7 +2,7 @@
  * facts in facts.c, waits in waits.c.
  *
  * Every text that a filter gives is copied; every text it gets lives at least until its hook returns. */
-#include "mail/call.h"
+#include "mail/trace.h"
 #include <openssl/rand.h>
 #include <stdarg.h>
 
@@ -31,6 +31,7 @@ struct filter_call *call_open(struct filter_set *set, struct visit *v, const str
     call->task = v ? v->task : NULL;
     call->headers = call->message ? &call->message->headers : NULL;
     call->rcpt = v ? v->subject.rcpt : 0;
+    call->number = call_is_traced(call) ? ++v->trace->calls : 0;
     return call;
 }
 
@@ -247,6 +248,8 @@ void filter_note(struct filter_call *call, enum filter_life life, const char *na
     struct note **list = session ? &v->notes : &call->message->notes;
     struct arena *arena = session ? v->life : &call->message->arena;
     size_t len = min_size(value.len, NOTE_OCTETS);
+    if (call_is_traced(call))
+        trace_note(call, str_of(name), value.at ? (struct str){value.at, len} : STR_NONE);
     unsigned n = 0;
     struct note *found = NULL;
     for (struct note *note = *list; note; note = note->next, n++)
@@ -354,6 +357,8 @@ static void log_pair(const struct filter_pair *pair, size_t *room)
 void filter_log_with(struct filter_call *call, enum filter_level level, const char *msg,
                      const struct filter_pair *pairs, size_t n)
 {
+    if (call_is_traced(call))
+        trace_log(call, level, str_of(msg));
     if (!log_wants((enum log_level)level))
         return;
     size_t msg_room = n ? MSG_ROOM : SIZE_MAX, room = PAIRS_ROOM;
@@ -372,7 +377,7 @@ void filter_log_with(struct filter_call *call, enum filter_level level, const ch
 
 void filter_log(struct filter_call *call, enum filter_level level, const char *format, ...)
 {
-    if (!log_wants((enum log_level)level))
+    if (!log_wants((enum log_level)level) && !call_is_traced(call))
         return;
     va_list args;
     va_start(args, format);

@@ -34,6 +34,9 @@ struct filter_call {
     enum filter_refused refused; /* what kind of refusal it is */
     struct headers *headers;
     bool emitted;
+    uint32_t number;             /* in the trace, from 1; 0: nobody listens */
+    uint64_t ran, waited;        /* microseconds on the thread, and suspended */
+    uint64_t emitted_octets;
     bool undeclared;             /* it emitted where it had not declared to: its verdict is ERROR */
 };
 
@@ -42,6 +45,7 @@ void call_close(struct filter_call *); /* open ops are cancelled, memory goes */
 void call_forget(void); /* frees this thread's spare ones, at its end */
 /* The next completed op's event given to resume; false: none is complete. */
 bool call_resume(struct filter_call *, enum filter_verdict *);
+void call_trace_open(struct filter_call *, const char *result); /* tells the ops that have not ended */
 bool call_has_ops(const struct filter_call *);
 bool call_waits_for_service(const struct filter_call *); /* an op is open whose end is the work of another program */
 uint64_t call_clock(const struct filter_call *);

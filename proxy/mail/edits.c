@@ -2,7 +2,7 @@
  *
  * An edit of a filter under `observe` is taken and thrown away; one that was not declared, or comes too late for what the
  * backend has been told, is refused with a reason. */
-#include "mail/call.h"
+#include "mail/trace.h"
 #include "mail/outlet.h"
 #include "base/idn.h"
 
@@ -134,6 +134,8 @@ bool filter_set_reverse_path(struct filter_call *call, const char *address, cons
         return false;
     if (params && params_parse_mail(str_of(params), SYNTAX_STRICT, all_of_them(), &call->message->arena, &parsed, &word))
         return refused_as(call, REFUSED_INPUT, "bad ESMTP parameters");
+    if (call_is_traced(call))
+        trace_envelope(call, EDIT_FROM, 0, call->message->from.address, path.address);
     if (call->filter->observe)
         return true;
     call->message->from = path;
@@ -160,6 +162,8 @@ bool filter_add_rcpt(struct filter_call *call, const char *address, const char *
         return refused_as(call, REFUSED_INPUT, "bad ESMTP parameters");
     if (message->nrcpts - message->named >= RCPTS_ADDED_MOST)
         return refused_as(call, REFUSED_INPUT, "too many recipients were added");
+    if (call_is_traced(call))
+        trace_envelope(call, EDIT_RCPT_ADD, message->nrcpts, STR_NONE, path.address);
     if (call->filter->observe)
         return true;
     *message_rcpt(message) = (struct rcpt){
@@ -181,6 +185,8 @@ bool filter_set_rcpt(struct filter_call *call, size_t i, const char *address)
     bool in_hand = r->fate == FATE_HELD || (r->fate == FATE_DISCARDED && !r->reply.code);
     if (rcpt_is_added(r) || !in_hand)
         return refused(call, "a recipient can be rewritten only in its own rcpt hook, before the backend is asked");
+    if (call_is_traced(call))
+        trace_envelope(call, EDIT_RCPT_SET, (uint32_t)i, r->path.address, path.address);
     if (call->filter->observe)
         return true;
     r->path = path;
@@ -196,6 +202,9 @@ bool filter_drop_rcpt(struct filter_call *call, size_t i)
     if (i >= message->nrcpts)
         return refused_as(call, REFUSED_INPUT, "there is no such recipient");
     struct rcpt *r = &message->rcpts[i];
+    bool asked = !rcpt_is_added(r) && (r->fate == FATE_ASKED || r->fate == FATE_PASSED);
+    if (call_is_traced(call) && (call->filter->observe || !asked))
+        trace_envelope(call, EDIT_RCPT_REMOVE, (uint32_t)i, r->path.address, STR_NONE);
     if (call->filter->observe)
         return true;
     if (rcpt_is_added(r)) {
@@ -203,7 +212,7 @@ bool filter_drop_rcpt(struct filter_call *call, size_t i)
         r->fate = FATE_DROPPED;
     } else if (r->fate == FATE_HELD) {
         r->fate = FATE_DISCARDED;
-    } else if (r->fate == FATE_ASKED || r->fate == FATE_PASSED) {
+    } else if (asked) {
         return refused(call, "the backend is being asked about this recipient");
     } else if (r->fate == FATE_ACCEPTED) {
         call->visit->outlet->ops->stale(call->visit->outlet, r);
@@ -226,9 +235,11 @@ bool filter_route(struct filter_call *call, const char *backend)
         return refused_as(call, REFUSED_UNDECLARED, "a route after DATA was not declared");
     if (message->quarantined) /* whatever another filter thinks of it: nobody frees it again */
         return refused(call, "the message goes to quarantine");
-    if (call->filter->observe)
-        return true;
-    const char *why = outlet->ops->route(outlet, hop, call->stage == FILTER_RCPT ? (int64_t)call->rcpt : ROUTE_ALL);
+    const char *why = NULL;
+    if (!call->filter->observe)
+        why = outlet->ops->route(outlet, hop, call->stage == FILTER_RCPT ? (int64_t)call->rcpt : ROUTE_ALL);
+    if (call_is_traced(call) && !why)
+        trace_envelope(call, EDIT_ROUTE, call->rcpt, STR_NONE, hop->name);
     return !why || refused_as(call, call->stage == FILTER_RCPT ? REFUSED_ELSEWHERE : REFUSED_HERE, why);
 }
 
@@ -300,8 +311,12 @@ uint32_t filter_field_add(struct filter_call *call, uint32_t before, const char 
     if (call->stage > FILTER_HEADERS && !(flags_of(call) & FILTER_LATE_FIELDS))
         return refused_as(call, REFUSED_UNDECLARED, "field edits after the headers stage were not declared: edit in headers, or edits_late()");
     struct str octets = {value.at ? value.at : "", value.len};
-    if (call->filter->observe)
+    if (call->filter->observe) {
+        if (call_is_traced(call))
+            trace_field(call, EDIT_FIELD_ADD, &(struct field){.name = str_of(name)}, STR_NONE,
+                        arena_print(&call->arena, "%s: %.*s\r\n", name, STR_ARGS(octets)));
         return 1;
+    }
     if (!may_write(call, strlen(name) + value.len + 4)) /* ": " and CRLF */
         return 0;
     if (call->stage < FILTER_HEADERS) {
@@ -317,6 +332,9 @@ uint32_t filter_field_add(struct filter_call *call, uint32_t before, const char 
             return refused_as(call, REFUSED_INPUT, "too many fields were added before the headers stage");
         *end = q;
         edited(call);
+        if (call_is_traced(call))
+            trace_field(call, EDIT_FIELD_ADD, &(struct field){.name = q->name}, STR_NONE,
+                        arena_print(&call->arena, "%s: %.*s\r\n", name, STR_ARGS(octets)));
         return UINT32_MAX - 1 - n;
     }
     struct field *at = before && before != FILTER_TOP ? headers_field(&message->headers, before) : NULL;
@@ -326,6 +344,8 @@ uint32_t filter_field_add(struct filter_call *call, uint32_t before, const char 
     if (!f)
         return refused_as(call, REFUSED_INPUT, "bad field name or value");
     edited(call);
+    if (call_is_traced(call))
+        trace_field(call, EDIT_FIELD_ADD, f, STR_NONE, f->raw);
     return f->handle;
 }
 
@@ -344,13 +364,19 @@ bool filter_field_set(struct filter_call *call, uint32_t handle, struct filter_t
     struct field *f = field_to_edit(call, handle);
     if (!f)
         return false;
-    if (call->filter->observe)
+    struct str before = f->raw, octets = {value.at ? value.at : "", value.len};
+    if (call->filter->observe) {
+        if (call_is_traced(call))
+            trace_field(call, EDIT_FIELD_SET, f, before, arena_print(&call->arena, "%.*s: %.*s\r\n", STR_ARGS(f->name), STR_ARGS(octets)));
         return true;
+    }
     if (!may_write(call, value.len))
         return false;
-    if (!headers_set(&call->message->headers, f, (struct str){value.at ? value.at : "", value.len}))
+    if (!headers_set(&call->message->headers, f, octets))
         return refused_as(call, REFUSED_INPUT, "bad field value");
     edited(call);
+    if (call_is_traced(call))
+        trace_field(call, EDIT_FIELD_SET, f, before, f->raw);
     return true;
 }
 
@@ -359,13 +385,19 @@ bool filter_field_rename(struct filter_call *call, uint32_t handle, const char *
     struct field *f = field_to_edit(call, handle);
     if (!f)
         return false;
-    if (call->filter->observe)
+    struct str before = f->raw;
+    if (call->filter->observe) {
+        if (call_is_traced(call))
+            trace_field(call, EDIT_FIELD_RENAME, f, before, arena_print(&call->arena, "%s:%.*s\r\n", name, STR_ARGS(f->value)));
         return true;
+    }
     if (!may_write(call, strlen(name)))
         return false;
     if (!headers_rename(&call->message->headers, f, str_of(name)))
         return refused_as(call, REFUSED_INPUT, "bad field name");
     edited(call);
+    if (call_is_traced(call))
+        trace_field(call, EDIT_FIELD_RENAME, f, before, f->raw);
     return true;
 }
 
@@ -374,6 +406,8 @@ bool filter_field_remove(struct filter_call *call, uint32_t handle)
     struct field *f = field_to_edit(call, handle);
     if (!f)
         return false;
+    if (call_is_traced(call))
+        trace_field(call, EDIT_FIELD_REMOVE, f, f->raw, STR_NONE);
     if (!call->filter->observe) {
         headers_remove(&call->message->headers, f);
         edited(call);
@@ -404,10 +438,11 @@ bool filter_emit(struct filter_call *call, const void *octets, size_t n)
         return refused_as(call, legal ? REFUSED_INPUT : REFUSED_UNDECLARED,
                           legal ? "more than 1 MiB in one call" : "emitting was not declared for this stage");
     }
-    if (call->filter->observe)
-        return true;
-    if (!call->emitted)
+    call->emitted_octets += n;
+    if (!call->emitted && !call->filter->observe)
         edited(call);
     call->emitted = true;
+    if (call->filter->observe)
+        return true;
     return flow_emit(call->visit, (struct str){octets ? octets : "", n});
 }

@@ -3,7 +3,7 @@
  * Owns the order and the outcome, never a filter's memory (call.c). While a filter's circuit breaker is open, on_error is
  * applied without running it. */
 #include "mail/visit.h"
-#include "mail/call.h"
+#include "mail/trace.h"
 
 static const char *const stage_names[] = {
 #define STAGE(name, word) [FILTER_##name] = word,
@@ -265,12 +265,10 @@ void visit_note(struct visit *v)
         note(v->message, said->by, v->run.stage, said->why);
 }
 
-/* What a final verdict of the filter at hand means for the stage. True: the stage is over. */
-static bool take_verdict(struct visit *v, struct filter_call *call, enum filter_verdict said)
+/* What it says, or ERROR when it may not say that here. */
+static enum filter_verdict checked(struct visit *v, struct filter_call *call, enum filter_verdict said)
 {
     struct run *run = &v->run;
-    const struct filter *f = call->filter;
-    struct slot *slot = call->slot;
     if (call->undeclared) {
         call->verdict.why = call->refusal;
         said = VERDICT_ERROR;
@@ -281,6 +279,15 @@ static bool take_verdict(struct visit *v, struct filter_call *call, enum filter_
                                 : STR("a verdict that this stage does not know");
         said = VERDICT_ERROR;
     }
+    return said;
+}
+
+/* What a final verdict of the filter at hand means for the stage. True: the stage is over. */
+static bool take_verdict(struct visit *v, struct filter_call *call, enum filter_verdict said)
+{
+    struct run *run = &v->run;
+    const struct filter *f = call->filter;
+    struct slot *slot = call->slot;
     /* What a message can provoke (errors of a script, its limits, a refused edit) never takes the filter from others'
      * mail. */
     breaker_count(v->filters, f, said == VERDICT_ERROR && call->service_failed);
@@ -328,6 +335,7 @@ static void count_run(struct visit *v, struct filter_call *call, uint64_t from, 
     uint64_t now = loop_micros(v->filters->worker->loop);
     if (v->message)
         v->message->filter_run += now - from;
+    call->ran += now - from;
     call->suspended_at = said == VERDICT_SUSPEND ? now : 0;
 }
 
@@ -335,6 +343,7 @@ static void count_wait(struct visit *v, struct filter_call *call)
 {
     uint64_t waited = call->suspended_at ? loop_micros(v->filters->worker->loop) - call->suspended_at : 0;
     call->slot->waited += waited;
+    call->waited += waited;
     if (v->message)
         v->message->filter_waited += waited;
     call->suspended_at = 0;
@@ -360,10 +369,22 @@ static struct filter_call *begin(struct visit *v, size_t i)
     return call;
 }
 
+/* The trace hears what the client would: of a failure that on_error decides, its reply. */
+static void tell_call(struct visit *v, struct filter_call *call, enum filter_verdict said, bool over)
+{
+    const struct flow *f = v->message ? &v->message->flow : NULL;
+    if (call->emitted && f)
+        trace_body(call, call->stage == FILTER_BODY ? f->chunk_octets.len : f->spool ? spool_octets(f->spool) : 0, call->emitted_octets);
+    trace_call(call, said, over, said == VERDICT_ERROR && over ? &v->run.verdict.reply : &call->verdict.reply);
+}
+
 static bool close_call(struct visit *v, enum filter_verdict said)
 {
     struct filter_call *call = v->run.call;
+    said = checked(v, call, said);
     bool over = take_verdict(v, call, said);
+    if (v->trace)
+        tell_call(v, call, said, over);
     v->run.call = NULL;
     call_close(call);
     v->run.at++;
@@ -383,6 +404,8 @@ static bool go_on(struct visit *v, enum filter_verdict *said)
     if (!resumed && loop_now(v->filters->worker->loop) >= call->deadline) {
         count_wait(v, call);
         call->service_failed |= call_waits_for_service(call);
+        if (v->trace)
+            call_trace_open(call, "timeout");
         if (call->filter->def->cancel)
             call->filter->def->cancel(call, CANCEL_TIMEOUT);
         call->verdict.why = STR("timeout");
@@ -412,7 +435,10 @@ bool visit_turn(struct visit *v)
             }
             run->call = begin(v, run->at);
             if (breaker_is_open(v->filters, run->call->filter)) {
-                run->active = !failed(v, run->call->filter, run->call->slot, run->stage, STR("circuit breaker"));
+                run->call->verdict.why = STR("circuit breaker");
+                run->active = !failed(v, run->call->filter, run->call->slot, run->stage, run->call->verdict.why);
+                if (v->trace)
+                    trace_call(run->call, VERDICT_ERROR, !run->active, run->active ? &(struct reply){0} : &v->run.verdict.reply);
                 call_close(run->call);
                 run->call = NULL;
                 run->at++;
@@ -457,6 +483,7 @@ uint64_t visit_clock(const struct visit *v)
 
 static enum filter_verdict at_once(struct filter_call *call)
 {
+    uint64_t from = call->number ? loop_micros(call->worker->loop) : 0;
     enum filter_verdict said = call->filter->def->hook(call, call->stage);
     while (said == VERDICT_SUSPEND && call_resume(call, &said)) /* a memory store answers in the same turn */
         ;
@@ -466,6 +493,8 @@ static enum filter_verdict at_once(struct filter_call *call)
         call->verdict.why = STR("this hook cannot wait");
         said = VERDICT_ERROR;
     }
+    if (call->number)
+        call->ran = loop_micros(call->worker->loop) - from;
     return said;
 }
 
@@ -481,6 +510,8 @@ void visit_reply(struct visit *v, enum filter_stage of, struct reply *reply, uin
         call->replied_to = of;
         call->rcpt = rcpt;
         enum filter_verdict said = at_once(call);
+        if (v->trace)
+            trace_call(call, said, false, &call->verdict.reply);
         const struct reply *word = &call->verdict.reply;
         bool good = reply_class(reply) == 2;
         if (said == VERDICT_ERROR)
@@ -502,8 +533,11 @@ static void tell_end(struct visit *v, enum filter_stage stage)
         bool called = stage == FILTER_RESET ? slot->called_tx : slot->called;
         if (called && may(f, stage)) {
             struct filter_call *call = call_open(v->filters, v, f, slot, stage);
-            if (at_once(call) == VERDICT_ERROR)
+            enum filter_verdict said = at_once(call);
+            if (said == VERDICT_ERROR)
                 log_error(v, f, stage, call->verdict.why);
+            if (v->trace)
+                trace_call(call, said, false, &call->verdict.reply);
             call_close(call);
         }
         slot_close_streams(slot, stage == FILTER_RESET ? LIFE_TRANSACTION : LIFE_SESSION);

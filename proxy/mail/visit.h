@@ -9,6 +9,7 @@
 
 struct outlet;
 struct filter_call;
+struct trace;
 
 struct slot { /* one filter's life in one session */
     void *session_memory, *transaction_memory;
@@ -68,6 +69,7 @@ struct visit {
     bool esmtp;                     /* the dialogue is: EHLO was said */
     uint32_t messages, errors;
     int64_t started_wall;           /* microseconds since 1970 */
+    struct trace *trace;            /* who listens (mail/trace.h); NULL: nobody */
 };
 
 /* A stage over the whole chain; then visit_turn until it says true: v->run.verdict is the outcome. */

@@ -3,7 +3,7 @@
  * An op is data in a list of its call; whether it is done is asked in the turn of the session, so nothing is ever called from
  * net. Each ends exactly once: as one event of resume, or dropped with its call. What a thread works on is its own copy, and
  * outlives the call if it must. */
-#include "mail/call.h"
+#include "mail/trace.h"
 #include "base/fault.h"
 #include "net/stream.h"
 
@@ -29,6 +29,8 @@ struct op {
     size_t need;
     enum failure error;
     struct str asked; /* of DNS: the name, for the log */
+    struct str what;  /* for the trace; NONE: nobody listens */
+    uint64_t began;   /* loop_micros, for the trace */
     struct filter_value value;
     struct str octets;
     bool ended;
@@ -65,6 +67,8 @@ static struct op *start(struct filter_call *call, enum op_kind kind, unsigned ms
         op->kind = OP_FAILED;
         op->error = FAILURE_LIMIT;
     }
+    if (call_is_traced(call))
+        op->began = loop_micros(call->worker->loop);
     struct op **end = &call->ops;
     while (*end)
         end = &(*end)->next;
@@ -112,9 +116,11 @@ uint64_t filter_dns(struct filter_call *call, const char *type, const char *name
     struct op *op = start(call, OP_DNS, 0);
     if (op->kind == OP_FAILED)
         return op->id;
+    op->asked = arena_str(&op->arena, str_of(name));
+    if (call_is_traced(call))
+        op->what = arena_print(&op->arena, "%s %s", type, name);
     if (!call->set->dns)
         return fail(op, FAILURE_SERVFAIL);
-    op->asked = arena_str(&op->arena, str_of(name));
     op->query = dns_ask(call->set->dns, type, str_of(name), ms, call->task);
     return op->id;
 }
@@ -144,6 +150,8 @@ uint64_t filter_store(struct filter_call *call, const struct filter_store *want)
         return op->id;
     if (!sc || !store_op_named(want->op, &request.op))
         return fail(op, FAILURE_BAD);
+    if (call_is_traced(call))
+        op->what = arena_print(&op->arena, "%s %.*s", want->op, STR_ARGS(sc->name));
     request.key = store_key(op, sc, call->filter, want->key);
     request.value = (struct str){want->value.at, want->value.len};
     if ((request.op == STORE_SET || request.op == STORE_ADD) && !want->value.at) { /* get will give an integer back */
@@ -276,6 +284,8 @@ uint64_t filter_dial(struct filter_call *call, enum filter_life life, const stru
     const char *why;
     if (op->kind == OP_FAILED)
         return op->id;
+    if (call_is_traced(call))
+        op->what = arena_str(&op->arena, str_of(want->address));
     if (want->tls)
         return fail(op, FAILURE_TLS);
     if (strlen(want->address) >= sizeof op->stream->address ||
@@ -572,6 +582,26 @@ static void fill_event(struct filter_call *call, struct op *op, struct filter_ev
     }
 }
 
+static void trace_op(const struct filter_call *call, const struct op *op, const char *result)
+{
+    static const char *const names[] = {[OP_TIMER] = "timer", [OP_ROOM] = "room",   [OP_CONTENT] = "content", [OP_DNS] = "dns",
+                                        [OP_STORE] = "store", [OP_WORK] = "work",   [OP_DIAL] = "dial",       [OP_READ] = "read",
+                                        [OP_FLUSH] = "flush", [OP_FAILED] = "failed"};
+    const char *name = names[op->kind];
+    struct str what = op->what;
+    if (op->kind == OP_FAILED && what.at)
+        name = op->asked.at ? "dns" : "dial";
+    if (!what.at)
+        what = op->stream ? str_of(op->stream->address) : STR("");
+    trace_wait(call, name, what, loop_micros(call->worker->loop) - op->began, result);
+}
+
+void call_trace_open(struct filter_call *call, const char *result)
+{
+    for (const struct op *op = call->ops; op; op = op->next)
+        trace_op(call, op, result);
+}
+
 bool call_resume(struct filter_call *call, enum filter_verdict *v)
 {
     uint64_t now = loop_now(call->worker->loop);
@@ -581,6 +611,8 @@ bool call_resume(struct filter_call *call, enum filter_verdict *v)
         struct filter_event event;
         take_out(call, op);
         look_at_failure(call, op);
+        if (call_is_traced(call))
+            trace_op(call, op, failure_word(op->error));
         fill_event(call, op, &event);
         must(call->filter->def->resume != NULL);
         *v = call->filter->def->resume(call, &event);
