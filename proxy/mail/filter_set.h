@@ -25,6 +25,8 @@ struct filter_set {
     struct solo *solos;
     struct filter_stream *streams;    /* idle ones that filters dialled */
     uint32_t users;                   /* visits, and work that filters began on other threads */
+    bool offline;                     /* who dials is refused at once; a filter that fails by it lets the message go on */
+    bool no_dns;                      /* dns is NULL on purpose: every question ends "timeout" */
     bool current;                     /* new visits begin with it; it ticks */
     struct task *owner;               /* woken when the last user of one that is not current leaves; NULL: nobody is */
 };

@@ -290,9 +290,14 @@ static bool take_verdict(struct visit *v, struct filter_call *call, enum filter_
     struct slot *slot = call->slot;
     /* What a message can provoke (errors of a script, its limits, a refused edit) never takes the filter from others'
      * mail. */
-    breaker_count(v->filters, f, said == VERDICT_ERROR && call->service_failed);
+    breaker_count(v->filters, f, said == VERDICT_ERROR && call->service_failed && !v->filters->offline);
     if (said == VERDICT_ERROR) {
         log_error(v, f, run->stage, call->verdict.why);
+        if (v->filters->offline && call->service_failed) {
+            slot->skip_tx = v->message != NULL;
+            slot->skip |= !v->message;
+            return false;
+        }
         return failed(v, f, slot, run->stage, call->verdict.why);
     }
     if (f->observe && said != VERDICT_CONTINUE && said != VERDICT_SKIP) {

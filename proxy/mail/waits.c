@@ -120,7 +120,7 @@ uint64_t filter_dns(struct filter_call *call, const char *type, const char *name
     if (call_is_traced(call))
         op->what = arena_print(&op->arena, "%s %s", type, name);
     if (!call->set->dns)
-        return fail(op, FAILURE_SERVFAIL);
+        return fail(op, call->set->no_dns ? FAILURE_TIMEOUT : FAILURE_SERVFAIL);
     op->query = dns_ask(call->set->dns, type, str_of(name), ms, call->task);
     return op->id;
 }
@@ -286,6 +286,10 @@ uint64_t filter_dial(struct filter_call *call, enum filter_life life, const stru
         return op->id;
     if (call_is_traced(call))
         op->what = arena_str(&op->arena, str_of(want->address));
+    if (call->set->offline) {
+        call->service_failed = true;
+        return fail(op, FAILURE_REFUSED);
+    }
     if (want->tls)
         return fail(op, FAILURE_TLS);
     if (strlen(want->address) >= sizeof op->stream->address ||
