@@ -34,6 +34,8 @@ struct loop {
     struct loop_post *hooks; /* before_sleep */
     struct block *read, *plain;
     void *leaving;
+    int64_t wall; /* loop_set_wall: microseconds that the machine's clock is behind it; or, where it stands, its time */
+    bool wall_stands;
     uv_timer_t hurry; /* bounds loop_close; never armed before */
 };
 
@@ -382,8 +384,18 @@ uint64_t loop_micros(const struct loop *l)
 int64_t loop_wall(const struct loop *l)
 {
     struct timespec now;
+    if (l->wall_stands)
+        return l->wall;
     clock_gettime(CLOCK_REALTIME, &now);
-    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000 + l->wall;
+}
+
+void loop_set_wall(struct loop *l, int64_t wall, bool stands)
+{
+    l->wall_stands = false;
+    l->wall = 0;
+    l->wall = stands ? wall : wall - loop_wall(l);
+    l->wall_stands = stands;
 }
 
 /* ---- for net/ only */

@@ -16,6 +16,8 @@ void loop_close(struct loop *); /* all streams, listeners, alarms must be gone o
 uint64_t loop_now(const struct loop *);    /* monotonic milliseconds, of this round; never 0 */
 uint64_t loop_micros(const struct loop *); /* monotonic microseconds, read anew */
 int64_t loop_wall(const struct loop *);    /* microseconds since 1970, read anew */
+/* From here on its wall clock is at `wall` and goes on from there, or stands still: for who tries a message at another time. */
+void loop_set_wall(struct loop *, int64_t wall, bool stands);
 
 struct task {
     struct task *next;
