@@ -86,7 +86,7 @@ void tls_build(struct loader *l)
         item->checked = block_check(l, item, &item->body, IN_TLS, item_title(l, item), false);
         tls_parts_of(l, item, &p);
         l->tls[l->ntls].item = item;
-        if (p.settings.ncertificates && l->complaints->errors == before) {
+        if (p.settings.ncertificates && l->complaints->errors == before && !l->to_try) {
             l->tls[l->ntls].tls = tls_server_open(&p.settings, error, sizeof error);
             if (!l->tls[l->ntls].tls)
                 item_complain(l, item, value_get(&item->body, STR("certificate")), "%s: %s", item_title(l, item),
@@ -107,6 +107,8 @@ struct tls *tls_named(struct loader *l, const struct conf_item *item, const stru
         complain_no_name(l, item, at, "tls", at->text);
     else if (l->tls[i].tls)
         return tls_hold(l->tls[i].tls);
+    else if (l->to_try)
+        return NULL;
     else if (!value_get(&l->tls[i].item->body, STR("certificate")) && !block_element(&l->tls[i].item->body, 1))
         item_complain(l, item, at, "%s: tls \"%.*s\" has no certificate", item_title(l, item), STR_ARGS(at->text));
     return NULL;
@@ -147,6 +149,8 @@ static void backend_tls(struct loader *l, struct conf_item *item, struct backend
         item_complain(l, item, at, "%s: a maildir has no TLS", item_title(l, item));
         return;
     }
+    if (l->to_try)
+        return;
     b->tls = tls_client_open(&p.settings, opportunistic ? TLS_OPPORTUNISTIC : TLS_VERIFIED, error, sizeof error);
     if (!b->tls)
         item_complain(l, item, at, "%s: %s", item_title(l, item), error);

@@ -448,7 +448,7 @@ static void log_build(struct loader *l)
         log->target = LOG_TO_FILE;
         log->path = conf_path(l, to);
     }
-    const char *wrong = log_path_wrong(log);
+    const char *wrong = l->to_try ? NULL : log_path_wrong(log);
     if (!to.len || memchr(to.at, 0, to.len))
         item_complain(l, item, value_get(block, STR("to")),
                       "log: \"to\": expected \"stderr\", \"syslog\" or the path of a file");
@@ -461,7 +461,7 @@ static void user_build(struct loader *l)
 {
     struct conf_item *item;
     l->conf->user = only_text(l, "user", &item);
-    if (l->conf->user.at && !getpwnam(l->conf->user.at))
+    if (l->conf->user.at && !l->to_try && !getpwnam(l->conf->user.at))
         item_complain(l, item, NULL, "user: there is no user \"%.*s\" on this machine", STR_ARGS(l->conf->user));
 }
 

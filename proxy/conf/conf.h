@@ -7,6 +7,12 @@
 #include "smtp/model.h"
 
 struct conf *conf_load(const char *path, struct complaints *);
+/* For who runs the chains of it but neither listens nor dials a backend: certificates, keys, the user and the log's target are not looked at, and
+ * what is merely doubtful is not told. `more`: text that stands behind that of the file, or NULL. path NULL: `more` is all there is; paths in
+ * it are relative to the working directory. */
+struct conf *conf_load_to_try(const char *path, const char *more, struct complaints *);
+/* `text` read as a Lua value: a number, true, false, a text in quotes or { }, written by hand without names and calls. False: it is none. */
+bool conf_is_value(const char *text);
 /* The control socket that the configuration names, although the rest of it may be wrong: false only when it cannot be evaluated
  * (complained of). "": it names none. */
 bool conf_control(const char *path, struct str *control, struct arena *, struct complaints *);

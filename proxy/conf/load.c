@@ -141,7 +141,7 @@ static void close_scratch(struct loader *l)
     free(l);
 }
 
-struct conf *conf_load(const char *path, struct complaints *complaints)
+static struct conf *load(const char *path, const char *more, bool to_try, struct complaints *complaints)
 {
     static unsigned generation;
     struct loader *l = must_alloc(sizeof *l);
@@ -153,13 +153,15 @@ struct conf *conf_load(const char *path, struct complaints *complaints)
     conf->mail.path = arena_str(&conf->mail.arena, str_of(path));
     l->conf = conf;
     l->complaints = complaints;
+    l->more = more;
+    l->to_try = to_try;
     l->items = must_alloc(ITEMS_MOST * sizeof(struct conf_item *));
     if (conf_evaluate(l, path)) {
         names_check(l);
         modules_load(l);
         model_build(l);
         filters_open(l);
-        if (complaints->errors == before)
+        if (complaints->errors == before && !to_try)
             conf_doubt(l);
     }
     close_scratch(l);
@@ -169,6 +171,16 @@ struct conf *conf_load(const char *path, struct complaints *complaints)
     }
     generation++; /* those with mistakes have no number */
     return conf;
+}
+
+struct conf *conf_load(const char *path, struct complaints *complaints)
+{
+    return load(path, NULL, false, complaints);
+}
+
+struct conf *conf_load_to_try(const char *path, const char *more, struct complaints *complaints)
+{
+    return load(path ? path : "", more, true, complaints);
 }
 
 bool conf_control(const char *path, struct str *control, struct arena *arena, struct complaints *complaints)

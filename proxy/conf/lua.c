@@ -358,11 +358,13 @@ static void chunk_run(lua_State *L, const char *path)
         luaL_error(L, "too many files, or a file that includes itself: %s", path);
     struct conf_source *s = &l->sources[l->nsources];
     s->path = arena_str(&l->conf->mail.arena, str_of(path));
-    s->text = file_text(&l->conf->mail.arena, path);
+    s->text = *path ? file_text(&l->conf->mail.arena, path) : STR("");
     if (!s->text.at)
         luaL_error(L, "%s: %s", path, strerror(errno));
     if (str_starts(s->text, STR("\xef\xbb\xbf"))) /* the mark that some editors put in front of UTF-8 */
         s->text = str_part(s->text, 3, s->text.len);
+    if (l->more && l->nsources == 0)
+        s->text = arena_print(&l->conf->mail.arena, "%.*s\n%s", STR_ARGS(s->text), l->more);
     snprintf(name, sizeof name, "=#%u", l->nsources++);
     size_t mark = str_starts(s->text, STR("\xef\xbb\xbf")) ? 3 : 0; /* editors put it there; Lua skips it in files only */
     if (luaL_loadbufferx(L, s->text.at + mark, s->text.len - mark, name, "t") != LUA_OK)
@@ -557,6 +559,31 @@ static void complain_lua(struct loader *l, const char *text)
                  "the configuration takes more than 64 MiB: is there an endless loop?");
     else
         complain(l->complaints, false, l->conf->mail.path, 0, "%s", text);
+}
+
+static int value_run(lua_State *L)
+{
+    const char *text = lua_touserdata(L, 1);
+    lua_sethook(L, watch, LUA_MASKCOUNT, INSTRUCTIONS_A_HOOK);
+    if (luaL_loadstring(L, lua_pushfstring(L, "return %s", text)) != LUA_OK)
+        return lua_error(L);
+    lua_call(L, 0, LUA_MULTRET);
+    lua_pushboolean(L, lua_gettop(L) == 3 && !lua_isnil(L, 3) && !lua_isfunction(L, 3));
+    return 1;
+}
+
+bool conf_is_value(const char *text)
+{
+    struct evaluation run = {0};
+    lua_State *L = lua_newstate(allocate, &run);
+    if (!L)
+        return false;
+    lua_pushcfunction(L, value_run);
+    /* NOLINTNEXTLINE(performance-no-int-to-ptr): casts const away */
+    lua_pushlightuserdata(L, (void *)(uintptr_t)text);
+    bool is = lua_pcall(L, 1, 1, 0) == LUA_OK && lua_toboolean(L, -1);
+    lua_close(L);
+    return is;
 }
 
 bool conf_evaluate(struct loader *l, const char *path)

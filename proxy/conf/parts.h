@@ -93,6 +93,8 @@ struct loader {
     const struct filter_def **defs; /* built-in ones, then those of modules */
     size_t ndefs, defs_room;
     struct chain *empty_chain;
+    const char *more; /* text behind that of the first file; NULL: none */
+    bool to_try;      /* conf_load_to_try */
 };
 
 /* An unnamed element that is a block, `filter "x" { }` in a chain, is a value of type ANY whose integer is the item. */
