@@ -7,6 +7,7 @@
 #include "process/environment.h"
 #include "process/process.h"
 #include "cli/probe.h"
+#include "cli/try.h"
 #include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
@@ -17,6 +18,7 @@ static const char default_path[] = SLUICE_CONF; /* as it was built: /etc/sluice/
 
 static int run(int argc, char **argv);
 static int check(int argc, char **argv);
+static int try_message(int argc, char **argv);
 static int ask_reload(int argc, char **argv);
 static int ask_drain(int argc, char **argv);
 static int ask_status(int argc, char **argv);
@@ -31,6 +33,7 @@ static const struct subcommand {
     {"run", "sluice run [-c FILE] [--pid-file FILE]", "Filter mail, in the foreground, until SIGTERM or SIGINT.", run},
     {"check", "sluice check [-c FILE] [--explain] [--probe] | --defaults [--json]",
      "Check a configuration: exit 0, or 2 with every mistake.", check},
+    {"try", "sluice try [-c FILE] [OPTION ...] [MESSAGE ... | -]", "A saved message through a chain; nothing is delivered.", try_message},
     {"reload", "sluice reload [-c FILE | --socket PATH]",
      "The running process takes its configuration anew: exit 0, or 2 with every mistake.", ask_reload},
     {"drain", "sluice drain [-c FILE | --socket PATH] [LISTENER]",
@@ -100,6 +103,8 @@ static void say_command(FILE *to, const struct subcommand *c)
                     "trusts; exit 1 when one\n"
                     "                      cannot be reached\n"
                     "      --defaults      every directive with its default and what it is for; reads no file\n");
+    if (c->run == try_message)
+        try_say_options(to);
     if (c->run == run)
         fprintf(to, "      --pid-file FILE holds the number of the process that runs\n"
                     "\nSIGTERM, SIGINT: no new clients, sessions may end by themselves; a second one: stop at once.\n"
@@ -227,6 +232,17 @@ static int check(int argc, char **argv)
     conf_drop(conf);
     arena_reset(&arena);
     return code;
+}
+
+/* ---- try ---- */
+
+static int try_message(int argc, char **argv)
+{
+    int code = try_main(argc, argv, default_path);
+    if (code >= 0)
+        return code;
+    say_command(stdout, command_find("try"));
+    return 0;
 }
 
 /* ---- run, and asking who runs ---- */

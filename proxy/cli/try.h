@@ -1,0 +1,26 @@
+/* try.h - sluice try: arguments, what is loaded for them, and the exit code. */
+#ifndef CLI_TRY_H
+#define CLI_TRY_H
+#include "try/trial.h"
+#include <stdio.h>
+
+enum { TRY_LIST_MOST = 1000 }; /* of --to, --option, --skip */
+struct try_arguments {
+    const char *path;          /* of the configuration */
+    bool path_said;
+    const char *listen, *filter, *out, *expect, *now;
+    struct try_who who;        /* from, rcpts NONE: not said */
+    struct try_rcpt rcpts[TRY_LIST_MOST];
+    char *options[TRY_LIST_MOST]; size_t noptions;
+    const char *skip[TRY_LIST_MOST]; size_t nskip;
+    bool from_said, helo_said, client_said, rdns_said, as_received, now_received, now_said;
+    int64_t now_micros;        /* since 1970 */
+    bool raw, enforce, no_dns, offline, json, diff, verbose, quiet, stable, help;
+    char **messages; size_t nmessages;
+    struct arena arena;
+};
+/* False: something is wrong with them, and it has been said. */
+bool try_arguments_take(struct try_arguments *, int argc, char **argv);
+void try_say_options(FILE *);
+int try_main(int argc, char **argv, const char *default_path);
+#endif

@@ -1,0 +1,147 @@
+/* outlet.c - what would have been said to a backend goes into a pipe: fields, then the body from the chain or, held, from the spool.
+ *
+ * It is as early and as strict as the way to a backend (smtp/back/delivery.c): a verdict that comes too late there comes too late here. */
+#include "try/outlet.h"
+
+static struct trial *owner(const struct outlet *o)
+{
+    return holder_of(o, struct trial, outlet);
+}
+
+static void stale(struct outlet *o, const struct rcpt *r)
+{
+}
+
+static const struct next_hop *hop(struct outlet *o, struct str name)
+{
+    const struct try_world *w = owner(o)->world;
+    for (size_t i = 0; i < w->nhops; i++)
+        if (str_equal(w->hops[i].hop->name, name))
+            return w->hops[i].hop;
+    return NULL;
+}
+
+static const char *route(struct outlet *o, const struct next_hop *to, int64_t rcpt)
+{
+    struct trial *t = owner(o);
+    if (rcpt != ROUTE_ALL) {
+        if (t->hop != to && t->message.accepted)
+            return "another recipient of this transaction goes elsewhere";
+        t->message.rcpts[rcpt].routed = true;
+    }
+    t->hop = to;
+    return NULL;
+}
+
+static bool quarantine(struct outlet *o, const struct next_hop *to)
+{
+    struct trial *t = owner(o);
+    if (t->message.flow.data >= DATA_ASKED)
+        return false;
+    t->hop = to;
+    return true;
+}
+
+static void where(const struct outlet *o, struct str *name, struct str *address, struct str *server)
+{
+    const struct trial *t = owner(o);
+    *name = t->hop ? t->hop->name : STR("");
+    *address = *server = STR("");
+    for (size_t i = 0; i < t->world->nhops; i++)
+        if (t->world->hops[i].hop == t->hop)
+            *address = t->world->hops[i].address;
+}
+
+static bool encode(struct trial *t, struct pipe *from)
+{
+    struct flow *f = &t->message.flow;
+    bool moved = encoder_step(&f->encoder, from, &t->out, FLOW_OCTETS);
+    if (f->encoder.bad)
+        flow_refuse_named(&t->visit, f->encoder.hidden ? REPLY_HIDDEN_END : REPLY_FILTER_FAILED);
+    return moved;
+}
+
+/* Whether a backend would have been told DATA by now. */
+static bool is_open(struct trial *t)
+{
+    struct message *m = &t->message;
+    struct flow *f = &m->flow;
+    bool time = f->judged || m->say <= SAY_AFTER_HEADERS || (m->say == SAY_AT_BOUND && pipe_is_full(&f->filtered));
+    if (f->data == DATA_UNSAID && time) {
+        encoder_start(&f->encoder, t->raw ? FRAMING_BINARY : FRAMING_CHUNKS, t->raw ? GUARD_NONE : GUARD_NUL);
+        f->data = DATA_OPEN;
+    }
+    return f->data == DATA_OPEN;
+}
+
+static bool take(struct outlet *o)
+{
+    struct trial *t = owner(o);
+    struct message *m = &t->message;
+    struct flow *f = &m->flow;
+    if (m->sink || f->head != HEAD_DONE || !is_open(t))
+        return false;
+    bool moved = false;
+    if (!f->sender.done) {
+        headers_send(&m->headers, &f->sender, &f->outgoing);
+        moved = true;
+    }
+    if (!pipe_is_empty(&f->outgoing))
+        moved |= encode(t, &f->outgoing);
+    if (m->sink || !f->sender.done || !pipe_is_empty(&f->outgoing))
+        return moved;
+    if (m->say == SAY_AT_VERDICT) {
+        size_t before = f->outgoing.octets;
+        spool_take(f->spool, &f->outgoing);
+        moved |= f->outgoing.octets != before;
+        if (spool_failed(f->spool))
+            flow_refuse_held(&t->visit, f->spool);
+        else if (!pipe_is_empty(&f->outgoing))
+            moved |= encode(t, &f->outgoing);
+    } else if (!pipe_is_empty(&f->filtered)) {
+        moved |= encode(t, &f->filtered);
+    }
+    return moved;
+}
+
+static void abandon(struct outlet *o)
+{
+    pipe_clear(&owner(o)->out);
+}
+
+static const struct outlet_ops ops = {stale, hop, route, quarantine, where, take, abandon};
+
+void outlet_start(struct trial *t)
+{
+    t->outlet.ops = &ops;
+    t->hop = t->world->nhops ? t->world->hops[0].hop : NULL;
+}
+
+static bool nobody_is_left(const struct message *m)
+{
+    for (uint32_t i = 0; i < m->nrcpts; i++)
+        if (rcpt_stands(&m->rcpts[i]))
+            return false;
+    return true;
+}
+
+bool outlet_has_all(struct trial *t)
+{
+    struct message *m = &t->message;
+    struct flow *f = &m->flow;
+    if (nobody_is_left(m)) {
+        m->discard = m->sink = true;
+        m->verdict_why = STR("no recipient is left");
+        return false;
+    }
+    while (take(&t->outlet))
+        ;
+    if (m->sink || !f->sender.done || !pipe_is_empty(&f->outgoing))
+        return false;
+    if (!encoder_may_end(&f->encoder)) {
+        flow_refuse_named(&t->visit, f->encoder.hidden ? REPLY_HIDDEN_END : REPLY_FILTER_FAILED);
+        return false;
+    }
+    encoder_end(&f->encoder, &t->out);
+    return true;
+}
