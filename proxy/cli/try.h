@@ -11,7 +11,7 @@ struct try_arguments {
     const char *listen, *filter, *out, *expect, *now;
     struct try_who who;        /* from, rcpts NONE: not said */
     struct try_rcpt rcpts[TRY_LIST_MOST];
-    char *options[TRY_LIST_MOST]; size_t noptions;
+    const char *options[TRY_LIST_MOST]; size_t noptions;
     const char *skip[TRY_LIST_MOST]; size_t nskip;
     bool from_said, helo_said, client_said, rdns_said, as_received, now_received, now_said;
     int64_t now_micros;        /* since 1970 */

@@ -191,7 +191,7 @@ static bool take_show(struct try_arguments *a, int option, const char *text)
     case O_REAL_STORES: return later("--real-stores");
     case O_STORE: return later("--store");
     case O_FILTER: a->filter = text; return true;
-    case O_OPTION: return take_listed((const char **)a->options, &a->noptions, "option", text);
+    case O_OPTION: return take_listed(a->options, &a->noptions, "option", text);
     case O_SKIP: return take_listed(a->skip, &a->nskip, "skip", text);
     case O_ENFORCE: return a->enforce = true;
     case O_OUT: a->out = text; return true;

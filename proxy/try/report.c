@@ -152,7 +152,7 @@ static void put_why(const struct show *s, const struct kept_call *c)
 
 static void put_edit(const struct show *s, const struct kept_edit *e)
 {
-    struct diff_style style = {.indent = "            ", .most = s->diff ? 0 : EDIT_LINES, .colour = s->colour};
+    struct diff_style style = {.indent = "             ", .most = s->diff ? 0 : EDIT_LINES, .colour = s->colour};
     char octets[80];
     switch (e->kind) {
     case EDIT_BODY:
@@ -181,7 +181,7 @@ static void put_stage(FILE *to, const struct trial *t, const struct kept_call *c
     char text[24];
     bool of_rcpt = c->stage == FILTER_RCPT && t->message.nrcpts > 1;
     snprintf(text, sizeof text, of_rcpt ? "%s %u" : "%s", stage_name(c->stage), c->rcpt + 1);
-    fprintf(to, "%-10s", text);
+    fprintf(to, "%-11s", text);
 }
 
 static void put_call(const struct show *s, const struct trial *t, const struct kept_call *c)
@@ -193,17 +193,17 @@ static void put_call(const struct show *s, const struct trial *t, const struct k
     put_why(s, c);
     fputc('\n', s->to);
     for (const struct kept_log *l = c->logs; l; l = l->next) {
-        fprintf(s->to, "            log %s: ", l->level);
+        fprintf(s->to, "             log %s: ", l->level);
         visible_put(s->to, l->text);
         fputc('\n', s->to);
     }
     for (const struct kept_note *n = c->notes; s->verbose && n; n = n->next) {
-        fprintf(s->to, "            note %.*s = ", STR_ARGS(n->name));
+        fprintf(s->to, "             note %.*s = ", STR_ARGS(n->name));
         visible_put(s->to, n->value);
         fputc('\n', s->to);
     }
     for (const struct kept_wait *w = c->waits; s->verbose && w; w = w->next)
-        fprintf(s->to, "            %s %.*s: %s, %.1f ms\n", w->op, STR_ARGS(w->what), w->result ? w->result : "ok", ms(s, w->took));
+        fprintf(s->to, "             %s %.*s: %s, %.1f ms\n", w->op, STR_ARGS(w->what), w->result ? w->result : "ok", ms(s, w->took));
     for (const struct kept_edit *e = c->edits; e; e = e->of_call)
         put_edit(s, e);
 }
@@ -212,32 +212,34 @@ static void put_calls(const struct show *s, const struct trial *t)
 {
     unsigned quiet = 0;
     uint64_t quiet_took = 0;
-    fprintf(s->to, "%-10s%-13s %-24s%12s   %s\n", "stage", "filter", "did", "took", "why");
+    fprintf(s->to, "%-11s%-13s %-24s%12s   %s\n", "stage", "filter", "did", "took", "why");
     for (const struct kept_call *c = t->record.first; c; c = c->next) {
         if (s->verbose || is_notable(c)) {
             put_call(s, t, c);
-        } else {
+        } else if (c->stage < FILTER_RESET) { /* at these two everybody who was there is called */
             quiet++;
             quiet_took += c->run + c->waited;
         }
     }
     if (quiet) {
         char text[48];
-        snprintf(text, sizeof text, "%u %scall%s continued", quiet, t->record.first && quiet > 0 ? "more " : "", quiet == 1 ? "" : "s");
-        fprintf(s->to, "%-10s%-38s%9.1f ms   -v shows %s\n", "", text, ms(s, quiet_took), quiet == 1 ? "it" : "them");
+        snprintf(text, sizeof text, "%u more call%s continued", quiet, quiet == 1 ? "" : "s");
+        fprintf(s->to, "%-11s%-38s%9.1f ms   -v shows %s\n", "", text, ms(s, quiet_took), quiet == 1 ? "it" : "them");
     }
 }
 
 static void put_body(const struct show *s, const struct trial *t)
 {
     struct arena arena = {0};
-    struct diff_style style = {.indent = "            ", .most = s->diff ? 0 : EDIT_LINES, .colour = s->colour};
+    struct diff_style style = {.indent = "             ", .most = s->diff ? 0 : EDIT_LINES, .colour = s->colour};
     bool edited = false;
     for (const struct kept_edit *e = t->record.edits; e; e = e->next)
         edited |= e->kind == EDIT_BODY && e->applied;
     if (edited && trial_leaves(t) && t->out.octets) {
-        fprintf(s->to, "body\n");
-        diff_put(s->to, body_before(t), body_after(t, &arena), &style);
+        struct str before = body_before(t), after = body_after(t, &arena);
+        if (!str_equal(before, after))
+            fprintf(s->to, "body\n");
+        diff_put(s->to, before, after, &style);
     }
     arena_reset(&arena);
 }
@@ -248,7 +250,7 @@ static void put_verdict(const struct show *s, const struct trial *t)
 {
     char word[16];
     upper(word, sizeof word, fate_name(t->fate));
-    fprintf(s->to, "%-10s%s%s%s%s", "verdict", s->colour ? "\033[1m" : "", word, s->colour ? "\033[0m" : "",
+    fprintf(s->to, "%-11s%s%s%s%s", "verdict", s->colour ? "\033[1m" : "", word, s->colour ? "\033[0m" : "",
             t->has_content || t->fate != FORWARDED ? "" : " (the envelope alone)");
     if (t->stage_word)
         fprintf(s->to, " at %s", t->stage_word);
@@ -279,7 +281,7 @@ static void put_totals(const struct show *s, const struct trial *t)
     }
     for (const struct kept_edit *e = t->record.edits; e; e = e->next)
         applied += e->applied;
-    fprintf(s->to, "%-10s%u of %zu recipient%s; ", "", t->message.accepted + t->message.discarded, t->who->nrcpts, t->who->nrcpts == 1 ? "" : "s");
+    fprintf(s->to, "%-11s%u of %zu recipient%s; ", "", t->message.accepted + t->message.discarded, t->who->nrcpts, t->who->nrcpts == 1 ? "" : "s");
     if (t->has_content) {
         put_number(s->to, t->content.len);
         fputs(" octets", s->to);

@@ -133,8 +133,9 @@ static size_t line_of(struct str text, size_t from)
     return lf ? (size_t)(lf - text.at) + 1 : text.len;
 }
 
-/* The message at the head of `rest`, without its "From " line and the empty line behind it; leaves what follows. */
-static struct str cut_message(struct str *rest)
+/* The message at the head of `rest`, without its "From " line and the empty line behind it; leaves what follows. alone: if it is the last one, it
+ * is the only one. */
+static struct str cut_message(struct str *rest, bool alone)
 {
     struct str all = *rest;
     size_t begin = line_of(all, 0), at = begin, end = all.len, blank = begin;
@@ -152,6 +153,8 @@ static struct str cut_message(struct str *rest)
         blank = at;
         at = next;
     }
+    if (!rest->at && empty && !alone) /* the last of several has such a line behind it, too */
+        end = blank;
     return str_part(all, begin, end);
 }
 
@@ -174,7 +177,7 @@ bool sources_open(struct sources *s, size_t n, char *const *names, bool raw)
         return false;
     struct str rest = s->text;
     if (is_mailbox(s))
-        cut_message(&rest);
+        cut_message(&rest, true);
     s->many = is_mailbox(s) && rest.at;
     return true;
 }
@@ -194,7 +197,7 @@ bool sources_next(struct sources *s, struct source *out)
     bool box = is_mailbox(s);
     struct str text = s->rest;
     if (box)
-        text = cut_message(&s->rest);
+        text = cut_message(&s->rest, s->index == 0);
     else
         s->rest = STR_NONE;
     bool alone = box && !s->rest.at && s->index == 0;

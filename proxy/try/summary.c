@@ -35,7 +35,7 @@ void summary_add(struct summary *s, const struct trial *t)
     s->fates[t->fate]++;
     s->took += t->took;
     for (const struct kept_call *c = t->record.first; c; c = c->next)
-        if (c->place <= s->ntallies)
+        if (c->place <= s->ntallies && c->stage < FILTER_RESET)
             add_call(&s->tallies[c->place - 1], c);
 }
 

@@ -194,7 +194,7 @@ static bool put_option(struct pipe *out, struct str option, bool (*is_value)(con
     return true;
 }
 
-struct str words_filter(struct arena *arena, struct str name, size_t n, char *const *options, bool (*is_value)(const char *))
+struct str words_filter(struct arena *arena, struct str name, size_t n, const char *const *options, bool (*is_value)(const char *))
 {
     struct pipe out = {0};
     bool good = true;

@@ -16,5 +16,5 @@ bool words_expect(struct str);                                   /* "reject", "5
 bool words_is_expected(struct str, const struct trial *);        /* a trial came to what words_expect has let pass */
 struct str words_address(struct str, struct arena *);            /* without < and > around it */
 /* `filter "NAME" { ... }` of options "K=V": V as it is where `is_value` says so, else as a text. NONE: an option without a name. */
-struct str words_filter(struct arena *, struct str name, size_t n, char *const *options, bool (*is_value)(const char *));
+struct str words_filter(struct arena *, struct str name, size_t n, const char *const *options, bool (*is_value)(const char *));
 #endif
