@@ -157,6 +157,7 @@ export SLUICE_SLOW=3 ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:quarantine_size
 run_pytest 'dialogs (ASan, UBSan)' -n "$many" tests/dialog
 if compgen -G 'tests/lua/*.py' >/dev/null; then run_pytest 'scripts' -n "$jobs" tests/lua; fi
 if compgen -G 'tests/module/test_*.py' >/dev/null; then run_pytest 'a filter from outside the tree' tests/module; fi
+run_pytest 'sluice try: saved messages through chains (ASan)' -n "$jobs" tests/try
 run_pytest 'faults (ASan)' -n "$jobs" tests/faults --ignore tests/faults/test_hostile.py
 run_pytest 'soak (ASan)' -n "$jobs" tests/soak --ignore tests/soak/test_memory.py --ignore tests/soak/test_crowd.py
 build_kind Release "$build-release" || { count 0 1 0; finish; }

@@ -338,6 +338,10 @@ static int credential_call(lua_State *L)
     struct stat st;
     if (!*name || strchr(name, '/') || strcmp(name, "..") == 0 || strcmp(name, ".") == 0)
         return luaL_error(L, "credential: expected a name without \"/\", got \"%s\"", name);
+    if (evaluation_of(L)->loader->to_try) { /* what it names is not read */
+        lua_pushfstring(L, "/run/credentials/%s", name);
+        return 1;
+    }
     if (!folder || *folder != '/')
         return luaL_error(
             L, "there is no credential \"%s\": CREDENTIALS_DIRECTORY is not set (systemd: LoadCredential=%s:PATH)",

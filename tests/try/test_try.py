@@ -336,6 +336,7 @@ user "no-such-user"
 chain "c" { filter "judge.lua" }
 listen "a" { ":587", tls = "t", auth = "require", require_tls = true, chain = "c" }
 """
+    conf = conf.replace('"/nonexistent/c.pem"', 'credential "c.pem"')
     (place / "big").write_bytes(open(PLAIN, "rb").read() + 600 * b"x\n")
     got = sluice_try(conf, "big", "--json").json
     assert [re.sub(r" .*", "", n) for n in got["notes"]] == ["listen", "listen", "limits.size"]
@@ -515,6 +516,32 @@ def test_an_empty_message_is_one(sluice_try, place):
     (place / "empty").write_text("")
     got = sluice_try(judge("none"), "empty", "--to", "a@b.test", "--json")
     assert got.code == 0 and got.json["octets_in"] == 0
+
+
+def test_every_option_is_in_the_page_and_the_manual(sluice_try):
+    options = set(re.findall(r"--[a-z-]+", sluice_try(None, "--help").out)) - {"--config"}
+    assert len(options) > 25
+    for path in ("docs/try.md", "contrib/man/sluice.8"):
+        text = open(os.path.join(ROOT, path)).read().replace("\\-", "-")
+        assert not [o for o in options if o not in text], path
+        assert "--real-stores" not in text and "--store" not in text
+
+
+# ---- large ones
+
+@pytest.mark.parametrize("chain", ['filter "body.lua"', 'filter "late.lua", filter "body.lua"', 'filter "judge.lua"'])
+def test_a_large_message(sluice_try, place, chain):
+    body = b"".join(b"line %d with words\r\n" % i for i in range(150000)) + b"second\r\n"
+    (place / "large").write_bytes(b"From: a@b.test\r\nTo: add@c.test\r\n\r\n" + body)
+    got = sluice_try(chain, "large", "--out", "out", "--json").json
+    out = (place / "out").read_bytes().split(b"\r\n\r\n", 1)[1]
+    assert got["verdict"] == "forwarded" and out == (body.replace(b"second", b"other") if "body.lua" in chain else body)
+
+
+def test_a_quarantine_that_comes_too_late_for_a_backend_does_so_here(sluice_try, place):
+    (place / "large").write_bytes(b"From: a@b.test\r\nTo: c@d.test\r\n\r\n" + b"x" * 70 * 1000 + 20000 * b"0123456789abcdef\r\n")
+    got = sluice_try(judge("quarantine"), "large", "--json")
+    assert (got.json["verdict"], got.json["code"]) == ("defer", 451) and got.code == 75
 
 
 # ---- the same as the gateway
