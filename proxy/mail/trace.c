@@ -44,7 +44,8 @@ static uint32_t index_of(const struct filter_call *call, const struct field *fie
     return n;
 }
 
-void trace_field(const struct filter_call *call, enum edit_kind kind, const struct field *field, struct str before, struct str after)
+void trace_field(const struct filter_call *call, enum edit_kind kind, const struct field *field, struct str before,
+                 struct str after)
 {
     struct trace_event e = event_of(call, TRACE_EDIT);
     e.edit.kind = kind;
@@ -56,7 +57,8 @@ void trace_field(const struct filter_call *call, enum edit_kind kind, const stru
     tell(call, &e);
 }
 
-void trace_envelope(const struct filter_call *call, enum edit_kind kind, uint32_t rcpt, struct str before, struct str after)
+void trace_envelope(const struct filter_call *call, enum edit_kind kind, uint32_t rcpt, struct str before,
+                    struct str after)
 {
     struct trace_event e = event_of(call, TRACE_EDIT);
     e.edit.kind = kind;

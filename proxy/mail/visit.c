@@ -443,7 +443,7 @@ bool visit_turn(struct visit *v)
                 run->call->verdict.why = STR("circuit breaker");
                 run->active = !failed(v, run->call->filter, run->call->slot, run->stage, run->call->verdict.why);
                 if (v->trace)
-                    trace_call(run->call, VERDICT_ERROR, !run->active, run->active ? &(struct reply){0} : &v->run.verdict.reply);
+                    tell_call(v, run->call, VERDICT_ERROR, !run->active);
                 call_close(run->call);
                 run->call = NULL;
                 run->at++;
