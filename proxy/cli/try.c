@@ -1,7 +1,8 @@
-/* try.c - sluice try: a saved message, or many, through the chain of a listener. Nothing is bound, nothing is delivered.
+/* try.c - sluice try: a saved message, or many, through the chain of a listener. Nothing is bound, nothing is
+ * delivered.
  *
- * Exit codes: 0 forwarded, 1 refused or not what was expected, 2 could not be tried, 3 discarded or quarantined, 75 deferred
- * (sysexits.h: EX_TEMPFAIL). Of many messages: 0, whatever they came to. */
+ * Exit codes: 0 forwarded, 1 refused or not what was expected, 2 could not be tried, 3 discarded or quarantined, 75
+ * deferred (sysexits.h: EX_TEMPFAIL). Of many messages: 0, whatever they came to. */
 #include "cli/try.h"
 #include "conf/conf.h"
 #include "try/origin.h"
@@ -25,12 +26,14 @@ struct command {
     struct try_world world;
     struct show show;
     struct summary summary;
-    const char *notes[4]; size_t nnotes;
+    const char *notes[4];
+    size_t nnotes;
     unsigned unexpected;
     int code;
 };
 
-/* ---- the configuration ------------------------------------------------------------------------------------------------------ */
+/* ---- the configuration
+ * ------------------------------------------------------------------------------------------------------ */
 
 static bool is_script(const char *filter)
 {
@@ -41,7 +44,8 @@ static bool is_script(const char *filter)
 static const char *script_text(struct try_arguments *a)
 {
     char path[PATH_MAX];
-    struct str name = realpath(a->filter, path) ? str_of(path) : str_of(a->filter); /* else it is one of those that come along */
+    struct str name =
+        realpath(a->filter, path) ? str_of(path) : str_of(a->filter); /* else it is one of those that come along */
     struct str filter = words_filter(&a->arena, name, a->noptions, a->options, conf_is_value);
     if (!filter.at) {
         fprintf(stderr, "sluice try: --option: expected NAME=VALUE\n");
@@ -50,7 +54,8 @@ static const char *script_text(struct try_arguments *a)
     if (a->path_said)
         return arena_print(&a->arena, "chain \"--filter\" {\n%s }\n", filter.at).at;
     return arena_print(&a->arena,
-                       "hostname \"mx.example\"\nbackend \"backend\" { \"127.0.0.1:25\" }\nbackend \"quarantine\" { \"127.0.0.1:25\" }\n"
+                       "hostname \"mx.example\"\nbackend \"backend\" { \"127.0.0.1:25\" }\nbackend \"quarantine\" { "
+                       "\"127.0.0.1:25\" }\n"
                        "chain \"--filter\" { quarantine = \"quarantine\",\n%s }\n"
                        "listen \"try\" { \"127.0.0.1:25\", backend = \"backend\", chain = \"--filter\" }\n",
                        filter.at)
@@ -79,16 +84,21 @@ static bool find_listen(struct command *c)
     for (size_t i = 0; i < conf->nlistens && !c->listen; i++) {
         const struct listen_conf *l = &conf->listens[i];
         names[i] = l->visit.name.at;
-        if (c->a.listen ? str_equal(l->visit.name, str_of(c->a.listen)) : l->visit.chain->nfilters > 0 || is_script(c->a.filter))
+        if (c->a.listen ? str_equal(l->visit.name, str_of(c->a.listen))
+                        : l->visit.chain->nfilters > 0 || is_script(c->a.filter))
             c->listen = l;
     }
     if (c->listen)
         return true;
     struct str near = c->a.listen ? nearest_name(str_of(c->a.listen), names, conf->nlistens) : STR_NONE;
     if (!c->a.listen)
-        fprintf(stderr, "sluice try: no listener of %s has a chain with filters; --listen NAME chooses one all the same\n", c->a.path);
+        fprintf(stderr,
+                "sluice try: no listener of %s has a chain with filters; --listen NAME chooses one all the same\n",
+                c->a.path);
     else
-        fprintf(stderr, near.at ? "sluice try: there is no listen \"%s\" (did you mean \"%s\"?)\n" : "sluice try: there is no listen \"%s\"\n",
+        fprintf(stderr,
+                near.at ? "sluice try: there is no listen \"%s\" (did you mean \"%s\"?)\n"
+                        : "sluice try: there is no listen \"%s\"\n",
                 c->a.listen, near.at);
     return false;
 }
@@ -108,7 +118,9 @@ static bool no_filter(const struct command *c, const struct chain *chain, const 
     for (size_t i = 0; i < chain->nfilters && n < countof(names); i++)
         names[n++] = chain->filters[i]->name.at;
     struct str near = nearest_name(str_of(name), names, n);
-    fprintf(stderr, near.at ? "sluice try: chain \"%.*s\" has no filter \"%s\" (did you mean \"%s\"?)\n" : "sluice try: chain \"%.*s\" has no filter \"%s\"\n",
+    fprintf(stderr,
+            near.at ? "sluice try: chain \"%.*s\" has no filter \"%s\" (did you mean \"%s\"?)\n"
+                    : "sluice try: chain \"%.*s\" has no filter \"%s\"\n",
             STR_ARGS(chain->name), name, near.at);
     return false;
 }
@@ -179,7 +191,8 @@ static bool make_world(struct command *c)
     return false;
 }
 
-/* ---- one message ---------------------------------------------------------------------------------------------------------------- */
+/* ---- one message
+ * ---------------------------------------------------------------------------------------------------------------- */
 
 static void note(struct command *c, const char *text)
 {
@@ -195,11 +208,14 @@ static void make_notes(struct command *c, const struct try_who *who, struct str 
     const char *name = l->visit.name.at;
     c->nnotes = 0;
     if (l->auth == AUTH_REQUIRE && !who->authenticated)
-        note(c, arena_print(arena, "listen \"%s\" has auth = \"require\": without --auth the client hears 530", name).at);
+        note(c,
+             arena_print(arena, "listen \"%s\" has auth = \"require\": without --auth the client hears 530", name).at);
     if (l->require_tls && !who->tls.len)
         note(c, arena_print(arena, "listen \"%s\" has require_tls: without --tls the client hears 530", name).at);
     if (l->visit.limits.size && content.len > l->visit.limits.size)
-        note(c, arena_print(arena, "limits.size is %llu: the client hears 552", (unsigned long long)l->visit.limits.size).at);
+        note(c,
+             arena_print(arena, "limits.size is %llu: the client hears 552", (unsigned long long)l->visit.limits.size)
+                 .at);
     c->show.notes = c->notes;
     c->show.nnotes = c->nnotes;
 }
@@ -273,8 +289,8 @@ static void report(struct command *c, const struct trial *t, const struct source
     if (c->a.expect && !words_is_expected(str_of(c->a.expect), t))
         c->unexpected++;
     if (c->a.expect && many && !words_is_expected(str_of(c->a.expect), t))
-        fprintf(stderr, "%.*s%s%.0u: %s %u, expected %s\n", STR_ARGS(source->name), source->index ? "#" : "", source->index, fate_name(t->fate), t->reply.code,
-                c->a.expect);
+        fprintf(stderr, "%.*s%s%.0u: %s %u, expected %s\n", STR_ARGS(source->name), source->index ? "#" : "",
+                source->index, fate_name(t->fate), t->reply.code, c->a.expect);
     c->code = c->a.expect ? (c->unexpected ? REFUSED_OR_OTHER : DONE) : many ? DONE : code_of(t);
 }
 
@@ -333,13 +349,18 @@ static bool try_all(struct command *c)
     return good;
 }
 
-/* ---- the command ------------------------------------------------------------------------------------------------------------------ */
+/* ---- the command
+ * ------------------------------------------------------------------------------------------------------------------ */
 
 static void open_show(struct command *c)
 {
     bool aside = c->a.out && strcmp(c->a.out, "-") == 0;
     const char *no_colour = getenv("NO_COLOR");
-    c->show = (struct show){.to = aside ? stderr : stdout, .diff = c->a.diff, .verbose = c->a.verbose, .quiet = c->a.quiet, .stable = c->a.stable};
+    c->show = (struct show){.to = aside ? stderr : stdout,
+                            .diff = c->a.diff,
+                            .verbose = c->a.verbose,
+                            .quiet = c->a.quiet,
+                            .stable = c->a.stable};
     c->show.colour = isatty(fileno(c->show.to)) && !(no_colour && *no_colour) && !c->a.json;
     c->show.conf = is_script(c->a.filter) && !c->a.path_said ? STR_NONE : str_of(c->a.path);
 }
@@ -355,7 +376,8 @@ static int run(struct command *c)
     if (!make_world(c))
         return USAGE;
     if (c->a.stable || (c->a.now_said && !c->a.now_received))
-        loop_set_wall(c->world.worker.loop, c->a.now_said && !c->a.now_received ? c->a.now_micros : stable_time, c->a.stable);
+        loop_set_wall(c->world.worker.loop, c->a.now_said && !c->a.now_received ? c->a.now_micros : stable_time,
+                      c->a.stable);
     open_show(c);
     summary_start(&c->summary, &c->chain);
     bool good = try_all(c);

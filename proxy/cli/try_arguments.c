@@ -5,10 +5,38 @@
 #include <getopt.h>
 
 enum option_name {
-    O_CONFIG = 'c', O_HELP = 'h', O_VERBOSE = 'v', O_QUIET = 'q',
-    O_LISTEN = 256, O_CLIENT, O_HELO, O_RDNS, O_FROM, O_TO, O_MAIL_PARAMS, O_RCPT_PARAMS, O_AUTH, O_TLS, O_FACT, O_AS_RECEIVED,
-    O_DNS, O_OFFLINE, O_NOW, O_REPLY, O_REAL_STORES, O_STORE,
-    O_FILTER, O_OPTION, O_ENFORCE, O_SKIP, O_OUT, O_RAW, O_JSON, O_DIFF, O_STABLE, O_EXPECT
+    O_CONFIG = 'c',
+    O_HELP = 'h',
+    O_VERBOSE = 'v',
+    O_QUIET = 'q',
+    O_LISTEN = 256,
+    O_CLIENT,
+    O_HELO,
+    O_RDNS,
+    O_FROM,
+    O_TO,
+    O_MAIL_PARAMS,
+    O_RCPT_PARAMS,
+    O_AUTH,
+    O_TLS,
+    O_FACT,
+    O_AS_RECEIVED,
+    O_DNS,
+    O_OFFLINE,
+    O_NOW,
+    O_REPLY,
+    O_REAL_STORES,
+    O_STORE,
+    O_FILTER,
+    O_OPTION,
+    O_ENFORCE,
+    O_SKIP,
+    O_OUT,
+    O_RAW,
+    O_JSON,
+    O_DIFF,
+    O_STABLE,
+    O_EXPECT
 };
 static const struct option long_options[] = {
     {"config", required_argument, NULL, O_CONFIG},
@@ -72,7 +100,8 @@ void try_say_options(FILE *to)
           "      --raw                 its line ends and a \"From \" line in front stay as they are\n"
           "      --json  --diff  -v  -q  --stable (no clock in it)\n"
           "      --expect WORD         exit 0 if it comes to that (\"reject\", \"5xx\", \"451\"), else 1\n"
-          "\nExit: 0 forwarded, 1 refused, 2 could not be tried, 3 discarded or quarantined, 75 deferred. The page is docs/try.md.\n",
+          "\nExit: 0 forwarded, 1 refused, 2 could not be tried, 3 discarded or quarantined, 75 deferred. The page is "
+          "docs/try.md.\n",
           to);
 }
 
@@ -149,7 +178,8 @@ static bool take_who(struct try_arguments *a, int option, const char *text)
     switch (option) {
     case O_CLIENT:
         a->client_said = true;
-        return words_client(word, &a->arena, &who->ip, &who->port) || bad("client", text, "an IP address, with or without a port");
+        return words_client(word, &a->arena, &who->ip, &who->port) ||
+               bad("client", text, "an IP address, with or without a port");
     case O_HELO:
         a->helo_said = true;
         who->helo = word;
@@ -165,9 +195,14 @@ static bool take_who(struct try_arguments *a, int option, const char *text)
     case O_AUTH:
         who->authenticated = true;
         return words_auth(word, &a->arena, &who->user, &who->method) || bad("auth", text, "USER or USER:METHOD");
-    case O_TLS: return words_tls(text ? word : STR("1.3"), &a->arena, &who->tls) || bad("tls", text, "a version like 1.3");
-    case O_FACT: return words_fact(word, &a->arena, who) || bad("fact", text, "what a client decides and no other option says, like tls.sni=mx.test");
-    case O_REPLY: return words_reply(word, &a->arena, who) || bad("reply", text, "mail, rcpt or message, and a reply: rcpt=\"550 5.1.1 no\"");
+    case O_TLS:
+        return words_tls(text ? word : STR("1.3"), &a->arena, &who->tls) || bad("tls", text, "a version like 1.3");
+    case O_FACT:
+        return words_fact(word, &a->arena, who) ||
+               bad("fact", text, "what a client decides and no other option says, like tls.sni=mx.test");
+    case O_REPLY:
+        return words_reply(word, &a->arena, who) ||
+               bad("reply", text, "mail, rcpt or message, and a reply: rcpt=\"550 5.1.1 no\"");
     default: never("no option of who sends");
     }
 }
@@ -175,17 +210,13 @@ static bool take_who(struct try_arguments *a, int option, const char *text)
 static bool take_show(struct try_arguments *a, int option, const char *text)
 {
     switch (option) {
-    case O_CONFIG:
-        a->path = text;
-        return a->path_said = true;
+    case O_CONFIG: a->path = text; return a->path_said = true;
     case O_HELP: return a->help = true;
     case O_VERBOSE: return a->verbose = true;
     case O_QUIET: return a->quiet = true;
     case O_LISTEN: a->listen = text; return true;
     case O_AS_RECEIVED: return a->as_received = true;
-    case O_DNS:
-        a->no_dns = strcmp(text, "off") == 0;
-        return a->no_dns || later("--dns with a zone file");
+    case O_DNS: a->no_dns = strcmp(text, "off") == 0; return a->no_dns || later("--dns with a zone file");
     case O_OFFLINE: return a->offline = a->no_dns = true;
     case O_NOW: return take_now(a, text);
     case O_REAL_STORES: return later("--real-stores");
@@ -201,7 +232,8 @@ static bool take_show(struct try_arguments *a, int option, const char *text)
     case O_STABLE: return a->stable = true;
     case O_EXPECT:
         a->expect = text;
-        return words_expect(str_of(text)) || bad("expect", text, "a verdict like \"reject\", or a code like 5xx or 451");
+        return words_expect(str_of(text)) ||
+               bad("expect", text, "a verdict like \"reject\", or a code like 5xx or 451");
     default: return false;
     }
 }
@@ -221,7 +253,8 @@ static bool wrong(const char *text)
 static bool fits(const struct try_arguments *a)
 {
     const struct tls_facts *f = &a->who.tls_facts;
-    bool facts = f->cipher || f->sni.at || f->alpn.at || f->subject.at || f->issuer.at || f->fingerprint.at || f->bits || f->verified;
+    bool facts = f->cipher || f->sni.at || f->alpn.at || f->subject.at || f->issuer.at || f->fingerprint.at ||
+                 f->bits || f->verified;
     if (facts && !a->who.tls.len)
         return wrong("--fact tls...: the client is in the clear; say --tls");
     if (a->noptions && !(a->filter && str_ends_nocase(str_of(a->filter), STR(".lua"))))

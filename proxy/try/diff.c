@@ -1,5 +1,5 @@
-/* diff.c - what is common at both ends is passed over; between, the longest common subsequence where that is cheap enough, else all that
- * went and all that came. */
+/* diff.c - what is common at both ends is passed over; between, the longest common subsequence where that is cheap
+ * enough, else all that went and all that came. */
 #include "try/diff.h"
 #include <stdlib.h>
 
@@ -18,7 +18,10 @@ void visible_put(FILE *to, struct str s)
     }
 }
 
-struct units { struct str *at; size_t n; };
+struct units {
+    struct str *at;
+    size_t n;
+};
 
 static bool is_text(struct str s)
 {
@@ -44,7 +47,11 @@ static struct units cut(struct str s, bool text)
     return u;
 }
 
-struct out { FILE *to; const struct diff_style *style; unsigned shown, left; };
+struct out {
+    FILE *to;
+    const struct diff_style *style;
+    unsigned shown, left;
+};
 
 static void put(struct out *o, char sign, struct str line)
 {
@@ -67,8 +74,9 @@ static uint32_t *lengths(const struct str *a, size_t n, const struct str *b, siz
     for (size_t i = n; i-- > 0;)
         for (size_t k = m; k-- > 0;) {
             uint32_t down = at[(i + 1) * (m + 1) + k], right = at[i * (m + 1) + k + 1];
-            at[i * (m + 1) + k] =
-                str_equal(a[i], b[k]) ? at[(i + 1) * (m + 1) + k + 1] + 1 : down >= right ? down : right;
+            at[i * (m + 1) + k] = str_equal(a[i], b[k]) ? at[(i + 1) * (m + 1) + k + 1] + 1
+                                  : down >= right       ? down
+                                                        : right;
         }
     return at;
 }

@@ -127,8 +127,11 @@ static const char *state_of(const struct rcpt *r)
 
 static void put_envelope(struct json *j, const struct trial *t)
 {
-    static const char *const authors[] = {
-        [BY_BACKEND] = "backend", [BY_FILTER] = "filter", [BY_ROUTE] = "route", [BY_LIMIT] = "limit", [BY_SYNTAX] = "syntax"};
+    static const char *const authors[] = {[BY_BACKEND] = "backend",
+                                          [BY_FILTER] = "filter",
+                                          [BY_ROUTE] = "route",
+                                          [BY_LIMIT] = "limit",
+                                          [BY_SYNTAX] = "syntax"};
     const struct message *m = &t->message;
     json_open(j, "from", '{');
     json_text(j, "address", m->from.address);
@@ -142,8 +145,10 @@ static void put_envelope(struct json *j, const struct trial *t)
         json_text(j, "params", r->params.text.at ? r->params.text : STR(""));
         json_text(j, "state", str_of(state_of(r)));
         put_reply(j, &r->reply);
-        json_text(j, "by", rcpt_is_added(r) ? r->added_by : r->by == BY_FILTER && r->filter ? r->filter->name
-                                                                                         : str_of(r->reply.code ? authors[r->by] : NULL));
+        json_text(j, "by",
+                  rcpt_is_added(r)                  ? r->added_by
+                  : r->by == BY_FILTER && r->filter ? r->filter->name
+                                                    : str_of(r->reply.code ? authors[r->by] : NULL));
         json_close(j, '}');
     }
     json_close(j, ']');
@@ -231,7 +236,7 @@ static void put_verdict(struct json *j, const struct show *s, const struct trial
         waited += c->waited;
     }
     json_text(j, "verdict", str_of(fate_name(t->fate)));
-    json_text(j, "stage", str_of(t->stage_word));
+    json_text(j, "stage", str_of(t->stage));
     json_text(j, "filter", said(t->by));
     put_reply(j, &t->reply);
     json_text(j, "why", said(t->why));

@@ -1,4 +1,5 @@
-/* origin.c - Return-Path, Delivered-To, From, To and the trace, read as a person would (RFC 5321 4.4). What is malformed is not there. */
+/* origin.c - Return-Path, Delivered-To, From, To and the trace, read as a person would (RFC 5321 4.4). What is
+ * malformed is not there. */
 #include "try/origin.h"
 #include "wire/addresses.h"
 #include "wire/date.h"
@@ -28,8 +29,9 @@ bool ip_is_public(struct str ip)
     memcpy(text, ip.at, ip.len);
     text[ip.len] = 0;
     if (inet_pton(AF_INET, text, o) == 1)
-        return !(o[0] == 0 || o[0] == 10 || o[0] == 127 || (o[0] == 172 && (o[1] & 0xf0) == 16) || (o[0] == 192 && o[1] == 168) ||
-                 (o[0] == 169 && o[1] == 254) || (o[0] == 100 && (o[1] & 0xc0) == 64) || o[0] >= 224);
+        return !(o[0] == 0 || o[0] == 10 || o[0] == 127 || (o[0] == 172 && (o[1] & 0xf0) == 16) ||
+                 (o[0] == 192 && o[1] == 168) || (o[0] == 169 && o[1] == 254) || (o[0] == 100 && (o[1] & 0xc0) == 64) ||
+                 o[0] >= 224);
     return inet_pton(AF_INET6, text, o) == 1 && (o[0] & 0xe0) == 0x20; /* 2000::/3 */
 }
 
@@ -82,7 +84,8 @@ void origin_find(struct origin *o, struct str message, struct arena *arena)
     pipe_constant(&in, message);
     headers_step(&h, &in, 1 << 24);
     pipe_clear(&in);
-    static const char *const senders[] = {"Return-Path", "From"}, *const rcpts[] = {"Delivered-To", "X-Original-To", "To"};
+    static const char *const senders[] = {"Return-Path", "From"}, *const rcpts[] = {"Delivered-To", "X-Original-To",
+                                                                                    "To"};
     for (size_t i = 0; i < countof(senders) && !o->from.at; i++)
         o->from = first_address(&h, senders[i], arena);
     for (size_t i = 0; i < countof(rcpts) && !o->to.at; i++) {

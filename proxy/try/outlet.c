@@ -1,6 +1,8 @@
-/* outlet.c - what would have been said to a backend goes into a pipe: fields, then the body from the chain or, held, from the spool.
+/* outlet.c - what would have been said to a backend goes into a pipe: fields, then the body from the chain or, held,
+ * from the spool.
  *
- * It is as early and as strict as the way to a backend (smtp/back/delivery.c): a verdict that comes too late there comes too late here. */
+ * It is as early and as strict as the way to a backend (smtp/back/delivery.c): a verdict that comes too late there
+ * comes too late here. */
 #include "try/outlet.h"
 
 static struct trial *owner(const struct outlet *o)

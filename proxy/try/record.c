@@ -3,7 +3,7 @@
 
 const char *stage_name(enum filter_stage stage)
 {
-    static const char *const names[] = {"connect", "tls",  "helo",    "auth",  "mail",  "rcpt",       "data",
+    static const char *const names[] = {"connect", "tls",  "helo", "auth",    "mail",  "rcpt",  "data",
                                         "headers", "body", "part", "message", "reply", "reset", "disconnect"};
     return stage < countof(names) ? names[stage] : "?";
 }
@@ -108,11 +108,12 @@ static void take(struct trace *trace, const struct trace_event *e)
     case TRACE_CALL: take_verdict(r, c, e); break;
     case TRACE_EDIT: take_edit(r, c, e); break;
     case TRACE_WAIT:
-        APPEND(c->waits, struct kept_wait, .op = e->wait.op, .what = arena_str(&r->arena, e->wait.what), .took = e->wait.took,
-               .result = e->wait.result);
+        APPEND(c->waits, struct kept_wait, .op = e->wait.op, .what = arena_str(&r->arena, e->wait.what),
+               .took = e->wait.took, .result = e->wait.result);
         break;
     case TRACE_NOTE:
-        APPEND(c->notes, struct kept_note, .name = arena_str(&r->arena, e->note.name), .value = arena_str(&r->arena, e->note.value));
+        APPEND(c->notes, struct kept_note, .name = arena_str(&r->arena, e->note.name),
+               .value = arena_str(&r->arena, e->note.value));
         break;
     case TRACE_LOG:
         APPEND(c->logs, struct kept_log, .level = levels[e->log.level], .text = arena_str(&r->arena, e->log.text));

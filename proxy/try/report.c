@@ -1,11 +1,13 @@
-/* report.c - the table of calls for people: a line for each that did something, the edits below it, the verdict last. */
+/* report.c - the table of calls for people: a line for each that did something, the edits below it, the verdict last.
+ */
 #include "try/report.h"
 #include "try/diff.h"
 #include <ctype.h>
 
 enum { EDIT_LINES = 12 };
 
-/* ---- words ---------------------------------------------------------------------------------------------------------------- */
+/* ---- words
+ * ---------------------------------------------------------------------------------------------------------------- */
 
 static void upper(char *to, size_t room, const char *from)
 {
@@ -55,7 +57,8 @@ unsigned offline_skips(const struct trial *t)
     return n;
 }
 
-/* ---- bodies ----------------------------------------------------------------------------------------------------------------- */
+/* ---- bodies
+ * ----------------------------------------------------------------------------------------------------------------- */
 
 struct str body_before(const struct trial *t)
 {
@@ -73,7 +76,9 @@ struct str body_after(const struct trial *t, struct arena *arena)
     return str_part(all, octets + (empty_line ? 2 : 0), all.len);
 }
 
-/* ---- calls -------------------------------------------------------------------------------------------------------------------- */
+/* ---- calls
+ * --------------------------------------------------------------------------------------------------------------------
+ */
 
 static unsigned edits_of(const struct kept_call *c)
 {
@@ -86,7 +91,8 @@ static unsigned edits_of(const struct kept_call *c)
 /* Something happened that one wants to know without asking for more. */
 static bool is_notable(const struct kept_call *c)
 {
-    return (c->said != VERDICT_CONTINUE && c->said != VERDICT_SKIP) || c->edits || c->score != 0 || c->logs || !c->ended;
+    return (c->said != VERDICT_CONTINUE && c->said != VERDICT_SKIP) || c->edits || c->score != 0 || c->logs ||
+           !c->ended;
 }
 
 static void put_did(FILE *to, const struct trial *t, const struct kept_call *c)
@@ -156,7 +162,8 @@ static void put_edit(const struct show *s, const struct kept_edit *e)
     char octets[80];
     switch (e->kind) {
     case EDIT_BODY:
-        snprintf(octets, sizeof octets, "body: %llu octets become %llu", (unsigned long long)e->octets_before, (unsigned long long)e->octets_after);
+        snprintf(octets, sizeof octets, "body: %llu octets become %llu", (unsigned long long)e->octets_before,
+                 (unsigned long long)e->octets_after);
         fprintf(s->to, "%s%s\n", style.indent, octets);
         return;
     case EDIT_FROM:
@@ -203,7 +210,8 @@ static void put_call(const struct show *s, const struct trial *t, const struct k
         fputc('\n', s->to);
     }
     for (const struct kept_wait *w = c->waits; s->verbose && w; w = w->next)
-        fprintf(s->to, "             %s %.*s: %s, %.1f ms\n", w->op, STR_ARGS(w->what), w->result ? w->result : "ok", ms(s, w->took));
+        fprintf(s->to, "             %s %.*s: %s, %.1f ms\n", w->op, STR_ARGS(w->what), w->result ? w->result : "ok",
+                ms(s, w->took));
     for (const struct kept_edit *e = c->edits; e; e = e->of_call)
         put_edit(s, e);
 }
@@ -244,7 +252,8 @@ static void put_body(const struct show *s, const struct trial *t)
     arena_reset(&arena);
 }
 
-/* ---- the verdict ---------------------------------------------------------------------------------------------------------------- */
+/* ---- the verdict
+ * ---------------------------------------------------------------------------------------------------------------- */
 
 static void put_verdict(const struct show *s, const struct trial *t)
 {
@@ -252,13 +261,13 @@ static void put_verdict(const struct show *s, const struct trial *t)
     upper(word, sizeof word, fate_name(t->fate));
     fprintf(s->to, "%-11s%s%s%s%s", "verdict", s->colour ? "\033[1m" : "", word, s->colour ? "\033[0m" : "",
             t->has_content || t->fate != FORWARDED ? "" : " (the envelope alone)");
-    if (t->stage_word)
-        fprintf(s->to, " at %s", t->stage_word);
-    if (t->stage_word && strcmp(t->stage_word, "rcpt") == 0)
+    if (t->stage)
+        fprintf(s->to, " at %s", t->stage);
+    if (t->stage && strcmp(t->stage, "rcpt") == 0)
         fprintf(s->to, " %u", t->rcpt + 1);
     if (t->by.len)
         fprintf(s->to, " by %.*s", STR_ARGS(t->by));
-    else if (t->by_backend && t->stage_word)
+    else if (t->by_backend && t->stage)
         fputs(" by the next hop", s->to);
     if ((t->fate == QUARANTINED || t->record.edits) && t->hop && trial_leaves(t) && t->hop != t->world->hops[0].hop)
         fprintf(s->to, " to %.*s", STR_ARGS(t->hop->name));
@@ -281,7 +290,8 @@ static void put_totals(const struct show *s, const struct trial *t)
     }
     for (const struct kept_edit *e = t->record.edits; e; e = e->next)
         applied += e->applied;
-    fprintf(s->to, "%-11s%u of %zu recipient%s; ", "", t->message.accepted + t->message.discarded, t->who->nrcpts, t->who->nrcpts == 1 ? "" : "s");
+    fprintf(s->to, "%-11s%u of %zu recipient%s; ", "", t->message.accepted + t->message.discarded, t->who->nrcpts,
+            t->who->nrcpts == 1 ? "" : "s");
     if (t->has_content) {
         put_number(s->to, t->content.len);
         fputs(" octets", s->to);
@@ -319,9 +329,9 @@ void report_world(const struct show *s, const struct try_world *w, const struct 
 {
     if (s->quiet)
         return;
-    fprintf(s->to, "listen %.*s, chain %.*s; client %.*s:%u helo %.*s; DNS %s; stores: new and empty%s\n", STR_ARGS(w->conf.name),
-            STR_ARGS(w->conf.chain->name), STR_ARGS(who->ip), who->port, STR_ARGS(who->helo), w->no_dns ? "off" : "real",
-            w->offline ? "; offline" : "");
+    fprintf(s->to, "listen %.*s, chain %.*s; client %.*s:%u helo %.*s; DNS %s; stores: new and empty%s\n",
+            STR_ARGS(w->conf.name), STR_ARGS(w->conf.chain->name), STR_ARGS(who->ip), who->port, STR_ARGS(who->helo),
+            w->no_dns ? "off" : "real", w->offline ? "; offline" : "");
     for (size_t i = 0; i < s->nnotes; i++)
         fprintf(s->to, "note: %s\n", s->notes[i]);
 }

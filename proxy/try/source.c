@@ -1,5 +1,5 @@
-/* source.c - messages out of files. A file that begins with "From " is a mailbox: each such line behind an empty line begins a message
- * (RFC 4155). Never writes. */
+/* source.c - messages out of files. A file that begins with "From " is a mailbox: each such line behind an empty line
+ * begins a message (RFC 4155). Never writes. */
 #include "try/source.h"
 #include <dirent.h>
 #include <errno.h>
@@ -16,7 +16,8 @@ static bool fail(struct sources *s, struct str name, const char *why)
     return false;
 }
 
-/* ---- files --------------------------------------------------------------------------------------------------------------- */
+/* ---- files
+ * --------------------------------------------------------------------------------------------------------------- */
 
 static void add_file(struct sources *s, struct str name)
 {
@@ -90,7 +91,8 @@ static bool read_file(struct sources *s, struct str name)
     return true;
 }
 
-/* ---- lines --------------------------------------------------------------------------------------------------------------- */
+/* ---- lines
+ * --------------------------------------------------------------------------------------------------------------- */
 
 static bool is_quoted(const char *at, const char *end)
 {
@@ -120,7 +122,8 @@ struct str source_lines(struct str text, bool unquote, char **memory)
     return (struct str){*memory, (size_t)(to - *memory)};
 }
 
-/* ---- mailboxes ------------------------------------------------------------------------------------------------------------ */
+/* ---- mailboxes
+ * ------------------------------------------------------------------------------------------------------------ */
 
 static bool begins_message(struct str line)
 {
@@ -133,8 +136,8 @@ static size_t line_of(struct str text, size_t from)
     return lf ? (size_t)(lf - text.at) + 1 : text.len;
 }
 
-/* The message at the head of `rest`, without its "From " line and the empty line behind it; leaves what follows. alone: if it is the last one, it
- * is the only one. */
+/* The message at the head of `rest`, without its "From " line and the empty line behind it; leaves what follows. alone:
+ * if it is the last one, it is the only one. */
 static struct str cut_message(struct str *rest, bool alone)
 {
     struct str all = *rest;
@@ -163,7 +166,8 @@ static bool is_mailbox(const struct sources *s)
     return !s->raw && str_starts(s->text, STR("From "));
 }
 
-/* ---- all of them ------------------------------------------------------------------------------------------------------------ */
+/* ---- all of them
+ * ------------------------------------------------------------------------------------------------------------ */
 
 bool sources_open(struct sources *s, size_t n, char *const *names, bool raw)
 {

@@ -4,7 +4,8 @@
 struct tally {
     struct str name;
     uint32_t calls, refused, observed, edits, errors;
-    uint32_t *took; size_t ntook, room; /* microseconds of each call */
+    uint32_t *took;
+    size_t ntook, room; /* microseconds of each call */
 };
 
 void summary_start(struct summary *s, const struct chain *chain)
@@ -20,7 +21,8 @@ static void add_call(struct tally *t, const struct kept_call *c)
     bool refused = c->said == VERDICT_REJECT || c->said == VERDICT_DEFER || c->said == VERDICT_DROP;
     t->calls++;
     t->refused += refused && !c->filter->observe;
-    t->observed += c->filter->observe && c->said != VERDICT_CONTINUE && c->said != VERDICT_SKIP && c->said != VERDICT_ERROR;
+    t->observed +=
+        c->filter->observe && c->said != VERDICT_CONTINUE && c->said != VERDICT_SKIP && c->said != VERDICT_ERROR;
     t->errors += c->said == VERDICT_ERROR;
     for (const struct kept_edit *e = c->edits; e; e = e->of_call)
         t->edits++;
@@ -47,25 +49,28 @@ static int by_size(const void *a, const void *b)
 
 static double at(const struct show *show, const struct tally *t, unsigned percent)
 {
-    return show->stable || !t->ntook ? 0 : (double)t->took[(t->ntook - 1) * percent / 100] / 1000;
+    size_t i = t->ntook ? (t->ntook - 1) * percent / 100 : 0;
+    return show->stable || !t->ntook ? 0 : (double)t->took[i] / 1000;
 }
 
 void summary_put(const struct show *show, struct summary *s)
 {
-    fprintf(show->to, "%u message%s in %.1f s:", s->messages, s->messages == 1 ? "" : "s", show->stable ? 0 : (double)s->took / 1e6);
+    fprintf(show->to, "%u message%s in %.1f s:", s->messages, s->messages == 1 ? "" : "s",
+            show->stable ? 0 : (double)s->took / 1e6);
     const char *parted = "";
     for (int i = 0; i < FATES; i++)
         if (s->fates[i] || i == FORWARDED || i == FAILED) {
             fprintf(show->to, "%s %u %s", parted, s->fates[i], fate_name((enum fate)i));
             parted = ",";
         }
-    fprintf(show->to, "\n%-20s %8s %8s %8s %8s %8s %9s %9s\n", "filter", "calls", "refused", "observed", "edits", "errors", "p50 ms", "p99 ms");
+    fprintf(show->to, "\n%-20s %8s %8s %8s %8s %8s %9s %9s\n", "filter", "calls", "refused", "observed", "edits",
+            "errors", "p50 ms", "p99 ms");
     for (size_t i = 0; i < s->ntallies; i++) {
         struct tally *t = &s->tallies[i];
         if (t->ntook)
             qsort(t->took, t->ntook, sizeof *t->took, by_size);
-        fprintf(show->to, "%-20.*s %8u %8u %8u %8u %8u %9.1f %9.1f\n", STR_ARGS(t->name), t->calls, t->refused, t->observed, t->edits,
-                t->errors, at(show, t, 50), at(show, t, 99));
+        fprintf(show->to, "%-20.*s %8u %8u %8u %8u %8u %9.1f %9.1f\n", STR_ARGS(t->name), t->calls, t->refused,
+                t->observed, t->edits, t->errors, at(show, t, 50), at(show, t, 99));
     }
 }
 

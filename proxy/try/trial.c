@@ -15,7 +15,8 @@ bool trial_leaves(const struct trial *t)
     return t->fate == FORWARDED || t->fate == QUARANTINED;
 }
 
-/* ---- the world ------------------------------------------------------------------------------------------------------- */
+/* ---- the world
+ * ------------------------------------------------------------------------------------------------------- */
 
 bool world_open(struct try_world *w, const struct mail_conf *conf, char *error, size_t room)
 {
@@ -42,7 +43,8 @@ void world_close(struct try_world *w)
     block_forget();
 }
 
-/* ---- the end ----------------------------------------------------------------------------------------------------------- */
+/* ---- the end
+ * ----------------------------------------------------------------------------------------------------------- */
 
 static void end(struct trial *t, enum fate fate, const struct reply *r)
 {
@@ -57,11 +59,10 @@ static enum fate fate_of(const struct reply *r)
 }
 
 /* By a filter at this stage; a filter that failed is told apart from one that decided. */
-static void decided(struct trial *t, enum filter_stage stage, struct str by, struct str why)
+static void decided(struct trial *t, const char *stage, struct str by, struct str why)
 {
     const struct kept_call *c = t->record.decided;
     t->stage = stage;
-    t->stage_word = stage_name(stage);
     t->by = by;
     t->why = why.len ? arena_str(&t->life, why) : STR_NONE;
     if (c && c->said == VERDICT_ERROR && str_equal(c->filter->name, by) && !trial_leaves(t) && t->fate != DISCARDED)
@@ -78,7 +79,7 @@ static bool is_refused(struct trial *t)
     case VERDICT_DEFER: end(t, DEFERRED, &v->reply); break;
     default: return false;
     }
-    decided(t, t->visit.run.stage, v->by->name, v->why);
+    decided(t, stage_name(t->visit.run.stage), v->by->name, v->why);
     return true;
 }
 
@@ -90,10 +91,11 @@ static void end_discarded(struct trial *t)
     t->why = m->verdict_why;
     if (m->verdict_by.len)
         t->by = m->verdict_by;
-    t->stage_word = m->verdict_stage.len ? m->verdict_stage.at : NULL;
+    t->stage = m->verdict_stage.len ? m->verdict_stage.at : NULL;
 }
 
-/* ---- the envelope ------------------------------------------------------------------------------------------------------ */
+/* ---- the envelope
+ * ------------------------------------------------------------------------------------------------------ */
 
 static void ask(struct trial *t, enum filter_stage stage)
 {
@@ -152,9 +154,9 @@ static void end_without_rcpts(struct trial *t)
     end(t, fate_of(&r->reply), &r->reply);
     t->by_backend = r->by == BY_BACKEND;
     if (r->by == BY_FILTER)
-        decided(t, FILTER_RCPT, r->filter->name, r->why);
+        decided(t, "rcpt", r->filter->name, r->why);
     else
-        t->stage_word = "rcpt";
+        t->stage = "rcpt";
 }
 
 static void rcpt_passed(struct trial *t)
@@ -164,7 +166,7 @@ static void rcpt_passed(struct trial *t)
     rcpt_judged(t);
     if (v->kind == VERDICT_DROP) {
         end(t, DROPPED, &v->reply);
-        decided(t, FILTER_RCPT, v->by->name, v->why);
+        decided(t, "rcpt", v->by->name, v->why);
         return;
     }
     if (t->said < t->who->nrcpts) {
@@ -179,7 +181,8 @@ static void rcpt_passed(struct trial *t)
     }
 }
 
-/* ---- content ------------------------------------------------------------------------------------------------------------ */
+/* ---- content
+ * ------------------------------------------------------------------------------------------------------------ */
 
 static bool nobody_stands(const struct message *m)
 {
@@ -231,12 +234,9 @@ static void end_refused(struct trial *t)
         return;
     }
     end(t, m->drop ? DROPPED : fate_of(&m->refusal), &m->refusal);
-    t->stage_word = "content";
-    if (!m->limited && m->verdict_by.len) {
-        const struct kept_call *c = t->record.decided;
-        decided(t, c ? c->stage : FILTER_MESSAGE, m->verdict_by, m->verdict_why);
-        t->stage_word = m->verdict_stage.at;
-    }
+    t->stage = "content";
+    if (!m->limited && m->verdict_by.len)
+        decided(t, m->verdict_stage.at, m->verdict_by, m->verdict_why);
 }
 
 /* True: go on in this turn. */
@@ -271,11 +271,11 @@ static void next_hop_answers(struct trial *t)
     end(t, m->quarantined && good ? QUARANTINED : fate_of(&m->end_reply), &m->end_reply);
     t->by_backend = true;
     if (!good) {
-        t->stage_word = "message";
+        t->stage = "message";
     } else if (m->verdict_by.len) { /* QUARANTINE, or a PASS */
         t->by = m->verdict_by;
         t->why = m->verdict_why;
-        t->stage_word = m->verdict_stage.at;
+        t->stage = m->verdict_stage.at;
     }
 }
 
@@ -303,7 +303,8 @@ static bool run_judge(struct trial *t)
     return whole;
 }
 
-/* ---- the turn ----------------------------------------------------------------------------------------------------------- */
+/* ---- the turn
+ * ----------------------------------------------------------------------------------------------------------- */
 
 static void begin_message(struct trial *t)
 {
@@ -401,7 +402,8 @@ static void turn(struct task *task)
     alarm_set(&t->alarm, task, t->step == TRIAL_OVER || !t->visit.run.active ? 0 : visit_clock(&t->visit));
 }
 
-/* ---- one message -------------------------------------------------------------------------------------------------------- */
+/* ---- one message
+ * -------------------------------------------------------------------------------------------------------- */
 
 static bool take_params(struct trial *t, char *error, size_t room)
 {
@@ -457,8 +459,8 @@ static void start_visit(struct trial *t)
 static void end_visit(struct trial *t)
 {
     struct message *m = &t->message;
-    static const enum transaction_end ends[FATES] = {END_FORWARDED, END_REJECTED, END_DEFERRED, END_REJECTED, END_DISCARDED,
-                                                     END_QUARANTINED, END_DEFERRED};
+    static const enum transaction_end ends[FATES] = {END_FORWARDED, END_REJECTED,    END_DEFERRED, END_REJECTED,
+                                                     END_DISCARDED, END_QUARANTINED, END_DEFERRED};
     visit_stop(&t->visit, CANCEL_CLIENT_GONE);
     if (t->visit.message) {
         m->end = ends[t->fate];
@@ -473,7 +475,8 @@ static void end_visit(struct trial *t)
         pipe_clear(&t->out);
 }
 
-bool trial_run(struct trial *t, struct try_world *w, const struct try_who *who, struct str content, bool raw, char *error, size_t room)
+bool trial_run(struct trial *t, struct try_world *w, const struct try_who *who, struct str content, bool raw,
+               char *error, size_t room)
 {
     *t = (struct trial){.world = w, .who = who, .content = content, .raw = raw, .has_content = content.at};
     record_start(&t->record, &t->visit);

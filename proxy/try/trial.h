@@ -57,8 +57,7 @@ struct trial {
     uint32_t rcpt;                /* the one in hand: its index in the envelope */
     struct pipe out;              /* what would have left; empty unless forwarded or quarantined */
     enum fate fate;
-    enum filter_stage stage;      /* that decided */
-    const char *stage_word;       /* its name; NULL: none did */
+    const char *stage;            /* that decided; NULL: none did */
     struct str by, why;           /* the filter; NONE: none */
     struct reply reply;           /* what the client hears last */
     bool by_backend;

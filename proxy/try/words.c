@@ -78,9 +78,15 @@ bool words_fact(struct str text, struct arena *arena, struct try_who *who)
     struct tls_facts *f = &who->tls_facts;
     struct str value = text, name = str_cut(&value, '=');
     uint64_t n = 0;
-    struct { const char *name; struct str *text; } const texts[] = {
-        {"tls.sni", &f->sni},       {"tls.alpn", &f->alpn},     {"tls.subject", &f->subject},
-        {"tls.issuer", &f->issuer}, {"tls.fingerprint", &f->fingerprint},
+    struct {
+        const char *name;
+        struct str *text;
+    } const texts[] = {
+        {"tls.sni", &f->sni},
+        {"tls.alpn", &f->alpn},
+        {"tls.subject", &f->subject},
+        {"tls.issuer", &f->issuer},
+        {"tls.fingerprint", &f->fingerprint},
     };
     if (!value.at)
         return false;
@@ -127,7 +133,8 @@ bool words_time(struct str text, int64_t *microseconds)
         part = strtod(rest, &rest);
     bool utc = strcmp(rest, "Z") == 0 || strcmp(rest, "z") == 0;
     int used = 0;
-    if (!utc && (sscanf(rest, "%3d:%2d%n", &hours, &minutes, &used) != 2 || rest[used] || used != 6 || (*rest != '+' && *rest != '-')))
+    if (!utc && (sscanf(rest, "%3d:%2d%n", &hours, &minutes, &used) != 2 || rest[used] || used != 6 ||
+                 (*rest != '+' && *rest != '-')))
         return false;
     int64_t zone = (int64_t)hours * 3600 + (*rest == '-' ? -minutes : minutes) * 60;
     *microseconds = ((int64_t)timegm(&tm) - zone) * 1000000 + (int64_t)(part * 1e6);
@@ -152,7 +159,8 @@ bool words_is_expected(struct str word, const struct trial *t)
 {
     char code[8];
     snprintf(code, sizeof code, "%u", t->reply.code);
-    return str_equal(word, str_of(fate_name(t->fate))) || str_equal(word, str_of(code)) || (is_class(word) && word.at[0] == code[0]);
+    return str_equal(word, str_of(fate_name(t->fate))) || str_equal(word, str_of(code)) ||
+           (is_class(word) && word.at[0] == code[0]);
 }
 
 struct str words_address(struct str text, struct arena *arena)
@@ -194,7 +202,8 @@ static bool put_option(struct pipe *out, struct str option, bool (*is_value)(con
     return true;
 }
 
-struct str words_filter(struct arena *arena, struct str name, size_t n, const char *const *options, bool (*is_value)(const char *))
+struct str words_filter(struct arena *arena, struct str name, size_t n, const char *const *options,
+                        bool (*is_value)(const char *))
 {
     struct pipe out = {0};
     bool good = true;

@@ -91,9 +91,9 @@ void json_seconds(struct json *j, const char *key, uint64_t microseconds)
     char text[40];
     int n = snprintf(text, sizeof text, "%llu.%06llu", (unsigned long long)(microseconds / 1000000),
                      (unsigned long long)(microseconds % 1000000));
-    while (n > 0 && text[n - 1] == '0')
+    while (n > 1 && text[n - 1] == '0')
         n--;
-    if (text[n - 1] == '.')
+    if (n > 1 && text[n - 1] == '.')
         n--;
     begin(j, key);
     pipe_copy(j->out, text, (size_t)n);

@@ -18,7 +18,8 @@ static void the_envelope_is_found(void **state)
     origin_find(&o, STR("Return-Path: <>\r\nFrom: A <a@x.test>\r\nTo: \"B, C\" <b@x.test>, d@x.test\r\n\r\n"), &arena);
     assert_true(o.from.at && o.from.len == 0);
     assert_string_equal(o.to.at, "b@x.test");
-    origin_find(&o, STR("From: a@x.test\r\nTo: b@x.test\r\nX-Original-To: c@x.test\r\nDelivered-To: d@x.test\r\n\r\n"), &arena);
+    origin_find(&o, STR("From: a@x.test\r\nTo: b@x.test\r\nX-Original-To: c@x.test\r\nDelivered-To: d@x.test\r\n\r\n"),
+                &arena);
     assert_string_equal(o.from.at, "a@x.test");
     assert_string_equal(o.to.at, "d@x.test");
     origin_find(&o, STR("no message at all"), &arena);
@@ -30,8 +31,9 @@ static void the_envelope_is_found(void **state)
 
 static void the_topmost_public_hop_is_the_client(void **state)
 {
-    static const char first[] = "Received: from a (a.test [10.0.0.1])\r\n by b; Mon, 5 Jan 2026 10:00:00 +0000\r\n"
-                                "Received: from helo.test (rdns.test [192.0.2.7]) by b with SMTP\r\n; Mon, 5 Jan 2026 12:00:00 +0000\r\n",
+    static const char first[] =
+        "Received: from a (a.test [10.0.0.1])\r\n by b; Mon, 5 Jan 2026 10:00:00 +0000\r\n"
+        "Received: from helo.test (rdns.test [192.0.2.7]) by b with SMTP\r\n; Mon, 5 Jan 2026 12:00:00 +0000\r\n",
                       rest[] = "Received: from z ([IPv6:2001:db8::1]) by y; never\r\nFrom: a@x.test\r\n\r\n";
     struct origin o;
     char all[600];
@@ -50,9 +52,11 @@ static void the_topmost_public_hop_is_the_client(void **state)
 
 static void private_addresses_are_told_apart(void **state)
 {
-    static const char *const open[] = {"192.0.2.1", "172.32.0.1", "100.128.0.1", "2001:db8::1"}, *const shut[] = {
-        "", "x", "10.1.1.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "127.0.0.1", "169.254.1.1", "100.64.0.1", "0.0.0.0", "224.0.0.1", "::1",
-        "fd00::1", "fe80::1"};
+    static const char
+        *const open[] = {"192.0.2.1", "172.32.0.1", "100.128.0.1", "2001:db8::1"},
+               *const shut[] = {"",          "x",           "10.1.1.1",   "172.16.0.1", "172.31.255.255", "192.168.1.1",
+                                "127.0.0.1", "169.254.1.1", "100.64.0.1", "0.0.0.0",    "224.0.0.1",      "::1",
+                                "fd00::1",   "fe80::1"};
     for (size_t i = 0; i < countof(open); i++)
         assert_true(ip_is_public(str_of(open[i])));
     for (size_t i = 0; i < countof(shut); i++)
@@ -96,7 +100,8 @@ static void what_differs_is_shown(void **state)
     assert_string_equal(DIFF("same\n", "same\n", 0), "");
     assert_string_equal(DIFF("", "new", 0), "+ new\n");
     assert_string_equal(DIFF("1\n2\n3\n", "", 2), "- 1\\n\n- 2\\n\n... 1 more lines; --diff shows them\n");
-    assert_string_equal(DIFF("0123456789abcdef\0same part, so it", "0123456789abcdeX\0same part, so it", 0), "- 0123456789abcdef\n+ 0123456789abcdeX\n");
+    assert_string_equal(DIFF("0123456789abcdef\0same part, so it", "0123456789abcdeX\0same part, so it", 0),
+                        "- 0123456789abcdef\n+ 0123456789abcdeX\n");
     assert_string_equal(DIFF("\x1b[31m\\\xff\n", "", 0), "- \\x1b[31m\\x5c\\xff\\n\n");
     differ("", 0, "", 0, 0);
 }

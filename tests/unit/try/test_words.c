@@ -10,13 +10,31 @@ static struct arena arena;
 
 static void an_address_may_have_a_port(void **state)
 {
-    static const struct { const char *text, *ip; unsigned port; } good[] = {
-        {"192.0.2.1", "192.0.2.1", 7},           {"192.0.2.1:4711", "192.0.2.1", 4711},   {"2001:DB8::1", "2001:db8::1", 7},
-        {"[2001:db8::1]:99", "2001:db8::1", 99}, {"[2001:db8::1]", "2001:db8::1", 7},     {"[192.0.2.1]:1", "192.0.2.1", 1},
+    static const struct {
+        const char *text, *ip;
+        unsigned port;
+    } good[] = {
+        {"192.0.2.1", "192.0.2.1", 7},
+        {"192.0.2.1:4711", "192.0.2.1", 4711},
+        {"2001:DB8::1", "2001:db8::1", 7},
+        {"[2001:db8::1]:99", "2001:db8::1", 99},
+        {"[2001:db8::1]", "2001:db8::1", 7},
+        {"[192.0.2.1]:1", "192.0.2.1", 1},
         {"[::ffff:192.0.2.1]:5", "192.0.2.1", 5},
     };
-    static const char *const bad[] = {"",  "x", "192.0.2", "192.0.2.1:", "192.0.2.1:0", "192.0.2.1:65536", "192.0.2.1:x", "[2001:db8::1",
-                                      "[2001:db8::1]x", "[]", "2001:db8:::1", "192.0.2.1 ", "::ffff:192.0.2.1:5:6:7:8:9"};
+    static const char *const bad[] = {"",
+                                      "x",
+                                      "192.0.2",
+                                      "192.0.2.1:",
+                                      "192.0.2.1:0",
+                                      "192.0.2.1:65536",
+                                      "192.0.2.1:x",
+                                      "[2001:db8::1",
+                                      "[2001:db8::1]x",
+                                      "[]",
+                                      "2001:db8:::1",
+                                      "192.0.2.1 ",
+                                      "::ffff:192.0.2.1:5:6:7:8:9"};
     for (size_t i = 0; i < countof(good); i++) {
         struct str ip;
         uint16_t port = 7;
@@ -51,7 +69,8 @@ static void a_version_of_tls_in_any_spelling(void **state)
     assert_true(words_tls(STR("1.3"), &arena, &v) && str_equal(v, STR("TLSv1.3")));
     assert_true(words_tls(STR("TLSv1.2"), &arena, &v) && str_equal(v, STR("TLSv1.2")));
     assert_true(words_tls(STR("v1.0"), &arena, &v) && str_equal(v, STR("TLSv1")));
-    assert_false(words_tls(STR("2"), &arena, &v) || words_tls(STR(""), &arena, &v) || words_tls(STR("TLSv"), &arena, &v));
+    assert_false(words_tls(STR("2"), &arena, &v) || words_tls(STR(""), &arena, &v) ||
+                 words_tls(STR("TLSv"), &arena, &v));
 }
 
 static void a_reply_has_a_stage_and_a_code(void **state)
@@ -61,8 +80,10 @@ static void a_reply_has_a_stage_and_a_code(void **state)
     assert_int_equal(who.rcpt_reply.code, 550);
     assert_int_equal(who.rcpt_reply.enhanced[1], 1);
     assert_true(str_equal(who.rcpt_reply.text, STR("no = no")));
-    assert_true(words_reply(STR("message=250 queued as A1"), &arena, &who) && words_reply(STR("mail=451 x"), &arena, &who));
-    static const char *const bad[] = {"", "rcpt", "rcpt=", "rcpt=no", "rcpt=354 go", "data=250 x", "rcpt=999 x", "=250 x", "rcpt=550 4.1.1 x"};
+    assert_true(words_reply(STR("message=250 queued as A1"), &arena, &who) &&
+                words_reply(STR("mail=451 x"), &arena, &who));
+    static const char *const bad[] = {"",           "rcpt",       "rcpt=",  "rcpt=no",         "rcpt=354 go",
+                                      "data=250 x", "rcpt=999 x", "=250 x", "rcpt=550 4.1.1 x"};
     for (size_t i = 0; i < countof(bad); i++)
         assert_false(words_reply(str_of(bad[i]), &arena, &who));
 }
@@ -75,7 +96,8 @@ static void only_what_a_client_decides_is_a_fact(void **state)
     assert_string_equal(who.tls_facts.sni.at, "mx.test");
     assert_int_equal(who.tls_facts.bits, 128);
     assert_true(who.tls_facts.verified);
-    static const char *const bad[] = {"", "tls.sni", "tls.bits=x", "tls.verified=2", "client.ip=1", "score=5", "tls.bits=99999999999999999999"};
+    static const char *const bad[] = {
+        "", "tls.sni", "tls.bits=x", "tls.verified=2", "client.ip=1", "score=5", "tls.bits=99999999999999999999"};
     for (size_t i = 0; i < countof(bad); i++)
         assert_false(words_fact(str_of(bad[i]), &arena, &who));
 }
@@ -89,8 +111,15 @@ static void a_time_is_read(void **state)
     assert_true(words_time(STR("2026-01-05T13:30:00+01:30"), &at) && at == 1767614400000000);
     assert_true(words_time(STR("2026-01-05T10:30:00-01:30"), &at) && at == 1767614400000000);
     assert_true(words_time(STR("0"), &at) && at == 0);
-    static const char *const bad[] = {"", "now", "2026-01-05", "2026-01-05T12:00:00", "2026-01-05T12:00:00+1", "2026-01-05T12:00:00Zx",
-                                      "2026-01-05T12:00:00+01:30x", "-5", "99999999999999999999"};
+    static const char *const bad[] = {"",
+                                      "now",
+                                      "2026-01-05",
+                                      "2026-01-05T12:00:00",
+                                      "2026-01-05T12:00:00+1",
+                                      "2026-01-05T12:00:00Zx",
+                                      "2026-01-05T12:00:00+01:30x",
+                                      "-5",
+                                      "99999999999999999999"};
     for (size_t i = 0; i < countof(bad); i++)
         assert_false(words_time(str_of(bad[i]), &at));
 }
@@ -98,10 +127,14 @@ static void a_time_is_read(void **state)
 static void what_is_expected_is_a_verdict_or_a_code(void **state)
 {
     struct trial t = {.fate = REFUSED, .reply = {.code = 554}};
-    assert_true(words_expect(STR("reject")) && words_expect(STR("5xx")) && words_expect(STR("451")) && words_expect(STR("error")));
-    assert_false(words_expect(STR("")) || words_expect(STR("refuse")) || words_expect(STR("6xx")) || words_expect(STR("099")) || words_expect(STR("5x")));
-    assert_true(words_is_expected(STR("reject"), &t) && words_is_expected(STR("5XX"), &t) && words_is_expected(STR("554"), &t));
-    assert_false(words_is_expected(STR("drop"), &t) || words_is_expected(STR("4xx"), &t) || words_is_expected(STR("550"), &t));
+    assert_true(words_expect(STR("reject")) && words_expect(STR("5xx")) && words_expect(STR("451")) &&
+                words_expect(STR("error")));
+    assert_false(words_expect(STR("")) || words_expect(STR("refuse")) || words_expect(STR("6xx")) ||
+                 words_expect(STR("099")) || words_expect(STR("5x")));
+    assert_true(words_is_expected(STR("reject"), &t) && words_is_expected(STR("5XX"), &t) &&
+                words_is_expected(STR("554"), &t));
+    assert_false(words_is_expected(STR("drop"), &t) || words_is_expected(STR("4xx"), &t) ||
+                 words_is_expected(STR("550"), &t));
 }
 
 static bool is_number(const char *text)
@@ -114,7 +147,8 @@ static void a_filter_is_written_with_its_options(void **state)
 {
     const char *const options[] = {"n=7", "t=say \"x\"\\\n", "empty="};
     struct str text = words_filter(&arena, STR("a\"b.lua"), 3, options, is_number);
-    assert_string_equal(text.at, "filter \"a\\034b.lua\" {\n[\"n\"] = 7\n,\n[\"t\"] = \"say \\034x\\034\\092\\010\"\n,\n[\"empty\"] = \"\"\n,\n}");
+    assert_string_equal(text.at, "filter \"a\\034b.lua\" {\n[\"n\"] = 7\n,\n[\"t\"] = \"say "
+                                 "\\034x\\034\\092\\010\"\n,\n[\"empty\"] = \"\"\n,\n}");
     const char *const nameless[] = {"=7"}, *const valueless[] = {"n"}, *const odd[] = {"a]=1"};
     assert_null(words_filter(&arena, STR("x"), 1, nameless, is_number).at);
     assert_null(words_filter(&arena, STR("x"), 1, valueless, is_number).at);

@@ -57,7 +57,10 @@ static void octets_are_escaped(void **state)
 
 static void numbers_have_no_more_digits_than_they_need(void **state)
 {
-    static const struct { uint64_t micros; const char *text; } times[] = {{0, "0"}, {1, "0.000001"}, {42000, "0.042"}, {1000000, "1"}, {10500000, "10.5"}};
+    static const struct {
+        uint64_t micros;
+        const char *text;
+    } times[] = {{0, "0"}, {1, "0.000001"}, {42000, "0.042"}, {1000000, "1"}, {10500000, "10.5"}};
     for (size_t i = 0; i < countof(times); i++) {
         struct json j = start();
         json_seconds(&j, NULL, times[i].micros);
