@@ -182,6 +182,7 @@ static bool make_world(struct command *c)
         if (&conf->backends[i] != c->listen->backend)
             w->hops[w->nhops++] = (struct try_hop){&conf->backends[i].hop, conf->backends[i].address.text};
     w->dns = conf->dns;
+    w->end_by = c->listen->timeouts.end_by;
     w->no_dns = c->a.no_dns;
     w->offline = c->a.offline;
     if (world_open(w, &conf->mail, error, sizeof error))

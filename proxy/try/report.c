@@ -116,26 +116,59 @@ static void put_did(FILE *to, const struct trial *t, const struct kept_call *c)
     fprintf(to, "%-24s", did);
 }
 
+/* "get" of "get default". */
+static struct str verb_of(const struct kept_wait *w)
+{
+    struct str rest = w->what;
+    return str_word(&rest);
+}
+
+/* "store get 2, set 1". */
+static void put_stores(FILE *to, const struct kept_call *c, const char **parted)
+{
+    const char *between = "store ";
+    for (const struct kept_wait *w = c->waits; w; w = w->next) {
+        unsigned before = 0, all = 0;
+        for (const struct kept_wait *o = c->waits, *seen = w; o && strcmp(w->op, "store") == 0; o = o->next) {
+            seen = o == w ? NULL : seen;
+            bool same = strcmp(o->op, "store") == 0 && str_equal(verb_of(o), verb_of(w));
+            before += same && seen;
+            all += same;
+        }
+        if (!all || before)
+            continue;
+        fprintf(to, "%s%s%.*s %u", *parted, between, STR_ARGS(verb_of(w)), all);
+        *parted = "";
+        between = ", ";
+    }
+    if (!**parted)
+        *parted = "; ";
+}
+
 static void put_waits(const struct show *s, const struct kept_call *c, const char **parted)
 {
-    unsigned dns = 0, gets = 0;
-    for (const struct kept_wait *w = c->waits; w; w = w->next) {
+    unsigned dns = 0;
+    for (const struct kept_wait *w = c->waits; w; w = w->next)
         dns += strcmp(w->op, "dns") == 0;
-        gets += strcmp(w->op, "store") == 0;
+    if (dns) {
+        fprintf(s->to, "%sdns %u", *parted, dns);
+        *parted = "; ";
     }
-    if (dns)
-        fprintf(s->to, "%sdns %u", *parted, dns), *parted = "; ";
-    if (gets)
-        fprintf(s->to, "%sstore %u", *parted, gets), *parted = "; ";
+    put_stores(s->to, c, parted);
     for (const struct kept_wait *w = c->waits; w; w = w->next) {
-        bool store = strcmp(w->op, "store") == 0, told = strcmp(w->op, "dns") == 0 || store;
-        if (!told && strcmp(w->op, "dial") == 0)
-            fprintf(s->to, "%s%.*s (service, really asked)", *parted, STR_ARGS(w->what)), *parted = "; ";
-        if (w->result && strcmp(w->result, "nxdomain") != 0 && strcmp(w->result, "nodata") != 0)
-            fprintf(s->to, "%s%s %.*s: %s", *parted, w->op, STR_ARGS(w->what), w->result), *parted = "; ";
+        if (strcmp(w->op, "dial") == 0 && !w->result) {
+            fprintf(s->to, "%s%.*s (service, really asked)", *parted, STR_ARGS(w->what));
+            *parted = "; ";
+        }
+        if (w->result && strcmp(w->result, "nxdomain") != 0 && strcmp(w->result, "nodata") != 0) {
+            fprintf(s->to, "%s%s %.*s: %s", *parted, w->op, STR_ARGS(w->what), w->result);
+            *parted = "; ";
+        }
     }
-    if (c->waited >= 1000 && !s->stable)
-        fprintf(s->to, "%swaited %.1f", *parted, (double)c->waited / 1000), *parted = "; ";
+    if (c->waited >= 1000 && !s->stable) {
+        fprintf(s->to, "%swaited %.1f", *parted, (double)c->waited / 1000);
+        *parted = "; ";
+    }
 }
 
 static void put_why(const struct show *s, const struct kept_call *c)

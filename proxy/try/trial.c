@@ -285,6 +285,7 @@ static bool run_judge(struct trial *t)
     if (!m->end_at) {
         m->data_done = loop_micros(t->world->worker.loop);
         m->end_at = loop_now(t->world->worker.loop);
+        m->end_by = m->end_at + t->world->end_by;
     }
     bool judged = flow_judge(&t->visit);
     if (m->sink) {

@@ -12,6 +12,7 @@ struct try_world { /* what all messages of a run share */
     struct visit_conf conf;       /* a copy of a listener's, with the chain that is tried */
     struct try_hop *hops; size_t nhops; /* the first: where mail goes unless a filter says otherwise */
     struct str dns;               /* servers; NONE: those of the machine */
+    uint64_t end_by;              /* milliseconds that message hooks have behind the end of content; filters see it as transaction.end_by */
     bool no_dns, offline;
 };
 /* False: there is no resolver, and *error says why. */

@@ -393,6 +393,15 @@ def test_the_clock_is_said(sluice_try, place):
         assert got.json["text"] == day, got.err
 
 
+def test_what_a_call_waited_for_is_told(sluice_try, place):
+    (place / "w.lua").write_text('local st = store()\nfunction on.rcpt() st:get("a") st:set("a", 1, "1h") st:get("b") dns.a("host.test") end\n'
+                                 'function on.message() return discard(os.date("!%Y")) end')
+    dns = Dns({("host.test", "a"): ["192.0.2.9"]})
+    got = sluice_try('filter "w.lua"', PLAIN, "-v", more=dns.conf() + "\n")
+    assert re.search(r"^rcpt +w +continue .*   dns 1; store get 2, set 1", got.out, re.M) and "a host.test: ok" in got.out, got.out
+    assert got.code == 3
+
+
 # ---- what is tried
 
 def test_one_filter_of_the_chain(sluice_try):
