@@ -18,7 +18,7 @@
 enum { DONE = 0, REFUSED_OR_OTHER = 1, USAGE = 2, AWAY = 3, LATER = 75 };
 static const int64_t stable_time = 1767614400000000; /* 2026-01-05T12:00:00Z, in microseconds */
 
-struct command {
+struct attempt {
     struct try_arguments a;
     struct conf *conf;
     const struct listen_conf *listen;
@@ -62,7 +62,7 @@ static const char *script_text(struct try_arguments *a)
         .at;
 }
 
-static bool load(struct command *c)
+static bool load(struct attempt *c)
 {
     struct arena arena = {0};
     struct complaints complaints = {.arena = &arena};
@@ -77,7 +77,7 @@ static bool load(struct command *c)
     return c->conf;
 }
 
-static bool find_listen(struct command *c)
+static bool find_listen(struct attempt *c)
 {
     const struct conf *conf = c->conf;
     const char **names = arena_alloc(&c->a.arena, (conf->nlistens + 1) * sizeof *names);
@@ -111,7 +111,7 @@ static const struct chain *chain_named(const struct conf *conf, struct str name)
     return NULL;
 }
 
-static bool no_filter(const struct command *c, const struct chain *chain, const char *name)
+static bool no_filter(const struct attempt *c, const struct chain *chain, const char *name)
 {
     const char *names[256];
     size_t n = 0;
@@ -125,7 +125,7 @@ static bool no_filter(const struct command *c, const struct chain *chain, const 
     return false;
 }
 
-static bool is_listed(const struct command *c, struct str name)
+static bool is_listed(const struct attempt *c, struct str name)
 {
     for (size_t i = 0; i < c->a.nskip; i++)
         if (str_equal(name, str_of(c->a.skip[i])))
@@ -142,7 +142,7 @@ static bool has_filter(const struct chain *chain, const char *name)
 }
 
 /* A copy of the chain with those filters that are tried. */
-static bool make_chain(struct command *c)
+static bool make_chain(struct attempt *c)
 {
     const struct chain *whole = c->listen->visit.chain;
     const char *one = is_script(c->a.filter) ? NULL : c->a.filter;
@@ -169,7 +169,7 @@ static bool make_chain(struct command *c)
     return true;
 }
 
-static bool make_world(struct command *c)
+static bool make_world(struct attempt *c)
 {
     struct try_world *w = &c->world;
     const struct conf *conf = c->conf;
@@ -195,14 +195,14 @@ static bool make_world(struct command *c)
 /* ---- one message
  * ---------------------------------------------------------------------------------------------------------------- */
 
-static void note(struct command *c, const char *text)
+static void note(struct attempt *c, const char *text)
 {
     if (c->nnotes < countof(c->notes))
         c->notes[c->nnotes++] = text;
 }
 
 /* What the front would have said before any filter was asked. */
-static void make_notes(struct command *c, const struct try_who *who, struct str content)
+static void make_notes(struct attempt *c, const struct try_who *who, struct str content)
 {
     const struct listen_conf *l = c->listen;
     struct arena *arena = &c->a.arena;
@@ -222,7 +222,7 @@ static void make_notes(struct command *c, const struct try_who *who, struct str 
 }
 
 /* Fills what was not said from the message itself. False: it tells no recipient. */
-static bool make_who(struct command *c, struct try_who *who, struct str *content, struct arena *arena)
+static bool make_who(struct attempt *c, struct try_who *who, struct str *content, struct arena *arena)
 {
     struct origin o;
     struct try_arguments *a = &c->a;
@@ -250,7 +250,7 @@ static bool make_who(struct command *c, struct try_who *who, struct str *content
     return who->nrcpts;
 }
 
-static bool write_out(struct command *c, const struct trial *t)
+static bool write_out(struct attempt *c, const struct trial *t)
 {
     bool to_stdout = strcmp(c->a.out, "-") == 0;
     if (!trial_leaves(t))
@@ -278,7 +278,7 @@ static int code_of(const struct trial *t)
     }
 }
 
-static void report(struct command *c, const struct trial *t, const struct source *source, bool many)
+static void report(struct attempt *c, const struct trial *t, const struct source *source, bool many)
 {
     if (c->a.json)
         report_json(&c->show, t, source);
@@ -296,7 +296,7 @@ static void report(struct command *c, const struct trial *t, const struct source
 }
 
 /* False: it cannot be tried, and it has been said why. */
-static bool try_one(struct command *c, const struct source *source, bool many)
+static bool try_one(struct attempt *c, const struct source *source, bool many)
 {
     static struct trial t;
     struct arena arena = {0};
@@ -323,7 +323,7 @@ static bool try_one(struct command *c, const struct source *source, bool many)
     return good;
 }
 
-static bool try_all(struct command *c)
+static bool try_all(struct attempt *c)
 {
     struct sources s;
     struct source one;
@@ -353,7 +353,7 @@ static bool try_all(struct command *c)
 /* ---- the command
  * ------------------------------------------------------------------------------------------------------------------ */
 
-static void open_show(struct command *c)
+static void open_show(struct attempt *c)
 {
     bool aside = c->a.out && strcmp(c->a.out, "-") == 0;
     const char *no_colour = getenv("NO_COLOR");
@@ -366,7 +366,7 @@ static void open_show(struct command *c)
     c->show.conf = is_script(c->a.filter) && !c->a.path_said ? STR_NONE : str_of(c->a.path);
 }
 
-static int run(struct command *c)
+static int run(struct attempt *c)
 {
     int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
     signal(SIGPIPE, SIG_IGN);
@@ -389,7 +389,7 @@ static int run(struct command *c)
 
 int try_main(int argc, char **argv, const char *default_path)
 {
-    struct command *c = must_alloc(sizeof *c);
+    struct attempt *c = must_alloc(sizeof *c);
     c->a.path = default_path;
     int code = USAGE;
     if (try_arguments_take(&c->a, argc, argv))

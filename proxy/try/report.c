@@ -49,7 +49,8 @@ static bool failed_offline(const struct trial *t, const struct kept_call *c)
     return t->world->offline && c->said == VERDICT_ERROR && c->service;
 }
 
-unsigned offline_skips(const struct trial *t)
+/* Calls that failed since nobody may be dialled. */
+static unsigned offline_skips(const struct trial *t)
 {
     unsigned n = 0;
     for (const struct kept_call *c = t->record.first; c; c = c->next)
@@ -60,12 +61,13 @@ unsigned offline_skips(const struct trial *t)
 /* ---- bodies
  * ----------------------------------------------------------------------------------------------------------------- */
 
-struct str body_before(const struct trial *t)
+/* As it came, without the header section. */
+static struct str body_before(const struct trial *t)
 {
     return str_part(t->content, t->message.headers.octets, t->content.len);
 }
 
-struct str body_after(const struct trial *t, struct arena *arena)
+static struct str body_after(const struct trial *t, struct arena *arena)
 {
     struct str all = pipe_flat(&t->out, t->out.octets, arena);
     size_t octets = 0;

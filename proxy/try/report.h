@@ -15,18 +15,13 @@ void report_world(const struct show *, const struct try_world *, const struct tr
 void report_text(const struct show *, const struct trial *);
 void report_line(const struct show *, const struct trial *, const struct source *); /* one of many */
 void report_json(const struct show *, const struct trial *, const struct source *); /* source NULL: the envelope alone */
-/* The body as it came, without the header section; and as it leaves. */
-struct str body_before(const struct trial *);
-struct str body_after(const struct trial *, struct arena *);
-struct reply reply_shown(const struct trial *); /* its text in one line */
-unsigned offline_skips(const struct trial *);   /* calls that failed since the network was off */
 
 /* summary.c: all messages together. */
-struct tally; /* of a filter */
+struct filter_tally; /* of a filter */
 struct summary {
     uint32_t messages, fates[FATES];
     uint64_t took; /* microseconds */
-    struct tally *tallies; size_t ntallies;
+    struct filter_tally *tallies; size_t ntallies;
 };
 void summary_start(struct summary *, const struct chain *);
 void summary_add(struct summary *, const struct trial *);

@@ -1,7 +1,7 @@
 /* summary.c - what many messages came to: how many of each verdict, and per filter what it did and how long it took. */
 #include "try/report.h"
 
-struct tally {
+struct filter_tally {
     struct str name;
     uint32_t calls, refused, observed, edits, errors;
     uint32_t *took;
@@ -13,10 +13,10 @@ void summary_start(struct summary *s, const struct chain *chain)
     *s = (struct summary){.ntallies = chain->nfilters};
     s->tallies = must_alloc((chain->nfilters + 1) * sizeof *s->tallies);
     for (size_t i = 0; i < chain->nfilters; i++)
-        s->tallies[i] = (struct tally){.name = chain->filters[i]->name};
+        s->tallies[i] = (struct filter_tally){.name = chain->filters[i]->name};
 }
 
-static void add_call(struct tally *t, const struct kept_call *c)
+static void add_call(struct filter_tally *t, const struct kept_call *c)
 {
     bool refused = c->said == VERDICT_REJECT || c->said == VERDICT_DEFER || c->said == VERDICT_DROP;
     t->calls++;
@@ -47,7 +47,7 @@ static int by_size(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static double at(const struct show *show, const struct tally *t, unsigned percent)
+static double at(const struct show *show, const struct filter_tally *t, unsigned percent)
 {
     size_t i = t->ntook ? (t->ntook - 1) * percent / 100 : 0;
     return show->stable || !t->ntook ? 0 : (double)t->took[i] / 1000;
@@ -66,7 +66,7 @@ void summary_put(const struct show *show, struct summary *s)
     fprintf(show->to, "\n%-20s %8s %8s %8s %8s %8s %9s %9s\n", "filter", "calls", "refused", "observed", "edits",
             "errors", "p50 ms", "p99 ms");
     for (size_t i = 0; i < s->ntallies; i++) {
-        struct tally *t = &s->tallies[i];
+        struct filter_tally *t = &s->tallies[i];
         if (t->ntook)
             qsort(t->took, t->ntook, sizeof *t->took, by_size);
         fprintf(show->to, "%-20.*s %8u %8u %8u %8u %8u %9.1f %9.1f\n", STR_ARGS(t->name), t->calls, t->refused,
