@@ -6,7 +6,10 @@
 
 enum { ROUTE_ALL = -1 };
 
-struct outlet { const struct outlet_ops *ops; }; /* embedded in what implements it; lives as long as the visit */
+struct outlet { /* embedded in what implements it; lives as long as the visit */
+    const struct outlet_ops *ops;
+    bool quarantines; /* it holds quarantined mail itself: the chain need not say where that goes */
+};
 
 struct outlet_ops {
     /* A filter changes the sender (NULL), or leaves this recipient out: whoever was told of it is to hear the envelope anew. */
@@ -14,7 +17,7 @@ struct outlet_ops {
     const struct next_hop *(*hop)(struct outlet *, struct str name); /* NULL: there is none of this name */
     /* The message, or with it this recipient, goes there. NULL: so it does; else why it cannot. */
     const char *(*route)(struct outlet *, const struct next_hop *, int64_t rcpt);
-    /* The message goes to the chain's quarantine instead. False: too late, part of it is elsewhere. */
+    /* The message goes to the chain's quarantine instead (NULL: the chain has none). False: too late, part of it is elsewhere. */
     bool (*quarantine)(struct outlet *, const struct next_hop *);
     /* The next hop for facts and the log: its name, an address of it, and the server of it that has heard of this message ("": none). */
     void (*where)(const struct outlet *, struct str *name, struct str *address, struct str *server);

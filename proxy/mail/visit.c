@@ -3,6 +3,7 @@
  * Owns the order and the outcome, never a filter's memory (call.c). While a filter's circuit breaker is open, on_error is
  * applied without running it. */
 #include "mail/visit.h"
+#include "mail/outlet.h"
 #include "mail/trace.h"
 
 static const char *const stage_names[] = {
@@ -224,7 +225,7 @@ static bool is_legal(enum filter_verdict said, enum filter_stage stage, const st
     switch (said) {
     case VERDICT_PASS: return stage != FILTER_RCPT;
     case VERDICT_DISCARD: return stage >= FILTER_MAIL;
-    case VERDICT_QUARANTINE: return stage >= FILTER_HEADERS && v->conf->chain->quarantine;
+    case VERDICT_QUARANTINE: return stage >= FILTER_HEADERS && (v->conf->chain->quarantine || v->outlet->quarantines);
     case VERDICT_REWORD: return false;
     default: return true;
     }
