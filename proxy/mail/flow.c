@@ -306,6 +306,7 @@ bool flow_emit(struct visit *v, struct str octets)
 {
     struct flow *f = &v->message->flow;
     struct pipe *out;
+    f->emitted = true;
     bool *pending_cr = f->judging ? &f->pending_cr : &f->segments[f->at_segment].pending_cr;
     if (f->judging) {
         if (!f->next_spool)

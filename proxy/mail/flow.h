@@ -35,6 +35,7 @@ struct flow {
     bool judged;             /* all message hooks of all passes are done */
     bool judging;            /* the message hooks of the pass at hand are under way */
     bool edits_body;         /* a filter of the pass at hand may emit */
+    bool emitted;            /* a filter has: the body is not that of the client any more */
     uint16_t pass, passes;
     struct pipe content;     /* decoded */
     struct pipe filtered;    /* behind the last body filter */
