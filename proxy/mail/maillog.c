@@ -131,7 +131,7 @@ static void log_reply(const struct visit *v, struct message *m)
         log_enhanced(r);
     log_text("reply", r->text.at ? r->text : STR(""));
     log_where(v);
-    log_text("qid", r->code == 250 ? reply_queue_id(r) : STR(""));
+    log_text("qid", m->queue_id.at ? m->queue_id : r->code == 250 ? reply_queue_id(r) : STR(""));
 }
 
 static void log_one_rcpt(const struct visit *v, const struct rcpt *r)

@@ -68,6 +68,7 @@ struct message {
     struct str verdict_by, verdict_stage, verdict_why;
     enum transaction_end end;
     struct reply end_reply;     /* what the client heard at the end */
+    struct str queue_id;        /* of the next hop, where that is known without its reply; at NULL: not */
     struct reply data_refused;  /* what DATA heard last, when that was a refusal */
     uint32_t refused;           /* refused recipients; the first 100 have a log line each */
     uint64_t started, data_at, data_done; /* loop_micros */
