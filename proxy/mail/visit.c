@@ -178,6 +178,14 @@ static bool wants(struct visit *v, size_t i, enum filter_stage stage)
     return allowed(v, &chain->only, &chain->except, stage) && allowed(v, &f->only, &f->except, stage);
 }
 
+bool visit_wants(struct visit *v, enum filter_stage stage)
+{
+    for (size_t i = 0; i < v->conf->chain->nfilters; i++)
+        if (wants(v, i, stage))
+            return true;
+    return false;
+}
+
 /* ---- failure --------------------------------------------------------------------------------------------------------- */
 
 static struct arena *verdict_arena(struct visit *v)
@@ -320,6 +328,18 @@ static bool take_verdict(struct visit *v, struct filter_call *call, enum filter_
         return true;
     default: decide(v, said, &call->verdict.reply, f, call->verdict.why); return true;
     }
+}
+
+/* When, which worker, which one. */
+void visit_name(struct visit *v)
+{
+    static const char letters[] = "0123456789ABCDEFGHJKLMNPQRSTVWXYZabcdefghjkmnpqrstvwxyz";
+    const unsigned base = sizeof letters - 1;
+    uint64_t n = (uint64_t)v->started_wall / 1000 * 64 + v->filters->worker->number % 64;
+    n = n * 4096 + v->serial % 4096;
+    for (int i = 11; i >= 0; i--, n /= base)
+        v->id[i] = letters[n % base];
+    v->id[12] = 0;
 }
 
 /* ---- running --------------------------------------------------------------------------------------------------------- */

@@ -72,6 +72,10 @@ struct visit {
     struct trace *trace;            /* who listens (mail/trace.h); NULL: nobody */
 };
 
+/* Gives it its id: twelve letters, unique on this machine. Its serial and started_wall are there. */
+void visit_name(struct visit *);
+/* Whether a filter is still to be called at a stage of this message or visit, as things stand now. */
+bool visit_wants(struct visit *, enum filter_stage);
 /* A stage over the whole chain; then visit_turn until it says true: v->run.verdict is the outcome. */
 void visit_ask(struct visit *, enum filter_stage, struct subject);
 void visit_run(struct visit *, enum filter_stage, uint16_t first, uint16_t end); /* the same over some filters: for the flow */

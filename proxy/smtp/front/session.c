@@ -111,18 +111,6 @@ static void wake(struct task *task)
     session_turn(holder_of(task, struct session, task));
 }
 
-/* Twelve letters: when, which worker, which one. Stable for the life of the session, unique on this machine. */
-static void make_id(struct session *s)
-{
-    static const char letters[] = "0123456789ABCDEFGHJKLMNPQRSTVWXYZabcdefghjkmnpqrstvwxyz";
-    const unsigned base = sizeof letters - 1;
-    uint64_t n = (uint64_t)s->visit.started_wall / 1000 * 64 + s->worker->mail.number % 64;
-    n = n * 4096 + s->worker->mail.serial % 4096;
-    for (int i = 11; i >= 0; i--, n /= base)
-        s->visit.id[i] = letters[n % base];
-    s->visit.id[12] = 0;
-}
-
 static void link_session(struct session *s)
 {
     struct worker *w = s->worker;
@@ -171,7 +159,6 @@ void session_start(struct worker *w, const struct listen_conf *listen, uint32_t 
     s->leave_by = w->mail.draining ? w->drain_by : 0;
     s->generation = generation_enter(w->generation);
     s->stream = stream;
-    w->mail.serial++;
     task_start(&s->task, w->mail.loop, wake);
     stream->task = &s->task;
     s->started = loop_micros(w->mail.loop);
@@ -186,12 +173,12 @@ void session_start(struct worker *w, const struct listen_conf *listen, uint32_t 
     s->visit.scratch = &s->line;
     s->visit.outlet = &s->outlet;
     s->outlet.ops = &delivery_outlet;
-    s->visit.serial = w->mail.serial;
+    s->visit.serial = ++w->mail.serial;
     s->over_unix = peer.name.ss_family == AF_UNIX || local.name.ss_family == AF_UNIX;
     client_set_ip(s->visit.client, s->over_unix ? STR("") : peer.host, peer.port);
     client_set_local(s->visit.client, s->over_unix ? STR("") : local.host, local.port);
     s->first_line = true;
-    make_id(s);
+    visit_name(&s->visit);
     link_session(s);
     if (claim_is_due(s)) {
         s->step = STEP_PROXY;
