@@ -161,3 +161,21 @@ listen "mx" {
     -- limits { size = "10M" },         -- for this listener only
     -- timeouts { command = "1m" },
 }
+
+-- milter "mta" {                       -- Postfix and Sendmail come in here to have a chain judge their mail (docs/milter.md); such a
+--     "127.0.0.1:10028",               -- configuration needs no backend, and no listen; or "unix:/run/sluice/milter"
+--     chain = "inbound",               -- left out: no filter
+--     clients = { "127.0.0.0/8", "::1" }, -- where MTAs are believed
+--     mode = "0660",                   -- of a unix socket
+--     group = "postfix",               -- of a unix socket: that of the MTA
+--     connections = 1000,              -- of a worker: the mail of further ones hears 451
+--     progress = "20s",                -- between two signs of life while the end of a message waits for a filter
+--     limits { header_size = "256K", hold_memory = "256K", recipients = 10000 },
+--     timeouts {
+--         packet = "60s",              -- the rest of a packet, and the next one of a message's content
+--         idle = "2h",                 -- the MTA's next packet otherwise
+--         write = "60s",               -- it takes no octet of our answer
+--         command = "25s",             -- filters have to answer by then: below milter_command_timeout
+--         end_by = "240s",             -- the same at the end of a message: below milter_content_timeout
+--     },
+-- }

@@ -223,8 +223,8 @@ static int check(int argc, char **argv)
     if (conf && a.explain)
         conf_say_order(stdout, conf);
     else if (conf)
-        printf("%s: good: %zu listener%s, %zu backend%s, %zu filter%s\n", a.path, conf->nlistens,
-               plural(conf->nlistens), conf->nbackends, plural(conf->nbackends), conf->mail.nfilters,
+        printf("%s: good: %zu listener%s, %zu backend%s, %zu filter%s\n", a.path, conf->nlistens + conf->nmilters,
+               plural(conf->nlistens + conf->nmilters), conf->nbackends, plural(conf->nbackends), conf->mail.nfilters,
                plural(conf->mail.nfilters));
     int code = conf ? 0 : 2;
     if (conf && a.probe)

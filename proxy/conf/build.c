@@ -1,6 +1,7 @@
 /* build.c - the model out of checked items: stores, listeners, limits, the rest. Names are resolved here,
  * when the whole file has been read, so that they may be used before they are defined. */
 #include "conf/parts.h"
+#include "milter/model.h"
 #include "store/store.h"
 #include <arpa/inet.h>
 #include <errno.h>
@@ -191,16 +192,26 @@ static void listen_limits(struct loader *l, const struct conf_item *item, struct
     }
 }
 
-static void listen_addresses(struct loader *l, struct conf_item *item, struct listen_conf *listen)
+static void address_taken(struct loader *l, const struct conf_item *item, const struct address *at, const struct address *others, size_t n,
+                          const char *kind, struct str name)
+{
+    for (size_t k = 0; k < n; k++)
+        if (str_equal(others[k].text, at->text) && (at->port || at->name.ss_family == AF_UNIX))
+            item_complain(l, item, NULL, "%s: %.*s is taken by %s \"%.*s\"", item_title(l, item), STR_ARGS(at->text), kind,
+                          STR_ARGS(name));
+}
+
+size_t addresses_build(struct loader *l, struct conf_item *item, struct address **addresses)
 {
     struct arena *a = &l->conf->mail.arena;
     const struct filter_value *at;
     const char *why;
-    listen->addresses = arena_alloc(a, 2 * (item->body.count + 1) * sizeof(struct address));
+    size_t n = 0;
+    *addresses = arena_alloc(a, 2 * (item->body.count + 1) * sizeof(struct address));
     for (size_t i = 1; (at = block_element(&item->body, i)); i++) {
         if (at->type != VALUE_TEXT)
             continue; /* a block, or complained of */
-        struct address *to = &listen->addresses[listen->naddresses];
+        struct address *to = *addresses + n;
         if (!address_parse(at->text, a, to, &why))
             continue;
         if (!to->name.ss_family) {
@@ -208,17 +219,19 @@ static void listen_addresses(struct loader *l, struct conf_item *item, struct li
                           STR_ARGS(to->host));
             continue;
         }
-        listen->naddresses++;
+        n++;
         if (address_is_both(at->text) && address_parse(arena_print(a, "inet:0.0.0.0:%u", to->port), a, to + 1, &why))
-            listen->naddresses++;
+            n++;
     }
-    for (size_t i = 0; i < l->conf->nlistens; i++)
-        for (size_t k = 0; k < l->conf->listens[i].naddresses; k++)
-            for (size_t m = 0; m < listen->naddresses; m++)
-                if (str_equal(l->conf->listens[i].addresses[k].text, listen->addresses[m].text) &&
-                    (listen->addresses[m].port || listen->addresses[m].name.ss_family == AF_UNIX))
-                    item_complain(l, item, NULL, "%s: %.*s is taken by listen \"%.*s\"", item_title(l, item),
-                                  STR_ARGS(listen->addresses[m].text), STR_ARGS(l->conf->listens[i].visit.name));
+    for (size_t m = 0; m < n; m++) {
+        for (size_t i = 0; i < l->conf->nlistens; i++)
+            address_taken(l, item, *addresses + m, l->conf->listens[i].addresses, l->conf->listens[i].naddresses, "listen",
+                          l->conf->listens[i].visit.name);
+        for (size_t i = 0; i < l->conf->nmilters; i++)
+            address_taken(l, item, *addresses + m, l->conf->milters[i].addresses, l->conf->milters[i].naddresses, "milter",
+                          l->conf->milters[i].visit.name);
+    }
+    return n;
 }
 
 /* `which of "one", "two"?` */
@@ -229,6 +242,17 @@ static const char *which_backend(struct loader *l)
     for (size_t i = 0; i < l->conf->nbackends; i++)
         text = arena_print(a, "%.*s%s\"%.*s\"", STR_ARGS(text), i ? ", " : "", STR_ARGS(l->conf->backends[i].hop.name));
     return l->conf->nbackends ? arena_print(a, "%.*s?", STR_ARGS(text)).at : "the name of a backend, and none is there";
+}
+
+const struct chain *chain_named(struct loader *l, const struct conf_item *item)
+{
+    const struct filter_value *at = value_get(item->checked, STR("chain"));
+    for (size_t i = 0; at && i < l->conf->mail.nchains; i++)
+        if (str_equal(l->conf->mail.chains[i].name, at->text))
+            return &l->conf->mail.chains[i];
+    if (at)
+        complain_no_name(l, item, at, "chain", at->text);
+    return l->empty_chain;
 }
 
 static void listen_names(struct loader *l, struct conf_item *item, struct listen_conf *listen)
@@ -246,16 +270,7 @@ static void listen_names(struct loader *l, struct conf_item *item, struct listen
         listen->backend = l->conf->backends;
     else
         item_complain(l, item, NULL, "%s: \"backend\" is missing: %s", item_title(l, item), which_backend(l));
-    listen->visit.chain = l->empty_chain;
-    if ((at = value_get(item->checked, STR("chain")))) {
-        size_t i = 0;
-        while (i < l->conf->mail.nchains && !str_equal(l->conf->mail.chains[i].name, at->text))
-            i++;
-        if (i < l->conf->mail.nchains)
-            listen->visit.chain = &l->conf->mail.chains[i];
-        else
-            complain_no_name(l, item, at, "chain", at->text);
-    }
+    listen->visit.chain = chain_named(l, item);
     if ((at = value_get(item->checked, STR("tls"))))
         listen->tls = tls_named(l, item, at);
     bool asked = block_true(item->checked, "implicit") || block_true(item->checked, "require_tls");
@@ -301,7 +316,7 @@ static void listen_build(struct loader *l, struct conf_item *item)
     listen->file = item->file;
     listen->line = item->line;
     listen->index = (unsigned)l->conf->nlistens;
-    listen_addresses(l, item, listen);
+    listen->naddresses = addresses_build(l, item, &listen->addresses);
     l->conf->nlistens++;
     listen_names(l, item, listen);
     listen_identity(l, item, listen);
@@ -320,14 +335,16 @@ static void listen_build(struct loader *l, struct conf_item *item)
 
 static void listens_build(struct loader *l)
 {
-    size_t n = 0;
-    for (size_t i = 0; i < l->nitems; i++)
+    size_t n = 0, milters = 0;
+    for (size_t i = 0; i < l->nitems; i++) {
         n += item_is_a(l->items[i], "listen");
+        milters += item_is_a(l->items[i], "milter");
+    }
     l->conf->listens = arena_alloc(&l->conf->mail.arena, (n + 1) * sizeof(struct listen_conf));
     for (size_t i = 0; i < l->nitems; i++)
         if (item_is_a(l->items[i], "listen"))
             listen_build(l, l->items[i]);
-    if (!n)
+    if (!n && !milters)
         complain(l->complaints, false, l->conf->mail.path, 0, "there is no listener: write listen \"NAME\" { \":25\" }");
 }
 
@@ -482,4 +499,5 @@ void model_build(struct loader *l)
     stores_build(l);
     chains_build(l);
     listens_build(l);
+    milters_build(l);
 }

@@ -34,6 +34,8 @@ static const struct directive directives[] = {
     {AT_TOP, "filter", KIND_NAMED, .inside = IN_FILTER, .many = true,
      .doc = "stands in a chain; all names but these are options of the filter"},
     {AT_TOP, "listen", KIND_NAMED, .inside = IN_LISTEN, .many = true, .doc = "where clients come in"},
+    {AT_TOP, "milter", KIND_NAMED, .inside = IN_MILTER, .many = true,
+     .doc = "where Postfix or Sendmail come in to have a chain judge their mail"},
     {AT_TOP, "route", KIND_NAMED, .inside = IN_ROUTE, .many = true, .doc = "backends by address"},
     {AT_TOP, "control", VALUE, TYPE_TEXT,
      .doc = "path of the socket that sluice reload, drain, status and upgrade talk to; default: none"},
@@ -175,6 +177,32 @@ static const struct directive directives[] = {
     {IN_TIMEOUTS, #key, VALUE, TYPE_DURATION, .preset = value, .least = low, .most = high, .doc = text},
 #include "smtp/timeouts.def"
 #undef TIMEOUT
+
+    {IN_MILTER, "1", VALUE, TYPE_ADDRESS, .required = true, .many = true,
+     .doc = "where: \"127.0.0.1:10028\", \"unix:/PATH\", as in smtpd_milters"},
+    {IN_MILTER, "chain", VALUE, TYPE_TEXT, .doc = "the name of a chain; default: no filter"},
+    {IN_MILTER, "clients", VALUE, TYPE_CIDR,
+     .doc = "addresses of MTAs; all others are closed at once, for what a milter is told it believes; default: this machine"},
+    {IN_MILTER, "mode", VALUE, TYPE_TEXT, .preset = "0660", .doc = "of a unix socket"},
+    {IN_MILTER, "group", VALUE, TYPE_TEXT, .doc = "of a unix socket: that of the MTA; default: our own"},
+    {IN_MILTER, "connections", VALUE, TYPE_NUMBER, .preset = "1000", .least = 1, .most = 1e6,
+     .doc = "of a worker: the mail of further ones hears 451"},
+    DURATION(IN_MILTER, "progress", "20s", "between two signs of life while the end of a message waits for a filter"),
+    {IN_MILTER, "limits", KIND_BLOCK, .inside = IN_MILTER_LIMITS, .doc = "for this milter"},
+    {IN_MILTER, "timeouts", KIND_BLOCK, .inside = IN_MILTER_TIMEOUTS, .doc = "for this milter"},
+
+    {IN_MILTER_LIMITS, "header_size", VALUE, TYPE_SIZE, .preset = "256K", .least = 1024, .most = 1 << 26,
+     .doc = "of the header section"},
+    {IN_MILTER_LIMITS, "hold_memory", VALUE, TYPE_SIZE, .preset = "256K", .most = 1e10,
+     .doc = "of a body that filters write or read again, then a file"},
+    {IN_MILTER_LIMITS, "recipients", VALUE, TYPE_NUMBER, .preset = "10000", .least = 1, .most = 1e6,
+     .doc = "of a message; further ones hear 452"},
+
+    DURATION(IN_MILTER_TIMEOUTS, "packet", "60s", "the rest of a packet, and the next one of a message's content"),
+    DURATION(IN_MILTER_TIMEOUTS, "idle", "2h", "the MTA's next packet otherwise"),
+    DURATION(IN_MILTER_TIMEOUTS, "write", "60s", "the MTA takes no octet of our answer"),
+    DURATION(IN_MILTER_TIMEOUTS, "command", "25s", "filters have to answer by then, but at the end of a message; below milter_command_timeout"),
+    DURATION(IN_MILTER_TIMEOUTS, "end_by", "240s", "the same at the end of a message; below milter_content_timeout"),
 };
 /* clang-format on */
 
@@ -182,7 +210,7 @@ const char *place_name(enum conf_place place)
 {
     static const char *const names[PLACES] = {
         "the file", "listen", "backend", "a server", "route", "tls", "a certificate",   "chain",
-        "filter",   "store",  "limits",  "timeouts", "dns",   "log", "only and except",
+        "filter",   "store",  "limits",  "timeouts", "dns",   "log", "only and except", "milter", "limits of a milter", "timeouts of a milter",
     };
     return names[place];
 }

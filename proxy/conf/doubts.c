@@ -1,5 +1,6 @@
 /* doubts.c - what a configuration says that is legal and most likely not meant: warnings, once it has been built. */
 #include "conf/parts.h"
+#include "milter/model.h"
 
 /* Addresses from all corners of the net: who is trusted with each of them is anybody. */
 static bool is_everybody(struct table *table)
@@ -36,7 +37,15 @@ static bool can_be_secure(const struct listen_conf *listen)
     return listen->tls || listen->proxy; /* PROXY v2 tells of TLS before it */
 }
 
-/* No listener of this chain lets that come about. False too when no listener has the chain. */
+static bool milter_has(const struct loader *l, const struct chain *chain)
+{
+    for (size_t i = 0; i < l->conf->nmilters; i++)
+        if (l->conf->milters[i].visit.chain == chain)
+            return true;
+    return false;
+}
+
+/* No listener of this chain lets that come about. False too when no listener has the chain, or an MTA comes with its own clients. */
 static bool never_comes(const struct loader *l, const struct chain *chain, bool (*can)(const struct listen_conf *))
 {
     size_t users = 0;
@@ -47,7 +56,7 @@ static bool never_comes(const struct loader *l, const struct chain *chain, bool 
         if (can(&l->conf->listens[i]))
             return false;
     }
-    return users > 0;
+    return users > 0 && !milter_has(l, chain);
 }
 
 static void doubt_filter(struct loader *l, const struct chain *chain, const struct filter *f)
@@ -70,6 +79,8 @@ static void doubt_filter(struct loader *l, const struct chain *chain, const stru
 /* Nobody of its filters is ever asked. */
 static void doubt_chain(struct loader *l, const struct chain *chain)
 {
+    if (milter_has(l, chain))
+        return;
     for (size_t i = 0; i < l->conf->nlistens; i++)
         if (l->conf->listens[i].visit.chain == chain)
             return;
@@ -110,6 +121,11 @@ static void doubt_circle(struct loader *l, const struct listen_conf *listen)
 
 void conf_doubt(struct loader *l)
 {
+    for (size_t i = 0; i < l->conf->nmilters; i++)
+        if (is_everybody(l->conf->milters[i].clients))
+            complain(l->complaints, true, l->conf->milters[i].file, l->conf->milters[i].line,
+                     "milter \"%.*s\": \"clients\" trusts the whole internet: anybody may ask the filters in any client's name",
+                     STR_ARGS(l->conf->milters[i].visit.name));
     for (size_t i = 0; i < l->conf->nlistens; i++) {
         doubt_trust(l, &l->conf->listens[i]);
         doubt_circle(l, &l->conf->listens[i]);

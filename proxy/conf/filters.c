@@ -193,7 +193,7 @@ static void condition_build(struct loader *l, const struct conf_item *item, cons
     struct str *names = arena_alloc(&l->conf->mail.arena, (listens ? listens->count : 0) * sizeof *names + 1);
     for (size_t i = 0; listens && i < listens->count; i++) {
         names[c->nlistens++] = listens->items[i].text;
-        if (!item_named(l, "listen", listens->items[i].text))
+        if (!item_named(l, "listen", listens->items[i].text) && !item_named(l, "milter", listens->items[i].text))
             complain_no_name(l, item, listens->items + i, "listen", listens->items[i].text);
     }
     c->listens = names;

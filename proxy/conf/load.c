@@ -5,6 +5,8 @@
 #include "conf/conf.h"
 #include "conf/parts.h"
 #include "mail/visit.h"
+#include "milter/model.h"
+#include "wire/milter.h"
 #include <stdarg.h>
 
 /* ---- complaints ---- */
@@ -161,6 +163,7 @@ static struct conf *load(const char *path, const char *more, bool to_try, struct
         modules_load(l);
         model_build(l);
         filters_open(l);
+        milters_judge(l);
         if (complaints->errors == before && !to_try)
             conf_doubt(l);
     }
@@ -226,6 +229,28 @@ static void say_filters(FILE *to, const struct chain *chain)
     }
 }
 
+static void say_bits(FILE *to, const char *what, const struct milter_bit *bits, uint32_t set)
+{
+    fprintf(to, "    %-10s", what);
+    for (; bits->name; bits++)
+        if (set & bits->bit)
+            fprintf(to, " %s", bits->name);
+    fputc('\n', to);
+}
+
+static void say_milter(FILE *to, const struct milter_conf *m)
+{
+    struct milter_needs needs = milter_needs(m->visit.chain);
+    fprintf(to, "milter \"%.*s\"", STR_ARGS(m->visit.name));
+    for (size_t k = 0; k < m->naddresses; k++)
+        fprintf(to, " %.*s", STR_ARGS(m->addresses[k].text));
+    fprintf(to, "\n    chain      %.*s\n", STR_ARGS(m->visit.chain->nfilters ? m->visit.chain->name : STR("without filters")));
+    say_filters(to, m->visit.chain);
+    say_bits(to, "actions", milter_actions, needs.actions);
+    say_bits(to, "protocol", milter_steps, needs.steps);
+    fprintf(to, "    body       %s\n", milter_say(m->visit.chain) == SAY_AT_VERDICT ? "is held" : "is not held");
+}
+
 void conf_say_order(FILE *to, const struct conf *conf)
 {
     for (size_t i = 0; i < conf->nlistens; i++) {
@@ -238,4 +263,6 @@ void conf_say_order(FILE *to, const struct conf *conf)
         say_filters(to, l->visit.chain);
         fprintf(to, "    DATA       %s\n", chain_say_name(l->visit.chain));
     }
+    for (size_t i = 0; i < conf->nmilters; i++)
+        say_milter(to, &conf->milters[i]);
 }

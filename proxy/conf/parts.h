@@ -7,6 +7,7 @@
  *   filters.c     modules, filters and chains
  *   backends.c    TLS contexts, backends and their servers, routes
  *   build.c       the rest of the model
+ *   milters.c     milter listeners
  *   doubts.c      warnings of what is most likely not meant
  *   conf.c             the order of it all
  *
@@ -17,7 +18,7 @@
 
 enum conf_place {
     AT_TOP, IN_LISTEN, IN_BACKEND, IN_SERVER, IN_ROUTE, IN_TLS, IN_CERTIFICATE, IN_CHAIN, IN_FILTER, IN_STORE, IN_LIMITS,
-    IN_TIMEOUTS, IN_DNS, IN_LOG, IN_CONDITION, PLACES
+    IN_TIMEOUTS, IN_DNS, IN_LOG, IN_CONDITION, IN_MILTER, IN_MILTER_LIMITS, IN_MILTER_TIMEOUTS, PLACES
 };
 enum directive_kind {
     KIND_VALUE,  /* key = value; at the top: directive "value" */
@@ -171,6 +172,12 @@ const struct route *route_named(struct loader *, const struct conf_item *, const
 void conf_doubt(struct loader *); /* doubts.c: of a model without mistakes */
 /* build.c */
 void model_build(struct loader *);
+/* The addresses that a listener names; none is another listener's, in this configuration. Complains. */
+size_t addresses_build(struct loader *, struct conf_item *, struct address **);
+const struct chain *chain_named(struct loader *, const struct conf_item *); /* its key `chain`; the empty one where that is unsaid, or wrong */
+/* milters.c */
+void milters_build(struct loader *);
+void milters_judge(struct loader *); /* once filters are open: what a chain asks of a milter and cannot have */
 /* A name of item->checked that is said on the wire; "": unsaid. Complains of what is no name. */
 struct str name_in(struct loader *, const struct conf_item *, const char *key);
 #endif

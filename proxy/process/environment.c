@@ -1,6 +1,7 @@
 /* environment.c - the world around a configuration: /proc, rights of files, who we are (environment.h). */
 #include "process/environment.h"
 #include "process/holder.h"
+#include "process/ports.h"
 #include "process/privileges.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -116,15 +117,18 @@ static void ports(const struct conf *conf, struct complaints *c)
 {
     struct holder holder;
     char text[128];
-    for (size_t i = 0; i < conf->nlistens; i++)
-        for (size_t k = 0; k < conf->listens[i].naddresses; k++) {
-            const struct listen_conf *l = &conf->listens[i];
-            if (!holder_find(&l->addresses[k], NULL, 0, &holder) || is_sluice(&holder))
+    const struct address *addresses;
+    for (size_t i = 0; i < conf->nlistens + conf->nmilters; i++) {
+        struct inlet inlet = inlet_at(conf, i);
+        for (size_t k = 0; k < inlet_addresses(inlet, &addresses); k++) {
+            if (!holder_find(&addresses[k], NULL, 0, &holder) || is_sluice(&holder))
                 continue;
             holder_text(&holder, text, sizeof text);
-            complain(c, !holder.pid, l->file, l->line, "listen \"%.*s\": %.*s: %s listens there%s", STR_ARGS(l->visit.name),
-                     STR_ARGS(l->addresses[k].text), text, holder.pid ? " already" : "; if that is not Sluice, it will not start");
+            complain(c, !holder.pid, inlet.milter ? inlet.milter->file : inlet.listen->file, inlet.milter ? inlet.milter->line : inlet.listen->line,
+                     "%s \"%.*s\": %.*s: %s listens there%s", inlet_kind(inlet), STR_ARGS(inlet_conf(inlet)->name), STR_ARGS(addresses[k].text), text,
+                     holder.pid ? " already" : "; if that is not Sluice, it will not start");
         }
+    }
 }
 
 void environment_root(const struct conf *conf, struct complaints *c)
@@ -133,9 +137,19 @@ void environment_root(const struct conf *conf, struct complaints *c)
         complain(c, true, conf->mail.path, 0, "it runs as root, filters and scripts too: name a user, or start it as one, as the unit of systemd does");
 }
 
+static void groups(const struct conf *conf, struct complaints *c)
+{
+    unsigned group;
+    for (size_t i = 0; i < conf->nmilters; i++)
+        if (!inlet_group(&conf->milters[i], &group))
+            complain(c, false, conf->milters[i].file, conf->milters[i].line, "milter \"%.*s\": there is no group \"%.*s\" on this machine",
+                     STR_ARGS(conf->milters[i].visit.name), STR_ARGS(conf->milters[i].group));
+}
+
 void environment_check(const struct conf *conf, struct complaints *c)
 {
     ports(conf, c);
+    groups(conf, c);
     environment_root(conf, c);
     if (geteuid() == 0 && conf->user.len)
         files_as_user(conf, c);

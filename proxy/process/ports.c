@@ -8,6 +8,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <netinet/in.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -175,11 +176,35 @@ static void set_port(struct address *a, uint16_t port)
         ((struct sockaddr_in *)&a->name)->sin_port = htons(port);
 }
 
-/* "[::]:25" of ":25" on a machine without IPv6: 0.0.0.0 is enough then. */
-static bool is_dispensable(const struct listen_conf *l, size_t i)
+bool inlet_group(const struct milter_conf *m, unsigned *group)
 {
-    const struct address *a = &l->addresses[i], *b = a + 1;
-    return i + 1 < l->naddresses && a->name.ss_family == AF_INET6 && b->name.ss_family == AF_INET &&
+    const struct group *g = m->group.at ? getgrnam(m->group.at) : NULL;
+    *group = g ? g->gr_gid : (unsigned)-1;
+    return g || !m->group.at;
+}
+
+struct inlet inlet_at(const struct conf *conf, size_t i)
+{
+    if (i < conf->nlistens)
+        return (struct inlet){.listen = &conf->listens[i]};
+    i -= conf->nlistens;
+    return (struct inlet){.milter = i < conf->nmilters ? &conf->milters[i] : NULL};
+}
+
+struct inlet inlet_named(const struct conf *conf, struct str name)
+{
+    struct inlet inlet;
+    for (size_t i = 0; inlet = inlet_at(conf, i), inlet.listen || inlet.milter; i++)
+        if (str_equal(inlet_conf(inlet)->name, name))
+            break;
+    return inlet;
+}
+
+/* "[::]:25" of ":25" on a machine without IPv6: 0.0.0.0 is enough then. */
+static bool is_dispensable(const struct address *a, size_t left)
+{
+    const struct address *b = a + 1;
+    return left > 1 && a->name.ss_family == AF_INET6 && b->name.ss_family == AF_INET &&
            a->port == b->port && IN6_IS_ADDR_UNSPECIFIED(&((const struct sockaddr_in6 *)&a->name)->sin6_addr) &&
            ((const struct sockaddr_in *)&b->name)->sin_addr.s_addr == INADDR_ANY &&
            (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL);
@@ -236,12 +261,31 @@ static bool is_planned(const struct ports_plan *plan, const struct port *p)
     return false;
 }
 
-static bool plan_one(struct ports *ports, const struct listen_conf *l, size_t i, unsigned workers,
-                     struct ports_plan *plan, struct complaints *complaints)
+/* What the configuration says of a unix socket of a milter: who may come in there. */
+static bool guard_socket(const struct port *p, const struct milter_conf *m, char *error, size_t room)
 {
+    const char *path = strchr(p->key, '/');
+    if (!m || !p->local || !p->ours || p->open || !path)
+        return true;
+    unsigned group;
+    if (!inlet_group(m, &group)) {
+        snprintf(error, room, "there is no group \"%.*s\" on this machine", STR_ARGS(m->group));
+        return false;
+    }
+    if (chmod(path, m->mode) == 0 && chown(path, (uid_t)-1, group) == 0)
+        return true;
+    snprintf(error, room, "%s: mode or group cannot be set: %s", p->key, strerror(errno));
+    return false;
+}
+
+static bool plan_one(struct ports *ports, struct inlet inlet, size_t i, unsigned workers, struct ports_plan *plan, struct complaints *complaints)
+{
+    const struct address *addresses;
+    size_t n = inlet_addresses(inlet, &addresses);
+    const struct address *a = addresses + i;
     struct arena arena = {0};
-    struct str key = key_of(&l->addresses[i], &arena);
-    bool local = l->addresses[i].name.ss_family == AF_UNIX, fresh = false;
+    struct str key = key_of(a, &arena), name = inlet_conf(inlet)->name;
+    bool local = a->name.ss_family == AF_UNIX, fresh = false;
     struct port *p = ports->first;
     char error[512] = "";
     while (p && (is_planned(plan, p) || !str_equal(str_of(p->key), key)))
@@ -252,17 +296,18 @@ static bool plan_one(struct ports *ports, const struct listen_conf *l, size_t i,
     }
     arena_reset(&arena);
     errno = 0;
-    bool held = !p->open && !p->nfds && !local && is_held(ports, &l->addresses[i], error, sizeof error);
-    if (held || (!p->open && !port_bind(p, l->addresses[i], workers, ports->user, error, sizeof error))) {
-        bool spare = !held && fresh && !p->nfds && is_dispensable(l, i);
+    bool held = !p->open && !p->nfds && !local && is_held(ports, a, error, sizeof error);
+    if (held || (!p->open && !port_bind(p, *a, workers, ports->user, error, sizeof error)) || !guard_socket(p, inlet.milter, error, sizeof error)) {
+        bool spare = !held && fresh && !p->nfds && is_dispensable(a, n - i);
         port_close(ports, p, false);
         if (spare)
-            log_say(LOG_WARNING, "listen \"%.*s\": %s; IPv4 only", STR_ARGS(l->visit.name), error);
+            log_say(LOG_WARNING, "%s \"%.*s\": %s; IPv4 only", inlet_kind(inlet), STR_ARGS(name), error);
         else
-            complain(complaints, false, l->file, l->line, "listen \"%.*s\": %s", STR_ARGS(l->visit.name), error);
+            complain(complaints, false, inlet.milter ? inlet.milter->file : inlet.listen->file, inlet.milter ? inlet.milter->line : inlet.listen->line,
+                     "%s \"%.*s\": %s", inlet_kind(inlet), STR_ARGS(name), error);
         return spare;
     }
-    plan->places[plan->nplaces++] = (struct port_place){.listen = l, .port = p, .door = p->door};
+    plan->places[plan->nplaces++] = (struct port_place){.inlet = inlet, .port = p, .door = p->door};
     return true;
 }
 
@@ -281,12 +326,14 @@ bool ports_plan(struct ports *ports, const struct conf *conf, unsigned workers, 
 {
     size_t n = 0;
     bool good = true;
-    for (size_t i = 0; i < conf->nlistens; i++)
-        n += conf->listens[i].naddresses;
+    struct inlet inlet;
+    const struct address *unused;
+    for (size_t i = 0; inlet = inlet_at(conf, i), inlet.listen || inlet.milter; i++)
+        n += inlet_addresses(inlet, &unused);
     *plan = (struct ports_plan){.places = must_alloc(max_size(n, 1) * sizeof *plan->places)};
-    for (size_t i = 0; i < conf->nlistens && good; i++)
-        for (size_t k = 0; k < conf->listens[i].naddresses && good; k++)
-            good = plan_one(ports, &conf->listens[i], k, workers, plan, complaints);
+    for (size_t i = 0; inlet = inlet_at(conf, i), (inlet.listen || inlet.milter) && good; i++)
+        for (size_t k = 0; k < inlet_addresses(inlet, &unused) && good; k++)
+            good = plan_one(ports, inlet, k, workers, plan, complaints);
     if (!good)
         ports_forgo(ports, plan);
     return good;
@@ -312,18 +359,18 @@ void ports_opened(struct ports *ports, const struct ports_plan *plan)
     for (size_t i = 0; i < plan->nplaces; i++) {
         struct port *p = plan->places[i].port;
         if (!p->open)
-            log_say(LOG_INFO, "listen \"%.*s\" at %.*s", STR_ARGS(plan->places[i].listen->visit.name),
+            log_say(LOG_INFO, "%s \"%.*s\" at %.*s", inlet_kind(plan->places[i].inlet), STR_ARGS(inlet_conf(plan->places[i].inlet)->name),
                     STR_ARGS(name_of(p->fds[0], &arena).text));
         p->open = true;
     }
     arena_reset(&arena);
 }
 
-void ports_close(struct ports *ports, const struct listen_conf *listen, const struct ports_plan *plan)
+void ports_close(struct ports *ports, const struct visit_conf *of, const struct ports_plan *plan)
 {
     for (size_t i = 0; i < plan->nplaces; i++) {
         struct port_place *place = &plan->places[i];
-        if (place->port && (!listen || place->listen == listen)) {
+        if (place->port && (!of || inlet_conf(place->inlet) == of)) {
             port_close(ports, place->port, false);
             place->port = NULL;
         }

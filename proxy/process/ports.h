@@ -5,6 +5,7 @@
  * queue (engine.md A21e). Main's thread only. */
 #ifndef PROCESS_PORTS_H
 #define PROCESS_PORTS_H
+#include "milter/model.h"
 #include "smtp/model.h"
 
 struct port { /* one address */
@@ -24,8 +25,29 @@ struct ports {
     uint32_t last_door;
     bool lent; /* the process before us may go on: paths of what it left us are still its own */
 };
-struct port_place { /* an address of a configuration, and where it is bound */
+struct inlet { /* who speaks with those that come in: one of the two, the other is NULL */
     const struct listen_conf *listen;
+    const struct milter_conf *milter;
+};
+static inline const struct visit_conf *inlet_conf(struct inlet i)
+{
+    return i.milter ? &i.milter->visit : &i.listen->visit;
+}
+static inline const char *inlet_kind(struct inlet i) /* as the configuration calls it */
+{
+    return i.milter ? "milter" : "listen";
+}
+static inline size_t inlet_addresses(struct inlet i, const struct address **at)
+{
+    *at = i.milter ? i.milter->addresses : i.listen->addresses;
+    return i.milter ? i.milter->naddresses : i.listen->naddresses;
+}
+bool inlet_group(const struct milter_conf *, unsigned *group); /* of its unix sockets; (unsigned)-1: as they are made. False: there is none of that name */
+struct inlet inlet_at(const struct conf *, size_t i); /* all of a configuration, those of SMTP first; both NULL: there are no more */
+struct inlet inlet_named(const struct conf *, struct str name);
+
+struct port_place { /* an address of a configuration, and where it is bound */
+    struct inlet inlet;
     struct port *port; /* NULL: drained */
     uint32_t door;     /* its number, drained or not */
 };
@@ -44,7 +66,7 @@ bool ports_plan(struct ports *, const struct conf *, unsigned workers, struct po
 void ports_forgo(struct ports *, struct ports_plan *);        /* it does not come to that: what was bound for it is closed */
 void ports_keep(struct ports *, const struct ports_plan *);   /* what the plan does not name is closed, a unix socket's path goes first */
 void ports_opened(struct ports *, const struct ports_plan *); /* the workers listen at what it names */
-void ports_close(struct ports *, const struct listen_conf *, const struct ports_plan *); /* those of one listener; NULL: all */
+void ports_close(struct ports *, const struct visit_conf *, const struct ports_plan *); /* those of one listener; NULL: all */
 void ports_release(struct ports *); /* another process has them: paths stay */
 void plan_clear(struct ports_plan *);
 #endif

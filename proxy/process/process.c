@@ -218,19 +218,17 @@ static void end(struct house *h)
  * name. */
 static bool drain_listener(struct house *h, struct str name)
 {
-    const struct listen_conf *listen = NULL;
-    for (size_t i = 0; i < h->conf->nlistens; i++)
-        if (str_equal(h->conf->listens[i].visit.name, name))
-            listen = &h->conf->listens[i];
-    if (!listen)
+    struct inlet inlet = inlet_named(h->conf, name);
+    const struct address *unused;
+    if (!inlet.listen && !inlet.milter)
         return false;
-    uint32_t *doors = must_alloc(listen->naddresses * sizeof *doors);
+    uint32_t *doors = must_alloc(inlet_addresses(inlet, &unused) * sizeof *doors);
     size_t n = 0;
     for (size_t i = 0; i < h->plan.nplaces; i++)
-        if (h->plan.places[i].listen == listen && h->plan.places[i].port)
+        if (inlet_conf(h->plan.places[i].inlet) == inlet_conf(inlet) && h->plan.places[i].port)
             doors[n++] = h->plan.places[i].door;
-    log_say(LOG_INFO, "draining listen \"%.*s\": a reload opens it again", STR_ARGS(name));
-    ports_close(&h->ports, listen, &h->plan);
+    log_say(LOG_INFO, "draining %s \"%.*s\": a reload opens it again", inlet_kind(inlet), STR_ARGS(name));
+    ports_close(&h->ports, inlet_conf(inlet), &h->plan);
     workers_drain_doors(h->workers, doors, n);
     free(doors);
     return true;
@@ -303,9 +301,9 @@ static void answer_no_listener(struct house *h, struct caller *caller, struct st
 {
     char text[256];
     const char *names[256];
-    size_t n = min_size(h->conf->nlistens, countof(names));
+    size_t n = min_size(h->conf->nlistens + h->conf->nmilters, countof(names));
     for (size_t i = 0; i < n; i++)
-        names[i] = h->conf->listens[i].visit.name.at;
+        names[i] = inlet_conf(inlet_at(h->conf, i))->name.at;
     struct str near = nearest_name(name, names, n);
     snprintf(text, sizeof text,
              near.at ? "there is no listener \"%.*s\" (did you mean \"%s\"?)\n" : "there is no listener \"%.*s\"\n",

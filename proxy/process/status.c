@@ -22,20 +22,21 @@ static uint32_t sessions_at(const struct worker_status *s, uint32_t door)
     return 0;
 }
 
-static void say_listener(FILE *to, const struct listen_conf *l, const struct ports_plan *plan,
-                         const struct worker_status *s)
+static void say_inlet(FILE *to, struct inlet inlet, const struct ports_plan *plan, const struct worker_status *s)
 {
+    const struct address *addresses;
+    size_t naddresses = inlet_addresses(inlet, &addresses);
     unsigned n = 0;
     for (size_t i = 0; i < plan->nplaces; i++) {
         const struct port_place *place = &plan->places[i];
-        if (place->listen != l)
+        if (inlet_conf(place->inlet) != inlet_conf(inlet))
             continue;
-        struct str at = l->addresses[min_size(n, l->naddresses - 1)].text;
+        struct str at = addresses[min_size(n, naddresses - 1)].text;
         uint32_t sessions = sessions_at(s, place->door);
         n++;
-        fprintf(to, "listener %-12.*s %-28s %s, %u session%s\n", STR_ARGS(l->visit.name),
+        fprintf(to, "%s %-12.*s %-28s %s, %u %s%s\n", inlet.milter ? "milter  " : "listener", STR_ARGS(inlet_conf(inlet)->name),
                 place->port ? place->port->key : at.at, place->port ? "open" : "drained until the next reload",
-                sessions, plural(sessions));
+                sessions, inlet.milter ? "connection" : "session", plural(sessions));
     }
 }
 
@@ -63,8 +64,8 @@ void status_say(FILE *to, int64_t started, const struct conf *conf, const struct
     for (size_t i = 0; i < s.ngenerations; i++)
         fprintf(to, "generation %-10u %u session%s%s\n", s.generations[i].generation, s.generations[i].sessions,
                 plural(s.generations[i].sessions), s.generations[i].generation == conf->generation ? "" : ", ending");
-    for (size_t i = 0; i < conf->nlistens; i++)
-        say_listener(to, &conf->listens[i], plan, &s);
+    for (size_t i = 0; i < conf->nlistens + conf->nmilters; i++)
+        say_inlet(to, inlet_at(conf, i), plan, &s);
     for (size_t i = 0; i < conf->nlistens; i++)
         say_certificate(to, &conf->listens[i]);
     for (size_t i = 0; i < s.nservers; i++)
@@ -81,6 +82,6 @@ void status_say(FILE *to, int64_t started, const struct conf *conf, const struct
 
 void status_line(char *to, size_t room, const struct conf *conf)
 {
-    snprintf(to, room, "generation %u, %zu listener%s, %u worker%s", conf->generation, conf->nlistens,
-             plural(conf->nlistens), conf->workers, plural(conf->workers));
+    snprintf(to, room, "generation %u, %zu listener%s, %u worker%s", conf->generation, conf->nlistens + conf->nmilters,
+             plural(conf->nlistens + conf->nmilters), conf->workers, plural(conf->workers));
 }

@@ -53,6 +53,8 @@ static void set_clock(struct worker_thread *p)
 static bool has_room(void *data)
 {
     struct worker_thread *p = ((struct worker_ear *)data)->post;
+    if (((struct worker_ear *)data)->inlet.milter && has_descriptors(p)) /* it has a limit of its own, which mail is told of */
+        return true;
     uint32_t taken = __atomic_fetch_add(&p->all->places, 1, __ATOMIC_RELAXED);
     if (has_places(p, taken) && has_descriptors(p)) {
         p->places++;
@@ -96,14 +98,17 @@ static void watch_load(struct worker_thread *p)
 static void accepted(void *data, struct stream *stream)
 {
     struct worker_ear *ear = data;
-    session_start(&ear->post->worker, ear->listen, ear->door, stream);
+    if (ear->inlet.milter)
+        milter_start(&ear->post->milters, ear->inlet.milter, ear->door, stream);
+    else
+        session_start(&ear->post->worker, ear->inlet.listen, ear->door, stream);
 }
 
 static void open_ear(struct worker_thread *p, const struct worker_seat *seat)
 {
     static const struct listener_owner owner = {.has_room = has_room, .accepted = accepted};
     struct worker_ear *ear = must_alloc(sizeof *ear);
-    *ear = (struct worker_ear){.next = p->ears, .post = p, .listen = seat->listen, .door = seat->door};
+    *ear = (struct worker_ear){.next = p->ears, .post = p, .inlet = seat->inlet, .door = seat->door};
     p->ears = ear;
     ear->listener = listener_open(p->worker.mail.loop, seat->fd, &owner, ear);
     listener_pause(ear->listener, p->paused);
@@ -185,9 +190,15 @@ static void refresh_done(void *data)
         task_wake(&p->task); /* a drain may wait for us */
 }
 
+/* Sessions of clients, and connections of MTAs. */
+static uint32_t guests(const struct worker_thread *p)
+{
+    return p->worker.nsessions + p->milters.n;
+}
+
 static bool is_over(const struct worker_thread *p)
 {
-    return p->leaving && p->worker.nsessions == 0 && !p->refreshing;
+    return p->leaving && guests(p) == 0 && !p->refreshing;
 }
 
 static void before_sleep(void *data)
@@ -210,6 +221,7 @@ static void begin_drain(struct worker_thread *p)
     p->drain_at = 0;
     p->end_by = by + LAST_WORDS;
     worker_drain(&p->worker, DOOR_ALL, by);
+    milter_drain(&p->milters, DOOR_ALL, by);
 }
 
 static void turn(struct task *task)
@@ -228,7 +240,7 @@ static void turn(struct task *task)
     }
     if (p->drain_at && now >= p->drain_at)
         begin_drain(p);
-    p->cut_off = p->end_by && now >= p->end_by && p->worker.nsessions;
+    p->cut_off = p->end_by && now >= p->end_by && guests(p);
     if (is_over(p) || p->cut_off) {
         p->stopped = true;
         loop_stop(p->worker.mail.loop);
@@ -249,6 +261,7 @@ static void leave_door(struct worker_thread *p, uint32_t door)
             close_ear(p, ear, LISTENER_REST);
     }
     worker_drain(&p->worker, door, by);
+    milter_drain(&p->milters, door, by);
 }
 
 void worker_thread_switch(struct worker_thread *p, struct worker_order *order)
@@ -265,8 +278,11 @@ void worker_thread_switch(struct worker_thread *p, struct worker_order *order)
         }
     }
     worker_switch(&p->worker, order->conf);
+    p->milters.filters = &p->worker.generation->filters;
+    p->milters.confs = order->conf->milters;
+    p->milters.nconfs = order->conf->nmilters;
     for (struct worker_ear *ear = p->ears; ear; ear = ear->next)
-        ear->listen = seat_of(seats, n, ear->door)->listen;
+        ear->inlet = seat_of(seats, n, ear->door)->inlet;
     for (size_t i = 0; i < n; i++)
         if (seats[i].fd >= 0) {
             open_ear(p, &seats[i]);
@@ -299,7 +315,7 @@ void worker_thread_retire(struct worker_thread *p, struct worker_order *order)
 void worker_thread_stop(struct worker_thread *p, struct worker_order *order)
 {
     close_ears(p, LISTENER_GONE);
-    p->cut_off = p->worker.nsessions > 0;
+    p->cut_off = guests(p) > 0;
     p->leaving = p->worker.mail.draining = p->stopped = true;
     loop_stop(p->worker.mail.loop);
 }
@@ -332,6 +348,18 @@ static void tell_servers(struct worker_status *s, const struct pool *pool)
     }
 }
 
+static void count_door(void *data, uint32_t door)
+{
+    struct worker_status *s = data;
+    size_t d = 0;
+    while (d < s->ndoors && s->doors[d].door != door)
+        d++;
+    if (d == s->ndoors && d < countof(s->doors))
+        s->doors[s->ndoors++].door = door;
+    if (d < countof(s->doors))
+        s->doors[d].sessions++;
+}
+
 /* Under the lock: the numbers of one worker are added to what others have told. */
 void worker_thread_tell(struct worker_thread *p, struct worker_order *order)
 {
@@ -348,7 +376,7 @@ void worker_thread_tell(struct worker_thread *p, struct worker_order *order)
             tell_servers(s, pool);
     }
     for (const struct session *one = p->worker.sessions; one; one = one->next) {
-        size_t g = 0, d = 0;
+        size_t g = 0;
         if (one->backend)
             backend_row(s, one->backend->conf->hop.name)->busy++;
         while (g < s->ngenerations && s->generations[g].generation != one->generation->conf->generation)
@@ -357,13 +385,9 @@ void worker_thread_tell(struct worker_thread *p, struct worker_order *order)
             s->generations[s->ngenerations++].generation = one->generation->conf->generation;
         if (g < countof(s->generations))
             s->generations[g].sessions++;
-        while (d < s->ndoors && s->doors[d].door != one->door)
-            d++;
-        if (d == s->ndoors && d < countof(s->doors))
-            s->doors[s->ndoors++].door = one->door;
-        if (d < countof(s->doors))
-            s->doors[d].sessions++;
+        count_door(s, one->door);
     }
+    milter_count(&p->milters, count_door, s);
 }
 
 /* ---- the thread ---- */
@@ -372,6 +396,7 @@ static void open_post(struct worker_thread *p)
 {
     struct worker *w = &p->worker;
     w->mail.loop = loop_open();
+    p->milters.mail = &w->mail;
     w->census = p->all->census;
     w->descriptors = p->all->descriptors;
     w->mail.serial = ((uint64_t)w->mail.number + 1) << 48; /* no two workers give the same */
@@ -387,7 +412,7 @@ static void close_post(struct worker_thread *p)
     p->ended = true;
     pthread_mutex_unlock(&p->all->lock);
     if (p->cut_off) {
-        log_say(LOG_WARNING, "worker %u: %u sessions were cut off", w->mail.number, w->nsessions);
+        log_say(LOG_WARNING, "worker %u: %u sessions were cut off", w->mail.number, guests(p));
         return;
     }
     close_ears(p, LISTENER_GONE);

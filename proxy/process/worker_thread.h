@@ -3,18 +3,19 @@
 #ifndef PROCESS_WORKER_THREAD_H
 #define PROCESS_WORKER_THREAD_H
 #include "process/worker.h"
+#include "milter/worker.h"
 #include "smtp/worker.h"
 #include <pthread.h>
 
 struct worker_ear { /* one listening socket in one worker */
     struct worker_ear *next;
     struct worker_thread *post;
-    const struct listen_conf *listen; /* of the worker's current generation */
+    struct inlet inlet; /* of the worker's current generation */
     uint32_t door;
     struct listener *listener;
 };
 struct worker_seat { /* what a worker is to listen at */
-    const struct listen_conf *listen;
+    struct inlet inlet;
     uint32_t door;
     int fd; /* its own from now on; -1: it listens there already */
 };
@@ -30,6 +31,7 @@ struct worker_order { /* to all workers, done by each in a turn of its loop; mai
 };
 struct worker_thread {
     alignas(CACHE_LINE) struct worker worker; /* a post ends where no other begins: each writes its own without end */
+    struct milter_worker milters;
     struct workers *all;
     pthread_t thread;
     struct worker_ear *ears;

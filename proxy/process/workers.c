@@ -109,7 +109,7 @@ static bool seats_of(struct workers *all, struct worker_order *o, const struct p
                 int fd = p->open || fault_strikes(FAULT_FILE) ? -1 : fcntl(p->fds[k], F_DUPFD_CLOEXEC, 3);
                 if (fd < 0 && !p->open)
                     return false;
-                o->seats[w][o->nseats[w]++] = (struct worker_seat){.listen = place->listen, .door = p->door, .fd = fd};
+                o->seats[w][o->nseats[w]++] = (struct worker_seat){.inlet = place->inlet, .door = p->door, .fd = fd};
             }
         }
     }

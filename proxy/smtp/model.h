@@ -96,6 +96,7 @@ struct listen_conf {
     struct timeouts timeouts;
 };
 
+struct milter_conf; /* milter/model.h, which only conf and process look into */
 struct conf {
     struct mail_conf mail;    /* the first member: what is known below this floor */
     uint32_t refs;            /* of workers and the loader; atomic */
@@ -104,6 +105,7 @@ struct conf {
     struct str dns;           /* servers, or STR_NONE */
     struct str user;
     struct listen_conf *listens; size_t nlistens;
+    struct milter_conf *milters; size_t nmilters;
     struct backend_conf *backends; size_t nbackends;
     struct route *routes; size_t nroutes;
     struct str control;       /* path of the control socket; STR_NONE: none */

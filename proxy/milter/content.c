@@ -1,0 +1,116 @@
+/* content.c - the fields and the body that an MTA says, into the flow (mail/flow.h): the same octets that a client would have sent. */
+#include "milter/milter.h"
+#include "base/log.h"
+
+static struct flow *flow_of(struct milter *m)
+{
+    return &m->message.flow;
+}
+
+void milter_content_begin(struct milter *m)
+{
+    if (m->begun)
+        return;
+    m->begun = true;
+    m->message.data_at = loop_micros(m->worker->mail->loop);
+    flow_start(&m->visit);
+    m->message.flow.outgoing.mark = 4 * PIPE_MARK; /* the body is said anew from it, a packet of MILTER_DATA_MOST at a time */
+}
+
+static void put(struct milter *m, struct str octets)
+{
+    m->message.octets += octets.len;
+    if (!m->message.sink)
+        pipe_copy(&flow_of(m)->content, octets.at, octets.len);
+}
+
+/* In the order of packets, as many of them as there are fields: no other way leads into the header section. */
+void milter_field(struct milter *m, const struct milter_packet *p)
+{
+    bool leadspc = m->agreed.protocol & MILTER_HDR_LEADSPC;
+    const struct str pieces[] = {p->name, STR(":"), milter_value_in(p->value, leadspc, &m->scratch), STR("\r\n")};
+    milter_content_begin(m);
+    m->fields++;
+    for (size_t i = 0; i < countof(pieces); i++) {
+        put(m, pieces[i]);
+        m->head_octets += pieces[i].len;
+    }
+    milter_head_is_done(m);
+}
+
+void milter_end_head(struct milter *m)
+{
+    milter_content_begin(m);
+    if (m->head_ended)
+        return;
+    m->head_ended = true;
+    m->head_octets += 2;
+    put(m, STR("\r\n"));
+}
+
+void milter_body(struct milter *m, struct str octets)
+{
+    milter_end_head(m);
+    put(m, octets);
+}
+
+void milter_content_end(struct milter *m)
+{
+    struct loop *loop = m->worker->mail->loop;
+    struct flow *f = flow_of(m);
+    milter_end_head(m);
+    f->taken = f->content.ended = true;
+    m->message.data_done = loop_micros(loop);
+    m->message.end_at = loop_now(loop);
+    m->message.end_by = m->message.end_at + m->listen->timeouts.end_by;
+}
+
+/* ---- the filters' side ---- */
+
+/* The fields as mail sees them must be the packets that came: edits name them by their places. */
+static void look_at_head(struct milter *m)
+{
+    const struct headers *h = &m->message.headers;
+    if (m->was || flow_of(m)->head == HEAD_TAKE || m->message.sink)
+        return;
+    if (!h->separator || h->octets != m->head_octets || h->handles < m->fields) {
+        log_say(LOG_ERROR, "%s.%u: the header section has other fields than the MTA sent", m->visit.id, m->message.number);
+        flow_refuse_named(&m->visit, REPLY_FILTER_FAILED);
+        return;
+    }
+    milter_keep_fields(m);
+}
+
+bool milter_head_is_done(struct milter *m)
+{
+    int turns = 0;
+    bool moved = true;
+    while (moved && !m->message.sink && flow_of(m)->head != HEAD_DONE && turns++ < FLOW_TURNS) {
+        moved = flow_turn(&m->visit);
+        look_at_head(m);
+    }
+    if (turns > FLOW_TURNS)
+        task_wake(&m->task); /* others want to run too */
+    return m->message.sink || flow_of(m)->head == HEAD_DONE;
+}
+
+bool milter_body_is_taken(struct milter *m)
+{
+    if (!milter_head_is_done(m))
+        return false;
+    if (!m->message.sink)
+        flow_run(&m->visit);
+    return m->message.sink || !pipe_is_full(&flow_of(m)->content);
+}
+
+/* Content held here is read by somebody in the end, whoever that is. */
+bool milter_wants_body(struct milter *m)
+{
+    return m->message.say == SAY_AT_VERDICT || visit_wants(&m->visit, FILTER_BODY) || visit_wants(&m->visit, FILTER_PART) ||
+           visit_wants(&m->visit, FILTER_MESSAGE);
+}
+
+bool milter_is_judged(struct milter *m)
+{
+    return (milter_head_is_done(m) && !m->message.sink && flow_judge(&m->visit)) || m->message.sink;
+}

@@ -1,0 +1,24 @@
+/* worker.h - the milter front of one thread, as proxy/process sees it. */
+#ifndef MILTER_WORKER_H
+#define MILTER_WORKER_H
+#include "mail/filter_set.h"
+#include "milter/model.h"
+#include "net/stream.h"
+
+struct milter;
+struct milter_worker {
+    struct mail_worker *mail;
+    struct filter_set *filters;         /* of the current configuration: new connections, and those that go on with another client, begin with it */
+    const struct milter_conf *confs; size_t nconfs; /* of the same */
+    struct milter *first;               /* connections, newest first */
+    uint32_t n;
+    uint64_t drain_by;
+};
+/* An MTA came, by a door: the number that the caller gives a bound address. */
+void milter_start(struct milter_worker *, const struct milter_conf *, uint32_t door, struct stream *);
+/* Connections are asked to leave: between two messages at the next packet that is answered, from `by` (loop_now) on wherever they are. door
+ * 0: all of them; else those that came in there. */
+void milter_drain(struct milter_worker *, uint32_t door, uint64_t by);
+/* How many connections came in by each door. */
+void milter_count(const struct milter_worker *, void (*count)(void *data, uint32_t door), void *data);
+#endif
