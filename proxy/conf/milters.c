@@ -73,6 +73,8 @@ void milters_build(struct loader *l)
             milter_build(l, l->items[i]);
 }
 
+enum { PRESET = 30000 }; /* of a filter's timeout: nobody has said that */
+
 static void filter_judge(struct loader *l, const struct milter_conf *m, const struct filter *f)
 {
     const struct milter_timeouts *t = &m->timeouts;
@@ -81,11 +83,11 @@ static void filter_judge(struct loader *l, const struct milter_conf *m, const st
                  "filter \"%.*s\" has a reply hook, and milter \"%.*s\" its chain: a milter never hears the next hop's reply; leave this filter out, or give "
                  "the milter a chain of its own",
                  STR_ARGS(f->name), STR_ARGS(m->visit.name));
-    if (f->timeout > t->command && value_get(f->raw, STR("timeout")))
+    if (f->timeout > t->command && f->timeout > PRESET)
         complain(l->complaints, true, f->file, f->line,
                  "filter \"%.*s\": timeout = %llus is cut to %llus in milter \"%.*s\" (timeouts: command): Postfix waits 30 s, milter_command_timeout",
                  STR_ARGS(f->name), (unsigned long long)f->timeout / 1000, (unsigned long long)t->command / 1000, STR_ARGS(m->visit.name));
-    if (f->message_timeout > t->end_by && value_get(f->raw, STR("message_timeout")))
+    if (f->message_timeout > t->end_by)
         complain(l->complaints, true, f->file, f->line,
                  "filter \"%.*s\": message_timeout = %llus is cut to %llus in milter \"%.*s\" (timeouts: end_by): Sendmail waits 5 minutes",
                  STR_ARGS(f->name), (unsigned long long)f->message_timeout / 1000, (unsigned long long)t->end_by / 1000, STR_ARGS(m->visit.name));

@@ -180,7 +180,7 @@ static bool helo_done(struct milter *m)
         if (is_refusal(v))
             keep_refusal(m);
         ask(m, FILTER_HELO);
-        return false;
+        return milter_go_on(m);
     }
     bool refused = is_refusal(v);
     if (!refused)
@@ -276,7 +276,7 @@ static bool mail_done(struct milter *m)
             m->message.refusal = reply_keep(&m->message.arena, &m->refusal);
         }
         ask(m, FILTER_MAIL);
-        return false;
+        return milter_go_on(m);
     }
     if (m->crowded && m->worker->n > m->listen->connections && milter_is_awaited(m, 'M')) {
         m->message.limited = true;
