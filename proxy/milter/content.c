@@ -1,4 +1,5 @@
-/* content.c - the fields and the body that an MTA says, into the flow (mail/flow.h): the same octets that a client would have sent. */
+/* content.c - the fields and the body that an MTA says, into the flow (mail/flow.h): the same octets that a client
+ * would have sent. */
 #include "milter/milter.h"
 #include "base/log.h"
 
@@ -7,14 +8,15 @@ static struct flow *flow_of(struct milter *m)
     return &m->message.flow;
 }
 
-void milter_content_begin(struct milter *m)
+static void begin(struct milter *m)
 {
     if (m->begun)
         return;
     m->begun = true;
     m->message.data_at = loop_micros(m->worker->mail->loop);
     flow_start(&m->visit);
-    m->message.flow.outgoing.mark = 4 * PIPE_MARK; /* the body is said anew from it, a packet of MILTER_DATA_MOST at a time */
+    m->message.flow.outgoing.mark =
+        4 * PIPE_MARK; /* the body is said anew from it, a packet of MILTER_DATA_MOST at a time */
 }
 
 static void put(struct milter *m, struct str octets)
@@ -29,7 +31,7 @@ void milter_field(struct milter *m, const struct milter_packet *p)
 {
     bool leadspc = m->agreed.protocol & MILTER_HDR_LEADSPC;
     const struct str pieces[] = {p->name, STR(":"), milter_value_in(p->value, leadspc, &m->scratch), STR("\r\n")};
-    milter_content_begin(m);
+    begin(m);
     m->fields++;
     for (size_t i = 0; i < countof(pieces); i++) {
         put(m, pieces[i]);
@@ -40,7 +42,7 @@ void milter_field(struct milter *m, const struct milter_packet *p)
 
 void milter_end_head(struct milter *m)
 {
-    milter_content_begin(m);
+    begin(m);
     if (m->head_ended)
         return;
     m->head_ended = true;
@@ -74,7 +76,8 @@ static void look_at_head(struct milter *m)
     if (m->was || flow_of(m)->head == HEAD_TAKE || m->message.sink)
         return;
     if (!h->separator || h->octets != m->head_octets || h->handles < m->fields) {
-        log_say(LOG_ERROR, "%s.%u: the header section has other fields than the MTA sent", m->visit.id, m->message.number);
+        log_say(LOG_ERROR, "%s.%u: the header section has other fields than the MTA sent", m->visit.id,
+                m->message.number);
         flow_refuse_named(&m->visit, REPLY_FILTER_FAILED);
         return;
     }
@@ -106,8 +109,8 @@ bool milter_body_is_taken(struct milter *m)
 /* Content held here is read by somebody in the end, whoever that is. */
 bool milter_wants_body(struct milter *m)
 {
-    return m->message.say == SAY_AT_VERDICT || visit_wants(&m->visit, FILTER_BODY) || visit_wants(&m->visit, FILTER_PART) ||
-           visit_wants(&m->visit, FILTER_MESSAGE);
+    return m->message.say == SAY_AT_VERDICT || visit_wants(&m->visit, FILTER_BODY) ||
+           visit_wants(&m->visit, FILTER_PART) || visit_wants(&m->visit, FILTER_MESSAGE);
 }
 
 bool milter_is_judged(struct milter *m)

@@ -1,9 +1,9 @@
 /* edits.c - what filters have made of a message, said to the MTA in the fewest actions.
  *
- * Their order is one that Postfix and Sendmail understand alike (tests/interop/milter/table.txt): fields that came are changed and removed, for
- * each name from the last to the first, so that no index moves; then fields are put in at the top, from the top down, and at the bottom; the
- * body in one run; recipients, the sender, the quarantine. All but the body is made before the first word is said: what cannot be said refuses
- * the message. */
+ * Their order is one that Postfix and Sendmail understand alike (tests/interop/milter/table.txt): fields that came are
+ * changed and removed, for each name from the last to the first, so that no index moves; then fields are put in at the
+ * top, from the top down, and at the bottom; the body in one run; recipients, the sender, the quarantine. All but the
+ * body is made before the first word is said: what cannot be said refuses the message. */
 #include "milter/milter.h"
 #include "base/log.h"
 
@@ -39,8 +39,9 @@ static void plan_add(struct plan *plan, struct milter_packet packet)
     if (milter_size(&packet, MILTER_FROM_FILTER))
         return;
     plan->failed = true;
-    log_say(LOG_ERROR, "%s.%u: an edit cannot be said to the MTA: '%c' of \"%.*s\", %zu octets", plan->m->visit.id, plan->m->message.number,
-            packet.kind, (int)min_size(packet.name.len, 100), packet.name.at ? packet.name.at : "", packet.value.len);
+    log_say(LOG_ERROR, "%s.%u: an edit cannot be said to the MTA: '%c' of \"%.*s\", %zu octets", plan->m->visit.id,
+            plan->m->message.number, packet.kind, (int)min_size(packet.name.len, 100),
+            packet.name.at ? packet.name.at : "", packet.value.len);
 }
 
 static bool is_blank(struct str s)
@@ -66,7 +67,10 @@ static uint32_t *number_fields(struct milter *m)
     size_t size = 16;
     while (size < 2u * m->fields)
         size *= 2;
-    struct name_count { const struct was *of; uint32_t n; } *counts = arena_alloc(&m->scratch, size * sizeof *counts);
+    struct name_count {
+        const struct was *of;
+        uint32_t n;
+    } *counts = arena_alloc(&m->scratch, size * sizeof *counts);
     uint32_t *numbers = arena_alloc(&m->scratch, (m->fields + 1) * sizeof *numbers);
     for (uint32_t i = 0; i < m->fields; i++) {
         size_t at = hash_of(m->was[i].name, &m->scratch) & (size - 1);
@@ -91,9 +95,13 @@ static void plan_fields(struct plan *plan)
     for (uint32_t i = m->fields; i-- > 0;) {
         const struct field *f = h->by_handle[i];
         if (!is_left(m, f))
-            plan_add(plan, (struct milter_packet){.kind = 'm', .index = numbers[i], .name = m->was[i].name, .value = STR("")});
+            plan_add(plan, (struct milter_packet){
+                               .kind = 'm', .index = numbers[i], .name = m->was[i].name, .value = STR("")});
         else if (!str_equal(f->value, m->was[i].value))
-            plan_add(plan, (struct milter_packet){.kind = 'm', .index = numbers[i], .name = m->was[i].name, .value = value_said(plan, f->value)});
+            plan_add(plan, (struct milter_packet){.kind = 'm',
+                                                  .index = numbers[i],
+                                                  .name = m->was[i].name,
+                                                  .value = value_said(plan, f->value)});
     }
     uint32_t top = 1;
     bool below = false;
@@ -101,7 +109,10 @@ static void plan_fields(struct plan *plan)
         if (is_left(m, f))
             below = true;
         else
-            plan_add(plan, (struct milter_packet){.kind = 'i', .index = below ? AT_BOTTOM : top++, .name = f->name, .value = value_said(plan, f->value)});
+            plan_add(plan, (struct milter_packet){.kind = 'i',
+                                                  .index = below ? AT_BOTTOM : top++,
+                                                  .name = f->name,
+                                                  .value = value_said(plan, f->value)});
     }
 }
 
@@ -110,7 +121,9 @@ static void plan_fields(struct plan *plan)
 static struct str words(struct milter *m, const char *one, struct str a, const char *other, struct str b)
 {
     struct str text = a.len ? arena_print(&m->message.arena, "%s=%.*s", one, STR_ARGS(a)) : STR("");
-    return b.len ? arena_print(&m->message.arena, "%.*s%s%s=%.*s", STR_ARGS(text), text.len ? " " : "", other, STR_ARGS(b)) : text;
+    return b.len ? arena_print(&m->message.arena, "%.*s%s%s=%.*s", STR_ARGS(text), text.len ? " " : "", other,
+                               STR_ARGS(b))
+                 : text;
 }
 
 static void plan_added(struct plan *plan, const struct rcpt *r)
@@ -118,7 +131,8 @@ static void plan_added(struct plan *plan, const struct rcpt *r)
     struct milter *m = plan->m;
     struct str params = words(m, "NOTIFY", r->params.notify, "ORCPT", r->params.orcpt);
     bool with = params.len && (m->agreed.actions & MILTER_ADDRCPT_PAR);
-    plan_add(plan, (struct milter_packet){.kind = with ? '2' : '+', .name = path_print(&r->path, &m->message.arena),
+    plan_add(plan, (struct milter_packet){.kind = with ? '2' : '+',
+                                          .name = path_print(&r->path, &m->message.arena),
                                           .value = with ? params : STR_NONE});
 }
 
@@ -153,7 +167,8 @@ static void plan_sender(struct plan *plan)
     if (str_equal(message->from.raw, m->from.raw) && str_equal(message->params.text, m->from_params))
         return;
     struct str params = words(m, "RET", message->params.ret, "ENVID", message->params.envid);
-    plan_add(plan, (struct milter_packet){.kind = 'e', .name = path_print(&message->from, &m->message.arena),
+    plan_add(plan, (struct milter_packet){.kind = 'e',
+                                          .name = path_print(&message->from, &m->message.arena),
                                           .value = params.len ? params : STR_NONE});
 }
 
@@ -166,7 +181,8 @@ static void plan_quarantine(struct plan *plan)
     if (!message->quarantined)
         return;
     for (size_t i = 0; i < n; i++)
-        reason[i] = message->verdict_why.at[i] >= ' ' && message->verdict_why.at[i] < 127 ? message->verdict_why.at[i] : '?';
+        reason[i] =
+            message->verdict_why.at[i] >= ' ' && message->verdict_why.at[i] < 127 ? message->verdict_why.at[i] : '?';
     struct str text = arena_str(&plan->m->message.arena, (struct str){reason, n});
     plan_add(plan, (struct milter_packet){.kind = 'q', .value = text.len ? text : STR("quarantined by a filter")});
 }

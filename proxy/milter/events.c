@@ -1,7 +1,7 @@
 /* events.c - what each packet of an MTA means for the visit, and what is answered once the filters have had their word.
  *
- * Never: 'a' at RCPT or at the end (it would accept more than that), 's' but to a body, '4' at all, for Postfix then loses the message
- * (tests/interop/milter/table.txt). */
+ * Never: 'a' at RCPT or at the end (it would accept more than that), 's' but to a body, '4' at all, for Postfix then
+ * loses the message (tests/interop/milter/table.txt). */
 #include "milter/milter.h"
 #include "mail/maillog.h"
 #include "base/log.h"
@@ -16,7 +16,8 @@ static struct message *message_of(const struct milter *m)
 static void message_begin(struct milter *m)
 {
     struct message *message = &m->message;
-    *message = (struct message){.number = ++m->visit.messages, .serial = ++m->worker->mail->serial, .arena.first = 2048};
+    *message =
+        (struct message){.number = ++m->visit.messages, .serial = ++m->worker->mail->serial, .arena.first = 2048};
     message->started = loop_micros(m->worker->mail->loop);
     message->say = milter_say(m->conf.chain);
     message->passed = m->visit.passed;
@@ -133,7 +134,8 @@ static bool is_refusal(const struct verdict *v)
 
 static void ask(struct milter *m, enum filter_stage stage)
 {
-    struct subject subject = {.helo = m->name, .ehlo = m->visit.esmtp, .rcpt = m->message.nrcpts ? m->message.nrcpts - 1 : 0};
+    struct subject subject = {
+        .helo = m->name, .ehlo = m->visit.esmtp, .rcpt = m->message.nrcpts ? m->message.nrcpts - 1 : 0};
     visit_ask(&m->visit, stage, subject);
 }
 
@@ -524,7 +526,10 @@ void milter_take(struct milter *m, const struct milter_packet *p)
         m->place = AT_DATA;
         ask(m, FILTER_DATA);
         break;
-    case 'L': case 'N': case 'B': case 'E': take_content(m, p); break;
+    case 'L':
+    case 'N':
+    case 'B':
+    case 'E': take_content(m, p); break;
     case 'U':
         m->busy = 0;
         if (milter_is_awaited(m, 'U'))

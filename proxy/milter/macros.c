@@ -3,18 +3,37 @@
 #include "wire/ip.h"
 #include <arpa/inet.h>
 
-static const char *const names[MACROS] = {
-    [MACRO_J] = "j", [MACRO_PEER] = "_", [MACRO_V] = "v", [MACRO_DAEMON_ADDR] = "{daemon_addr}", [MACRO_DAEMON_PORT] = "{daemon_port}",
-    [MACRO_CLIENT_PTR] = "{client_ptr}", [MACRO_CLIENT_RESOLVE] = "{client_resolve}", [MACRO_R] = "r",
-    [MACRO_TLS_VERSION] = "{tls_version}", [MACRO_CIPHER] = "{cipher}", [MACRO_CIPHER_BITS] = "{cipher_bits}",
-    [MACRO_CERT_SUBJECT] = "{cert_subject}", [MACRO_CERT_ISSUER] = "{cert_issuer}", [MACRO_VERIFY] = "{verify}",
-    [MACRO_TLS_SNI] = "{tls_sni}", [MACRO_AUTH_TYPE] = "{auth_type}", [MACRO_AUTH_AUTHEN] = "{auth_authen}", [MACRO_I] = "i"};
+static const char *const names[MACROS] = {[MACRO_J] = "j",
+                                          [MACRO_PEER] = "_",
+                                          [MACRO_V] = "v",
+                                          [MACRO_DAEMON_ADDR] = "{daemon_addr}",
+                                          [MACRO_DAEMON_PORT] = "{daemon_port}",
+                                          [MACRO_CLIENT_PTR] = "{client_ptr}",
+                                          [MACRO_CLIENT_RESOLVE] = "{client_resolve}",
+                                          [MACRO_R] = "r",
+                                          [MACRO_TLS_VERSION] = "{tls_version}",
+                                          [MACRO_CIPHER] = "{cipher}",
+                                          [MACRO_CIPHER_BITS] = "{cipher_bits}",
+                                          [MACRO_CERT_SUBJECT] = "{cert_subject}",
+                                          [MACRO_CERT_ISSUER] = "{cert_issuer}",
+                                          [MACRO_VERIFY] = "{verify}",
+                                          [MACRO_TLS_SNI] = "{tls_sni}",
+                                          [MACRO_AUTH_TYPE] = "{auth_type}",
+                                          [MACRO_AUTH_AUTHEN] = "{auth_authen}",
+                                          [MACRO_I] = "i"};
 
-#define OF_SESSION "{tls_version} {cipher} {cipher_bits} {cert_subject} {cert_issuer} {verify} {tls_sni} {auth_type} {auth_authen} i r"
+#define OF_SESSION                                                                                                     \
+    "{tls_version} {cipher} {cipher_bits} {cert_subject} {cert_issuer} {verify} {tls_sni} {auth_type} {auth_authen} "  \
+    "i r"
 const char *const milter_macro_lists[MILTER_WHERES] = {
-    [MILTER_AT_CONNECT] = "j _ v {daemon_name} {daemon_addr} {daemon_port} {client_name} {client_ptr} {client_addr} {client_port} {client_resolve}",
-    [MILTER_AT_HELO] = OF_SESSION, [MILTER_AT_MAIL] = OF_SESSION, [MILTER_AT_RCPT] = "i", [MILTER_AT_DATA] = "i",
-    [MILTER_AT_EOM] = "i", [MILTER_AT_EOH] = "i"};
+    [MILTER_AT_CONNECT] = "j _ v {daemon_name} {daemon_addr} {daemon_port} {client_name} {client_ptr} {client_addr} "
+                          "{client_port} {client_resolve}",
+    [MILTER_AT_HELO] = OF_SESSION,
+    [MILTER_AT_MAIL] = OF_SESSION,
+    [MILTER_AT_RCPT] = "i",
+    [MILTER_AT_DATA] = "i",
+    [MILTER_AT_EOM] = "i",
+    [MILTER_AT_EOH] = "i"};
 
 enum { MACRO_MOST = 1000 }; /* octets of a value that are kept */
 
@@ -28,7 +47,12 @@ static void see_tls(struct milter *m)
 {
     struct str version = milter_macro(m, MACRO_TLS_VERSION), subject = milter_macro(m, MACRO_CERT_SUBJECT);
     uint64_t bits = 0;
-    m->client.tls = (struct tls_facts){.sni = STR(""), .alpn = STR(""), .subject = STR(""), .issuer = STR(""), .common_name = STR(""), .fingerprint = STR("")};
+    m->client.tls = (struct tls_facts){.sni = STR(""),
+                                       .alpn = STR(""),
+                                       .subject = STR(""),
+                                       .issuer = STR(""),
+                                       .common_name = STR(""),
+                                       .fingerprint = STR("")};
     m->client.secure = version.len ? CLIENT_TLS : CLIENT_CLEAR;
     if (!version.len)
         return;
@@ -83,11 +107,16 @@ static bool is_name(struct str s)
 /* The name of the client, as the MTA has found it out: by {client_resolve}, or by "name [address] (may be forged)". */
 static void client_name(struct milter *m, struct str host)
 {
-    static const struct { const char *word; enum rdns_state state; } words[] = {
-        {"OK", RDNS_OK}, {"FORGED", RDNS_FORGED}, {"TEMP", RDNS_TEMP}, {"FAIL", RDNS_FAIL}};
-    struct str resolve = milter_macro(m, MACRO_CLIENT_RESOLVE), ptr = milter_macro(m, MACRO_CLIENT_PTR), peer = milter_macro(m, MACRO_PEER);
+    static const struct {
+        const char *word;
+        enum rdns_state state;
+    } words[] = {{"OK", RDNS_OK}, {"FORGED", RDNS_FORGED}, {"TEMP", RDNS_TEMP}, {"FAIL", RDNS_FAIL}};
+    struct str resolve = milter_macro(m, MACRO_CLIENT_RESOLVE), ptr = milter_macro(m, MACRO_CLIENT_PTR),
+               peer = milter_macro(m, MACRO_PEER);
     struct str rest = peer, first = str_word(&rest);
-    enum rdns_state state = str_find(peer, STR("may be forged")) < peer.len ? RDNS_FORGED : is_name(host) ? RDNS_OK : RDNS_FAIL;
+    enum rdns_state state = str_find(peer, STR("may be forged")) < peer.len ? RDNS_FORGED
+                            : is_name(host)                                 ? RDNS_OK
+                                                                            : RDNS_FAIL;
     for (size_t i = 0; i < countof(words); i++)
         if (str_equal_nocase(resolve, str_of(words[i].word)))
             state = words[i].state;

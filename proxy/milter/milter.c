@@ -28,8 +28,8 @@ static size_t lines_of(struct milter *m, const struct reply *r, struct str lines
     struct str rest = r->text, line;
     size_t n = 0;
     while (n < MILTER_LINES && (line = str_cut(&rest, '\n')).at)
-        lines[n++] = arena_print(&m->scratch, "%u %u.%u.%u %.*s", r->code, r->enhanced[0], r->enhanced[1], r->enhanced[2],
-                                 (int)min_size(line.len, MILTER_LINE_MOST - 40), line.at);
+        lines[n++] = arena_print(&m->scratch, "%u %u.%u.%u %.*s", r->code, r->enhanced[0], r->enhanced[1],
+                                 r->enhanced[2], (int)min_size(line.len, MILTER_LINE_MOST - 40), line.at);
     return n;
 }
 
@@ -41,7 +41,8 @@ void milter_say_reply(struct milter *m, const struct reply *said)
     if (!r.text.len)
         r.text = reply_named(reply_class(&r) == 5 ? REPLY_FILTER_REJECT : REPLY_FILTER_DEFER).text;
     size_t n = lines_of(m, &r, lines);
-    if (milter_reply_pack(lines, n, &m->scratch, &value) && milter_size(&(struct milter_packet){.kind = 'y', .value = value}, MILTER_FROM_FILTER))
+    if (milter_reply_pack(lines, n, &m->scratch, &value) &&
+        milter_size(&(struct milter_packet){.kind = 'y', .value = value}, MILTER_FROM_FILTER))
         milter_say_packet(m, &(struct milter_packet){.kind = 'y', .value = value});
     else
         milter_say_kind(m, reply_class(&r) == 5 ? 'r' : 't');
@@ -61,8 +62,8 @@ void milter_close(struct milter *m, const char *why, bool faulty)
 void milter_fault(struct milter *m, struct str what)
 {
     m->visit.errors++;
-    log_rare(LOG_WARNING, "milter_fault", "milter \"%.*s\": %.*s: %.*s: the connection is closed", STR_ARGS(m->listen->visit.name), STR_ARGS(m->peer),
-             STR_ARGS(what));
+    log_rare(LOG_WARNING, "milter_fault", "milter \"%.*s\": %.*s: %.*s: the connection is closed",
+             STR_ARGS(m->listen->visit.name), STR_ARGS(m->peer), STR_ARGS(what));
     milter_close(m, "protocol fault", true);
 }
 
@@ -81,8 +82,14 @@ static void find_listener(struct milter *m)
 void milter_begin_visit(struct milter *m)
 {
     struct filter_set *was = m->visit.filters;
-    m->visit = (struct visit){.filters = was ? was : m->worker->filters, .conf = &m->conf, .client = &m->client, .outlet = &m->outlet, .task = &m->task,
-                              .life = &m->life, .scratch = &m->scratch, .esmtp = true};
+    m->visit = (struct visit){.filters = was ? was : m->worker->filters,
+                              .conf = &m->conf,
+                              .client = &m->client,
+                              .outlet = &m->outlet,
+                              .task = &m->task,
+                              .life = &m->life,
+                              .scratch = &m->scratch,
+                              .esmtp = true};
     if (was)
         find_listener(m);
     filter_set_enter(m->visit.filters);
@@ -141,7 +148,8 @@ void milter_start(struct milter_worker *w, const struct milter_conf *conf, uint3
     struct milter *m = must_alloc(sizeof *m);
     struct address peer = stream_peer(stream, &m->arena);
     if (!is_believed(conf, &peer, &m->arena)) {
-        log_rare(LOG_WARNING, "milter_stranger", "milter \"%.*s\": %.*s is not among its clients", STR_ARGS(conf->visit.name), STR_ARGS(peer.host));
+        log_rare(LOG_WARNING, "milter_stranger", "milter \"%.*s\": %.*s is not among its clients",
+                 STR_ARGS(conf->visit.name), STR_ARGS(peer.host));
         stream_close(&stream, CLOSE_ABORT);
         arena_reset(&m->arena);
         free(m);
@@ -237,7 +245,8 @@ static void take(struct milter *m, const struct milter_packet *p)
     milter_take(m, p);
 }
 
-/* Looks at the packet at the head of what has come. While another one is in hand, only what ends that is taken. False: there is nothing to do. */
+/* Looks at the packet at the head of what has come. While another one is in hand, only what ends that is taken. False:
+ * there is nothing to do. */
 static bool take_next(struct milter *m)
 {
     struct stream *s = m->stream;
@@ -283,8 +292,11 @@ static void run(struct milter *m)
             }
             hurry_filters(m);
         }
-        if (!take_next(m))
+        if (!take_next(m)) {
+            if (!m->busy && m->visit.run.call) /* content that was answered as soon as there was room for more */
+                milter_body_is_taken(m);
             return;
+        }
     }
 }
 
@@ -352,7 +364,8 @@ static void milter_turn(struct milter *m)
         free_milter(m);
         return;
     }
-    m->stream->partial = !m->busy; /* nothing is said before the next packet: an MTA with Nagle's algorithm need not wait for that */
+    m->stream->partial =
+        !m->busy; /* nothing is said before the next packet: an MTA with Nagle's algorithm need not wait for that */
     stream_flush_soon(m->stream);
     set_clock(m);
 }

@@ -100,7 +100,6 @@ void milter_message_end(struct milter *, enum transaction_end);
 bool milter_negotiate(struct milter *, const struct milter_option *);
 
 /* ---- content.c ---- */
-void milter_content_begin(struct milter *);
 void milter_field(struct milter *, const struct milter_packet *);
 void milter_end_head(struct milter *);
 void milter_body(struct milter *, struct str octets);

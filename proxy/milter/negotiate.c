@@ -1,4 +1,5 @@
-/* negotiate.c - what a chain needs of an MTA, and the answer to its offer: as few events and answers as the chain can do with. */
+/* negotiate.c - what a chain needs of an MTA, and the answer to its offer: as few events and answers as the chain can
+ * do with. */
 #include "milter/milter.h"
 #include "base/log.h"
 
@@ -6,7 +7,9 @@
 static const unsigned of_body = BIT(BODY) | BIT(PART), of_content = BIT(HEADERS) | BIT(BODY) | BIT(PART) | BIT(MESSAGE),
                       of_envelope = BIT(MAIL) | BIT(RCPT) | BIT(DATA);
 
-struct hooks { unsigned any, live; }; /* stages at which a filter is called, and at which one decides */
+struct hooks {
+    unsigned any, live;
+}; /* stages at which a filter is called, and at which one decides */
 
 static struct hooks hooks_of(const struct chain *chain)
 {
@@ -28,8 +31,8 @@ static unsigned flags_of(const struct chain *chain, bool observed)
 
 enum say milter_say(const struct chain *chain)
 {
-    bool holds = (flags_of(chain, true) & FILTER_READS_BACK) || (flags_of(chain, false) & (FILTER_EDITS_BODY | FILTER_LATE_BODY)) ||
-                 chain_passes(chain) > 1;
+    bool holds = (flags_of(chain, true) & FILTER_READS_BACK) ||
+                 (flags_of(chain, false) & (FILTER_EDITS_BODY | FILTER_LATE_BODY)) || chain_passes(chain) > 1;
     return holds ? SAY_AT_VERDICT : SAY_AT_BOUND;
 }
 
@@ -60,7 +63,8 @@ static uint32_t steps_of(const struct chain *chain, struct hooks h)
     steps |= h.any & of_content ? 0 : MILTER_NOHDRS | MILTER_NOEOH;
     steps |= h.live & BIT(HEADERS) ? 0 : MILTER_NR_EOH;
     steps |= h.live & of_body ? 0 : MILTER_NR_BODY;
-    bool reads = (h.any & (of_body | BIT(MESSAGE))) || (flags_of(chain, true) & FILTER_READS_BACK) || chain_passes(chain) > 1;
+    bool reads =
+        (h.any & (of_body | BIT(MESSAGE))) || (flags_of(chain, true) & FILTER_READS_BACK) || chain_passes(chain) > 1;
     return steps | (reads ? 0 : MILTER_NOBODY);
 }
 
@@ -109,9 +113,12 @@ bool milter_negotiate(struct milter *m, const struct milter_option *theirs)
 
 bool milter_is_awaited(const struct milter *m, char kind)
 {
-    static const struct { char kind; uint32_t bit; } bits[] = {
-        {'C', MILTER_NR_CONN}, {'H', MILTER_NR_HELO}, {'M', MILTER_NR_MAIL}, {'R', MILTER_NR_RCPT}, {'T', MILTER_NR_DATA},
-        {'L', MILTER_NR_HDR},  {'N', MILTER_NR_EOH},  {'B', MILTER_NR_BODY}, {'U', MILTER_NR_UNKN}};
+    static const struct {
+        char kind;
+        uint32_t bit;
+    } bits[] = {{'C', MILTER_NR_CONN}, {'H', MILTER_NR_HELO}, {'M', MILTER_NR_MAIL},
+                {'R', MILTER_NR_RCPT}, {'T', MILTER_NR_DATA}, {'L', MILTER_NR_HDR},
+                {'N', MILTER_NR_EOH},  {'B', MILTER_NR_BODY}, {'U', MILTER_NR_UNKN}};
     for (size_t i = 0; i < countof(bits); i++)
         if (bits[i].kind == kind)
             return !(m->agreed.protocol & bits[i].bit);

@@ -1,4 +1,5 @@
-/* outlet.c - an MTA as where a message goes (mail/outlet.h): it has the message already, and is told what to change in the end. */
+/* outlet.c - an MTA as where a message goes (mail/outlet.h): it has the message already, and is told what to change in
+ * the end. */
 #include "milter/milter.h"
 
 static struct milter *owner(const struct outlet *o)

@@ -155,7 +155,7 @@ def test_edits_come_in_the_one_order_that_all_mtas_understand():
         m = h.mta().begin()
         got = m.message(b"A: 1\r\na: 2\r\nA: 3\r\n\r\nbody\r\n", "<body@example.org>", ["<B@Example.Net>", "<k@example.net>"])
         assert edits(got) == ["m 3 A:", "m 2 a: n", "m 1 A:", "i 1 T: 1", "i 1073741823 B: 2", "b BODY\r\n", "- <B@Example.Net>", "+ <c@example.net>",
-                              "e <new@example.org>", "q why so"] or edits(got)[-1].startswith("q why")
+                              "e <new@example.org>", "q why?so"]
         assert got[-1] == ("c", b"")
 
 

@@ -1,8 +1,9 @@
-/* fuzz_milter_front.c - whole conversations of an MTA with a chain of three: the input is what the MTA says and what filters do, on the
- * simulated net of tests/sim.
+/* fuzz_milter_front.c - whole conversations of an MTA with a chain of three: the input is what the MTA says and what
+ * filters do, on the simulated net of tests/sim.
  *
- * Claims: nothing is said but packets of a milter; none of them without a packet that awaits it; edits and signs of life come behind the end
- * of a message only, and one final answer; the body in one run; nobody is forgotten for 15 virtual minutes, and nothing is left behind. */
+ * Claims: nothing is said but packets of a milter; none of them without a packet that awaits it; edits and signs of
+ * life come behind the end of a message only, and one final answer; the body in one run; nobody is forgotten for 15
+ * virtual minutes, and nothing is left behind. */
 #include "fuzz.h"
 #include "base/log.h"
 #include "mail/call.h"
@@ -17,9 +18,9 @@ static struct {
     struct event step, watch;
     struct wire *wire;
     bool over;
-    struct octets said;           /* by the MTA, whole packets of it not yet looked at */
-    uint32_t protocol;            /* agreed */
-    unsigned awaited, ends;       /* answers that are due; of them to an end of a message */
+    struct octets said;            /* by the MTA, whole packets of it not yet looked at */
+    uint32_t protocol;             /* agreed */
+    unsigned awaited, ends;        /* answers that are due; of them to an end of a message */
     bool lost, in_body, body_done; /* lost: what was said is no conversation; in_body: amid a run of 'b' */
     uint8_t verdicts[VERDICTS];
     unsigned first_verdict, nverdicts;
@@ -37,9 +38,11 @@ static struct {
 static bool is_awaited(char kind)
 {
     static const char kinds[] = "CHMRTLNB";
-    static const uint32_t bits[] = {MILTER_NR_CONN, MILTER_NR_HELO, MILTER_NR_MAIL, MILTER_NR_RCPT, MILTER_NR_DATA, MILTER_NR_HDR, MILTER_NR_EOH, MILTER_NR_BODY};
+    static const uint32_t bits[] = {MILTER_NR_CONN, MILTER_NR_HELO, MILTER_NR_MAIL, MILTER_NR_RCPT,
+                                    MILTER_NR_DATA, MILTER_NR_HDR,  MILTER_NR_EOH,  MILTER_NR_BODY};
     const char *at = strchr(kinds, kind);
-    return kind == 'E' || kind == 'O' || (kind == 'U' && !(fuzz.protocol & MILTER_NR_UNKN)) || (at && *at && !(fuzz.protocol & bits[at - kinds]));
+    return kind == 'E' || kind == 'O' || (kind == 'U' && !(fuzz.protocol & MILTER_NR_UNKN)) ||
+           (at && *at && !(fuzz.protocol & bits[at - kinds]));
 }
 
 /* What has been said counts when the packet is whole: the machine may answer then. */
@@ -91,7 +94,8 @@ static void heard(void *data)
     enum milter_fault fault;
     size_t whole;
     enum milter_took took = MILTER_MORE;
-    while (in->len && (took = milter_parse(&reader, (struct str){in->at, in->len}, &p, &whole, &fault)) == MILTER_PACKET) {
+    while (in->len &&
+           (took = milter_parse(&reader, (struct str){in->at, in->len}, &p, &whole, &fault)) == MILTER_PACKET) {
         look_at_answer(&p);
         octets_drop(in, whole);
         count_said(); /* what was said ahead of the negotiation is known now */
@@ -166,17 +170,33 @@ static enum filter_verdict resume(struct filter_call *call, const struct filter_
 
 static void fill_chain(uint8_t flags)
 {
-    static const struct filter_def def = {.size = sizeof def, .abi = FILTER_ABI, .name = "fuzz", .hook = hook, .resume = resume, .stages = ~0u, .flags = ~0u};
-    static const unsigned stages[] = {~0u, 0x7f, 1u << FILTER_RCPT | 1u << FILTER_HEADERS, 1u << FILTER_BODY | 1u << FILTER_MESSAGE},
-                          flag_sets[] = {0, FILTER_EDITS_BODY, FILTER_LATE_FIELDS | FILTER_LATE_ENVELOPE, FILTER_LATE_BODY | FILTER_LATE_ENVELOPE};
+    static const struct filter_def def = {.size = sizeof def,
+                                          .abi = FILTER_ABI,
+                                          .name = "fuzz",
+                                          .hook = hook,
+                                          .resume = resume,
+                                          .stages = ~0u,
+                                          .flags = ~0u};
+    static const unsigned stages[] = {~0u, 0x7f, 1u << FILTER_RCPT | 1u << FILTER_HEADERS,
+                                      1u << FILTER_BODY | 1u << FILTER_MESSAGE},
+                          flag_sets[] = {0, FILTER_EDITS_BODY, FILTER_LATE_FIELDS | FILTER_LATE_ENVELOPE,
+                                         FILTER_LATE_BODY | FILTER_LATE_ENVELOPE};
     fuzz.chain = (struct chain){.name = STR("c"), .filters = fuzz.row, .nfilters = flags & 3};
     fuzz.conf.filters = fuzz.row;
     fuzz.conf.nfilters = fuzz.chain.nfilters;
     for (unsigned i = 0; i < fuzz.chain.nfilters; i++) {
         struct filter *f = fuzz.row[i] = &fuzz.filter[i];
         uint8_t how = fuzz_octet(&fuzz.input);
-        *f = (struct filter){.def = &def, .conf = &fuzz.conf, .index = i, .name = STR("fuzz"), .prefix = STR("fuzz"), .timeout = 10000, .message_timeout = 30000, .opened = true};
-        f->stages = stages[how & 3] & ~(1u << FILTER_REPLY | 1u << FILTER_PART | 1u << FILTER_START | 1u << FILTER_TICK);
+        *f = (struct filter){.def = &def,
+                             .conf = &fuzz.conf,
+                             .index = i,
+                             .name = STR("fuzz"),
+                             .prefix = STR("fuzz"),
+                             .timeout = 10000,
+                             .message_timeout = 30000,
+                             .opened = true};
+        f->stages =
+            stages[how & 3] & ~(1u << FILTER_REPLY | 1u << FILTER_PART | 1u << FILTER_START | 1u << FILTER_TICK);
         f->flags = flag_sets[how >> 2 & 3];
         f->observe = how >> 4 & 1;
         f->on_error = (enum on_error)((how >> 5 & 3) % 3);
@@ -197,12 +217,36 @@ static void packet(char kind, struct str data)
 }
 
 #define TEXTS(t) ((struct str){t, sizeof(t) - 1})
-static const struct { char kind; struct str data; } packets[] = {
-    {'O', TEXTS("\0\0\0\6\0\0\1\xff\0\x1f\xff\xff")}, {'O', TEXTS("\0\0\0\2\0\0\0\x7f\0\0\0\x7f")}, {'C', TEXTS("c.test\0" "4\0\31192.0.2.1\0")}, {'C', TEXTS("x\0U")},
-    {'H', TEXTS("c.test\0")}, {'M', TEXTS("<a@x.test>\0SIZE=1\0")}, {'M', TEXTS("<>\0")}, {'R', TEXTS("<1@y.test>\0")}, {'R', TEXTS("<2@y.test>\0NOTIFY=NEVER\0")},
-    {'R', TEXTS("what\0")}, {'T', TEXTS("")}, {'L', TEXTS("A\0 1\0")}, {'L', TEXTS("A\0 2\n\tx\0")}, {'L', TEXTS("Subject\0\0")}, {'N', TEXTS("")}, {'B', TEXTS("body\r\n")},
-    {'B', TEXTS("x\n.\r\n")}, {'E', TEXTS("")}, {'E', TEXTS("rest")}, {'A', TEXTS("")}, {'K', TEXTS("")}, {'Q', TEXTS("")}, {'U', TEXTS("XYZ\0")},
-    {'D', TEXTS("Mi\0Q\0{auth_type}\0PLAIN\0")}, {'D', TEXTS("H{tls_version}\0TLSv1.3\0{cipher}\0X\0")}, {'D', TEXTS("C_\0p [192.0.2.1]\0j\0mta\0")}};
+static const struct {
+    char kind;
+    struct str data;
+} packets[] = {{'O', TEXTS("\0\0\0\6\0\0\1\xff\0\x1f\xff\xff")},
+               {'O', TEXTS("\0\0\0\2\0\0\0\x7f\0\0\0\x7f")},
+               {'C', TEXTS("c.test\0"
+                           "4\0\31192.0.2.1\0")},
+               {'C', TEXTS("x\0U")},
+               {'H', TEXTS("c.test\0")},
+               {'M', TEXTS("<a@x.test>\0SIZE=1\0")},
+               {'M', TEXTS("<>\0")},
+               {'R', TEXTS("<1@y.test>\0")},
+               {'R', TEXTS("<2@y.test>\0NOTIFY=NEVER\0")},
+               {'R', TEXTS("what\0")},
+               {'T', TEXTS("")},
+               {'L', TEXTS("A\0 1\0")},
+               {'L', TEXTS("A\0 2\n\tx\0")},
+               {'L', TEXTS("Subject\0\0")},
+               {'N', TEXTS("")},
+               {'B', TEXTS("body\r\n")},
+               {'B', TEXTS("x\n.\r\n")},
+               {'E', TEXTS("")},
+               {'E', TEXTS("rest")},
+               {'A', TEXTS("")},
+               {'K', TEXTS("")},
+               {'Q', TEXTS("")},
+               {'U', TEXTS("XYZ\0")},
+               {'D', TEXTS("Mi\0Q\0{auth_type}\0PLAIN\0")},
+               {'D', TEXTS("H{tls_version}\0TLSv1.3\0{cipher}\0X\0")},
+               {'D', TEXTS("C_\0p [192.0.2.1]\0j\0mta\0")}};
 static const unsigned whole[] = {5, 7, 8, 10, 11, 12, 14, 15, 17}; /* a message */
 
 static struct str piece(void)
@@ -218,7 +262,13 @@ static uint64_t act(void)
     uint8_t op = fuzz_octet(&fuzz.input);
     size_t n;
     switch (op & 15) {
-    case 0: case 1: case 2: case 3: case 4: case 5: case 6:
+    case 0:
+    case 1:
+    case 2:
+    case 3:
+    case 4:
+    case 5:
+    case 6:
         n = fuzz_octet(&fuzz.input) % countof(packets);
         packet(packets[n].kind, packets[n].data);
         return op & 16 ? 20 : 0;
@@ -228,7 +278,9 @@ static uint64_t act(void)
         return op & 16 ? 20 : 0;
     case 8: packet((char)fuzz_octet(&fuzz.input), piece()); return 0;
     case 9: mta_says(piece()); return 0;
-    case 10: case 11: case 12:
+    case 10:
+    case 11:
+    case 12:
         if (fuzz.nverdicts < VERDICTS)
             fuzz.verdicts[(fuzz.first_verdict + fuzz.nverdicts++) % VERDICTS] = fuzz_octet(&fuzz.input);
         return 0;
@@ -290,12 +342,14 @@ static void begin(const uint8_t *octets, size_t n)
     fill_chain(flags);
     filter_set_open(&fuzz.filters, &fuzz.mail, &fuzz.conf, NULL);
     fuzz.listen.visit = (struct visit_conf){.name = STR("mta"), .hostname = STR("mx.test"), .chain = &fuzz.chain};
-    fuzz.listen.visit.limits = (struct limits){.header_size = 4096, .hold_memory = 1024, .memory = flags & 4 ? 1 : 1 << 30, .held = 1 << 30, .recipients = 3};
+    fuzz.listen.visit.limits = (struct limits){
+        .header_size = 4096, .hold_memory = 1024, .memory = flags & 4 ? 1 : 1 << 30, .held = 1 << 30, .recipients = 3};
     fuzz.listen.clients = table_of(everybody, NULL, countof(everybody), error, sizeof error);
     fuzz.listen.connections = flags & 8 ? 0 : 1;
     fuzz.listen.progress = 500;
     fuzz.listen.timeouts = (struct milter_timeouts){60000, 600000, 60000, 5000, 20000};
-    fuzz.worker = (struct milter_worker){.mail = &fuzz.mail, .filters = &fuzz.filters, .confs = &fuzz.listen, .nconfs = 1};
+    fuzz.worker =
+        (struct milter_worker){.mail = &fuzz.mail, .filters = &fuzz.filters, .confs = &fuzz.listen, .nconfs = 1};
     loop_before_sleep(fuzz.mail.loop, look, NULL);
     net_begin(0, false);
     fuzz.wire = wire_open(fuzz.mail.loop, 1, &s);
@@ -318,7 +372,8 @@ static void end(void)
     octets_free(&fuzz.said);
     log_flush();
     if (stream_count() || arena_total() || block_total())
-        sim_violation("left behind: %zu streams, %zu octets in arenas, %zu in blocks", stream_count(), arena_total(), block_total());
+        sim_violation("left behind: %zu streams, %zu octets in arenas, %zu in blocks", stream_count(), arena_total(),
+                      block_total());
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *octets, size_t n)

@@ -1,5 +1,5 @@
-/* test_front.c - the conversation of an MTA with the machine of proxy/milter: cut at every octet the answers are the same, whether filters
- * wait or not; and what a chain makes of the negotiation. */
+/* test_front.c - the conversation of an MTA with the machine of proxy/milter: cut at every octet the answers are the
+ * same, whether filters wait or not; and what a chain makes of the negotiation. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -76,7 +76,8 @@ static enum filter_verdict resume(struct filter_call *call, const struct filter_
     return work(call);
 }
 
-static const struct filter_def def = {.size = sizeof def, .abi = FILTER_ABI, .name = "test", .hook = hook, .resume = resume, .stages = ~0u, .flags = ~0u};
+static const struct filter_def def = {
+    .size = sizeof def, .abi = FILTER_ABI, .name = "test", .hook = hook, .resume = resume, .stages = ~0u, .flags = ~0u};
 
 /* ---- the house ---- */
 
@@ -92,9 +93,17 @@ static int open_house(void **state)
     H.loop = loop_open();
     task_start(&H.tick, H.loop, tick);
     H.mail = (struct mail_worker){.loop = H.loop, .serial = 1};
-    H.filter = (struct filter){.def = &def, .conf = &H.conf, .name = STR("test"), .prefix = STR("test"), .timeout = 10000, .message_timeout = 10000, .opened = true,
-                               .flags = FILTER_EDITS_BODY | FILTER_LATE_FIELDS | FILTER_LATE_ENVELOPE | FILTER_LATE_ROUTE};
-    H.filter.stages = ON(CONNECT) | ON(HELO) | ON(MAIL) | ON(RCPT) | ON(DATA) | ON(HEADERS) | ON(BODY) | ON(MESSAGE) | ON(RESET) | ON(DISCONNECT);
+    H.filter =
+        (struct filter){.def = &def,
+                        .conf = &H.conf,
+                        .name = STR("test"),
+                        .prefix = STR("test"),
+                        .timeout = 10000,
+                        .message_timeout = 10000,
+                        .opened = true,
+                        .flags = FILTER_EDITS_BODY | FILTER_LATE_FIELDS | FILTER_LATE_ENVELOPE | FILTER_LATE_ROUTE};
+    H.filter.stages = ON(CONNECT) | ON(HELO) | ON(MAIL) | ON(RCPT) | ON(DATA) | ON(HEADERS) | ON(BODY) | ON(MESSAGE) |
+                      ON(RESET) | ON(DISCONNECT);
     H.row[0] = &H.filter;
     H.chain = (struct chain){.name = STR("c"), .filters = H.row, .nfilters = 1};
     H.conf.hostname = STR("mx.example");
@@ -102,7 +111,8 @@ static int open_house(void **state)
     H.conf.nfilters = 1;
     filter_set_open(&H.filters, &H.mail, &H.conf, NULL);
     H.listen.visit = (struct visit_conf){.name = STR("mta"), .hostname = STR("mx.example"), .chain = &H.chain};
-    H.listen.visit.limits = (struct limits){.header_size = 65536, .hold_memory = 65536, .memory = 1 << 30, .held = 1 << 30, .recipients = 100};
+    H.listen.visit.limits = (struct limits){
+        .header_size = 65536, .hold_memory = 65536, .memory = 1 << 30, .held = 1 << 30, .recipients = 100};
     H.listen.clients = table_of(everybody, NULL, countof(everybody), error, sizeof error);
     H.listen.connections = 10;
     H.listen.progress = 20000;
@@ -161,7 +171,10 @@ static struct str answers(struct str said, size_t cut, size_t other, char *into,
 
 /* ---- what is said ---- */
 
-struct saying { char octets[4096]; size_t len; };
+struct saying {
+    char octets[4096];
+    size_t len;
+};
 
 static void say(struct saying *s, struct milter_packet p)
 {
@@ -193,7 +206,8 @@ static void say_begin(struct saying *s)
     s->len = 0;
     say(s, (struct milter_packet){.kind = 'O', .option = {.version = 6, .actions = 0x1ff, .protocol = 0x1fffff}});
     say(s, (struct milter_packet){.kind = 'D', .of = 'C', .rest = TEXTS("j\0mta\0")});
-    say(s, (struct milter_packet){.kind = 'C', .name = STR("c.example"), .of = '4', .port = 1, .value = STR("192.0.2.1")});
+    say(s,
+        (struct milter_packet){.kind = 'C', .name = STR("c.example"), .of = '4', .port = 1, .value = STR("192.0.2.1")});
     say(s, (struct milter_packet){.kind = 'H', .name = STR("c.example")});
 }
 
@@ -235,7 +249,8 @@ static void cut_everywhere_the_answers_are_the_same(void **state)
     waits = false;
     struct str expected = answers(said, 0, 0, whole, sizeof whole);
     kinds_of(expected, kinds);
-    assert_string_equal(kinds, "Occ" /* O C H */ "ccyccccmmiib-+qc" /* M R R R T N B, E */ "ccyccccmmiib-+qc" "cc" /* C U */ "ccyccccmmiib-+qc");
+    assert_string_equal(kinds, "Occ" /* O C H */ "ccyccccmmiib-+qc" /* M R R R T N B, E */ "ccyccccmmiib-+qc"
+                               "cc" /* C U */ "ccyccccmmiib-+qc");
     for (size_t at = 1; at < said.len; at++) {
         struct str got = answers(said, at, 0, cut, sizeof cut);
         if (!str_equal(got, expected))
@@ -264,13 +279,16 @@ static void filters_that_wait_change_no_answer(void **state)
 
 /* ---- what chains need ---- */
 
-#define CHAIN(...)                                                                                                                                   \
-    (&(struct chain){.filters = (struct filter *[]){__VA_ARGS__}, .nfilters = countof(((struct filter *[]){__VA_ARGS__}))})
+#define CHAIN(...)                                                                                                     \
+    (&(struct chain){.filters = (struct filter *[]){__VA_ARGS__},                                                      \
+                     .nfilters = countof(((struct filter *[]){__VA_ARGS__}))})
 
 static void the_body_is_held_only_for_who_writes_or_reads_it_again(void **state)
 {
-    struct filter fields = {.stages = ON(MESSAGE), .flags = FILTER_LATE_FIELDS}, body = {.stages = ON(BODY), .flags = FILTER_EDITS_BODY};
-    struct filter watcher = {.stages = ON(BODY), .flags = FILTER_EDITS_BODY, .observe = true}, reader = {.stages = ON(MESSAGE), .flags = FILTER_READS_BACK};
+    struct filter fields = {.stages = ON(MESSAGE), .flags = FILTER_LATE_FIELDS},
+                  body = {.stages = ON(BODY), .flags = FILTER_EDITS_BODY};
+    struct filter watcher = {.stages = ON(BODY), .flags = FILTER_EDITS_BODY, .observe = true},
+                  reader = {.stages = ON(MESSAGE), .flags = FILTER_READS_BACK};
     assert_int_equal(milter_say(&(struct chain){0}), SAY_AT_BOUND);
     assert_int_equal(milter_say(CHAIN(&fields)), SAY_AT_BOUND); /* fields and envelope are said at the end anyway */
     assert_int_equal(milter_say(CHAIN(&fields, &watcher)), SAY_AT_VERDICT); /* whom they are shown to a second time */
@@ -281,14 +299,17 @@ static void the_body_is_held_only_for_who_writes_or_reads_it_again(void **state)
 
 static void needs_are_those_of_filters_that_decide(void **state)
 {
-    struct filter rcpt = {.stages = ON(RCPT)}, watcher = {.stages = ON(RCPT) | ON(DATA) | ON(MESSAGE), .flags = FILTER_LATE_BODY, .observe = true};
+    struct filter rcpt = {.stages = ON(RCPT)},
+                  watcher = {.stages = ON(RCPT) | ON(DATA) | ON(MESSAGE), .flags = FILTER_LATE_BODY, .observe = true};
     assert_int_equal(milter_needs(&(struct chain){0}).actions, 0);
     struct milter_needs needs = milter_needs(CHAIN(&rcpt));
-    assert_true(needs.steps & MILTER_NOBODY && needs.steps & MILTER_NOHDRS && needs.steps & MILTER_NODATA && !(needs.steps & MILTER_NR_RCPT));
+    assert_true(needs.steps & MILTER_NOBODY && needs.steps & MILTER_NOHDRS && needs.steps & MILTER_NODATA &&
+                !(needs.steps & MILTER_NR_RCPT));
     assert_true(needs.actions & MILTER_DELRCPT && !(needs.actions & MILTER_CHGBODY));
     needs = milter_needs(CHAIN(&watcher));
     assert_int_equal(needs.actions, 0);
-    assert_true(needs.steps & MILTER_NR_RCPT && needs.steps & MILTER_NR_DATA && !(needs.steps & (MILTER_NOBODY | MILTER_NODATA | MILTER_NOHDRS)));
+    assert_true(needs.steps & MILTER_NR_RCPT && needs.steps & MILTER_NR_DATA &&
+                !(needs.steps & (MILTER_NOBODY | MILTER_NODATA | MILTER_NOHDRS)));
     assert_false(needs.steps & (MILTER_NOCONNECT | MILTER_NOHELO | MILTER_NOMAIL | MILTER_NORCPT | MILTER_RCPT_REJ));
 }
 
