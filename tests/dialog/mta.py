@@ -151,3 +151,26 @@ def edits(got):
         else:
             said.append((kind + " " + data.decode("latin-1").replace("\0", " ")).strip())
     return said
+
+
+def applied(got, fields, body):
+    """What an MTA makes of a message by these actions: fields as [(name, value)] with CRLF folds, and the body. Its own Received is not among them."""
+    fields, run = [[n, v] for n, v in fields], None
+    for kind, data in got[:-1]:
+        if kind == "b":
+            run = (run or b"") + data
+            continue
+        if kind not in "mi":
+            continue
+        index, (name, value) = struct.unpack(">I", data[:4])[0], data[4:].split(b"\0")[:2]
+        value = value.replace(b"\n", b"\r\n")
+        if kind == "i":
+            fields.insert(min(max(index - 1, 0), len(fields)), [name, value])
+            continue
+        those = [f for f in fields if f[0].lower() == name.lower()]
+        assert index <= len(those), "a field that is not there"
+        if value:
+            those[index - 1][1] = value
+        else:
+            fields = [f for f in fields if f is not those[index - 1]]
+    return [(n, v) for n, v in fields], body if run is None else run
