@@ -168,7 +168,7 @@ listen "mx" {
 --     clients = { "127.0.0.0/8", "::1" }, -- where MTAs are believed
 --     mode = "0660",                   -- of a unix socket
 --     group = "postfix",               -- of a unix socket: that of the MTA
---     connections = 1000,              -- of a worker: the mail of further ones hears 451
+--     connections = 1000,              -- of a worker: connections beyond that many are kept, and their MAIL is answered with 451
 --     progress = "20s",                -- between two signs of life while the end of a message waits for a filter
 --     limits { header_size = "256K", hold_memory = "256K", recipients = 10000 },
 --     timeouts {

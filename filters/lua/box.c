@@ -1,16 +1,17 @@
 /* box.c - a Lua state of one worker, and who holds what in it.
  *
  * All clients of a worker share the Lua state of a script. Each block of its memory is charged to the account of the
- * session whose call allocated it, and credited to that account when it is freed, whichever call runs then. One session
- * (its call and its vars) may hold `memory` octets; a call that needs more fails alone. The state as a whole may hold
+ * session whose call allocated it; when the block is freed, the same account is credited, even if the call of another session
+ * frees it. One session (its call and its vars) may hold `memory` octets; a call that needs more fails alone. The state as a whole may hold
  * WHOLE times `memory`. Above that, the sessions of the client that holds most are evicted; a call of another client
  * never fails for it. All connections of one client count together.
  *
  * What is left when calls have ended is garbage, or kept by the script in variables of its own. When after a full
  * collection more than `memory` is left, new sessions get a new state; calls and vars in the old one come to their end.
  *
- * Coroutines are used again, so each has an account of its own, and what that holds counts for the session whose call has
- * the coroutine. Small blocks wait for the next one of their size: what a collection frees, the next calls ask for again.
+ * A coroutine serves the calls of one session after another, so its memory (its stack above all) has an account of its own, whose
+ * octets also count as held by the session whose call runs in it. Freed small blocks are kept in lists by size and used again,
+ * since calls need many of the same few sizes: at most CELLS_KEPT of each size.
  *
  * Memory outside of Lua counts too: of patterns to the account, of arenas of the call and the transaction to the run at
  * hand, as nothing else of this thread runs meanwhile and makes arena_total() grow. */

@@ -48,7 +48,7 @@ struct lua_account {
     struct lua_account *next, **link; /* the living ones of the box */
     struct lua_box *box;
     struct lua_run *runs;
-    struct lua_account *user; /* of a coroutine's account: whose call has it, and for whom it counts */
+    struct lua_account *user; /* only of a coroutine's account: the account of the session whose call runs in it; its octets count there too. NULL: it is idle */
     size_t held;      /* octets: its blocks of Lua's memory, and its patterns; of coroutines that run for it too */
     uint64_t client;  /* whose sessions count together: a hash of the address, IPv6: of the /64 */
     int vars[2];      /* by enum lua_vars: tables of the script's own, in the registry; 0: none */
@@ -168,7 +168,8 @@ unsigned box_relieve(struct lua_box *);                   /* between two runs: h
 struct lua_account *account_open(struct lua_box *, struct filter_call *);
 void account_close(struct lua_account *);                 /* without runs and vars. Its box may go with it */
 void account_drop_vars(struct lua_account *, enum lua_vars);
-/* A coroutine, whose memory counts for user meanwhile. False: no memory. clean: its last function has returned. */
+/* Takes an idle coroutine, or makes one; until thread_give its memory counts as held by `user`. False: there is no memory for one.
+ * thread_give: `clean` says that its last function has returned, so that another call may use it; otherwise it is dropped. */
 bool thread_take(struct lua_box *, struct lua_account *user, struct lua_thread *);
 void thread_give(struct lua_box *, struct lua_thread *, bool clean);
 struct lua_account *account_charge(lua_State *, size_t octets); /* memory that is not Lua's; returns who has to pay */

@@ -186,7 +186,7 @@ static const struct directive directives[] = {
     {IN_MILTER, "mode", VALUE, TYPE_TEXT, .preset = "0660", .doc = "of a unix socket"},
     {IN_MILTER, "group", VALUE, TYPE_TEXT, .doc = "of a unix socket: that of the MTA; default: our own"},
     {IN_MILTER, "connections", VALUE, TYPE_NUMBER, .preset = "1000", .least = 1, .most = 1e6,
-     .doc = "of a worker: the mail of further ones hears 451"},
+     .doc = "of a worker: connections beyond that many are kept, and their MAIL is answered with 451"},
     DURATION(IN_MILTER, "progress", "20s", "between two signs of life while the end of a message waits for a filter"),
     {IN_MILTER, "limits", KIND_BLOCK, .inside = IN_MILTER_LIMITS, .doc = "for this milter"},
     {IN_MILTER, "timeouts", KIND_BLOCK, .inside = IN_MILTER_TIMEOUTS, .doc = "for this milter"},

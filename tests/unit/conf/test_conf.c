@@ -712,43 +712,6 @@ static void what_holds_for_all_is_not_said_in_a_listener(void **state)
             "listen \"mx\": \"stress\" holds for all listeners");
 }
 
-static void who_only_tries_needs_no_keys_and_no_user(void **state)
-{
-    static const char text[] = "tls \"t\" { certificate = \"/nonexistent/c.pem\" }\nuser \"no-such-user\"\n"
-                               "backend \"b\" { \"127.0.0.1:10025\", tls = \"t\" }\nlisten \"mx\" { \":2525\", tls = \"t\", require_tls = true }\n";
-    assert_null(load(text));
-    heard = (struct complaints){.arena = &arena};
-    struct conf *conf = conf_load_to_try(write_file("t.lua", text), NULL, &heard);
-    assert_non_null(conf);
-    assert_null(conf->listens[0].tls);
-    assert_true(conf->listens[0].require_tls);
-    conf_drop(conf);
-    assert_null(conf_load_to_try(write_file("t.lua", "listen \"mx\" { \":2525\", tls = \"u\" }\n"), NULL, &heard));
-    assert_true(said("t.lua", 1, "there is no tls \"u\""));
-}
-
-static void a_text_stands_behind_a_file_or_alone(void **state)
-{
-    heard = (struct complaints){.arena = &arena};
-    struct conf *conf = conf_load_to_try(write_file("t.lua", BASE), "chain \"more\" { }\n", &heard);
-    assert_non_null(conf);
-    assert_int_equal(conf->mail.nchains, 1);
-    conf_drop(conf);
-    assert_non_null(conf = conf_load_to_try(NULL, BASE, &heard));
-    conf_drop(conf);
-    assert_null(conf_load_to_try(NULL, "nonsense", &heard));
-}
-
-static void a_value_of_lua_is_told_from_a_text(void **state)
-{
-    static const char *const values[] = {"1", "-2.5", "true", "\"x\"", "{ 1, a = {} }", "'y' .. 'z'"};
-    static const char *const texts[] = {"", "word", "two words", "1, 2", "nil", "f()", "function() end", "(", "192.0.2.1", "5m", "(function() while true do end end)()"};
-    for (size_t i = 0; i < countof(values); i++)
-        assert_true(conf_is_value(values[i]));
-    for (size_t i = 0; i < countof(texts); i++)
-        assert_false(conf_is_value(texts[i]));
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -772,9 +735,6 @@ int main(void)
         cmocka_unit_test(loading_often_leaks_nothing),
         cmocka_unit_test(shipped_files_load_and_are_complete),
         cmocka_unit_test(order_is_explained),
-        cmocka_unit_test(who_only_tries_needs_no_keys_and_no_user),
-        cmocka_unit_test(a_text_stands_behind_a_file_or_alone),
-        cmocka_unit_test(a_value_of_lua_is_told_from_a_text),
         cmocka_unit_test(what_holds_for_all_is_not_said_in_a_listener),
     };
     return cmocka_run_group_tests(tests, open_folder, close_folder);
