@@ -192,6 +192,13 @@ def test_what_no_filter_touches_passes_as_it_came(house):
     assert names_and_values(mail[2]) == FIELDS and mail[3] == BODY
 
 
+@pytest.mark.parametrize("line", ["Subject : a blank in front of the colon", "Subject\t: a tab there", "X-\xe4: an octet over 127", "Bad Name: two words", ": no name",
+                                  ">From someone: an mbox line", "a line without one"])
+def test_lines_that_are_no_good_fields_do_not_cost_the_message(house, line):
+    said, mail = house.send("plain", message="From: <a@example.org>\r\nTo: <b@example.org>\r\nDate: Mon, 1 Jan 2026 00:00:00 +0000\r\nMessage-Id: <1@example.org>\r\n%s\r\n\r\nx\r\n" % line)
+    assert said["end"].startswith("250") and mail, said
+
+
 @pytest.mark.parametrize("sender,at,words", [
     ("mail_reject", "MAIL", "550 5.7.1 not this sender"), ("mail_defer", "MAIL", "451 4.7.1 sender later"), ("data_reject", "DATA", "554 5.7.1 no data"),
     ("headers_reject", "end", "554 5.7.1 the fields"), ("body_reject", "end", "554 5.7.1 the body"), ("end_defer", "end", "451 4.7.1 later")])
