@@ -3,7 +3,7 @@
 
 void client_start(struct client *c)
 {
-    *c = (struct client){.helo = text_none, .user = text_none, .method = text_none, .rdns.ptr = text_none};
+    *c = (struct client){.helo = text_none, .user = text_none, .method = text_none, .ident = text_none, .rdns.ptr = text_none};
     c->ip = str_of(c->ip_text);
     c->local_ip = str_of(c->local_text);
 }
@@ -15,6 +15,7 @@ void client_end(struct client *c)
     text_set(&c->helo, STR_NONE);
     text_set(&c->user, STR_NONE);
     text_set(&c->method, STR_NONE);
+    text_set(&c->ident, STR_NONE);
 }
 
 static struct str put(char text[CLIENT_IP_ROOM], struct str ip)
@@ -57,6 +58,10 @@ void client_cover(struct client *cover, const struct client *seen)
     client_set_local(cover, seen->local_ip, seen->local_port);
     text_set(&cover->helo, STR_NONE);
     rdns_set(&cover->rdns, RDNS_FAIL, STR(""));
+    text_set(&cover->ident, STR_NONE);
+    cover->protocol = PROTOCOL_OF_VISIT;
+    cover->local = false;
+    cover->over_unix = seen->over_unix;
     cover->secure = seen->secure;
     cover->tls = seen->tls;
     if (seen->authenticated)

@@ -18,9 +18,13 @@ struct client {
     char *helo;              /* text_set; "": it has said none */
     char *user, *method;     /* text_set; user "": the mechanism tells none */
     bool authenticated;
+    bool over_unix;          /* the connection came through a unix socket */
     enum client_secure secure;
     struct tls_facts tls;    /* its texts live as long as the connection */
     struct rdns rdns;
+    enum { PROTOCOL_OF_VISIT, PROTOCOL_SMTP, PROTOCOL_ESMTP } protocol; /* what XFORWARD says that it speaks; OF_VISIT: as the dialogue */
+    char *ident;             /* text_set; the id that came with XFORWARD; "": none */
+    bool local;              /* by XFORWARD: its mail began on the machine that forwards it */
 };
 void client_start(struct client *);
 void client_end(struct client *);

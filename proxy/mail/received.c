@@ -6,6 +6,8 @@
 #include "mail/visit.h"
 #include <time.h>
 
+enum { ADDED_MOST = 1024 }; /* octets of our field, and that filters may add to the header section */
+
 static const char *with(const struct visit *v)
 {
     static const char *const words[2][2][2] = {{{"ESMTP", "ESMTPA"}, {"ESMTPS", "ESMTPSA"}},
@@ -90,4 +92,10 @@ bool received_is_loop(struct visit *v)
         loops += str_find(value, ours) < value.len;
     }
     return (l->hops && hops > l->hops) || (l->loops && loops > l->loops);
+}
+
+uint64_t visit_adds(const struct visit_conf *conf)
+{
+    bool edits = chain_say(conf->chain) != SAY_AT_DATA;
+    return (conf->received ? ADDED_MOST : 0) + (edits ? ADDED_MOST : 0);
 }

@@ -72,6 +72,15 @@ struct visit {
     struct trace *trace;            /* who listens (mail/trace.h); NULL: nobody */
 };
 
+/* The client's name: looked up when somebody is to be told, once. */
+static inline void visit_look_up(struct visit *v)
+{
+    rdns_start(v->client, v->filters->dns, v->task);
+}
+static inline bool visit_has_looked_up(struct visit *v)
+{
+    return rdns_is_done(v->client, v->filters->dns, v->task);
+}
 /* Gives it its id: twelve letters, unique on this machine. Its serial and started_wall are there. */
 void visit_name(struct visit *);
 /* Whether a filter is still to be called at a stage of this message or visit, as things stand now. */
@@ -90,6 +99,8 @@ void visit_forget_waits(struct visit *); /* the line of the message has told the
 /* received.c: the trace field. */
 void received_add(struct visit *);     /* ours, on top, hidden from filters */
 bool received_is_loop(struct visit *); /* more of them than limits.hops, or of ours than limits.loops */
+/* Octets that a message may grow by here: our Received field, and what filters do to the header section. 0: it goes on as it came. */
+uint64_t visit_adds(const struct visit_conf *);
 void visit_end(struct visit *);          /* filters hear DISCONNECT */
 void visit_again(struct visit *);        /* another client speaks on this connection: filters hear DISCONNECT and begin anew */
 #endif

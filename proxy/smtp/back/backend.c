@@ -90,7 +90,7 @@ struct backend *backend_dial(struct pool *pool, struct berth *berth, struct sess
     if (!b->stream) {
         backend_break(b, REPLY_BACKEND_DOWN, "the maildir cannot be reached");
     } else if (c->identity == IDENTITY_PROXY || c->identity == IDENTITY_PROXY_V1) {
-        identity_put_preface(session, c->identity == IDENTITY_PROXY_V1, &b->stream->out);
+        identity_put_preface(session ? &session->visit : NULL, c->identity == IDENTITY_PROXY_V1, &b->stream->out);
         b->bound = true;
     }
     return b;
@@ -333,7 +333,7 @@ static void say_hello(struct backend *b)
 /* Nothing may follow it before its answer: it may be several lines, each answered (protocol.md 2.1). */
 static void say_xclient(struct backend *b)
 {
-    b->xclient_more = identity_put_xclient(b->session, b->can.xclient, b->xclient_parts++, &b->stream->out);
+    b->xclient_more = identity_put_xclient(&b->session->visit, b->can.xclient, b->xclient_parts++, &b->stream->out);
     stream_flush(b->stream);
     b->said_xclient = b->bound = true;
     backend_step_to(b, BACKEND_XCLIENT, timeouts_of(b)->helo);
@@ -384,7 +384,7 @@ static void greeted(struct backend *b)
     }
     if (tells && takes && b->session) {
         server_succeeded(b->berth->server, c, &b->can, loop_now(b->worker->mail.loop));
-        session_look_up(b->session);
+        visit_look_up(&b->session->visit);
         backend_step_to(b, BACKEND_NAMING, 0); /* the resolver has its own deadline */
         return;
     }
@@ -494,7 +494,7 @@ static bool step_on(struct backend *b)
         backend_step_to(b, BACKEND_BANNER, hurried(b, timeouts_of(b)->banner));
         return true;
     case BACKEND_NAMING:
-        if (!session_has_looked_up(b->session))
+        if (!visit_has_looked_up(&b->session->visit))
             return false;
         say_xclient(b);
         return true;

@@ -49,8 +49,8 @@ static bool waits_for_name(struct session *s)
 {
     if (s->tx->asked || s->backend->conf->identity != IDENTITY_XFORWARD || !(s->backend->can.xforward & XATTR_NAME))
         return false;
-    session_look_up(s);
-    return !session_has_looked_up(s);
+    visit_look_up(&s->visit);
+    return !visit_has_looked_up(&s->visit);
 }
 
 static void say_mail(struct session *s, enum debt_what what)
@@ -59,12 +59,12 @@ static void say_mail(struct session *s, enum debt_what what)
     struct backend *b = s->backend;
     struct pipe *words = backend_words(b);
     uint32_t said = 0;
-    while (says_xforward(b) && identity_put_xforward(s, b->can.xforward, &said, words))
+    while (says_xforward(b) && identity_put_xforward(&s->visit, b->can.xforward, &said, words))
         backend_say(b, DEBT_XFORWARD, tx->message.serial, 0);
     lmtp_begin(s);
     pipe_put(words, STR("MAIL FROM:"));
     path_put(&tx->message.from, words);
-    params_put_mail(&tx->message.params, b->can, tx->message.params.size ? tx->message.params.size + session_adds(s) : 0, words);
+    params_put_mail(&tx->message.params, b->can, tx->message.params.size ? tx->message.params.size + visit_adds(s->visit.conf) : 0, words);
     pipe_put(words, STR("\r\n"));
     backend_say(b, what, tx->message.serial, 0);
     for (uint32_t i = 0; i < tx->message.nrcpts; i++) { /* whatever another one has heard of those that were added */

@@ -1,10 +1,11 @@
-/* identity.c - the client's identity as attributes and as a PROXY header. The one place that reads it off the session.
+/* identity.c - the client's identity as attributes and as a PROXY header. The one place that reads it off the visit.
  *
  * Values are xtext (RFC 3461 4), each at most 255 octets before that; names come from rdns.c and are host names or one of
  * its bracketed words. */
 #include "smtp/back/identity.h"
-#include "smtp/front/proxied.h"
+#include "mail/visit.h"
 #include "wire/preface.h"
+#include "wire/xattr.h"
 
 enum { LINE_MOST = 512 }; /* CRLF included: what both READMEs promise to take */
 
@@ -42,32 +43,35 @@ static struct str port_value(uint16_t port, struct arena *arena)
     return port ? arena_print(arena, "%u", port) : STR_NONE;
 }
 
+static struct str protocol_of(const struct visit *v)
+{
+    bool esmtp = v->client->protocol == PROTOCOL_OF_VISIT ? v->esmtp : v->client->protocol == PROTOCOL_ESMTP;
+    return esmtp ? STR("ESMTP") : STR("SMTP");
+}
+
 /* STR_NONE: not known. */
-static struct str value_of(const struct session *s, uint32_t bit, struct arena *arena)
+static struct str value_of(const struct visit *v, uint32_t bit, struct arena *arena)
 {
     switch (bit) {
-    case XATTR_NAME: return str_of(rdns_xclient(&s->visit.client->rdns));
-    case XATTR_REVERSE_NAME: return str_of(rdns_xclient_reverse(&s->visit.client->rdns));
-    case XATTR_ADDR: return ip_value(s->visit.client->ip, arena);
-    case XATTR_PORT: return port_value(s->visit.client->port, arena);
-    case XATTR_PROTO: return str_of(claim_protocol(s));
-    case XATTR_HELO: return s->visit.client->helo[0] ? in_xtext(str_of(s->visit.client->helo), arena) : STR_NONE;
-    case XATTR_DESTADDR: return ip_value(s->visit.client->local_ip, arena);
-    case XATTR_DESTPORT: return port_value(s->visit.client->local_port, arena);
-    case XATTR_LOGIN: return session_is_authenticated(s) ? in_xtext(str_of(s->visit.client->user), arena) : STR_NONE;
+    case XATTR_NAME: return str_of(rdns_xclient(&v->client->rdns));
+    case XATTR_REVERSE_NAME: return str_of(rdns_xclient_reverse(&v->client->rdns));
+    case XATTR_ADDR: return ip_value(v->client->ip, arena);
+    case XATTR_PORT: return port_value(v->client->port, arena);
+    case XATTR_PROTO: return protocol_of(v);
+    case XATTR_HELO: return v->client->helo[0] ? in_xtext(str_of(v->client->helo), arena) : STR_NONE;
+    case XATTR_DESTADDR: return ip_value(v->client->local_ip, arena);
+    case XATTR_DESTPORT: return port_value(v->client->local_port, arena);
+    case XATTR_LOGIN: return v->client->authenticated ? in_xtext(str_of(v->client->user), arena) : STR_NONE;
     case XATTR_IDENT:
-        if (claim_ident(s).len)
-            return in_xtext(claim_ident(s), arena);
-        return arena_print(arena, "%s.%u", s->visit.id, s->tx ? s->tx->message.number : 0);
-    case XATTR_SOURCE: {
-        bool local = claim_is_local(s) || (!s->visit.client->ip.len && s->over_unix);
-        return local ? STR("LOCAL") : STR("REMOTE");
-    }
+        if (v->client->ident[0])
+            return in_xtext(str_of(v->client->ident), arena);
+        return arena_print(arena, "%s.%u", v->id, v->message ? v->message->number : 0);
+    case XATTR_SOURCE: return v->client->local || (!v->client->ip.len && v->client->over_unix) ? STR("LOCAL") : STR("REMOTE");
     default: return STR_NONE;
     }
 }
 
-bool identity_put_xclient(const struct session *s, uint32_t can, unsigned part, struct pipe *out)
+bool identity_put_xclient(const struct visit *v, uint32_t can, unsigned part, struct pipe *out)
 {
     struct arena arena = {0};
     struct str values[countof(attributes)];
@@ -75,7 +79,7 @@ bool identity_put_xclient(const struct session *s, uint32_t can, unsigned part, 
     bool early = false;
     for (size_t i = 0; i < countof(attributes); i++) {
         const struct attribute *a = &attributes[i];
-        values[i] = can & a->bit ? value_of(s, a->bit, &arena) : STR_NONE;
+        values[i] = can & a->bit ? value_of(v, a->bit, &arena) : STR_NONE;
         if (!values[i].at && (can & a->bit) == XATTR_ADDR) /* a client without one must not be taken for us */
             values[i] = STR("[UNAVAILABLE]");
         both += values[i].at ? strlen(a->name) + 2 + values[i].len : 0;
@@ -91,7 +95,7 @@ bool identity_put_xclient(const struct session *s, uint32_t can, unsigned part, 
     return two && part == 0;
 }
 
-bool identity_put_xforward(const struct session *s, uint32_t can, uint32_t *said, struct pipe *out)
+bool identity_put_xforward(const struct visit *v, uint32_t can, uint32_t *said, struct pipe *out)
 {
     struct arena arena = {0};
     size_t length = sizeof "XFORWARD\r\n" - 1;
@@ -100,7 +104,7 @@ bool identity_put_xforward(const struct session *s, uint32_t can, uint32_t *said
         const struct attribute *a = &attributes[i];
         if (!(can & ~*said & a->bit))
             continue;
-        struct str value = value_of(s, a->bit, &arena);
+        struct str value = value_of(v, a->bit, &arena);
         if (!value.at || value.at[0] == '[') /* [TEMPUNAVAIL] is XCLIENT's own */
             value = STR("[UNAVAILABLE]");
         size_t more = 1 + strlen(a->name) + 1 + value.len;
@@ -117,23 +121,23 @@ bool identity_put_xforward(const struct session *s, uint32_t can, uint32_t *said
     return any;
 }
 
-void identity_put_preface(const struct session *s, bool v1, struct pipe *out)
+void identity_put_preface(const struct visit *v, bool v1, struct pipe *out)
 {
     struct arena arena = {0};
-    struct preface p = {.local = !s || !s->visit.client->ip.len};
+    struct preface p = {.local = !v || !v->client->ip.len};
     if (!p.local) {
-        struct str local = s->visit.client->local_ip;
-        bool v6 = memchr(s->visit.client->ip.at, ':', s->visit.client->ip.len), same = local.len && v6 == (memchr(local.at, ':', local.len) != NULL);
-        p.source = s->visit.client->ip;
-        p.source_port = s->visit.client->port;
+        struct str local = v->client->local_ip;
+        bool v6 = memchr(v->client->ip.at, ':', v->client->ip.len), same = local.len && v6 == (memchr(local.at, ':', local.len) != NULL);
+        p.source = v->client->ip;
+        p.source_port = v->client->port;
         p.target = same ? local : STR("");
-        p.target_port = s->visit.client->local_port;
-        p.tls = s->visit.client->tls.version;
-        p.verified = s->visit.client->tls.verified;
-        p.tls_subject = s->visit.client->tls.common_name;
-        p.tls_version = str_of(s->visit.client->tls.version);
-        p.tls_cipher = str_of(s->visit.client->tls.cipher);
-        p.authority = s->visit.client->tls.sni;
+        p.target_port = v->client->local_port;
+        p.tls = v->client->tls.version;
+        p.verified = v->client->tls.verified;
+        p.tls_subject = v->client->tls.common_name;
+        p.tls_version = str_of(v->client->tls.version);
+        p.tls_cipher = str_of(v->client->tls.cipher);
+        p.authority = v->client->tls.sni;
     }
     if (v1)
         preface_put_v1(&p, out);

@@ -4,15 +4,15 @@
 #define SMTP_BACK_IDENTITY_H
 #include "wire/extension.h"
 
-struct session;
+struct visit;
 
 /* XCLIENT with those attributes of `can` that are known: one line, or two where one would be longer than 512 octets. Of two, the
  * second has what the first would reset, and the address: whoever is trusted by its own would not be believed again behind it.
  * part: 0, then 1 if that returned true. Names must be there (rdns_is_done). */
-bool identity_put_xclient(const struct session *, uint32_t can, unsigned part, struct pipe *out);
+bool identity_put_xclient(const struct visit *, uint32_t can, unsigned part, struct pipe *out);
 /* XFORWARD with every attribute of `can`, what is not known as [UNAVAILABLE]: one command of at most 512 octets. *said: which
  * attributes have been, 0 at first. False: nothing was left to say. */
-bool identity_put_xforward(const struct session *, uint32_t can, uint32_t *said, struct pipe *out);
-/* The header of the PROXY protocol; session NULL (a look of our own) or of a unix socket: UNKNOWN, LOCAL. */
-void identity_put_preface(const struct session *, bool v1, struct pipe *out);
+bool identity_put_xforward(const struct visit *, uint32_t can, uint32_t *said, struct pipe *out);
+/* The header of the PROXY protocol; visit NULL (a look of our own) or of a unix socket: UNKNOWN, LOCAL. */
+void identity_put_preface(const struct visit *, bool v1, struct pipe *out);
 #endif

@@ -7,8 +7,6 @@
 /* What only passes on, as the next hop says it. */
 enum { PASSED_ON = EXT_8BITMIME | EXT_SMTPUTF8 | EXT_DSN | EXT_MT_PRIORITY | EXT_DELIVERBY | EXT_FUTURERELEASE };
 
-enum { ADDED_MOST = 1024 };
-
 /* What every backend can that a route may choose; one of which nothing is known has no say, its mail will be deferred anyhow. */
 static struct capabilities next_hop(struct session *s)
 {
@@ -25,12 +23,6 @@ static struct capabilities next_hop(struct session *s)
     return all;
 }
 
-uint64_t session_adds(const struct session *s)
-{
-    bool edits = chain_say(s->listen->visit.chain) != SAY_AT_DATA;
-    return (s->listen->visit.received ? ADDED_MOST : 0) + (edits ? ADDED_MOST : 0);
-}
-
 struct capabilities session_offer(struct session *s)
 {
     const struct limits *l = &s->listen->visit.limits;
@@ -44,8 +36,8 @@ struct capabilities session_offer(struct session *s)
         ours.has |= EXT_REQUIRETLS;
     if (!(theirs.has & EXT_SIZE))
         theirs.size = 0;
-    else if (theirs.size > 2 * session_adds(s))
-        theirs.size -= session_adds(s);
+    else if (theirs.size > 2 * visit_adds(&s->listen->visit))
+        theirs.size -= visit_adds(&s->listen->visit);
     theirs.has |= EXT_PIPELINING | EXT_ENHANCED | EXT_SIZE | EXT_LIMITS;
     theirs.mail_max = 0; /* kept by the pool, for whichever sessions a connection serves */
     struct capabilities can = capabilities_common(ours, theirs);

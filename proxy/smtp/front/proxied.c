@@ -7,11 +7,7 @@
 #include "smtp/back/backend.h"
 #include "wire/preface.h"
 
-struct forwarded {
-    struct client client;
-    bool esmtp, protocol_known, local;
-    char ident[256];
-};
+enum { IDENT_MOST = 255 };
 
 static bool is_trusted(const struct session *s, struct table *networks)
 {
@@ -154,23 +150,19 @@ static bool is_covered(const struct session *s)
 }
 
 /* The first one of a transaction presets all that may be told to "not known". */
-static struct forwarded *cover(struct session *s)
+static void cover(struct session *s)
 {
-    struct forwarded *f = s->forwarded;
-    if (!f) {
-        f = s->forwarded = must_alloc(sizeof *f);
-        client_start(&f->client);
+    if (!s->covered) {
+        s->covered = must_alloc(sizeof *s->covered);
+        client_start(s->covered);
     }
     if (is_covered(s))
-        return f;
+        return;
     rdns_stop(&s->self.rdns);
     if (s->self.rdns.state < RDNS_OK) /* a look-up under way has been given up: it begins anew when it is wanted */
         rdns_set(&s->self.rdns, RDNS_NONE, STR(""));
-    client_cover(&f->client, &s->self);
-    s->visit.client = &f->client;
-    f->protocol_known = f->local = false;
-    f->ident[0] = 0;
-    return f;
+    client_cover(s->covered, &s->self);
+    s->visit.client = s->covered;
 }
 
 struct reply claim_xforward(struct session *s)
@@ -180,23 +172,22 @@ struct reply claim_xforward(struct session *s)
     int why = xattrs_parse(s->command.rest, claim_attributes(s, true), &s->line, &x, &word);
     if (why)
         return reply_print(&s->line, (enum reply_name)why, word.at);
-    struct forwarded *f = cover(s);
+    cover(s);
     leave_bound(s);
+    struct client *c = s->covered;
     if (x.given & XATTR_ADDR)
-        client_set_ip(s->visit.client, x.ip, s->visit.client->port);
+        client_set_ip(c, x.ip, c->port);
     if (x.given & XATTR_PORT)
-        s->visit.client->port = x.port;
-    take_name(&s->visit.client->rdns, &x);
+        c->port = x.port;
+    take_name(&c->rdns, &x);
     if (x.given & XATTR_HELO)
-        text_set(&s->visit.client->helo, x.helo);
-    if (x.known & XATTR_PROTO) {
-        f->protocol_known = true;
-        f->esmtp = x.esmtp;
-    }
+        text_set(&c->helo, x.helo);
+    if (x.known & XATTR_PROTO)
+        c->protocol = x.esmtp ? PROTOCOL_ESMTP : PROTOCOL_SMTP;
     if (x.given & XATTR_SOURCE)
-        f->local = x.local;
+        c->local = x.local;
     if (x.given & XATTR_IDENT)
-        snprintf(f->ident, sizeof f->ident, "%.*s", STR_ARGS(x.ident));
+        text_set(&c->ident, str_part(x.ident, 0, IDENT_MOST));
     return reply_named(REPLY_OK);
 }
 
@@ -211,25 +202,8 @@ void claim_restore(struct session *s)
 
 void claim_free(struct session *s)
 {
-    if (s->forwarded)
-        client_end(&s->forwarded->client);
-    free(s->forwarded);
-    s->forwarded = NULL;
-}
-
-const char *claim_protocol(const struct session *s)
-{
-    const struct forwarded *f = s->forwarded;
-    bool esmtp = is_covered(s) && f->protocol_known ? f->esmtp : s->visit.esmtp;
-    return esmtp ? "ESMTP" : "SMTP";
-}
-
-struct str claim_ident(const struct session *s)
-{
-    return is_covered(s) ? str_of(s->forwarded->ident) : STR("");
-}
-
-bool claim_is_local(const struct session *s)
-{
-    return is_covered(s) && s->forwarded->local;
+    if (s->covered)
+        client_end(s->covered);
+    free(s->covered);
+    s->covered = NULL;
 }

@@ -6,8 +6,6 @@
 #include "smtp/front/session.h"
 #include "wire/xattr.h"
 
-struct forwarded; /* what was seen, while XFORWARD has another one stand in its place */
-
 void claim_trust(struct session *);                   /* whether the peer, as it stands now, may claim later */
 bool claim_is_due(const struct session *);            /* a PROXY header comes first on this connection */
 enum next claim_proxy(struct session *);              /* STEP_PROXY: takes it */
@@ -17,8 +15,4 @@ bool claim_xclient(struct session *, struct reply *);
 struct reply claim_xforward(struct session *);
 void claim_restore(struct session *);                 /* the transaction is over: the client is the connected one again */
 void claim_free(struct session *);
-/* For a backend that is told: "ESMTP" or "SMTP", the id that came with XFORWARD ("" : none), whether SOURCE was LOCAL. */
-const char *claim_protocol(const struct session *);
-struct str claim_ident(const struct session *);
-bool claim_is_local(const struct session *);
 #endif

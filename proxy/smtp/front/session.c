@@ -174,9 +174,10 @@ void session_start(struct worker *w, const struct listen_conf *listen, uint32_t 
     s->visit.outlet = &s->outlet;
     s->outlet.ops = &delivery_outlet;
     s->visit.serial = ++w->mail.serial;
-    s->over_unix = peer.name.ss_family == AF_UNIX || local.name.ss_family == AF_UNIX;
-    client_set_ip(s->visit.client, s->over_unix ? STR("") : peer.host, peer.port);
-    client_set_local(s->visit.client, s->over_unix ? STR("") : local.host, local.port);
+    bool over_unix = peer.name.ss_family == AF_UNIX || local.name.ss_family == AF_UNIX;
+    s->self.over_unix = over_unix;
+    client_set_ip(&s->self, over_unix ? STR("") : peer.host, peer.port);
+    client_set_local(&s->self, over_unix ? STR("") : local.host, local.port);
     s->first_line = true;
     visit_name(&s->visit);
     link_session(s);

@@ -55,7 +55,6 @@ struct session {
     struct command command;
     struct reply refused;        /* the RCPT in hand has been looked at, and is told this in its turn; code 0: not */
     struct reply refusal;        /* connect or tls hook refused: told to everything but QUIT (DEFER: and EHLO, HELO) */
-    bool over_unix;              /* the peer came through a unix socket */
     bool entered;                /* counted by the census */
     bool said_hello;
     bool greeted;                /* the banner has been said */
@@ -65,7 +64,7 @@ struct session {
     struct client self;          /* as the connection, a PROXY header, XCLIENT and AUTH have it */
     bool may_xclient, may_xforward;
     struct auth *auth;           /* from the first AUTH, or XCLIENT LOGIN, on */
-    struct forwarded *forwarded; /* proxied.c */
+    struct client *covered;      /* proxied.c: whom XFORWARD names; NULL: none so far */
     uint64_t started;            /* loop_micros */
     uint64_t client_by;          /* deadline of the client: only counts while we read or have unsent octets; 0: none */
     uint64_t line_by;            /* the command that has begun must end by then; 0: none has */
@@ -102,15 +101,6 @@ static inline bool session_is_secure(const struct session *s) /* TLS, to us or t
 {
     return s->visit.client->secure != CLIENT_CLEAR;
 }
-/* The client's name: looked up when the backend is to be told. */
-static inline void session_look_up(struct session *s)
-{
-    rdns_start(s->visit.client, s->generation->filters.dns, &s->task);
-}
-static inline bool session_has_looked_up(struct session *s)
-{
-    return rdns_is_done(s->visit.client, s->generation->filters.dns, &s->task);
-}
 /* Counts a refusal for the line of the session in the log. */
 void session_count_refusal(struct session *, enum verb, const struct reply *);
 /* Appended now; who answers the line in hand does it by verb_answer. */
@@ -137,7 +127,5 @@ enum next auth_turn(struct session *);
 enum next auth_passed(struct session *);
 /* ehlo.c: what EHLO says, and parameters are judged by. */
 struct capabilities session_offer(struct session *);
-/* Octets that a message may grow by here: our Received field, and what filters do to the header section. 0: it goes on as it came. */
-uint64_t session_adds(const struct session *);
 struct str session_offer_text(struct session *);
 #endif

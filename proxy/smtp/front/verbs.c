@@ -120,7 +120,7 @@ static enum next begin_mail(struct session *s, struct str rest, struct arena *ar
     tx->message.from = path;
     tx->message.params = params;
     if (s->listen->backend->identity == IDENTITY_XCLIENT || s->listen->backend->identity == IDENTITY_XFORWARD)
-        session_look_up(s); /* its answer is there, mostly, when the backend is to hear it */
+        visit_look_up(&s->visit); /* its answer is there, mostly, when the backend is to hear it */
     return session_hook(s, FILTER_MAIL);
 }
 
