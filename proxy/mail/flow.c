@@ -71,6 +71,7 @@ void flow_start(struct visit *v)
 {
     struct message *m = v->message;
     struct flow *f = &m->flow;
+    f->head = HEAD_TAKE;
     f->content.mark = f->outgoing.mark = PIPE_MARK;
     f->filtered.mark = m->say == SAY_AT_BOUND ? max_size(v->conf->limits.hold_memory, PIPE_MARK) : PIPE_MARK;
     f->passes = chain_passes(chain_of(v));
@@ -85,7 +86,6 @@ void flow_free(struct flow *f)
     pipe_clear(&f->filtered);
     pipe_clear(&f->chunk);
     pipe_clear(&f->outgoing);
-    pipe_clear(&f->packed);
     for (uint16_t i = 0; f->between && i < f->nsegments; i++)
         pipe_clear(&f->between[i]);
     spool_close(&f->spool);
@@ -97,13 +97,18 @@ static void go_nowhere(struct visit *v)
 {
     v->message->sink = true;
     v->outlet->ops->abandon(v->outlet);
-    v->message->flow.data = DATA_UNSAID;
+}
+
+void flow_discard(struct visit *v)
+{
+    v->message->discard = true;
+    go_nowhere(v);
 }
 
 void flow_refuse(struct visit *v, const struct reply *r)
 {
     struct message *m = v->message;
-    if (m->flow.data == DATA_ENDED)
+    if (m->released)
         return; /* our end has been said: only the next hop's word counts now */
     visit_stop(v, CANCEL_CLIENT_GONE);
     if (!m->refusal.code)
@@ -173,8 +178,7 @@ static void judge_content(struct visit *v)
     case VERDICT_REJECT:
     case VERDICT_DEFER: flow_refuse(v, &verdict->reply); break;
     case VERDICT_DISCARD:
-        m->discard = true;
-        go_nowhere(v);
+        flow_discard(v);
         break;
     case VERDICT_QUARANTINE:
         if (v->outlet->ops->quarantine(v->outlet, chain_of(v)->quarantine))
@@ -383,6 +387,7 @@ static bool head_and_body(struct visit *v)
 {
     struct flow *f = &v->message->flow;
     switch (f->head) {
+    case HEAD_NONE: return false;
     case HEAD_TAKE: return take_head(v);
     case HEAD_HOOK:
         if (!visit_turn(v))

@@ -13,9 +13,7 @@ struct visit;
 
 /* When DATA is said to the backend, computed per chain at load. */
 enum say { SAY_AT_DATA, SAY_AFTER_HEADERS, SAY_AT_BOUND, SAY_AT_VERDICT };
-/* WANTED: to be said as soon as the envelope has been. ENDED: our end of mail data has been said. */
-enum flow_data { DATA_UNSAID, DATA_WANTED, DATA_ASKED, DATA_OPEN, DATA_ENDED };
-enum flow_head { HEAD_TAKE, HEAD_HOOK, HEAD_DONE };
+enum flow_head { HEAD_NONE, HEAD_TAKE, HEAD_HOOK, HEAD_DONE };
 
 struct segment {             /* filters [first, end) of the chain; the last of them may rewrite */
     uint16_t first, end;
@@ -28,7 +26,6 @@ struct segment {             /* filters [first, end) of the chain; the last of t
 struct flow {
     struct encoder encoder;
     struct headers_sender sender;
-    enum flow_data data;
     enum flow_head head;
     bool taken;              /* the client's end of mail data has been decoded */
     bool body_done;          /* the last chunk of the pass at hand has been through its filters */
@@ -39,9 +36,6 @@ struct flow {
     uint16_t pass, passes;
     struct pipe content;     /* decoded */
     struct pipe filtered;    /* behind the last body filter */
-    bool chunked;            /* to the backend it goes by BDAT */
-    uint32_t chunks_owed;    /* BDATs that the backend has not answered */
-    struct pipe packed;      /* encoded: the chunk that is said next */
     struct pipe outgoing;    /* rendered fields, or what is read back from the spool, on the way to the encoder */
     bool pending_cr;         /* the same, for what a message hook emits */
     struct pipe chunk;       /* in hand of a body hook */
@@ -60,8 +54,13 @@ enum { FLOW_OCTETS = 16 * BLOCK_READ }; /* the most that a stage takes at a time
 enum { FLOW_TURNS = 17 };               /* in a turn of its owner: what is decoded in one gets through in the next */
 /* The front decodes into flow.content; `taken` and content.ended are its to set. */
 void flow_start(struct visit *);
+static inline bool flow_has_begun(const struct flow *f)
+{
+    return f->head != HEAD_NONE;
+}
 /* The only way content is refused: the first reply is kept, what comes is dropped up to the strict end, the outlet abandons it. */
 void flow_refuse(struct visit *, const struct reply *);
+void flow_discard(struct visit *); /* likewise, but the client is to hear 250 */
 void flow_refuse_named(struct visit *, enum reply_name);     /* by a limit of ours */
 void flow_refuse_held(struct visit *, const struct spool *); /* that holds no more */
 /* Moves content, at most 16 blocks a call, tail to head: to the outlet, through the filters. True: call again. Look at message->drop. */

@@ -32,3 +32,11 @@ enum transaction_end transaction_end_of(const struct reply *r)
 {
     return reply_class(r) == 2 ? END_FORWARDED : reply_class(r) == 5 ? END_REJECTED : END_DEFERRED;
 }
+
+bool message_is_empty(const struct message *m)
+{
+    for (uint32_t i = 0; i < m->nrcpts; i++)
+        if (rcpt_stands(&m->rcpts[i]))
+            return false;
+    return true;
+}

@@ -58,6 +58,7 @@ struct message {
     bool drop;                  /* a filter said DROP: the front says the refusal at once and closes */
     bool left;                  /* the client left amid content */
     uint64_t octets;            /* decoded so far: set by whoever decodes */
+    bool released;              /* our end of mail data has been said: only the next hop's word counts */
     bool sink;                  /* content is read and dropped up to its strict end */
     bool discard, quarantined;
     bool limited;               /* refused by a limit of ours: no word of the backend */
@@ -86,5 +87,6 @@ static inline bool rcpt_stands(const struct rcpt *r)
 {
     return rcpt_is_added(r) ? r->fate != FATE_DROPPED : r->fate == FATE_ACCEPTED;
 }
+bool message_is_empty(const struct message *); /* no recipient is left that the next hop should have */
 struct reply reply_keep(struct arena *, const struct reply *);
 #endif

@@ -377,8 +377,8 @@ void worker_thread_tell(struct worker_thread *p, struct worker_order *order)
     }
     for (const struct session *one = p->worker.sessions; one; one = one->next) {
         size_t g = 0;
-        if (one->backend)
-            backend_row(s, one->backend->conf->hop.name)->busy++;
+        if (one->delivery.backend)
+            backend_row(s, one->delivery.backend->conf->hop.name)->busy++;
         while (g < s->ngenerations && s->generations[g].generation != one->generation->conf->generation)
             g++;
         if (g == s->ngenerations && g < countof(s->generations))

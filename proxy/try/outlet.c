@@ -38,7 +38,7 @@ static const char *route(struct outlet *o, const struct next_hop *to, int64_t rc
 static bool quarantine(struct outlet *o, const struct next_hop *to)
 {
     struct trial *t = owner(o);
-    if (t->message.flow.data >= DATA_ASKED)
+    if (t->open)
         return false;
     t->hop = to;
     return true;
@@ -69,11 +69,11 @@ static bool is_open(struct trial *t)
     struct message *m = &t->message;
     struct flow *f = &m->flow;
     bool time = f->judged || m->say <= SAY_AFTER_HEADERS || (m->say == SAY_AT_BOUND && pipe_is_full(&f->filtered));
-    if (f->data == DATA_UNSAID && time) {
+    if (!t->open && time) {
         encoder_start(&f->encoder, t->raw ? FRAMING_BINARY : FRAMING_CHUNKS, t->raw ? GUARD_NONE : GUARD_NUL);
-        f->data = DATA_OPEN;
+        t->open = true;
     }
-    return f->data == DATA_OPEN;
+    return t->open;
 }
 
 static bool take(struct outlet *o)

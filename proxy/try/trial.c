@@ -264,7 +264,7 @@ static bool run_content(struct trial *t)
 static void next_hop_answers(struct trial *t)
 {
     struct message *m = &t->message;
-    m->flow.data = DATA_ENDED;
+    m->released = true;
     m->end_reply = t->who->end_reply;
     visit_reply(&t->visit, FILTER_MESSAGE, &m->end_reply, 0);
     bool good = reply_class(&m->end_reply) == 2;

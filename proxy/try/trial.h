@@ -56,6 +56,7 @@ struct trial {
     struct rcpt *parsed;          /* of who->rcpts: each enters the envelope at its RCPT */
     uint32_t said;                /* of them so far */
     uint32_t rcpt;                /* the one in hand: its index in the envelope */
+    bool open;                    /* a backend would have been told DATA by now */
     struct pipe out;              /* what would have left; empty unless forwarded or quarantined */
     enum fate fate;
     const char *stage;            /* that decided; NULL: none did */

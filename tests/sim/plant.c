@@ -20,7 +20,7 @@
  * turn misled     a quarantine is forgotten: the message goes where it would have gone */
 #include "world.h"
 #include "smtp/back/backend.h"
-#include "smtp/back/delivery.h"
+#include "smtp/back/envelope.h"
 #include "mail/call.h"
 #include "smtp/back/identity.h"
 #include "smtp/front/session.h"
@@ -34,15 +34,15 @@ void __real_reply_put(const struct reply *, struct pipe *, bool);               
 void __real_pool_leave(struct backend **, bool);                                   void __wrap_pool_leave(struct backend **, bool);
 bool __real_encoder_step(struct encoder *, struct pipe *, struct pipe *, size_t);  bool __wrap_encoder_step(struct encoder *, struct pipe *, struct pipe *, size_t);
 bool __real_call_resume(struct filter_call *, enum filter_verdict *);              bool __wrap_call_resume(struct filter_call *, enum filter_verdict *);
-void __real_envelope_leave(struct session *, enum leave);                          void __wrap_envelope_leave(struct session *, enum leave);
+void __real_envelope_leave(struct delivery *, enum leave);                          void __wrap_envelope_leave(struct delivery *, enum leave);
 bool __real_visit_turn(struct visit *);                                            bool __wrap_visit_turn(struct visit *);
 void __real_task_wake(struct task *);                                              void __wrap_task_wake(struct task *);
 void __real_alarm_set(struct alarm *, struct task *, uint64_t);                    void __wrap_alarm_set(struct alarm *, struct task *, uint64_t);
 bool __real_flow_emit(struct visit *, struct str);                                 bool __wrap_flow_emit(struct visit *, struct str);
-bool __real_delivery_open(struct session *);                                           bool __wrap_delivery_open(struct session *);
+bool __real_delivery_open(struct delivery *);                                           bool __wrap_delivery_open(struct delivery *);
 void __real_stream_flush_soon(struct stream *);                                    void __wrap_stream_flush_soon(struct stream *);
-bool __real_identity_put_xforward(const struct session *, uint32_t, uint32_t *, struct pipe *);
-bool __wrap_identity_put_xforward(const struct session *, uint32_t, uint32_t *, struct pipe *);
+bool __real_identity_put_xforward(const struct visit *, uint32_t, uint32_t *, struct pipe *);
+bool __wrap_identity_put_xforward(const struct visit *, uint32_t, uint32_t *, struct pipe *);
 /* clang-format on */
 
 static const char *const names[] = {"none",     "early",    "dot",    "swapped", "octet",    "stale",
@@ -104,7 +104,7 @@ enum backend_took __wrap_backend_reply(struct backend *b, struct arena *arena, s
 void __wrap_backend_abort(struct backend **at)
 {
     struct backend *b = *at;
-    bool amid = b && b->stream && b->session && b->session->tx && b->session->tx->message.flow.data == DATA_OPEN;
+    bool amid = b && b->stream && b->delivery && b->delivery->transfer.data == DATA_OPEN;
     if (amid && blooms(DOT)) {
         pipe_put(&b->stream->out, STR("\r\n.\r\n"));
         stream_flush(b->stream);
@@ -148,11 +148,11 @@ bool __wrap_call_resume(struct filter_call *call, enum filter_verdict *verdict)
     return true;
 }
 
-void __wrap_envelope_leave(struct session *s, enum leave how)
+void __wrap_envelope_leave(struct delivery *d, enum leave how)
 {
-    if (s->backend && s->backend->bound && s->backend->step == BACKEND_READY && blooms(UNBOUND))
-        s->backend->bound = false;
-    __real_envelope_leave(s, how);
+    if (d->backend && d->backend->bound && d->backend->step == BACKEND_READY && blooms(UNBOUND))
+        d->backend->bound = false;
+    __real_envelope_leave(d, how);
 }
 
 bool __wrap_visit_turn(struct visit *v)
@@ -179,14 +179,14 @@ bool __wrap_flow_emit(struct visit *v, struct str octets)
     return blooms(UNEDITED) || __real_flow_emit(v, octets);
 }
 
-bool __wrap_identity_put_xforward(const struct session *s, uint32_t can, uint32_t *said, struct pipe *out)
+bool __wrap_identity_put_xforward(const struct visit *v, uint32_t can, uint32_t *said, struct pipe *out)
 {
-    return !blooms(UNNAMED) && __real_identity_put_xforward(s, can, said, out);
+    return !blooms(UNNAMED) && __real_identity_put_xforward(v, can, said, out);
 }
 
-bool __wrap_delivery_open(struct session *s)
+bool __wrap_delivery_open(struct delivery *d)
 {
-    return __real_delivery_open(s) && plant != STALLED;
+    return __real_delivery_open(d) && plant != STALLED;
 }
 
 void __wrap_stream_flush_soon(struct stream *s)

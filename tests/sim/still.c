@@ -33,23 +33,23 @@ static uint64_t sum_of_stream(uint64_t sum, const struct stream *s)
     return mix(mix(sum, s->written_octets), net_reads(s));
 }
 
-static uint64_t sum_of_transaction(uint64_t sum, const struct transaction *tx)
+static uint64_t sum_of_transaction(uint64_t sum, const struct transaction *tx, const struct transfer *t)
 {
     const struct flow *f = &tx->message.flow;
     sum = mix(mix(mix(sum, tx->message.serial), tx->message.named), tx->told_named);
-    sum = mix(mix(mix(sum, tx->message.sink), f->data), f->head);
+    sum = mix(mix(mix(sum, tx->message.sink), t->data), f->head);
     sum = mix(mix(mix(sum, f->taken), f->judged), f->pass);
     sum = mix(mix(sum, tx->decoder.wire), f->encoder.octets);
-    return mix(mix(mix(sum, f->content.octets), f->filtered.octets), f->packed.octets);
+    return mix(mix(mix(sum, f->content.octets), f->filtered.octets), t->packed.octets);
 }
 
 static uint64_t sum_of(const struct session *s)
 {
-    const struct backend *b = s->backend;
+    const struct backend *b = s->delivery.backend;
     uint64_t sum = mix(mix(mix(0xcbf29ce484222325u, s->state), s->step), s->why);
     sum = sum_of_stream(sum, s->stream);
     if (s->tx)
-        sum = sum_of_transaction(sum, s->tx);
+        sum = sum_of_transaction(sum, s->tx, &s->delivery.transfer);
     if (b)
         sum = sum_of_stream(mix(mix(mix(sum, b->step), b->count), b->unsaid.octets), b->stream);
     return mix(sum, b != NULL);
@@ -57,7 +57,7 @@ static uint64_t sum_of(const struct session *s)
 
 static void show(const char *when, const struct session *s)
 {
-    const struct backend *b = s->backend;
+    const struct backend *b = s->delivery.backend;
     const struct flow *f = s->tx ? &s->tx->message.flow : NULL;
     sim_trace("%s: alarm %llu state %d step %d, client in %zu out %zu reads %d%s", when,
               s->alarm.at ? (unsigned long long)(s->alarm.at - sim_now()) : 0ull, s->state, s->step,
@@ -67,7 +67,7 @@ static void show(const char *when, const struct session *s)
         sim_trace("  wire %llu content %zu filtered %zu encoded %llu packed %zu data %d head %d sink %d taken %d "
                   "judged %d pass %d",
                   (unsigned long long)s->tx->decoder.wire, f->content.octets, f->filtered.octets,
-                  (unsigned long long)f->encoder.octets, f->packed.octets, f->data, f->head, s->tx->message.sink, f->taken,
+                  (unsigned long long)f->encoder.octets, s->delivery.transfer.packed.octets, s->delivery.transfer.data, f->head, s->tx->message.sink, f->taken,
                   f->judged, f->pass);
     if (b)
         sim_trace("  backend step %d owes %u unsaid %zu in %zu out %zu", b->step, b->count, b->unsaid.octets,
@@ -77,7 +77,7 @@ static void show(const char *when, const struct session *s)
 static bool may_be_asked(const struct session *s)
 {
     bool looks = (s->tx && s->tx->paused) || s->waits_for_probe; /* the latter by the pool's clock */
-    bool sound = net_is_sound(s->stream) && (!s->backend || !s->backend->stream || net_is_sound(s->backend->stream));
+    bool sound = net_is_sound(s->stream) && (!s->delivery.backend || !s->delivery.backend->stream || net_is_sound(s->delivery.backend->stream));
     return !looks && sound && (!s->alarm.at || s->alarm.at > sim_now());
 }
 

@@ -5,7 +5,6 @@
  * the mail (protocol.md 4.6). What it says of the client it was told of is said to that client as it is. */
 #include "smtp/back/backend.h"
 #include "smtp/back/identity.h"
-#include "smtp/front/session.h"
 
 enum { HURRY_DIAL = 5000, HURRY_LEAST = 10000 }; /* milliseconds for a dial, and for all up to READY, while another server is left */
 
@@ -17,7 +16,7 @@ void backend_step_to(struct backend *b, enum backend_step step, uint64_t timeout
 
 static const struct timeouts *timeouts_of(const struct backend *b)
 {
-    return b->session ? &b->session->listen->timeouts : &b->pool->generation->conf->timeouts;
+    return b->delivery ? &b->delivery->listen->timeouts : &b->pool->generation->conf->timeouts;
 }
 
 static struct str where(const struct backend *b)
@@ -41,10 +40,10 @@ void backend_break(struct backend *b, enum reply_name why, const char *log)
     stream_close(&b->stream, CLOSE_ABORT);
     pipe_clear(&b->unsaid);
     /* It may break outside of settle (a dial that fails at once, words it cannot hear), and a closed stream wakes nobody. */
-    task_wake(b->session ? &b->session->task : &b->task);
+    task_wake(b->delivery ? b->delivery->visit->task : &b->task);
 }
 
-/* While no session holds it, a backend wakes itself. */
+/* While no delivery holds it, a backend wakes itself. */
 static void run_alone(struct task *task)
 {
     struct backend *b = holder_of(task, struct backend, task);
@@ -53,29 +52,29 @@ static void run_alone(struct task *task)
     task_wake(&b->pool->task);
 }
 
-struct backend *backend_new(struct pool *pool, struct session *session)
+struct backend *backend_new(struct pool *pool, struct delivery *delivery)
 {
     struct backend *b = must_alloc(sizeof *b);
     b->magic = BACKEND_MAGIC;
     b->worker = pool->worker;
     b->pool = pool;
     b->conf = pool->conf;
-    b->session = session;
+    b->delivery = delivery;
     b->born = loop_now(b->worker->mail.loop);
-    b->uses = session ? 1 : 0;
+    b->uses = delivery ? 1 : 0;
     task_start(&b->task, b->worker->mail.loop, run_alone);
     return b;
 }
 
-struct backend *backend_dial(struct pool *pool, struct berth *berth, struct session *session)
+struct backend *backend_dial(struct pool *pool, struct berth *berth, struct delivery *delivery)
 {
-    struct backend *b = backend_new(pool, session);
-    struct task *task = session ? &session->task : &b->task;
+    struct backend *b = backend_new(pool, delivery);
+    struct task *task = delivery ? delivery->visit->task : &b->task;
     const struct backend_conf *c = b->conf;
     b->berth = berth;
     uint64_t connect = timeouts_of(b)->connect;
-    bool hurry = session && pool_has_other(pool, session, berth);
-    if (!session) /* a look is no mail: whoever takes longer is of no use */
+    bool hurry = delivery && pool_has_other(pool, delivery, berth);
+    if (!delivery) /* a look is no mail: whoever takes longer is of no use */
         b->hurry_by = b->born + connect;
     else if (hurry)
         b->hurry_by = b->born + min_u64(connect, max_size(connect / c->nservers, HURRY_LEAST));
@@ -90,7 +89,7 @@ struct backend *backend_dial(struct pool *pool, struct berth *berth, struct sess
     if (!b->stream) {
         backend_break(b, REPLY_BACKEND_DOWN, "the maildir cannot be reached");
     } else if (c->identity == IDENTITY_PROXY || c->identity == IDENTITY_PROXY_V1) {
-        identity_put_preface(session ? &session->visit : NULL, c->identity == IDENTITY_PROXY_V1, &b->stream->out);
+        identity_put_preface(delivery ? delivery->visit : NULL, c->identity == IDENTITY_PROXY_V1, &b->stream->out);
         b->bound = true;
     }
     return b;
@@ -291,7 +290,7 @@ static bool says_preface(const struct backend *b)
 /* What it offers and refuses then is for that client, not for all. */
 static bool speaks_for_client(const struct backend *b)
 {
-    return b->session && (says_preface(b) || b->said_xclient);
+    return b->delivery && (says_preface(b) || b->said_xclient);
 }
 
 /* Whether it refuses the client we have named, and not how we speak or that it is we who speak. */
@@ -308,7 +307,7 @@ static bool is_about_client(const struct backend *b, const struct reply *r)
     case 535:
     case 538: return false;
     case 501:
-    case 504: return hello && b->session->visit.client->helo[0];            /* of a name: Postfix' HELO checks */
+    case 504: return hello && b->delivery->visit->client->helo[0];            /* of a name: Postfix' HELO checks */
     case 550: return hello || r->enhanced[1] != 7 || r->enhanced[2]; /* 5.7.0 to XCLIENT: "insufficient authorization" */
     default: return true;
     }
@@ -324,8 +323,8 @@ static void refuse(struct backend *b, const struct reply *r, enum reply_name why
 static void say_hello(struct backend *b)
 {
     struct str name = our_name(b);
-    if (speaks_for_client(b) && b->session->visit.client->helo[0])
-        name = str_of(b->session->visit.client->helo);
+    if (speaks_for_client(b) && b->delivery->visit->client->helo[0])
+        name = str_of(b->delivery->visit->client->helo);
     say_now(b, b->helo_only ? "HELO " : b->conf->lmtp ? "LHLO " : "EHLO ", name);
     backend_step_to(b, b->helo_only ? BACKEND_HELO : BACKEND_EHLO, hurried(b, timeouts_of(b)->helo));
 }
@@ -333,7 +332,7 @@ static void say_hello(struct backend *b)
 /* Nothing may follow it before its answer: it may be several lines, each answered (protocol.md 2.1). */
 static void say_xclient(struct backend *b)
 {
-    b->xclient_more = identity_put_xclient(&b->session->visit, b->can.xclient, b->xclient_parts++, &b->stream->out);
+    b->xclient_more = identity_put_xclient(b->delivery->visit, b->can.xclient, b->xclient_parts++, &b->stream->out);
     stream_flush(b->stream);
     b->said_xclient = b->bound = true;
     backend_step_to(b, BACKEND_XCLIENT, timeouts_of(b)->helo);
@@ -344,9 +343,9 @@ static void ready(struct backend *b)
     backend_step_to(b, BACKEND_READY, 0);
     b->was_ready = true;
     server_succeeded(b->berth->server, b->conf, speaks_for_client(b) ? NULL : &b->can, loop_now(b->worker->mail.loop));
-    if (b->session) {
-        b->session->tried = 0;
-        task_wake(&b->session->task);
+    if (b->delivery) {
+        b->delivery->course.tried = 0;
+        task_wake(b->delivery->visit->task);
     }
 }
 
@@ -382,9 +381,9 @@ static void greeted(struct backend *b)
                  "backend %.*s: %s; identity_required is off: it sees our address as everybody's", STR_ARGS(c->hop.name),
                  why);
     }
-    if (tells && takes && b->session) {
+    if (tells && takes && b->delivery) {
         server_succeeded(b->berth->server, c, &b->can, loop_now(b->worker->mail.loop));
-        visit_look_up(&b->session->visit);
+        visit_look_up(b->delivery->visit);
         backend_step_to(b, BACKEND_NAMING, 0); /* the resolver has its own deadline */
         return;
     }
@@ -494,7 +493,7 @@ static bool step_on(struct backend *b)
         backend_step_to(b, BACKEND_BANNER, hurried(b, timeouts_of(b)->banner));
         return true;
     case BACKEND_NAMING:
-        if (!visit_has_looked_up(&b->session->visit))
+        if (!visit_has_looked_up(b->delivery->visit))
             return false;
         say_xclient(b);
         return true;

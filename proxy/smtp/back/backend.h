@@ -3,7 +3,8 @@
  * What is said before READY, or to a peer without PIPELINING, waits inside and leaves in order; the front never asks which. */
 #ifndef SMTP_BACK_BACKEND_H
 #define SMTP_BACK_BACKEND_H
-#include "smtp/back/server.h"
+#include "smtp/back/delivery.h"
+#include "smtp/back/pool.h"
 #include "smtp/worker.h"
 #include "wire/extension.h"
 
@@ -12,7 +13,7 @@ enum backend_step { BACKEND_QUEUED, BACKEND_DIAL, BACKEND_BANNER, BACKEND_EHLO, 
 enum debt_what { DEBT_RSET, DEBT_XFORWARD, DEBT_MAIL, DEBT_RCPT, DEBT_DATA, DEBT_CHUNK, DEBT_END, DEBT_MAIL_AGAIN, DEBT_RCPT_AGAIN,
                  DEBT_RCPT_ADDED, DEBT_AUTH };
 struct debt { uint8_t what; uint16_t length; uint32_t rcpt; uint64_t serial; };
-enum { DEBTS = 128, UNTOLD_MOST = 64, BACKEND_MAGIC = 0xBACE0Du };
+enum { DEBTS = 128, BACKEND_MAGIC = 0xBACE0Du };
 
 struct berth;
 struct backend {
@@ -26,7 +27,7 @@ struct backend {
     struct alarm alarm;
     struct stream *stream;       /* NULL while QUEUED and when BROKEN */
     struct capabilities can;
-    struct session *session;     /* none while WASH or IDLE, or a look */
+    struct delivery *delivery;   /* who holds it; none while WASH or IDLE, or a look */
     struct backend *next, *prev; /* in a list of the pool */
     struct debt asked[DEBTS];
     uint8_t first, count, sent;  /* count owed; the first `sent` of them have left */
@@ -52,63 +53,9 @@ struct backend {
     struct arena arena;          /* of the handshake */
 };
 
-/* A server of a backend as one pool sees it. */
-struct berth {
-    struct server *server;
-    const struct server_conf *conf;
-    struct backend *idle;        /* the one that was used last stands first */
-    struct backend *look;        /* under way */
-    bool first_look;             /* it began before anything was known of this backend */
-    int64_t turn;                /* of server_choose */
-};
-
-/* One per generation and backend_conf: idle connections, who waits for one, looks at the servers. */
-struct pool {
-    struct worker *worker;
-    struct generation *generation;
-    const struct backend_conf *conf;
-    struct berth *berths;        /* [conf->nservers] */
-    struct backend *washing;
-    struct backend *queue;       /* QUEUED: longest first */
-    uint32_t nidle;
-    struct capabilities can;     /* of all servers that are up; as of `version` */
-    unsigned version;
-    bool known;                  /* can is worth something */
-    bool open;                   /* its servers are looked at */
-    bool looked;                 /* each has answered or failed once, or that took too long */
-    uint64_t look_by;            /* the first looks: nobody waits for them any longer than that */
-    struct task task;
-    struct alarm alarm;
-    struct task **waiting;       /* sessions whose EHLO waits for the first looks */
-    size_t nwaiting, waiting_room;
-};
-struct pool *pool_of(struct generation *, const struct backend_conf *);
-void pool_close(struct pool **);
-/* An idle connection that is still good, or a fresh dial, or one that is QUEUED until another is given back; one that is BROKEN
- * already when no server is up. fresh: never an idle one. Never NULL. */
-struct backend *pool_take(struct pool *, struct session *, bool fresh);
-void pool_leave(struct backend **, bool clean); /* clean: to IDLE; else washed by RSET */
-/* session->backend broke before it was READY, so it has heard nothing: true when another server is dialled in its place. Each
- * server is tried once, and none after twice timeouts.connect has passed since the first. */
-bool pool_again(struct session *);
-bool pool_has_other(struct pool *, const struct session *, const struct berth *); /* that could be tried instead */
-void pool_freed(struct pool *);   /* a connection has closed: whoever waits for one may dial */
-void pool_idle(struct backend *); /* READY and nobody's: kept if there is room for it, else left with QUIT */
-void pool_unqueue(struct backend *);
-void pool_unuse(struct backend *);
-
-/* health.c: what its servers can, and whether they are up. */
-void pool_open(struct pool *);                /* they are looked at from now on, each by one worker at a time */
-void look_turn(struct pool *);
-void look_give_up(struct berth *);            /* another worker may look instead */
-uint64_t look_clock(const struct pool *);     /* when it wants its next turn; 0: never */
-bool pool_wait(struct pool *, struct task *); /* false: no need to wait, each has been looked at once */
-void pool_forget(struct pool *, struct task *);
-const struct capabilities *pool_can(struct pool *);  /* what each server that is up can; none of them known: nothing */
-
-/* session NULL: a look. */
-struct backend *backend_dial(struct pool *, struct berth *, struct session *);
-struct backend *backend_new(struct pool *, struct session *); /* of no place: to be QUEUED, or broken */
+/* delivery NULL: a look. */
+struct backend *backend_dial(struct pool *, struct berth *, struct delivery *);
+struct backend *backend_new(struct pool *, struct delivery *); /* of no place: to be QUEUED, or broken */
 void backend_step_to(struct backend *, enum backend_step, uint64_t timeout); /* milliseconds; 0: no deadline */
 void backend_close(struct backend **); /* with QUIT where one may be said; never amid content: transactions leave first */
 void backend_abort(struct backend **);

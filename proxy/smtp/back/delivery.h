@@ -1,21 +1,110 @@
-/* delivery.h - content on its way to the backend: when DATA or BDAT is said, what is encoded, and the one end of mail data. */
+/* delivery.h - one client's way to the next hop: a connection, what was said of the message at hand, what came back (engine.md B, A11,
+ * A12). The front embeds it, asks, and tells its client afterwards what stands in the message.
+ *
+ * mail knows it as the outlet; the front as what follows. Replies of the backend are applied to the recipients and to the message, never
+ * said: nothing in here writes to a client. */
 #ifndef SMTP_BACK_DELIVERY_H
 #define SMTP_BACK_DELIVERY_H
 #include "mail/outlet.h"
-#include "wire/content.h"
+#include "mail/visit.h"
+#include "smtp/worker.h"
 
-struct session;
 struct backend;
-enum leave { LEAVE_CLEAN, LEAVE_ENVELOPE, LEAVE_CONTENT }; /* a backend: to the pool, washed, or closed */
+struct lmtp;
 
-bool delivery_take(struct session *); /* encodes what is there for the backend, if it may have it */
-enum guard delivery_guard(const struct backend *); /* what content by DATA must not hide from it */
-enum leave delivery_way_out(const struct session *); /* how the backend is left by content that goes nowhere any more */
+/* When DATA or BDAT is said. WANTED: as soon as the envelope has been. ENDED: our end of mail data has been said. */
+enum transfer_data { DATA_UNSAID, DATA_WANTED, DATA_ASKED, DATA_OPEN, DATA_ENDED };
+
+struct transfer {           /* of one message; zeroed when it begins */
+    const struct backend_conf *route; /* where it goes */
+    const struct backend_conf *default_route; /* for recipients that neither the listener's table nor a filter routes */
+    bool routed;            /* by a filter's word: the listener's route is not asked */
+    bool unroutable;        /* the listener's route leads this sender nowhere */
+    struct str server;      /* its address: of whom has heard of this message, or would */
+    uint32_t settled;       /* recipients before this index have their final reply, or were added */
+    bool asked;             /* MAIL was said to the backend at hand */
+    bool answered;          /* and it has answered something of it */
+    bool stale;             /* the envelope at the backend is not (any more) the one we have: say it anew before DATA */
+    bool saying_again;      /* the next words are the envelope anew */
+    uint32_t again_owed;    /* replies to an envelope said anew */
+    uint32_t again_next;    /* the rcpt to be said anew next */
+    uint32_t losses;        /* connections that this message has lost */
+    bool spent;             /* it has been said anew after a loss: once per message */
+    enum transfer_data data;
+    bool chunked;           /* content goes by BDAT */
+    uint32_t chunks_owed;   /* BDATs that the backend has not answered */
+    struct pipe packed;     /* encoded: the chunk that is said next */
+    uint64_t release_at;    /* loop_micros: our end was said */
+    struct lmtp *lmtp;      /* what it said for each rcpt; NULL: it speaks SMTP */
+    /* Replies by who hears them when; code 0: none. */
+    struct reply mail_reply;        /* the backend's, of MAIL: each RCPT where it is a refusal */
+    struct reply no_backend;        /* it cannot be had: every further RCPT */
+    struct reply anew_failure;      /* the envelope could not be said anew: DATA, or the end */
+    struct reply data_reply;        /* the backend's, of DATA: DATA, or the end where our 354 came first */
+    struct reply end_said_by_chunk; /* it refused a chunk when all had been said: what its last reply means */
+};
+
+/* Servers of `of` that broke before they were READY, a bit each; none is dialled later than `by` (loop_now). */
+struct dial_course { const struct backend_conf *of; uint64_t tried, by; };
+
+struct delivery {
+    struct outlet outlet;       /* the first member: what mail asks of it */
+    struct visit *visit;        /* whose messages go this way */
+    struct generation *generation;
+    const struct listen_conf *listen;
+    struct backend *backend;    /* of the message at hand, or bound to this client by identity or AUTH; NULL: none */
+    struct backend *parked;     /* the one that AUTH bound, while a message goes elsewhere */
+    struct dial_course course;
+    bool logged_in;             /* the client has authenticated on a connection of ours, which cannot be had again */
+    bool logging_in;            /* amid an exchange: what the backend hears next it takes for a response */
+    void (*login_said)(struct delivery *, const struct reply *); /* the answer to a line of AUTH */
+    struct transfer transfer;
+};
+
+void delivery_start(struct delivery *, struct visit *, struct generation *, const struct listen_conf *);
+void delivery_close(struct delivery *); /* all connections: with QUIT where one may be said; never amid content: message_end comes first */
+
+/* ---- once a turn ---- */
+/* Takes the replies of the backend, in the order they are owed, and applies each; says what was waiting to be said. */
+void delivery_settle(struct delivery *);
+void delivery_flush(struct delivery *);
+uint64_t delivery_clock(const struct delivery *);          /* loop_now of the backend's next deadline; 0: none */
+void delivery_hurry(struct delivery *, uint64_t by);       /* what it owes to our end is awaited until then at the longest */
+bool delivery_has_backend(const struct delivery *);
+
+/* ---- the envelope ---- */
+void delivery_message_start(struct delivery *);            /* MAIL has passed CHECK */
+void delivery_message_end(struct delivery *);              /* the connection goes to the pool, is reset, or closed */
+void delivery_route_by_sender(struct delivery *);          /* MAIL has passed its filters */
+/* A recipient has passed its filters: routed, asked, or refused at once (its reply then says why). */
+void delivery_ask(struct delivery *, uint32_t rcpt);
+bool delivery_is_refused(const struct delivery *);         /* MAIL is, or every rcpt so far: there can be no content */
+const struct reply *delivery_failure(const struct delivery *); /* the envelope could not be said anew; NULL: nothing of the kind */
+
+/* ---- content ---- */
+/* DATA may be said together with the RCPTs it follows, if nothing of ours can come between (engine.md B). True: it is said. */
+bool delivery_join_data(struct delivery *);
+/* DATA is said once all rcpts have been told. GO: *r is the backend's 354; REFUSED: *r says why. */
+enum delivery_says { DELIVERY_WAITS, DELIVERY_GO, DELIVERY_REFUSED };
+enum delivery_says delivery_data(struct delivery *, struct reply *r);
 /* Says DATA to the backend when it is time, the envelope anew before it if it must be. True: content can move again, to the backend (by
  * BDAT) or into the sink. The caller then runs the flow once more in the same turn: no event is left that would wake the session. */
-bool delivery_open(struct session *);
+bool delivery_open(struct delivery *);
+bool delivery_is_open(const struct delivery *);            /* the backend takes content */
+bool delivery_is_full(const struct delivery *);            /* it takes no more for now */
 /* Sends the judged content; true when all is in the backend's out pipe (delivery_release may be called). */
-bool delivery_send(struct session *);
-void delivery_release(struct session *); /* our end of mail data. The only place */
-extern const struct outlet_ops delivery_outlet; /* of session.outlet */
+bool delivery_send(struct delivery *);
+void delivery_release(struct delivery *); /* our end of mail data. The only place */
+
+/* ---- AUTH ---- */
+void delivery_login_begin(struct delivery *);              /* takes the connection on which it will be said; bound to this client from now on */
+/* Says lines of an exchange, which are then gone from `words`. False: the backend is not ready to hear them, or owes replies. */
+bool delivery_login(struct delivery *, struct pipe *words);
+void delivery_login_nonsense(struct delivery *);           /* its answer was none to AUTH: the connection breaks */
+void delivery_login_refused(struct delivery *);            /* by a filter: the connection is logged in as whom it refused */
+/* The connection on which it authenticated is gone, and no other one can be told who it is. */
+bool delivery_login_is_lost(const struct delivery *);
+/* A connection that was told of another client, or shows its address, is of no use to this one. What AUTH opened stays as long as the
+ * client is logged in. */
+void delivery_leave_bound(struct delivery *);
 #endif

@@ -3,33 +3,31 @@
  * The rcpts are the queue: replies are applied to them in the order they are owed (replies.c), and leave while they are final. Words are
  * made only for a backend that is READY, so that they fit what it can do; until then rcpts wait as PASSED. */
 #include "smtp/back/envelope.h"
-#include "mail/maillog.h"
 #include "smtp/back/backend.h"
 #include "smtp/back/identity.h"
 #include "smtp/back/lmtp.h"
-#include "smtp/front/session.h"
+#include "smtp/back/pool.h"
+#include "smtp/back/route.h"
 
-bool envelope_is_empty(const struct transaction *tx)
+bool envelope_is_said_anew(const struct transfer *t)
 {
-    for (uint32_t i = 0; i < tx->message.nrcpts; i++)
-        if (rcpt_stands(&tx->message.rcpts[i]))
-            return false;
-    return true;
+    return t->saying_again || t->again_owed;
 }
 
-bool envelope_is_said_anew(const struct transaction *tx)
+bool envelope_mail_is_refused(const struct transfer *t)
 {
-    return tx->saying_again || tx->again_owed;
+    return t->mail_reply.code && reply_class(&t->mail_reply) != 2;
 }
 
-bool envelope_mail_is_refused(const struct transaction *tx)
+bool delivery_is_refused(const struct delivery *d)
 {
-    return tx->mail_reply.code && reply_class(&tx->mail_reply) != 2;
+    const struct message *m = d->visit->message;
+    return envelope_mail_is_refused(&d->transfer) || (!m->accepted && !m->discarded);
 }
 
-bool envelope_is_refused(const struct transaction *tx)
+const struct reply *delivery_failure(const struct delivery *d)
 {
-    return envelope_mail_is_refused(tx) || (!tx->message.accepted && !tx->message.discarded);
+    return d->transfer.anew_failure.code ? &d->transfer.anew_failure : NULL;
 }
 
 /* ---- words ---------------------------------------------------------------------------------------------------------- */
@@ -45,46 +43,47 @@ static bool says_xforward(const struct backend *b)
     return b->can.xforward;
 }
 
-static bool waits_for_name(struct session *s)
+static bool waits_for_name(struct delivery *d)
 {
-    if (s->tx->asked || s->backend->conf->identity != IDENTITY_XFORWARD || !(s->backend->can.xforward & XATTR_NAME))
+    if (d->transfer.asked || d->backend->conf->identity != IDENTITY_XFORWARD || !(d->backend->can.xforward & XATTR_NAME))
         return false;
-    visit_look_up(&s->visit);
-    return !visit_has_looked_up(&s->visit);
+    visit_look_up(d->visit);
+    return !visit_has_looked_up(d->visit);
 }
 
-static void say_mail(struct session *s, enum debt_what what)
+static void say_mail(struct delivery *d, enum debt_what what)
 {
-    struct transaction *tx = s->tx;
-    struct backend *b = s->backend;
+    struct transfer *t = &d->transfer;
+    struct message *m = d->visit->message;
+    struct backend *b = d->backend;
     struct pipe *words = backend_words(b);
     uint32_t said = 0;
-    while (says_xforward(b) && identity_put_xforward(&s->visit, b->can.xforward, &said, words))
-        backend_say(b, DEBT_XFORWARD, tx->message.serial, 0);
-    lmtp_begin(s);
+    while (says_xforward(b) && identity_put_xforward(d->visit, b->can.xforward, &said, words))
+        backend_say(b, DEBT_XFORWARD, m->serial, 0);
+    lmtp_begin(d);
     pipe_put(words, STR("MAIL FROM:"));
-    path_put(&tx->message.from, words);
-    params_put_mail(&tx->message.params, b->can, tx->message.params.size ? tx->message.params.size + visit_adds(s->visit.conf) : 0, words);
+    path_put(&m->from, words);
+    params_put_mail(&m->params, b->can, m->params.size ? m->params.size + visit_adds(d->visit->conf) : 0, words);
     pipe_put(words, STR("\r\n"));
-    backend_say(b, what, tx->message.serial, 0);
-    for (uint32_t i = 0; i < tx->message.nrcpts; i++) { /* whatever another one has heard of those that were added */
-        struct rcpt *r = &tx->message.rcpts[i];
+    backend_say(b, what, m->serial, 0);
+    for (uint32_t i = 0; i < m->nrcpts; i++) { /* whatever another one has heard of those that were added */
+        struct rcpt *r = &m->rcpts[i];
         if (rcpt_is_added(r) && r->fate != FATE_DROPPED)
             r->fate = FATE_PASSED;
     }
-    tx->asked = true;
-    tx->answered = false;
+    t->asked = true;
+    t->answered = false;
 }
 
-static void say_rcpt(struct session *s, enum debt_what what, uint32_t i)
+static void say_rcpt(struct delivery *d, enum debt_what what, uint32_t i)
 {
-    struct pipe *words = backend_words(s->backend);
-    const struct rcpt *r = &s->tx->message.rcpts[i];
+    struct pipe *words = backend_words(d->backend);
+    const struct rcpt *r = &d->visit->message->rcpts[i];
     pipe_put(words, STR("RCPT TO:"));
     path_put(&r->path, words);
-    params_put_rcpt(&r->params, s->backend->can, words);
+    params_put_rcpt(&r->params, d->backend->can, words);
     pipe_put(words, STR("\r\n"));
-    backend_say(s->backend, what, s->tx->message.serial, i);
+    backend_say(d->backend, what, d->visit->message->serial, i);
 }
 
 static bool ring_has_room(const struct backend *b)
@@ -97,273 +96,291 @@ static bool is_to_be_added(const struct rcpt *r)
     return rcpt_is_added(r) && r->fate == FATE_PASSED;
 }
 
-static void say_added(struct session *s)
+static void say_added(struct delivery *d)
 {
-    struct transaction *tx = s->tx;
-    for (uint32_t i = 0; i < tx->message.nrcpts; i++) {
-        struct rcpt *r = &tx->message.rcpts[i];
-        if (!is_to_be_added(r) || !ring_has_room(s->backend))
+    struct transfer *t = &d->transfer;
+    struct message *m = d->visit->message;
+    for (uint32_t i = 0; i < m->nrcpts; i++) {
+        struct rcpt *r = &m->rcpts[i];
+        if (!is_to_be_added(r) || !ring_has_room(d->backend))
             continue;
-        say_rcpt(s, DEBT_RCPT_ADDED, i);
+        say_rcpt(d, DEBT_RCPT_ADDED, i);
         r->fate = FATE_ASKED;
-        tx->again_owed++;
+        t->again_owed++;
     }
 }
 
 /* The envelope that was accepted, on a connection that knows nothing of it: in one write, or as the ring of debts has room. */
-static void say_again(struct session *s)
+static void say_again(struct delivery *d)
 {
-    struct transaction *tx = s->tx;
-    if (!tx->asked) {
-        say_mail(s, DEBT_MAIL_AGAIN);
-        tx->again_owed = 1;
-        tx->again_next = 0;
+    struct transfer *t = &d->transfer;
+    struct message *m = d->visit->message;
+    if (!t->asked) {
+        say_mail(d, DEBT_MAIL_AGAIN);
+        t->again_owed = 1;
+        t->again_next = 0;
     }
-    for (; tx->again_next < tx->message.nrcpts; tx->again_next++) {
-        struct rcpt *r = &tx->message.rcpts[tx->again_next];
+    for (; t->again_next < m->nrcpts; t->again_next++) {
+        struct rcpt *r = &m->rcpts[t->again_next];
         if (rcpt_is_added(r) || !rcpt_stands(r))
             continue;
-        if (!ring_has_room(s->backend))
+        if (!ring_has_room(d->backend))
             return;
-        say_rcpt(s, DEBT_RCPT_AGAIN, tx->again_next);
-        tx->again_owed++;
+        say_rcpt(d, DEBT_RCPT_AGAIN, t->again_next);
+        t->again_owed++;
     }
-    tx->saying_again = false;
-    say_added(s);
+    t->saying_again = false;
+    say_added(d);
+}
+
+/* Whether recipients that the client named wait for a reply. */
+static bool has_unsettled(struct transfer *t, const struct message *m)
+{
+    for (; t->settled < m->nrcpts; t->settled++) {
+        const struct rcpt *r = &m->rcpts[t->settled];
+        if (!rcpt_is_added(r) && (r->fate == FATE_HELD || r->fate == FATE_PASSED || r->fate == FATE_ASKED))
+            return true;
+    }
+    return false;
 }
 
 /* Says all that is waiting to be said, if the backend is ready to hear it. */
-static void pump(struct session *s)
+static void pump(struct delivery *d)
 {
-    struct transaction *tx = s->tx;
-    struct backend *b = s->backend;
-    if (!tx || !tx->message.named || !b || b->step != BACKEND_READY) /* before the first rcpt there is nothing to say to the one that is bound */
+    struct transfer *t = &d->transfer;
+    struct message *m = d->visit->message;
+    struct backend *b = d->backend;
+    if (!m || !m->named || !b || b->step != BACKEND_READY) /* before the first rcpt there is nothing to say to the one that is bound */
         return;
-    tx->backend_server = b->berth->conf->address.text;
-    if (transaction_is_settled(tx) && !tx->saying_again && tx->message.flow.data != DATA_WANTED)
+    t->server = b->berth->conf->address.text;
+    if (!has_unsettled(t, m) && !t->saying_again && t->data != DATA_WANTED)
         return;
-    if (params_need_more(&tx->message.params, b->can)) {
+    if (params_need_more(&m->params, b->can)) {
         backend_break(b, REPLY_BACKEND_CANNOT, "it lacks an extension that was offered to the client");
         return;
     }
-    if (waits_for_name(s))
+    if (waits_for_name(d))
         return;
-    if (tx->saying_again)
-        say_again(s);
-    if (tx->saying_again)
+    if (t->saying_again)
+        say_again(d);
+    if (t->saying_again)
         return;
-    for (uint32_t i = tx->told; i < tx->message.nrcpts; i++) {
-        struct rcpt *r = &tx->message.rcpts[i];
+    for (uint32_t i = t->settled; i < m->nrcpts; i++) {
+        struct rcpt *r = &m->rcpts[i];
         if (rcpt_is_added(r) || r->fate != FATE_PASSED)
             continue;
-        if (!tx->asked)
-            say_mail(s, DEBT_MAIL);
+        if (!t->asked)
+            say_mail(d, DEBT_MAIL);
         if (!ring_has_room(b))
             return;
-        say_rcpt(s, DEBT_RCPT, i);
+        say_rcpt(d, DEBT_RCPT, i);
         r->fate = FATE_ASKED;
     }
-    if (tx->message.flow.data == DATA_WANTED && !tx->again_owed && !tx->failed.code) {
+    if (t->data == DATA_WANTED && !t->again_owed && !t->anew_failure.code) {
         pipe_put(backend_words(b), STR("DATA\r\n"));
-        backend_say(b, DEBT_DATA, tx->message.serial, 0);
-        tx->message.flow.data = DATA_ASKED;
-        tx->data_reply = (struct reply){0};
+        backend_say(b, DEBT_DATA, m->serial, 0);
+        t->data = DATA_ASKED;
+        t->data_reply = (struct reply){0};
     }
 }
 
 /* ---- take, ask, leave ----------------------------------------------------------------------------------------------- */
 
 /* The connection that was logged in as this user is lost, and this transaction would need it. */
-static bool is_forgotten(struct session *s)
+bool envelope_is_forgotten(const struct delivery *d)
 {
-    return s->tx->route == s->listen->backend && session_auth_is_lost(s);
+    return d->transfer.route == d->listen->backend && delivery_login_is_lost(d);
 }
 
 /* Keeps the connection that is logged in for the next transaction: it waits, and RSET has it forget this one. */
-static void park(struct session *s)
+static void park(struct delivery *d)
 {
-    envelope_leave(s, LEAVE_ENVELOPE);
-    if (s->backend)
-        backend_flush(s->backend);
-    s->parked = s->backend;
-    s->backend = NULL;
+    envelope_leave(d, LEAVE_ENVELOPE);
+    if (d->backend)
+        backend_flush(d->backend);
+    d->parked = d->backend;
+    d->backend = NULL;
 }
 
-static void unpark(struct session *s)
+static void unpark(struct delivery *d)
 {
-    struct backend *b = s->backend = s->parked;
-    s->parked = NULL;
+    struct backend *b = d->backend = d->parked;
+    d->parked = NULL;
     if (b->sent) /* its replies were not read meanwhile: its timeout begins anew */
-        b->deadline = loop_now(s->worker->mail.loop) + backend_timeout(b, b->asked[b->first].what);
-    task_wake(&s->task); /* what it may have said has not been read either */
+        b->deadline = loop_now(d->generation->worker->mail.loop) + backend_timeout(b, b->asked[b->first].what);
+    task_wake(d->visit->task); /* what it may have said has not been read either */
 }
 
-static void take_backend(struct session *s, bool fresh)
+static void take_backend(struct delivery *d, bool fresh)
 {
-    struct transaction *tx = s->tx;
-    if (s->backend && s->backend->conf != tx->route) {
-        if (auth_holds(s, s->backend))
-            park(s);
+    struct transfer *t = &d->transfer;
+    if (d->backend && d->backend->conf != t->route) {
+        if (login_holds(d, d->backend))
+            park(d);
         else
-            backend_close(&s->backend);
-        tx->asked = false; /* the next connection has heard nothing */
+            backend_close(&d->backend);
+        t->asked = false; /* the next connection has heard nothing */
     }
-    if (!s->backend && s->parked && s->parked->conf == tx->route)
-        unpark(s);
-    if (!s->backend)
-        s->backend = pool_take(pool_of(s->generation, tx->route), s, fresh);
-    else if (!tx->asked && s->backend->was_ready)
-        s->backend->pooled = true; /* bound by identity: it has been idle since the transaction before */
-    tx->backend_server = tx->route->address.text;
+    if (!d->backend && d->parked && d->parked->conf == t->route)
+        unpark(d);
+    if (!d->backend)
+        d->backend = pool_take(pool_of(d->generation, t->route), d, fresh);
+    else if (!t->asked && d->backend->was_ready)
+        d->backend->pooled = true; /* bound by identity: it has been idle since the transaction before */
+    t->server = t->route->address.text;
 }
 
-static void refuse_rcpt(struct session *s, struct rcpt *r, const struct reply *why)
+static void refuse_rcpt(struct delivery *d, struct rcpt *r, const struct reply *why)
 {
     r->fate = FATE_REFUSED;
-    r->reply = reply_keep(&s->tx->message.arena, why);
+    r->reply = reply_keep(&d->visit->message->arena, why);
 }
 
 /* What ASKED rcpts and, when nothing can be said any more, PASSED ones hear. */
-static void refuse_waiting(struct session *s, const struct reply *why)
+void envelope_refuse_waiting(struct delivery *d, const struct reply *why)
 {
-    struct transaction *tx = s->tx;
-    for (uint32_t i = tx->told; i < tx->message.nrcpts; i++) {
-        struct rcpt *r = &tx->message.rcpts[i];
+    struct transfer *t = &d->transfer;
+    struct message *m = d->visit->message;
+    for (uint32_t i = t->settled; i < m->nrcpts; i++) {
+        struct rcpt *r = &m->rcpts[i];
         if (!rcpt_is_added(r) && (r->fate == FATE_ASKED || r->fate == FATE_PASSED))
-            refuse_rcpt(s, r, why);
+            refuse_rcpt(d, r, why);
     }
 }
 
 /* Another rcpt before it is, or may yet be, accepted. */
-static bool has_company(const struct transaction *tx, uint32_t i)
+static bool has_company(const struct message *m, uint32_t i)
 {
     for (uint32_t k = 0; k < i; k++) {
-        const struct rcpt *r = &tx->message.rcpts[k];
+        const struct rcpt *r = &m->rcpts[k];
         if (!rcpt_is_added(r) && r->fate < FATE_REFUSED)
             return true;
     }
     return false;
 }
 
-/* Says MAIL and every accepted rcpt again, in one write, on a clean connection to tx->route. */
-static void envelope_anew(struct session *);
+/* Says MAIL and every accepted rcpt again, in one write, on a clean connection to where the message goes. */
+static void envelope_anew(struct delivery *);
 
-void envelope_ask(struct session *s, uint32_t i)
+static void ask(struct delivery *d, uint32_t i)
 {
-    struct transaction *tx = s->tx;
-    struct rcpt *r = &tx->message.rcpts[i];
-    s->state = STATE_RCPT;
-    if (tx->message.discard || r->fate == FATE_DISCARDED) {
+    struct transfer *t = &d->transfer;
+    struct message *m = d->visit->message;
+    struct rcpt *r = &m->rcpts[i];
+    if (m->discard || r->fate == FATE_DISCARDED) {
         r->fate = FATE_DISCARDED;
         r->reply = reply_named(REPLY_RCPT_OK);
-        tx->message.discarded++;
+        m->discarded++;
         return;
     }
     r->fate = FATE_PASSED;
-    if (envelope_mail_is_refused(tx))
-        refuse_rcpt(s, r, &tx->mail_reply);
-    else if (tx->failed.code)
-        refuse_rcpt(s, r, &tx->failed);
-    else if (tx->backend_failed.code)
-        refuse_rcpt(s, r, &tx->backend_failed);
+    if (envelope_mail_is_refused(t))
+        refuse_rcpt(d, r, &t->mail_reply);
+    else if (t->anew_failure.code)
+        refuse_rcpt(d, r, &t->anew_failure);
+    else if (t->no_backend.code)
+        refuse_rcpt(d, r, &t->no_backend);
     if (r->fate == FATE_REFUSED)
         return;
-    if (is_forgotten(s)) {
+    if (envelope_is_forgotten(d)) {
         struct reply why = reply_named(REPLY_BACKEND_LOST);
-        tx->backend_failed = why;
-        refuse_rcpt(s, r, &why);
+        t->no_backend = why;
+        refuse_rcpt(d, r, &why);
         return;
     }
-    if (tx->route->separate && has_company(tx, i)) {
+    if (t->route->separate && has_company(m, i)) {
         struct reply why = reply_named(REPLY_TOO_MANY_RCPTS);
-        refuse_rcpt(s, r, &why);
+        refuse_rcpt(d, r, &why);
         return;
     }
-    if (tx->need_anew && !envelope_is_said_anew(tx))
-        envelope_anew(s);
-    if (tx->failed.code) {
-        refuse_rcpt(s, r, &tx->failed);
+    if (t->stale && !envelope_is_said_anew(t))
+        envelope_anew(d);
+    if (t->anew_failure.code) {
+        refuse_rcpt(d, r, &t->anew_failure);
         return;
     }
-    take_backend(s, tx->losses > 0);
-    pump(s);
+    take_backend(d, t->losses > 0);
+    pump(d);
 }
 
 /* What was asked on the connection that is left is asked again on the next one. */
-static void forget_asked(struct transaction *tx)
+void envelope_forget_asked(struct delivery *d)
 {
-    for (uint32_t i = tx->told; i < tx->message.nrcpts; i++)
-        if (tx->message.rcpts[i].fate == FATE_ASKED && !rcpt_is_added(&tx->message.rcpts[i]))
-            tx->message.rcpts[i].fate = FATE_PASSED;
-    tx->asked = false;
+    struct transfer *t = &d->transfer;
+    struct message *m = d->visit->message;
+    for (uint32_t i = t->settled; i < m->nrcpts; i++)
+        if (m->rcpts[i].fate == FATE_ASKED && !rcpt_is_added(&m->rcpts[i]))
+            m->rcpts[i].fate = FATE_PASSED;
+    t->asked = false;
 }
 
-static void envelope_anew(struct session *s)
+static void envelope_anew(struct delivery *d)
 {
-    struct transaction *tx = s->tx;
-    envelope_leave(s, LEAVE_ENVELOPE);
-    forget_asked(tx);
-    tx->need_anew = false;
-    if (is_forgotten(s)) { /* the one that was left could not be kept, or it was lost before */
-        tx->failed = reply_named(REPLY_BACKEND_LOST);
-        refuse_waiting(s, &tx->failed);
+    struct transfer *t = &d->transfer;
+    envelope_leave(d, LEAVE_ENVELOPE);
+    envelope_forget_asked(d);
+    t->stale = false;
+    if (envelope_is_forgotten(d)) { /* the one that was left could not be kept, or it was lost before */
+        t->anew_failure = reply_named(REPLY_BACKEND_LOST);
+        envelope_refuse_waiting(d, &t->anew_failure);
         return;
     }
-    tx->saying_again = true;
-    take_backend(s, tx->losses > 0);
-    pump(s);
+    t->saying_again = true;
+    take_backend(d, t->losses > 0);
+    pump(d);
 }
 
-bool envelope_is_pending(struct session *s)
+bool envelope_is_pending(struct delivery *d)
 {
-    struct transaction *tx = s->tx;
-    if (tx->failed.code)
+    struct transfer *t = &d->transfer;
+    struct message *m = d->visit->message;
+    if (t->anew_failure.code)
         return false;
-    if (tx->need_anew) {
-        envelope_anew(s);
-        return !tx->failed.code;
+    if (t->stale) {
+        envelope_anew(d);
+        return !t->anew_failure.code;
     }
-    if (envelope_is_said_anew(tx))
+    if (envelope_is_said_anew(t))
         return true;
     bool additions = false;
-    for (uint32_t i = 0; i < tx->message.nrcpts; i++)
-        additions |= is_to_be_added(&tx->message.rcpts[i]);
+    for (uint32_t i = 0; i < m->nrcpts; i++)
+        additions |= is_to_be_added(&m->rcpts[i]);
     if (!additions)
         return false;
-    if (!s->backend || !tx->asked)
-        envelope_anew(s);
-    else if (s->backend->step == BACKEND_READY)
-        say_added(s);
-    return !tx->failed.code && envelope_is_said_anew(tx);
+    if (!d->backend || !t->asked)
+        envelope_anew(d);
+    else if (d->backend->step == BACKEND_READY)
+        say_added(d);
+    return !t->anew_failure.code && envelope_is_said_anew(t);
 }
 
-void envelope_data(struct session *s)
+void envelope_data(struct delivery *d)
 {
-    s->tx->message.flow.data = DATA_WANTED;
-    pump(s);
+    d->transfer.data = DATA_WANTED;
+    pump(d);
 }
 
-void envelope_leave(struct session *s, enum leave how)
+void envelope_leave(struct delivery *d, enum leave how)
 {
-    struct backend *b = s->backend;
-    struct transaction *tx = s->tx;
+    struct backend *b = d->backend;
+    struct transfer *t = &d->transfer;
     if (!b)
         return;
     if (b->step != BACKEND_READY || how == LEAVE_CONTENT) {
-        backend_abort(&s->backend);
+        backend_abort(&d->backend);
         return;
     }
-    bool untouched = how == LEAVE_ENVELOPE && (!tx || !tx->asked);
+    bool untouched = how == LEAVE_ENVELOPE && !t->asked;
     if (!b->bound) {
-        pool_leave(&s->backend, how == LEAVE_CLEAN || untouched);
+        pool_leave(&d->backend, how == LEAVE_CLEAN || untouched);
         return;
     }
     /* Kept for what this client may yet send, unless others wait for one that may never be used again. */
-    bool wanted = atomic_load(&b->berth->server->wanted) && !auth_holds(s, b);
+    bool wanted = atomic_load(&b->berth->server->wanted) && !login_holds(d, b);
     if (b->closing || b->count >= DEBTS - 1) {
-        backend_abort(&s->backend);
+        backend_abort(&d->backend);
     } else if (how == LEAVE_CLEAN && wanted) {
-        backend_close(&s->backend);
+        backend_close(&d->backend);
     } else if (how == LEAVE_ENVELOPE && !untouched) {
         for (uint8_t i = 0; i < b->count; i++) /* the transaction may go on with it: these answers are not for that envelope */
             b->asked[(b->first + i) % DEBTS].serial = 0;
@@ -372,175 +389,38 @@ void envelope_leave(struct session *s, enum leave how)
     }
 }
 
-/* ---- loss ----------------------------------------------------------------------------------------------------------- */
-
-/* The same words again on a fresh connection, for the one that was lost had been idle and had not answered a word. */
-static void repeat(struct session *s)
+void delivery_ask(struct delivery *d, uint32_t i)
 {
-    struct transaction *tx = s->tx;
-    tx->anew_spent = true;
-    forget_asked(tx);
-    if (tx->message.flow.data == DATA_ASKED)
-        tx->message.flow.data = DATA_WANTED;
-    s->backend = pool_take(pool_of(s->generation, tx->route), s, true);
-}
-
-static void lost_before_data(struct session *s, struct reply why, bool was_ready)
-{
-    struct transaction *tx = s->tx;
-    refuse_waiting(s, &why);
-    bool said_anew = envelope_is_said_anew(tx);
-    if (said_anew || !was_ready)
-        tx->backend_failed = why;
-    if (said_anew)
-        tx->failed = why;
-    tx->saying_again = false;
-    tx->again_owed = 0;
-    tx->asked = false;
-    bool waiting_for_data = tx->message.flow.data == DATA_ASKED || tx->message.flow.data == DATA_WANTED;
-    tx->message.flow.data = DATA_UNSAID;
-    if (was_ready && tx->losses > 1)
-        tx->backend_failed = why;
-    if (tx->message.accepted && !tx->failed.code) {
-        if (tx->anew_spent)
-            tx->failed = why;
-        else
-            tx->need_anew = tx->anew_spent = true;
-    }
-    if (waiting_for_data && s->step == STEP_BACKEND)
-        tx->data_reply = why;
-}
-
-/* Our end has been said: nobody knows whether the message was taken. */
-static void lost_behind_the_end(struct session *s, enum reply_name failure)
-{
-    struct message *m = &s->tx->message;
-    if (m->end_reply.code)
-        return;
-    m->end_reply = reply_named(failure == REPLY_BACKEND_NONSENSE ? failure : REPLY_BACKEND_LOST);
-    m->end = END_UNCERTAIN;
-}
-
-/* DATA or BDAT had been said. Before the first octet of content nothing is lost, and another connection may have it all. */
-static void lost_in_content(struct session *s, const struct reply *why)
-{
-    struct transaction *tx = s->tx;
-    struct flow *f = &tx->message.flow;
-    bool again = !f->encoder.octets && !tx->anew_spent && !tx->message.sink && !is_forgotten(s);
-    f->data = DATA_UNSAID;
-    if (!again) {
-        flow_refuse(&s->visit, why);
-        return;
-    }
-    tx->anew_spent = tx->need_anew = true;
-    tx->asked = false;
-    f->sender = (struct headers_sender){0};
-    f->chunked = false;
-    pipe_clear(&f->outgoing);
-}
-
-/* May what was said be said again as it was? Only if the connection had been idle before and answered nothing, once. */
-static bool may_repeat(const struct session *s, bool silent)
-{
-    const struct transaction *tx = s->tx;
-    return silent && !tx->anew_spent && !envelope_is_said_anew(tx) && !tx->message.accepted;
-}
-
-static void lost_in_envelope(struct session *s, struct reply why, bool was_ready, bool silent)
-{
-    struct transaction *tx = s->tx;
-    if (is_forgotten(s)) {
-        tx->anew_spent = true;
-        tx->backend_failed = why;
-    }
-    if (may_repeat(s, silent))
-        repeat(s);
+    struct message *m = d->visit->message;
+    struct rcpt *r = &m->rcpts[i];
+    if (!r->reply.code && (m->discard || r->fate == FATE_DISCARDED || route_by_rcpt(d, i)))
+        ask(d, i);
     else
-        lost_before_data(s, why, was_ready);
-}
-
-static void lost(struct session *s)
-{
-    struct transaction *tx = s->tx;
-    struct backend *b = s->backend;
-    if (tx && b->conf != tx->route) { /* of the transaction before, or of the way this one no longer goes */
-        backend_abort(&s->backend);
-        tx->asked = false;
-        return;
-    }
-    if (pool_again(s)) /* it has heard nothing: another server may */
-        return;
-    enum reply_name failure = b->failure;
-    struct reply why = tx && b->refusal.code ? debt_relayed(s, &b->refusal) : reply_named(failure);
-    bool was_ready = b->was_ready, silent = b->pooled && tx && !tx->answered && !b->slow;
-    backend_abort(&s->backend);
-    if (!tx)
-        return;
-    struct flow *f = &tx->message.flow;
-    tx->losses++;
-    if (f->data == DATA_OPEN && s->step == STEP_BACKEND) {
-        /* Its 354 has not been told: it never shall be, or content would be read as commands (promise 3). */
-        f->data = DATA_ASKED;
-        tx->data_reply = (struct reply){0};
-    }
-    if (f->data == DATA_ENDED)
-        lost_behind_the_end(s, failure);
-    else if (f->data == DATA_OPEN)
-        lost_in_content(s, &why);
-    else
-        lost_in_envelope(s, why, was_ready, silent);
+        r->fate = FATE_REFUSED; /* routed nowhere, or where the transaction does not go */
+    if (r->fate == FATE_REFUSED && r->by == BY_BACKEND && !d->transfer.no_backend.code && !d->transfer.mail_reply.code)
+        r->by = BY_ROUTE;
 }
 
 /* ---- settle --------------------------------------------------------------------------------------------------------- */
 
-void envelope_tell(struct session *s)
-{
-    struct transaction *tx = s->tx;
-    /* HELD: its filters are at work; what a route has said of it already is not the last word. */
-    while (tx->told < tx->message.nrcpts && s->state != STATE_CLOSING) {
-        struct rcpt *rcpt = &tx->message.rcpts[tx->told];
-        if (rcpt_is_added(rcpt)) {
-            tx->told++;
-            continue;
-        }
-        if (rcpt->fate == FATE_HELD || !rcpt->reply.code)
-            return;
-        if (!s->visit.esmtp && !stream_in_is_empty(s->stream)) { /* no pipelining was offered to it (engine.md A9) */
-            struct reply r = reply_named(REPLY_SYNCHRONIZATION);
-            session_end(s, WHY_PIPELINING, &r);
-            return;
-        }
-        tx->told++;
-        tx->told_named++;
-        if (reply_class(&rcpt->reply) == 5)
-            s->visit.errors++;
-        if (reply_class(&rcpt->reply) != 2)
-            maillog_rcpt(&s->visit, rcpt);
-        session_count_refusal(s, VERB_RCPT, &rcpt->reply);
-        session_reply(s, &rcpt->reply);
-    }
-}
-
-void envelope_settle(struct session *s)
+void delivery_settle(struct delivery *d)
 {
     struct debt debt;
     struct reply reply;
-    for (int rounds = 0; s->backend && rounds < 3; rounds++) {
-        backend_turn(s->backend);
-        pump(s);
-        struct arena *arena = s->tx ? &s->tx->message.arena : &s->line;
+    for (int rounds = 0; d->backend && rounds < 3; rounds++) {
+        backend_turn(d->backend);
+        pump(d);
+        struct arena *arena = d->visit->message ? &d->visit->message->arena : d->visit->scratch;
         enum backend_took took;
-        while (s->backend && (took = backend_reply(s->backend, arena, &debt, &reply)) != TOOK_NONE && took != TOOK_BROKEN) {
+        while (d->backend && (took = backend_reply(d->backend, arena, &debt, &reply)) != TOOK_NONE && took != TOOK_BROKEN) {
             if (took == TOOK_UNASKED)
-                debt_unasked(s, &reply);
+                debt_unasked(d, &reply);
             else
-                debt_apply(s, &debt, &reply);
+                debt_apply(d, &debt, &reply);
         }
-        pump(s);
-        if (!s->backend || s->backend->step != BACKEND_BROKEN)
+        pump(d);
+        if (!d->backend || d->backend->step != BACKEND_BROKEN)
             break;
-        lost(s);
+        envelope_lost(d);
     }
-    if (s->tx)
-        envelope_tell(s);
 }

@@ -3,7 +3,6 @@
  *
  * Real mail counts as a look too, so a server in use is hardly looked at. A look is claimed by one worker for the process. */
 #include "smtp/back/backend.h"
-#include "smtp/front/session.h"
 
 enum { FIRST_LOOK = 5000, FIRST_LOOK_TICK = 20, LOOK_SPARE = 1000 };
 

@@ -1,7 +1,7 @@
 /* lmtp.c - who the backend has accepted, what it said for each, and the one reply made of that (RFC 2033 4.2). */
 #include "smtp/back/lmtp.h"
+#include "smtp/back/delivery.h"
 #include "mail/maillog.h"
-#include "smtp/front/session.h"
 
 enum { LINES_MOST = 20, NAMES_MOST = 400 };
 
@@ -13,26 +13,27 @@ struct lmtp {
     uint32_t count, room, answered;
 };
 
-void lmtp_begin(struct session *s)
+void lmtp_begin(struct delivery *d)
 {
-    struct transaction *tx = s->tx;
-    if (!tx->route->lmtp) { /* it may have been on its way to one before it was quarantined */
-        tx->lmtp = NULL;
+    struct transfer *t = &d->transfer;
+    struct message *m = d->visit->message;
+    if (!t->route->lmtp) { /* it may have been on its way to one before it was quarantined */
+        t->lmtp = NULL;
         return;
     }
-    if (!tx->lmtp)
-        tx->lmtp = arena_alloc(&tx->message.arena, sizeof *tx->lmtp);
-    tx->lmtp->count = tx->lmtp->answered = 0;
+    if (!t->lmtp)
+        t->lmtp = arena_alloc(&m->arena, sizeof *t->lmtp);
+    t->lmtp->count = t->lmtp->answered = 0;
 }
 
-void lmtp_accepted(struct session *s, uint32_t index)
+void lmtp_accepted(struct delivery *d, uint32_t index)
 {
-    struct lmtp *l = s->tx->lmtp;
+    struct lmtp *l = d->transfer.lmtp;
     if (!l)
         return;
     if (l->count == l->room) {
         uint32_t room = l->room ? l->room * 2 : 4;
-        struct one *rcpts = arena_alloc(&s->tx->message.arena, room * sizeof *rcpts);
+        struct one *rcpts = arena_alloc(&d->visit->message->arena, room * sizeof *rcpts);
         if (l->count)
             memcpy(rcpts, l->rcpts, l->count * sizeof *rcpts);
         l->rcpts = rcpts;
@@ -41,21 +42,21 @@ void lmtp_accepted(struct session *s, uint32_t index)
     l->rcpts[l->count++] = (struct one){.index = index};
 }
 
-static const struct rcpt *rcpt_of(const struct session *s, const struct one *one)
+static const struct rcpt *rcpt_of(const struct delivery *d, const struct one *one)
 {
-    return &s->tx->message.rcpts[one->index];
+    return &d->visit->message->rcpts[one->index];
 }
 
 /* The address to show to the client: one that it named, else none. */
-static struct str shown(const struct session *s, const struct one *one, struct arena *arena)
+static struct str shown(const struct delivery *d, const struct one *one, struct arena *arena)
 {
-    const struct rcpt *r = rcpt_of(s, one);
+    const struct rcpt *r = rcpt_of(d, one);
     return rcpt_is_added(r) ? STR("one more") : arena_print(arena, "<%.*s>", STR_ARGS(r->path.address));
 }
 
-static bool counts(const struct session *s, const struct one *one, bool alone)
+static bool counts(const struct delivery *d, const struct one *one, bool alone)
 {
-    const struct rcpt *r = rcpt_of(s, one);
+    const struct rcpt *r = rcpt_of(d, one);
     return alone || !rcpt_is_added(r) || r->needed;
 }
 
@@ -65,28 +66,28 @@ static struct str first_line(struct str text)
 }
 
 /* "<a@x>: 452 4.2.2 Quota exceeded" for each that was refused, then who has it. */
-static struct str tell_each(struct session *s, bool alone)
+static struct str tell_each(struct delivery *d, bool alone)
 {
-    const struct lmtp *l = s->tx->lmtp;
-    struct arena *arena = &s->tx->message.arena;
+    const struct lmtp *l = d->transfer.lmtp;
+    struct arena *arena = &d->visit->message->arena;
     struct str refused = STR(""), have = STR("");
     unsigned lines = 0, nrefused = 0, nhave = 0, unnamed = 0;
     for (uint32_t i = 0; i < l->count; i++) {
         const struct one *one = &l->rcpts[i];
         const struct reply *r = &one->reply;
-        if (!counts(s, one, alone))
+        if (!counts(d, one, alone))
             continue;
         if (reply_class(r) == 2) {
             nhave++;
             if (have.len < NAMES_MOST)
-                have = arena_print(arena, "%.*s %.*s", STR_ARGS(have), STR_ARGS(shown(s, one, arena)));
+                have = arena_print(arena, "%.*s %.*s", STR_ARGS(have), STR_ARGS(shown(d, one, arena)));
             else
                 unnamed++;
             continue;
         }
         nrefused++;
         if (++lines <= LINES_MOST - 4)
-            refused = arena_print(arena, "%.*s\n%.*s: %u %.*s", STR_ARGS(refused), STR_ARGS(shown(s, one, arena)), r->code,
+            refused = arena_print(arena, "%.*s\n%.*s: %u %.*s", STR_ARGS(refused), STR_ARGS(shown(d, one, arena)), r->code,
                                   STR_ARGS(first_line(r->text)));
     }
     if (lines > LINES_MOST - 4)
@@ -97,16 +98,16 @@ static struct str tell_each(struct session *s, bool alone)
                        STR_ARGS(have));
 }
 
-static struct reply fold(struct session *s)
+static struct reply fold(struct delivery *d)
 {
-    const struct lmtp *l = s->tx->lmtp;
+    const struct lmtp *l = d->transfer.lmtp;
     const struct reply *first[6] = {0}, *very_first = NULL;
     bool alone = true;
     for (uint32_t i = 0; i < l->count; i++)
-        alone &= !counts(s, &l->rcpts[i], false);
+        alone &= !counts(d, &l->rcpts[i], false);
     for (uint32_t i = 0; i < l->count; i++) {
         const struct reply *r = &l->rcpts[i].reply;
-        if (!counts(s, &l->rcpts[i], alone))
+        if (!counts(d, &l->rcpts[i], alone))
             continue;
         if (!first[reply_class(r)])
             first[reply_class(r)] = r;
@@ -117,21 +118,21 @@ static struct reply fold(struct session *s)
         return *very_first;
     must(first[4] || first[5]); /* relayed() lets no other class through, and somebody counts */
     struct reply folded = first[4] ? *first[4] : *first[5];
-    folded.text = tell_each(s, alone);
+    folded.text = tell_each(d, alone);
     return folded;
 }
 
-bool lmtp_end(struct session *s, const struct reply *r, struct reply *folded)
+bool lmtp_end(struct delivery *d, const struct reply *r, struct reply *folded)
 {
-    struct lmtp *l = s->tx->lmtp;
+    struct lmtp *l = d->transfer.lmtp;
     must(l->answered < l->count);
     struct one *one = &l->rcpts[l->answered++];
     one->reply = *r;
-    maillog_lmtp(&s->visit, rcpt_of(s, one)->path.address, r);
-    if (rcpt_is_added(rcpt_of(s, one)) && reply_class(r) == 5) /* the client hears a 5yz only for recipients that it named (engine.md A12) */
+    maillog_lmtp(d->visit, rcpt_of(d, one)->path.address, r);
+    if (rcpt_is_added(rcpt_of(d, one)) && reply_class(r) == 5) /* the client hears a 5yz only for recipients that it named (engine.md A12) */
         one->reply = reply_named(REPLY_BACKEND_NONSENSE);
     if (l->answered < l->count)
         return false;
-    *folded = fold(s);
+    *folded = fold(d);
     return true;
 }

@@ -4,16 +4,16 @@
 #define SMTP_BACK_LMTP_H
 #include "wire/reply.h"
 
-struct session;
+struct delivery;
 struct lmtp; /* of a transaction, in its arena; NULL: its backend speaks SMTP */
 
-void lmtp_begin(struct session *);   /* MAIL is said (again): nobody is accepted so far */
-void lmtp_accepted(struct session *, uint32_t rcpt);
+void lmtp_begin(struct delivery *);   /* MAIL is said (again): nobody is accepted so far */
+void lmtp_accepted(struct delivery *, uint32_t rcpt);
 /* The next reply behind the end of mail data. False: more are owed. True: *folded is what the client hears:
  *   all of one class: the first one, as said;
  *   else any 4yz: 4yz, so that nobody is lost (whoever has it gets it again when the client comes back);
  *   else 5yz: the text says who was refused, why, and who has it.
  * A rcpt that a filter added counts as deferred when it is refused, or, if it may be missing, not at all unless it stands alone.
  * Each reply is logged. */
-bool lmtp_end(struct session *, const struct reply *, struct reply *folded);
+bool lmtp_end(struct delivery *, const struct reply *, struct reply *folded);
 #endif

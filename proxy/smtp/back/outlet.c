@@ -2,17 +2,16 @@
 #include "smtp/back/backend.h"
 #include "smtp/back/envelope.h"
 #include "smtp/back/route.h"
-#include "smtp/front/session.h"
 
-static struct session *owner(const struct outlet *o)
+static struct delivery *owner(const struct outlet *o)
 {
-    return holder_of(o, struct session, outlet);
+    return holder_of(o, struct delivery, outlet);
 }
 
 static void stale(struct outlet *o, const struct rcpt *r)
 {
-    struct transaction *tx = owner(o)->tx;
-    tx->need_anew |= r ? r->fate == FATE_ASKED || r->fate == FATE_ACCEPTED : tx->asked;
+    struct transfer *t = &owner(o)->transfer;
+    t->stale |= r ? r->fate == FATE_ASKED || r->fate == FATE_ACCEPTED : t->asked;
 }
 
 static const struct next_hop *hop(struct outlet *o, struct str name)
@@ -26,37 +25,38 @@ static const struct next_hop *hop(struct outlet *o, struct str name)
 
 static const char *route(struct outlet *o, const struct next_hop *to, int64_t rcpt)
 {
-    struct transaction *tx = owner(o)->tx;
+    struct delivery *d = owner(o);
+    struct transfer *t = &d->transfer;
     if (rcpt != ROUTE_ALL) {
-        if (!route_take(tx, (uint32_t)rcpt, backend_of(to)))
+        if (!route_take(d, (uint32_t)rcpt, backend_of(to)))
             return "another recipient of this transaction goes elsewhere";
-        tx->message.rcpts[rcpt].routed = true;
+        d->visit->message->rcpts[rcpt].routed = true;
         return NULL;
     }
-    tx->routed = true;
-    tx->need_anew |= tx->route != backend_of(to) && tx->asked;
-    tx->route = tx->default_route = backend_of(to);
+    t->routed = true;
+    t->stale |= t->route != backend_of(to) && t->asked;
+    t->route = t->default_route = backend_of(to);
     return NULL;
 }
 
 static bool quarantine(struct outlet *o, const struct next_hop *to)
 {
-    struct transaction *tx = owner(o)->tx;
-    if (tx->message.flow.data >= DATA_ASKED)
+    struct transfer *t = &owner(o)->transfer;
+    if (t->data >= DATA_ASKED)
         return false;
-    if (tx->route != backend_of(to)) {
-        tx->route = backend_of(to);
-        tx->need_anew = true;
+    if (t->route != backend_of(to)) {
+        t->route = backend_of(to);
+        t->stale = true;
     }
     return true;
 }
 
 static void where(const struct outlet *o, struct str *name, struct str *address, struct str *server)
 {
-    const struct transaction *tx = owner(o)->tx;
-    *name = tx->route->hop.name;
-    *address = tx->route->address.text;
-    *server = tx->backend_server;
+    const struct transfer *t = &owner(o)->transfer;
+    *name = t->route->hop.name;
+    *address = t->route->address.text;
+    *server = t->server;
 }
 
 static bool take(struct outlet *o)
@@ -66,8 +66,9 @@ static bool take(struct outlet *o)
 
 static void abandon(struct outlet *o)
 {
-    struct session *s = owner(o);
-    envelope_leave(s, delivery_way_out(s));
+    struct delivery *d = owner(o);
+    envelope_leave(d, delivery_way_out(d));
+    d->transfer.data = DATA_UNSAID;
 }
 
 const struct outlet_ops delivery_outlet = {stale, hop, route, quarantine, where, take, abandon};

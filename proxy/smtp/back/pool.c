@@ -4,8 +4,8 @@
  * owed removes it (engine.md A11). The one that was used last is used next, so that the others grow old and go. Where the
  * number of connections is limited, that is of all workers together: whoever finds no room waits in line here, is given what
  * is left in this worker, and looks every 100 ms for what others have closed. */
+#include "smtp/back/pool.h"
 #include "smtp/back/backend.h"
-#include "smtp/front/session.h"
 
 enum { WASH_TIME = 5000, QUEUE_LOOK = 100, SURPLUS = 1000 }; /* SURPLUS: more than `pool` are kept so long, for bursts come again */
 
@@ -88,12 +88,12 @@ void pool_unuse(struct backend *b)
     b->in_use = false;
 }
 
-static void hold(struct backend *b, struct session *s)
+static void hold(struct backend *b, struct delivery *d)
 {
     b->step = BACKEND_READY;
     b->deadline = 0;
-    b->session = s;
-    b->stream->task = &s->task;
+    b->delivery = d;
+    b->stream->task = d->visit->task;
     b->pooled = true;
     b->uses++;
     alarm_stop(&b->alarm);
@@ -109,21 +109,21 @@ void pool_unqueue(struct backend *b)
         atomic_fetch_sub(&p->berths[i].server->wanted, 1);
 }
 
-static void replace(struct session *s, struct backend *b)
+static void replace(struct delivery *d, struct backend *b)
 {
-    b->bound |= s->backend->bound; /* by AUTH, that is about to run on it */
-    backend_abort(&s->backend);
-    s->backend = b;
+    b->bound |= d->backend->bound; /* by AUTH, that is about to run on it */
+    backend_abort(&d->backend);
+    d->backend = b;
 }
 
 /* The first in line has it, in the place of the one it has been waiting with. */
 static void give(struct pool *p, struct backend *b)
 {
     struct backend *waiter = p->queue;
-    struct session *s = waiter->session;
-    hold(b, s);
-    replace(s, b);
-    task_wake(&s->task);
+    struct delivery *d = waiter->delivery;
+    hold(b, d);
+    replace(d, b);
+    task_wake(d->visit->task);
 }
 
 void pool_idle(struct backend *b)
@@ -201,21 +201,21 @@ static void turn_washing(struct pool *p, struct backend *b)
 
 /* ---- the choice ----------------------------------------------------------------------------------------------------- */
 
-static bool was_tried(const struct pool *p, const struct session *s, size_t i)
+static bool was_tried(const struct pool *p, const struct delivery *d, size_t i)
 {
-    return s->tried_of == p->conf && (s->tried & (1ull << i));
+    return d->course.of == p->conf && (d->course.tried & (1ull << i));
 }
 
-bool pool_has_other(struct pool *p, const struct session *s, const struct berth *berth)
+bool pool_has_other(struct pool *p, const struct delivery *d, const struct berth *berth)
 {
     for (size_t i = 0; i < p->conf->nservers; i++)
-        if (&p->berths[i] != berth && !was_tried(p, s, i) && atomic_load(&p->berths[i].server->up))
+        if (&p->berths[i] != berth && !was_tried(p, d, i) && atomic_load(&p->berths[i].server->up))
             return true;
     return false;
 }
 
 /* NULL: none; *full then says that some would do, but for the limit of connections. */
-static struct berth *choose(struct pool *p, const struct session *s, bool *full)
+static struct berth *choose(struct pool *p, const struct delivery *d, bool *full)
 {
     struct candidate candidates[BACKEND_SERVERS];
     size_t n = p->conf->nservers;
@@ -224,7 +224,7 @@ static struct berth *choose(struct pool *p, const struct session *s, bool *full)
         struct berth *at = &p->berths[i];
         bool room = !p->conf->connections || at->idle || atomic_load(&at->server->connections) < p->conf->connections;
         candidates[i] = (struct candidate){.usable = room,
-                                           .up = atomic_load(&at->server->up) && !was_tried(p, s, i),
+                                           .up = atomic_load(&at->server->up) && !was_tried(p, d, i),
                                            .backup = at->conf->backup,
                                            .weight = at->conf->weight,
                                            .in_use = compares ? server_in_use(at->server) : 0,
@@ -237,13 +237,13 @@ static struct berth *choose(struct pool *p, const struct session *s, bool *full)
 }
 
 /* An idle connection of that server, or a dial. NULL: another worker was faster, there is no room, or no descriptor. */
-static struct backend *take_of(struct pool *p, struct berth *berth, struct session *s, bool fresh)
+static struct backend *take_of(struct pool *p, struct berth *berth, struct delivery *d, bool fresh)
 {
     while (!fresh && berth->idle) {
         struct backend *b = berth->idle;
         take_out(p, b);
         if (is_good(b)) {
-            hold(b, s);
+            hold(b, d);
             return b;
         }
         backend_abort(&b);
@@ -259,15 +259,15 @@ static struct backend *take_of(struct pool *p, struct berth *berth, struct sessi
         if (!server_enter(berth->server, p->conf->connections))
             return NULL;
     }
-    struct backend *b = backend_dial(p, berth, s);
+    struct backend *b = backend_dial(p, berth, d);
     b->entered = true;
     use(b);
     return b;
 }
 
-static struct backend *get_in_line(struct pool *p, struct session *s)
+static struct backend *get_in_line(struct pool *p, struct delivery *d)
 {
-    struct backend *b = backend_new(p, s), **at = &p->queue, *last = NULL;
+    struct backend *b = backend_new(p, d), **at = &p->queue, *last = NULL;
     for (; *at; at = &(*at)->next)
         last = *at;
     *at = b;
@@ -279,9 +279,9 @@ static struct backend *get_in_line(struct pool *p, struct session *s)
     return b;
 }
 
-static struct backend *none_is_up(struct pool *p, struct session *s)
+static struct backend *none_is_up(struct pool *p, struct delivery *d)
 {
-    struct backend *b = backend_new(p, s);
+    struct backend *b = backend_new(p, d);
     for (size_t i = 0; i < p->conf->nservers; i++)
         server_look_soon(p->berths[i].server, now_of(p));
     task_wake(&p->task);
@@ -290,50 +290,50 @@ static struct backend *none_is_up(struct pool *p, struct session *s)
     return b;
 }
 
-static void begin_trying(struct pool *p, struct session *s)
+static void begin_trying(struct pool *p, struct delivery *d)
 {
-    if (s->tried_of == p->conf && s->tried)
+    if (d->course.of == p->conf && d->course.tried)
         return;
-    s->tried_of = p->conf;
-    s->tried = 0;
-    s->tried_by = now_of(p) + 2 * s->listen->timeouts.connect;
+    d->course.of = p->conf;
+    d->course.tried = 0;
+    d->course.by = now_of(p) + 2 * d->listen->timeouts.connect;
 }
 
-struct backend *pool_take(struct pool *p, struct session *s, bool fresh)
+struct backend *pool_take(struct pool *p, struct delivery *d, bool fresh)
 {
-    begin_trying(p, s);
+    begin_trying(p, d);
     bool full = p->queue != NULL;
-    struct berth *berth = full ? NULL : choose(p, s, &full);
-    struct backend *b = berth ? take_of(p, berth, s, fresh) : NULL;
+    struct berth *berth = full ? NULL : choose(p, d, &full);
+    struct backend *b = berth ? take_of(p, berth, d, fresh) : NULL;
     if (b)
         return b;
-    return berth || full ? get_in_line(p, s) : none_is_up(p, s);
+    return berth || full ? get_in_line(p, d) : none_is_up(p, d);
 }
 
-bool pool_again(struct session *s)
+bool pool_again(struct delivery *d)
 {
-    struct backend *b = s->backend;
+    struct backend *b = d->backend;
     struct pool *p = b->pool;
     bool full;
     must(b->step == BACKEND_BROKEN);
-    if (b->was_ready || b->blameless || !b->berth || s->tried_of != p->conf) {
-        s->tried = 0;
+    if (b->was_ready || b->blameless || !b->berth || d->course.of != p->conf) {
+        d->course.tried = 0;
         return false;
     }
-    s->tried |= 1ull << (b->berth - p->berths);
-    if (now_of(p) >= s->tried_by) {
-        s->tried = 0;
+    d->course.tried |= 1ull << (b->berth - p->berths);
+    if (now_of(p) >= d->course.by) {
+        d->course.tried = 0;
         return false;
     }
-    struct berth *berth = choose(p, s, &full);
-    struct backend *next = berth ? take_of(p, berth, s, false) : NULL;
+    struct berth *berth = choose(p, d, &full);
+    struct backend *next = berth ? take_of(p, berth, d, false) : NULL;
     if (!next && (berth || full))
-        next = get_in_line(p, s);
+        next = get_in_line(p, d);
     if (!next) {
-        s->tried = 0;
+        d->course.tried = 0;
         return false;
     }
-    replace(s, next);
+    replace(d, next);
     return true;
 }
 
@@ -351,7 +351,7 @@ void pool_leave(struct backend **backend, bool clean)
         return;
     }
     *backend = NULL;
-    b->session = NULL;
+    b->delivery = NULL;
     b->pooled = false;
     b->stream->task = &b->task;
     pool_unuse(b);
@@ -384,21 +384,21 @@ static void turn_queue(struct pool *p)
 {
     while (p->queue) {
         struct backend *waiter = p->queue;
-        struct session *s = waiter->session;
+        struct delivery *d = waiter->delivery;
         bool full;
-        struct berth *berth = choose(p, s, &full);
+        struct berth *berth = choose(p, d, &full);
         if (!berth && full)
             return;
-        struct backend *b = berth ? take_of(p, berth, s, false) : NULL;
+        struct backend *b = berth ? take_of(p, berth, d, false) : NULL;
         if (berth && !b)
             return;
         if (!b) { /* all have gone down meanwhile */
             backend_break(waiter, REPLY_BACKEND_DOWN, "all servers are down");
             continue;
         }
-        must(s->backend == waiter);
-        replace(s, b);
-        task_wake(&s->task);
+        must(d->backend == waiter);
+        replace(d, b);
+        task_wake(d->visit->task);
     }
 }
 

@@ -2,60 +2,62 @@
  * is not refused decides for the transaction; another one that belongs elsewhere hears 451 and comes in a transaction
  * of its own, never at the wrong backend. */
 #include "smtp/back/route.h"
-#include "smtp/front/session.h"
 
-static const struct backend_conf *look_up(const struct session *s, struct str address)
+static const struct backend_conf *look_up(const struct delivery *d, struct str address)
 {
     struct str found;
     uint64_t index;
-    if (!table_match(s->listen->route->table, address, &found) || !str_number(found, &index))
-        return s->listen->route_falls_back ? s->listen->backend : NULL;
-    must(index < s->generation->conf->nbackends);
-    return &s->generation->conf->backends[index];
+    if (!table_match(d->listen->route->table, address, &found) || !str_number(found, &index))
+        return d->listen->route_falls_back ? d->listen->backend : NULL;
+    must(index < d->generation->conf->nbackends);
+    return &d->generation->conf->backends[index];
 }
 
-void route_by_sender(struct session *s)
+void delivery_route_by_sender(struct delivery *d)
 {
-    const struct route *route = s->listen->route;
-    if (!route || !route->by_sender || s->tx->routed)
+    const struct route *route = d->listen->route;
+    if (!route || !route->by_sender || d->transfer.routed)
         return;
-    const struct backend_conf *to = look_up(s, s->tx->message.from.address);
-    s->tx->unroutable = !to; /* every rcpt hears so */
+    const struct backend_conf *to = look_up(d, d->visit->message->from.address);
+    d->transfer.unroutable = !to; /* every rcpt hears so */
     if (to)
-        s->tx->route = s->tx->default_route = to;
+        d->transfer.route = d->transfer.default_route = to;
 }
 
-bool route_take(struct transaction *tx, uint32_t rcpt, const struct backend_conf *route)
+bool route_take(struct delivery *d, uint32_t rcpt, const struct backend_conf *route)
 {
+    struct transfer *t = &d->transfer;
+    const struct message *m = d->visit->message;
     bool others = false;
-    for (uint32_t i = 0; tx->route != route && !others && i < rcpt; i++) {
-        const struct rcpt *r = &tx->message.rcpts[i];
+    for (uint32_t i = 0; t->route != route && !others && i < rcpt; i++) {
+        const struct rcpt *r = &m->rcpts[i];
         others = !rcpt_is_added(r) && r->fate != FATE_REFUSED && r->fate != FATE_DISCARDED;
     }
     if (others) {
-        tx->message.rcpts[rcpt].reply = reply_named(REPLY_SEPARATE);
+        m->rcpts[rcpt].reply = reply_named(REPLY_SEPARATE);
         return false;
     }
-    if (tx->route != route) /* what the one before said of MAIL, or that it was away, is not the word of this one */
-        tx->mail_reply = tx->backend_failed = (struct reply){0};
-    tx->route = route;
+    if (t->route != route) /* what the one before said of MAIL, or that it was away, is not the word of this one */
+        t->mail_reply = t->no_backend = (struct reply){0};
+    t->route = route;
     return true;
 }
 
-bool route_by_rcpt(struct session *s, uint32_t rcpt)
+bool route_by_rcpt(struct delivery *d, uint32_t rcpt)
 {
-    struct transaction *tx = s->tx;
-    struct rcpt *r = &tx->message.rcpts[rcpt];
-    const struct route *route = s->listen->route;
-    const struct backend_conf *to = tx->default_route; /* not where an earlier recipient was routed */
+    struct transfer *t = &d->transfer;
+    struct message *m = d->visit->message;
+    struct rcpt *r = &m->rcpts[rcpt];
+    const struct route *route = d->listen->route;
+    const struct backend_conf *to = t->default_route; /* not where an earlier recipient was routed */
     if (r->routed)
-        to = tx->route;
-    else if (tx->unroutable && !tx->routed)
+        to = t->route;
+    else if (t->unroutable && !t->routed)
         to = NULL;
-    else if (route && !route->by_sender && !tx->routed)
-        to = look_up(s, r->path.address);
+    else if (route && !route->by_sender && !t->routed)
+        to = look_up(d, r->path.address);
     if (to)
-        return route_take(tx, rcpt, to);
+        return route_take(d, rcpt, to);
     r->reply = reply_named(REPLY_RELAY_DENIED);
     return false;
 }

@@ -3,28 +3,12 @@
  *
  * The connection on which the exchange runs stays with the session: it is the one that is authenticated. Responses are
  * secrets: they are never logged, never shown to a filter, and wiped where they were copied. */
-#include "smtp/back/backend.h"
+#include "smtp/back/pool.h"
 #include "smtp/front/sessionlog.h"
 #include "smtp/front/session.h"
 #include "wire/sasl.h"
 
 enum { AT_REST, AT_SAYING, AT_ASKED, AT_CHALLENGED, AT_CANCELLING, AT_JUDGED };
-
-bool auth_holds(const struct session *s, const struct backend *b)
-{
-    return session_is_authenticated(s) && s->auth && s->auth->by_backend && !s->parked && b->conf == s->listen->backend;
-}
-
-bool session_auth_is_lost(struct session *s)
-{
-    const struct backend_conf *conf = s->listen->backend;
-    if (!session_is_authenticated(s) || !s->auth || !s->auth->by_backend || s->parked)
-        return false;
-    if (s->backend && s->backend->conf == conf)
-        return false;
-    bool told = conf->identity == IDENTITY_XCLIENT && s->visit.client->user[0]; /* XCLIENT LOGIN */
-    return !told || !(pool_can(pool_of(s->generation, conf))->xclient & XATTR_LOGIN);
-}
 
 static struct auth *auth_of(struct session *s)
 {
@@ -39,8 +23,7 @@ void auth_told(struct session *s, struct str user)
         session_login(s, user, STR("XCLIENT"));
     else
         session_logout(s);
-    if (s->auth)
-        s->auth->by_backend = false;
+    s->delivery.logged_in = false;
 }
 
 void auth_free(struct session *s)
@@ -51,11 +34,14 @@ void auth_free(struct session *s)
     arena_reset(&s->auth->arena);
     free(s->auth);
     s->auth = NULL;
+    s->delivery.logged_in = s->delivery.logging_in = false;
 }
 
-bool auth_is_under_way(const struct session *s)
+/* The delivery is told where the exchange stands. */
+static void go_to(struct session *s, unsigned at)
 {
-    return s->auth && s->auth->at > AT_SAYING && s->auth->at < AT_JUDGED;
+    s->auth->at = (uint8_t)at;
+    s->delivery.logging_in = at > AT_SAYING && at < AT_JUDGED;
 }
 
 /* ---- the command ------------------------------------------------------------------------------------------------- */
@@ -80,14 +66,13 @@ static bool is_offered(const struct session *s, struct str mechanism)
 static void begin(struct session *s, struct str mechanism, struct str initial)
 {
     struct auth *a = auth_of(s);
-    const struct backend_conf *conf = s->listen->backend;
     snprintf(a->method, sizeof a->method, "%.*s", STR_ARGS(arena_lower(&s->line, mechanism)));
     for (char *c = a->method; *c; c++)
         *c = *c >= 'a' && *c <= 'z' ? (char)(*c - 32) : *c;
     a->user[0] = 0;
     a->turn = 0;
     a->reply = (struct reply){0};
-    a->at = AT_SAYING;
+    go_to(s, AT_SAYING);
     pipe_clear(&a->words);
     pipe_print(&a->words, "AUTH %s", a->method);
     if (initial.len) {
@@ -99,11 +84,7 @@ static void begin(struct session *s, struct str mechanism, struct str initial)
         explicit_bzero((char *)initial.at, initial.len);
     }
     pipe_put(&a->words, STR("\r\n"));
-    if (s->backend && s->backend->conf != conf)
-        backend_close(&s->backend);
-    if (!s->backend)
-        s->backend = pool_take(pool_of(s->generation, conf), s, false);
-    s->backend->bound = true;
+    delivery_login_begin(&s->delivery);
     s->state = STATE_AUTH;
     s->step = STEP_AUTH;
 }
@@ -133,8 +114,9 @@ enum next auth_check(struct session *s)
 
 /* ---- the exchange ------------------------------------------------------------------------------------------------ */
 
-void auth_apply(struct session *s, const struct reply *r)
+void auth_apply(struct delivery *d, const struct reply *r)
 {
+    struct session *s = holder_of(d, struct session, delivery);
     struct auth *a = s->auth;
     bool awaited = a && s->state == STATE_AUTH && (a->at == AT_ASKED || a->at == AT_CANCELLING);
     if (!awaited) /* the word on a "*" that the client did not say */
@@ -143,21 +125,13 @@ void auth_apply(struct session *s, const struct reply *r)
     a->reply = reply_keep(&a->arena, r);
 }
 
-static void say(struct session *s)
-{
-    struct auth *a = s->auth;
-    pipe_move(&a->words, backend_words(s->backend), a->words.octets);
-    backend_say(s->backend, DEBT_AUTH, 0, 0);
-    a->at = AT_ASKED;
-}
-
 static enum next fail(struct session *s, struct reply r)
 {
     struct auth *a = s->auth;
     if (reply_class(&r) == 5)
         a->failures++;
     s->state = STATE_READY;
-    a->at = AT_REST;
+    go_to(s, AT_REST);
     sessionlog_auth(s, &r);
     a->user[0] = a->method[0] = 0;
     pipe_clear(&a->words);
@@ -173,20 +147,20 @@ static enum next judge(struct session *s)
     if (r.code == 334 && a->at != AT_CANCELLING && !memchr(r.text.at, '\n', r.text.len)) {
         r.enhanced[0] = 0;
         session_reply(s, &r);
-        a->at = AT_CHALLENGED;
+        go_to(s, AT_CHALLENGED);
         s->client_by = loop_now(s->worker->mail.loop) + s->listen->timeouts.command;
         return NEXT_MORE;
     }
     if (r.code == 235 && a->at != AT_CANCELLING) {
         a->reply = r;
-        a->at = AT_JUDGED;
-        a->by_backend = true;
+        go_to(s, AT_JUDGED);
+        s->delivery.logged_in = true;
         session_login(s, str_of(a->user), str_of(a->method)); /* so that the hooks see it; taken back if they refuse */
         return session_hook(s, FILTER_AUTH);
     }
     bool refusal = (class == 4 || class == 5) && r.code != 421 && r.code != 503;
-    if (!refusal && s->backend)
-        backend_break(s->backend, REPLY_BACKEND_NONSENSE, "unexpected reply to AUTH");
+    if (!refusal)
+        delivery_login_nonsense(&s->delivery);
     if (refusal)
         reply_complete(&r);
     return fail(s, refusal ? r : reply_named(REPLY_AUTH_UNAVAILABLE));
@@ -214,19 +188,20 @@ static enum next take_response(struct session *s)
         snprintf(a->user, sizeof a->user, "%.*s", STR_ARGS(user));
     }
     a->turn++;
-    if (s->backend) {
+    if (delivery_has_backend(&s->delivery)) {
         pipe_put(&a->words, good ? line : STR("*"));
         pipe_put(&a->words, STR("\r\n"));
     }
     if (took == LINE_TAKEN && line.len)
         explicit_bzero((char *)line.at, line.len);
-    if (!s->backend)
+    if (!delivery_has_backend(&s->delivery))
         return fail(s, reply_named(REPLY_AUTH_UNAVAILABLE));
-    say(s);
+    delivery_login(&s->delivery, &a->words);
+    go_to(s, AT_ASKED);
     if (!good && !gives_up) /* the backend's word will be on our "*", not on what the client said */
         return fail(s, reply_named(took == LINE_TOO_LONG ? REPLY_AUTH_LINE_TOO_LONG : REPLY_AUTH_MALFORMED));
     if (gives_up)
-        a->at = AT_CANCELLING;
+        go_to(s, AT_CANCELLING);
     return NEXT_MORE;
 }
 
@@ -234,13 +209,12 @@ enum next auth_turn(struct session *s)
 {
     struct auth *a = s->auth;
     /* Lost while the client has the word: told when it has spoken, or its response would be read as a command. */
-    if (!s->backend && a->at != AT_CHALLENGED)
+    if (!delivery_has_backend(&s->delivery) && a->at != AT_CHALLENGED)
         return fail(s, reply_named(REPLY_AUTH_UNAVAILABLE));
     switch (a->at) {
     case AT_SAYING:
-        if (s->backend->step != BACKEND_READY || s->backend->count)
-            return NEXT_WAIT;
-        say(s);
+        if (delivery_login(&s->delivery, &a->words))
+            go_to(s, AT_ASKED);
         return NEXT_WAIT;
     case AT_ASKED:
     case AT_CANCELLING: return a->reply.code ? judge(s) : NEXT_WAIT;
@@ -259,13 +233,12 @@ enum next auth_passed(struct session *s)
     s->state = STATE_READY;
     if (v->kind == VERDICT_DROP || v->kind == VERDICT_REJECT || v->kind == VERDICT_DEFER) {
         session_logout(s);
-        if (s->backend)
-            backend_close(&s->backend); /* a filter refused this user: the connection is logged in as it */
+        delivery_login_refused(&s->delivery); /* a filter refused this user: the connection is logged in as it */
         if (v->kind == VERDICT_DROP)
             return session_end(s, WHY_FILTER, &v->reply);
         return fail(s, v->reply);
     }
-    if (!s->backend) { /* lost while the filters worked */
+    if (!delivery_has_backend(&s->delivery)) { /* lost while the filters worked */
         session_logout(s);
         return fail(s, reply_named(REPLY_AUTH_UNAVAILABLE));
     }

@@ -7,7 +7,6 @@ struct session;
 
 struct auth {
     char user[256], method[24];  /* of the exchange; user "": the mechanism tells none */
-    bool by_backend;             /* on a connection of this session, which cannot be had again */
     uint8_t at;                  /* auth.c's own */
     unsigned turn;               /* responses so far */
     uint32_t failures;
@@ -15,12 +14,8 @@ struct auth {
     struct arena arena;          /* that reply's */
     struct pipe words;           /* to be said when the backend is ready. Secret */
 };
-void auth_apply(struct session *, const struct reply *);
+struct delivery;
+void auth_apply(struct delivery *, const struct reply *); /* delivery.login_said */
 void auth_free(struct session *);
-bool auth_is_under_way(const struct session *); /* amid an exchange: what the backend hears next it takes for a response */
-struct backend;
-bool auth_holds(const struct session *, const struct backend *); /* it is the connection on which it authenticated; not when it is parked */
-/* The connection on which it authenticated is gone, and no other one can be told who it is. */
-bool session_auth_is_lost(struct session *);
 void auth_told(struct session *, struct str user); /* by XCLIENT; "": nobody */
 #endif

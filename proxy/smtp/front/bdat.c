@@ -4,9 +4,7 @@
  * for them and by STEP_SKIP when there is none, so that no octet of content is ever read as a command (promise 3).
  * Between two chunks the front is at LINE and the flow goes on behind it. A refusal is told at the end of its chunk,
  * then 503 to each further one until RSET or LAST (engine.md A20). */
-#include "smtp/back/backend.h"
 #include "smtp/front/content.h"
-#include "smtp/back/envelope.h"
 #include "smtp/front/session.h"
 
 /* ---- chunks that nobody takes ------------------------------------------------------------------------------------ */
@@ -78,15 +76,13 @@ static void take(struct session *s)
 static enum next begin(struct session *s, const struct reply *refusal)
 {
     struct transaction *tx = s->tx;
-    tx->data_reply = (struct reply){0};
     content_begin(s, STATE_CHUNKS);
-    if (!refusal && tx->failed.code && !tx->message.discard)
-        refusal = &tx->failed;
+    if (!refusal && !tx->message.discard)
+        refusal = delivery_failure(&s->delivery);
     if (refusal) {
         flow_refuse(&s->visit, refusal);
-    } else if (tx->message.discard || envelope_is_empty(tx)) {
-        tx->message.discard = tx->message.sink = true;
-        envelope_leave(s, LEAVE_ENVELOPE);
+    } else if (tx->message.discard || message_is_empty(&tx->message)) {
+        flow_discard(&s->visit);
     }
     take(s);
     return NEXT_MORE;
@@ -121,7 +117,7 @@ enum next chunk_check(struct session *s)
         return skip_sequence(s, "need MAIL command");
     if (!tx->message.named)
         return begin_refused(s, reply_print(&tx->message.arena, REPLY_SEQUENCE, "need RCPT"));
-    if (envelope_is_refused(tx))
+    if (delivery_is_refused(&s->delivery))
         return begin_refused(s, reply_named(REPLY_NO_RCPTS));
     return session_hook(s, FILTER_DATA);
 }

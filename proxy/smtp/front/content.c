@@ -3,8 +3,6 @@
  * Promise 1 lives here: the client hears 250 only after the backend's 250, a client that has left gets no end of mail data
  * said in its name, and after tx->end_by none is said at all (engine.md A7). */
 #include "smtp/front/content.h"
-#include "smtp/back/delivery.h"
-#include "smtp/back/backend.h"
 #include "smtp/front/session.h"
 
 enum { PAUSE_MOST = 120000 }; /* milliseconds: a client gives up after three minutes (RFC 5321 4.5.3.2.5) at the earliest */
@@ -21,15 +19,13 @@ void content_begin(struct session *s, enum state state)
     bool binary = s->tx->message.params.body == BODY_BINARYMIME;
     decoder_start(&s->tx->decoder, state != STATE_CHUNKS ? FRAMING_DOTS : binary ? FRAMING_BINARY : FRAMING_CHUNKS,
                   s->listen->bare);
-    if (s->tx->message.flow.data != DATA_OPEN)
-        encoder_start(&s->tx->message.flow.encoder, FRAMING_DOTS, GUARD_NUL); /* started anew for this backend when it says 354 */
     flow_start(&s->visit);
 }
 
 static enum next leave(struct session *s)
 {
     s->tx->message.left = true;
-    if (s->tx->message.flow.data != DATA_ENDED)
+    if (!s->tx->message.released)
         transaction_reset(s, END_ABORTED);
     return session_end(s, s->stream->dead ? WHY_RESET : WHY_LEFT, NULL);
 }
@@ -73,8 +69,8 @@ bool content_is_slow(struct session *s)
     struct transaction *tx = s->tx;
     struct flow *f = &tx->message.flow;
     uint64_t now = loop_now(s->worker->mail.loop), octets = tx->decoder.wire;
-    bool ours = !tx->message.sink && (tx->paused || pipe_is_full(&f->content) || pipe_is_full(&f->packed) || s->visit.run.call ||
-                              (s->backend && s->backend->stream && pipe_is_full(&s->backend->stream->out)));
+    bool ours = !tx->message.sink && (tx->paused || pipe_is_full(&f->content) || s->visit.run.call ||
+                              delivery_is_full(&s->delivery));
     bool was_ours = tx->stalled;
     tx->stalled = ours;
     if (ours || was_ours) { /* nobody woke us while it lasted: the clocks begin when it is over */
@@ -159,7 +155,7 @@ enum next content_run(struct session *s)
             return NEXT_END;
         moved |= decode(s);
         if (!tx->message.flow.taken) /* else it is judged first: what is held whole may go by BDAT */
-            moved |= delivery_open(s);
+            moved |= delivery_open(&s->delivery);
         if (!moved)
             return NEXT_MORE;
     }
@@ -241,10 +237,10 @@ enum next verdict_turn(struct session *s)
     struct transaction *tx = s->tx;
     struct flow *f = &tx->message.flow;
     set_clocks(s);
-    if (f->data == DATA_ENDED) {
+    if (tx->message.released) {
         if (!tx->message.end_reply.code)
             return NEXT_WAIT;
-        tx->message.backend_micros = loop_micros(s->worker->mail.loop) - tx->release_at;
+        tx->message.backend_micros = loop_micros(s->worker->mail.loop) - s->delivery.transfer.release_at;
         return finish(s, tx->message.quarantined && reply_class(&tx->message.end_reply) == 2 ? END_QUARANTINED : transaction_end_of(&tx->message.end_reply),
                       &tx->message.end_reply);
     }
@@ -259,20 +255,16 @@ enum next verdict_turn(struct session *s)
         flow_judge(&s->visit);
     if (has_dropped(s))
         return NEXT_MORE;
-    if (delivery_open(s))
+    if (delivery_open(&s->delivery))
         return NEXT_MORE;
-    if (!tx->message.sink && f->judged && f->data == DATA_OPEN && delivery_send(s)) {
+    if (!tx->message.sink && f->judged && delivery_is_open(&s->delivery) && delivery_send(&s->delivery)) {
         if (session_client_left(s))
             return leave(s);
-        if (!pipe_is_empty(&s->backend->stream->in) && !f->chunks_owed) { /* half a reply before our end: it is none to it */
-            backend_break(s->backend, REPLY_BACKEND_NONSENSE, "it spoke unasked");
-            return NEXT_WAIT;
-        }
-        delivery_release(s);
+        delivery_release(&s->delivery);
         return NEXT_WAIT;
     }
     if (!tx->message.sink) {
-        if (f->data == DATA_OPEN)
+        if (delivery_is_open(&s->delivery))
             flow_run(&s->visit);
         if (has_dropped(s))
             return NEXT_MORE;

@@ -4,7 +4,6 @@
  * the one it names), never of a claim by XCLIENT, and unix peers are trusted wherever the listener names any network:
  * whoever can open the socket was let in by its folder. */
 #include "smtp/front/proxied.h"
-#include "smtp/back/backend.h"
 #include "wire/preface.h"
 
 enum { IDENT_MOST = 255 };
@@ -12,16 +11,6 @@ enum { IDENT_MOST = 255 };
 static bool is_trusted(const struct session *s, struct table *networks)
 {
     return networks && (!s->visit.client->ip.len || table_match_ip(networks, s->visit.client->ip, NULL));
-}
-
-/* A connection that was told of another client, or shows its address, is of no use to this one. What AUTH opened stays
- * as long as it is the same client's. */
-static void leave_bound(struct session *s)
-{
-    if (s->backend && s->backend->bound && !auth_holds(s, s->backend))
-        backend_close(&s->backend);
-    if (!session_is_authenticated(s))
-        backend_close(&s->parked);
 }
 
 /* ---- PROXY ---------------------------------------------------------------------------------------------------------- */
@@ -126,7 +115,7 @@ bool claim_xclient(struct session *s, struct reply *reply)
     claim_restore(s);
     visit_again(&s->visit);
     session_logout(s);
-    leave_bound(s);
+    delivery_leave_bound(&s->delivery);
     if ((x.given & XATTR_ADDR) && !move_in_census(s, &x))
         return true;
     if (!(x.given & XATTR_ADDR) && (x.given & XATTR_PORT))
@@ -173,7 +162,7 @@ struct reply claim_xforward(struct session *s)
     if (why)
         return reply_print(&s->line, (enum reply_name)why, word.at);
     cover(s);
-    leave_bound(s);
+    delivery_leave_bound(&s->delivery);
     struct client *c = s->covered;
     if (x.given & XATTR_ADDR)
         client_set_ip(c, x.ip, c->port);
@@ -195,7 +184,7 @@ void claim_restore(struct session *s)
 {
     if (!is_covered(s))
         return;
-    leave_bound(s);
+    delivery_leave_bound(&s->delivery);
     rdns_stop(&s->visit.client->rdns);
     s->visit.client = &s->self;
 }

@@ -3,10 +3,9 @@
  * session_turn is called by the ready list only. It settles the back, runs the front until it waits, flushes each side
  * once and sets one alarm. A session is freed in the turn that ends it. */
 #include "smtp/front/session.h"
-#include "smtp/back/backend.h"
 #include "smtp/front/proxied.h"
 #include "smtp/front/content.h"
-#include "smtp/back/envelope.h"
+#include "smtp/back/pool.h"
 #include "mail/call.h"
 #include "smtp/front/sessionlog.h"
 #include "wire/sasl.h"
@@ -171,8 +170,9 @@ void session_start(struct worker *w, const struct listen_conf *listen, uint32_t 
     s->visit.task = &s->task;
     s->visit.life = &s->arena;
     s->visit.scratch = &s->line;
-    s->visit.outlet = &s->outlet;
-    s->outlet.ops = &delivery_outlet;
+    s->visit.outlet = &s->delivery.outlet;
+    delivery_start(&s->delivery, &s->visit, s->generation, listen);
+    s->delivery.login_said = auth_apply;
     s->visit.serial = ++w->mail.serial;
     bool over_unix = peer.name.ss_family == AF_UNIX || local.name.ss_family == AF_UNIX;
     s->self.over_unix = over_unix;
@@ -341,10 +341,7 @@ static enum next step_close(struct session *s)
     visit_end(&s->visit);
     if (s->waits_for_probe)
         pool_forget(pool_of(s->generation, s->listen->backend), &s->task);
-    if (auth_is_under_way(s))
-        backend_abort(&s->backend);
-    backend_close(&s->backend);
-    backend_close(&s->parked);
+    delivery_close(&s->delivery);
     sessionlog_end(s);
     auth_free(s);
     claim_free(s);
@@ -394,7 +391,7 @@ static bool content_is_due(const struct session *s)
 
 static bool our_end_is_said(const struct session *s)
 {
-    return s->tx && s->tx->message.flow.data == DATA_ENDED;
+    return s->tx && s->tx->message.released;
 }
 
 /* The client's own deadline runs only while we wait for the client. */
@@ -435,8 +432,8 @@ static void look_at_clocks(struct session *s)
 /* A backend that owes the reply to our end when the grace of a drain is over has a moment left; then the message is uncertain. */
 static void hurry_backend(struct session *s)
 {
-    if (s->leave_by && s->backend && our_end_is_said(s) && !s->tx->message.end_reply.code)
-        s->backend->deadline = min_u64(s->backend->deadline, s->leave_by + OWED_MOST);
+    if (s->leave_by && our_end_is_said(s) && !s->tx->message.end_reply.code)
+        delivery_hurry(&s->delivery, s->leave_by + OWED_MOST);
 }
 
 static void earlier(uint64_t *at, uint64_t by)
@@ -466,8 +463,7 @@ static void set_clock(struct session *s)
         earlier(&at, s->told_by);
     if (s->visit.run.active)
         earlier(&at, visit_clock(&s->visit));
-    if (s->backend)
-        earlier(&at, s->backend->deadline);
+    earlier(&at, delivery_clock(&s->delivery));
     if (!our_end_is_said(s)) { /* then nobody gives up before the reply has come */
         earlier(&at, s->write_by);
         earlier(&at, s->leave_by);
@@ -483,7 +479,7 @@ static bool replies_may_wait(struct session *s)
     const struct transaction *tx = s->tx;
     uint64_t now = loop_now(s->worker->mail.loop);
     bool owed =
-        tx && s->backend && (!transaction_is_settled(tx) || (s->step == STEP_BACKEND && s->command.verb == VERB_DATA));
+        tx && delivery_has_backend(&s->delivery) && (!transaction_is_settled(tx) || (s->step == STEP_BACKEND && s->command.verb == VERB_DATA));
     if (!owed || s->visit.run.active || pipe_is_empty(&s->stream->out) || pipe_is_full(&s->stream->out)) {
         s->told_by = 0;
         return false;
@@ -504,8 +500,11 @@ static void session_turn(struct session *s)
 {
     must(s->magic == SESSION_MAGIC);
     hurry_backend(s);
-    if (s->step != STEP_CLOSE)
-        envelope_settle(s);
+    if (s->step != STEP_CLOSE) {
+        delivery_settle(&s->delivery);
+        if (s->tx)
+            transaction_tell(s);
+    }
     look_at_clocks(s);
     enum next next = NEXT_MORE;
     while (next == NEXT_MORE)
@@ -515,8 +514,7 @@ static void session_turn(struct session *s)
     s->stream->partial = has_heard_part(s);
     if (!replies_may_wait(s))
         stream_flush_soon(s->stream);
-    if (s->backend)
-        backend_flush(s->backend);
+    delivery_flush(&s->delivery);
     hurry_backend(s);
     set_clock(s);
 }

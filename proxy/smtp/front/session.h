@@ -7,7 +7,7 @@
 #include "smtp/front/auth.h"
 #include "mail/visit.h"
 #include "mail/client.h"
-#include "mail/outlet.h"
+#include "smtp/back/delivery.h"
 #include "smtp/front/transaction.h"
 #include "smtp/worker.h"
 #include "wire/command.h"
@@ -41,11 +41,7 @@ struct session {
     struct arena arena;          /* only what is written once per connection */
     struct arena line;           /* reset when the next line is taken */
     struct stream *stream;
-    struct backend *backend;     /* of the transaction, or bound to this session by identity or AUTH */
-    struct backend *parked;      /* the one that AUTH bound, while a transaction goes elsewhere */
-    uint64_t tried, tried_by;    /* servers of tried_of that broke before they were READY, a bit each; none is dialled later than that */
-    const struct backend_conf *tried_of;
-    struct outlet outlet;        /* where its messages go: the backend */
+    struct delivery delivery;    /* where its messages go */
     struct transaction *tx;
 
     enum state state;

@@ -1,9 +1,7 @@
 /* transaction.c - the life of one transaction (engine.md A5): born when MAIL has passed CHECK, ended by transaction_reset and
  * nothing else. Its arena dies with it; what is logged is logged here. */
 #include "smtp/front/transaction.h"
-#include "smtp/back/backend.h"
 #include "smtp/front/proxied.h"
-#include "smtp/back/envelope.h"
 #include "mail/maillog.h"
 #include "smtp/front/session.h"
 
@@ -17,11 +15,11 @@ struct transaction *transaction_start(struct session *s, struct arena *arena)
     tx->message.arena = *arena;
     *arena = (struct arena){0};
     tx->message.started = loop_micros(s->worker->mail.loop);
-    tx->route = tx->default_route = s->listen->backend;
     tx->message.say = chain_say(s->listen->visit.chain);
     tx->message.passed = s->visit.passed;
     s->tx = tx;
     s->visit.message = &tx->message;
+    delivery_message_start(&s->delivery);
     headers_start(&tx->message.headers, &tx->message.arena);
     return tx;
 }
@@ -29,6 +27,34 @@ struct transaction *transaction_start(struct session *s, struct arena *arena)
 bool transaction_is_settled(const struct transaction *tx)
 {
     return tx->told_named == tx->message.named;
+}
+
+void transaction_tell(struct session *s)
+{
+    struct transaction *tx = s->tx;
+    /* HELD: its filters are at work; what a route has said of it already is not the last word. */
+    while (tx->told < tx->message.nrcpts && s->state != STATE_CLOSING) {
+        struct rcpt *rcpt = &tx->message.rcpts[tx->told];
+        if (rcpt_is_added(rcpt)) {
+            tx->told++;
+            continue;
+        }
+        if (rcpt->fate == FATE_HELD || !rcpt->reply.code)
+            return;
+        if (!s->visit.esmtp && !stream_in_is_empty(s->stream)) { /* no pipelining was offered to it (engine.md A9) */
+            struct reply r = reply_named(REPLY_SYNCHRONIZATION);
+            session_end(s, WHY_PIPELINING, &r);
+            return;
+        }
+        tx->told++;
+        tx->told_named++;
+        if (reply_class(&rcpt->reply) == 5)
+            s->visit.errors++;
+        if (reply_class(&rcpt->reply) != 2)
+            maillog_rcpt(&s->visit, rcpt);
+        session_count_refusal(s, VERB_RCPT, &rcpt->reply);
+        session_reply(s, &rcpt->reply);
+    }
 }
 
 void transaction_told(struct transaction *tx)
@@ -52,12 +78,7 @@ void transaction_reset(struct session *s, enum transaction_end end)
     visit_reset(&s->visit);
     maillog_message(&s->visit);
     visit_forget_waits(&s->visit);
-    if (s->backend) {
-        bool answered = tx->message.end_reply.code && tx->message.flow.data == DATA_ENDED;
-        /* RFC 3030 2: behind a BDAT that was refused its state is indeterminate, RSET must be sent before another transaction. */
-        bool unsure = tx->message.flow.chunked && reply_class(&tx->message.end_reply) != 2;
-        envelope_leave(s, !answered ? delivery_way_out(s) : unsure ? LEAVE_ENVELOPE : LEAVE_CLEAN);
-    }
+    delivery_message_end(&s->delivery);
     claim_restore(s);
     flow_free(&tx->message.flow);
     arena_reset(&tx->message.arena);

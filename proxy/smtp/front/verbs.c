@@ -3,12 +3,10 @@
  *
  * The only place where state changes by what the client says. Every line but a RCPT that passed CHECK, and a DATA that
  * may join, waits here until all rcpts have been told (engine.md A1: the barrier). */
-#include "smtp/back/backend.h"
 #include "smtp/front/proxied.h"
 #include "smtp/front/content.h"
-#include "smtp/back/envelope.h"
+#include "smtp/back/pool.h"
 #include "mail/maillog.h"
-#include "smtp/back/route.h"
 #include "smtp/front/session.h"
 #include "wire/extension.h"
 
@@ -131,7 +129,7 @@ static enum next check_mail(struct session *s)
         return answer_named(s, REPLY_NEED_TLS);
     if (s->listen->auth == AUTH_REQUIRE && !session_is_authenticated(s))
         return answer_named(s, REPLY_AUTH_REQUIRED);
-    if (!s->listen->route && session_auth_is_lost(s))
+    if (!s->listen->route && delivery_login_is_lost(&s->delivery))
         return verb_bye(s, WHY_AUTH_LOST, REPLY_AUTH_LOST);
     if (!str_starts_nocase(rest, STR("FROM:")))
         return answer_word(s, REPLY_SYNTAX, "MAIL FROM:<address>");
@@ -212,46 +210,36 @@ static enum next check_rcpt(struct session *s)
     return session_hook(s, FILTER_RCPT);
 }
 
-/* DATA may be said together with the RCPTs it follows, if nothing of ours can come between (engine.md B). */
+/* Whether DATA may be said together with the RCPTs it follows, as far as the chain goes. */
 static bool data_may_join(const struct session *s)
 {
     const struct transaction *tx = s->tx;
-    if (!tx || session_settled(s) || tx->message.say != SAY_AT_DATA || chain_has(s->listen->visit.chain, FILTER_DATA))
-        return false;
-    if (tx->message.discard || tx->message.discarded || tx->message.nrcpts > tx->message.named || tx->need_anew || envelope_is_said_anew(tx) ||
-        tx->failed.code || !s->backend)
-        return false;
-    return s->backend->step < BACKEND_READY || (s->backend->can.has & EXT_PIPELINING);
+    return !session_settled(s) && tx->message.say == SAY_AT_DATA && !chain_has(s->listen->visit.chain, FILTER_DATA);
 }
 
-static enum next data_refused(struct session *s, struct reply r)
+static enum next data_refused(struct session *s, const struct reply *r)
 {
-    s->tx->data_reply = (struct reply){0};
-    s->tx->message.data_refused = reply_keep(&s->tx->message.arena, &r);
-    if (s->tx->message.flow.data == DATA_WANTED)
-        s->tx->message.flow.data = DATA_UNSAID;
-    return verb_answer(s, &r);
+    s->tx->message.data_refused = reply_keep(&s->tx->message.arena, r);
+    return verb_answer(s, r);
 }
 
 static enum next data_go(struct session *s)
 {
     struct transaction *tx = s->tx;
-    if (tx->message.discard || envelope_is_empty(tx)) {
+    if (tx->message.discard || message_is_empty(&tx->message)) {
         struct reply r = reply_named(REPLY_START_INPUT);
-        tx->message.discard = tx->message.sink = true;
-        envelope_leave(s, LEAVE_ENVELOPE);
+        flow_discard(&s->visit);
         enum next next = verb_answer(s, &r);
         if (s->state != STATE_CLOSING)
             content_begin(s, STATE_DATA);
         return next;
     }
     if (tx->message.say == SAY_AT_DATA) {
-        tx->data_reply = (struct reply){0};
         s->step = STEP_BACKEND;
         return NEXT_MORE;
     }
-    if (tx->failed.code)
-        return data_refused(s, tx->failed);
+    if (delivery_failure(&s->delivery))
+        return data_refused(s, delivery_failure(&s->delivery));
     struct reply r = reply_named(REPLY_START_INPUT);
     enum next next = verb_answer(s, &r);
     if (s->state != STATE_CLOSING)
@@ -266,9 +254,7 @@ static enum next check_data(struct session *s)
         return session_settled(s) ? answer_word(s, REPLY_SYNTAX, "DATA") : NEXT_WAIT;
     if (tx->message.params.body == BODY_BINARYMIME) /* RFC 3030 3 */
         return session_settled(s) ? answer_word(s, REPLY_SEQUENCE, "BODY=BINARYMIME needs BDAT") : NEXT_WAIT;
-    if (data_may_join(s)) {
-        tx->data_reply = (struct reply){0};
-        envelope_data(s);
+    if (data_may_join(s) && delivery_join_data(&s->delivery)) {
         s->step = STEP_BACKEND;
         return NEXT_MORE;
     }
@@ -276,7 +262,7 @@ static enum next check_data(struct session *s)
         return NEXT_WAIT;
     if (!tx->message.named)
         return answer_word(s, REPLY_SEQUENCE, "need RCPT");
-    if (envelope_is_refused(tx))
+    if (delivery_is_refused(&s->delivery))
         return answer_named(s, REPLY_NO_RCPTS);
     return session_hook(s, FILTER_DATA);
 }
@@ -301,8 +287,7 @@ static enum next check_starttls(struct session *s)
     session_logout(s);
     auth_free(s);
     s->state = STATE_HELLO;
-    backend_close(&s->backend);
-    backend_close(&s->parked);
+    delivery_close(&s->delivery);
     stream_tls_server(s->stream, s->listen->tls);
     s->client_by = loop_now(s->worker->mail.loop) + s->listen->timeouts.handshake;
     s->step = STEP_TLS;
@@ -476,8 +461,8 @@ static enum next helo_passed(struct session *s, const struct verdict *v)
     transaction_reset(s, END_ABORTED);
     claim_restore(s);
     struct str name = s->command.rest;
-    if (s->backend && !str_equal(name, str_of(s->visit.client->helo)) && !auth_holds(s, s->backend))
-        backend_close(&s->backend); /* bound to another name by identity */
+    if (!str_equal(name, str_of(s->visit.client->helo)))
+        delivery_leave_bound(&s->delivery); /* to another name, by identity */
     text_set(&s->visit.client->helo, name);
     s->step = STEP_BACKEND;
     return NEXT_MORE;
@@ -498,7 +483,7 @@ static enum next mail_passed(struct session *s, const struct verdict *v)
     case VERDICT_DISCARD: s->tx->message.discard = true; break;
     default: break;
     }
-    route_by_sender(s);
+    delivery_route_by_sender(&s->delivery);
     s->state = STATE_MAIL;
     return answer_named(s, REPLY_SENDER_OK);
 }
@@ -509,6 +494,7 @@ static enum next rcpt_passed(struct session *s, const struct verdict *v)
     uint32_t i = s->visit.subject.rcpt;
     struct rcpt *r = &tx->message.rcpts[i];
     s->step = STEP_LINE;
+    s->state = STATE_RCPT;
     switch (v->kind) {
     case VERDICT_DROP: s->drop_when_told = true; /* fall through */
     case VERDICT_REJECT:
@@ -518,20 +504,11 @@ static enum next rcpt_passed(struct session *s, const struct verdict *v)
         r->filter = v->by;
         r->why = v->why;
         r->reply = reply_keep(&tx->message.arena, &v->reply);
-        if (s->state == STATE_MAIL)
-            s->state = STATE_RCPT;
         break;
     case VERDICT_DISCARD: r->fate = FATE_DISCARDED; /* fall through */
-    default:
-        if (!r->reply.code && (tx->message.discard || r->fate == FATE_DISCARDED || route_by_rcpt(s, i)))
-            envelope_ask(s, i);
-        else
-            r->fate = FATE_REFUSED; /* routed nowhere, or where the transaction does not go */
-        if (r->fate == FATE_REFUSED && r->by == BY_BACKEND && !tx->backend_failed.code && !tx->mail_reply.code)
-            r->by = BY_ROUTE;
-        break;
+    default: delivery_ask(&s->delivery, i); break;
     }
-    envelope_tell(s);
+    transaction_tell(s);
     return NEXT_MORE;
 }
 
@@ -572,42 +549,18 @@ enum next verb_filtered(struct session *s)
 
 static enum next wait_for_data(struct session *s)
 {
-    struct transaction *tx = s->tx;
-    struct flow *f = &tx->message.flow;
+    struct reply r;
     if (!session_settled(s))
         return NEXT_WAIT;
-    bool waiting = f->data == DATA_ASKED || f->data == DATA_WANTED;
-    if (envelope_is_refused(tx)) { /* it had joined a group of which no RCPT was accepted: never a dot (engine.md A8) */
-        if (waiting && s->backend)
-            return NEXT_WAIT;
-        if (f->data == DATA_OPEN) {
-            envelope_leave(s, LEAVE_CONTENT);
-            tx->asked = false;
-        }
-        f->data = DATA_UNSAID;
-        return data_refused(s, reply_named(REPLY_NO_RCPTS));
+    switch (delivery_data(&s->delivery, &r)) {
+    case DELIVERY_WAITS: return NEXT_WAIT;
+    case DELIVERY_REFUSED: return data_refused(s, &r);
+    case DELIVERY_GO: break;
     }
-    if (tx->failed.code)
-        return data_refused(s, tx->failed);
-    if (f->data == DATA_OPEN) {
-        struct reply r = tx->data_reply;
-        enum next next = verb_answer(s, &r);
-        if (s->state != STATE_CLOSING)
-            content_begin(s, STATE_DATA);
-        return next;
-    }
-    if (tx->data_reply.code)
-        return data_refused(s, tx->data_reply);
-    if (waiting)
-        return s->backend ? NEXT_WAIT : data_refused(s, reply_named(REPLY_BACKEND_LOST));
-    if (envelope_is_pending(s))
-        return NEXT_WAIT;
-    if (tx->failed.code)
-        return data_refused(s, tx->failed);
-    if (!s->backend)
-        return data_refused(s, reply_named(REPLY_BACKEND_LOST));
-    envelope_data(s);
-    return f->data == DATA_UNSAID ? NEXT_MORE : NEXT_WAIT;
+    enum next next = verb_answer(s, &r);
+    if (s->state != STATE_CLOSING)
+        content_begin(s, STATE_DATA);
+    return next;
 }
 
 enum next verb_backend(struct session *s)
