@@ -101,8 +101,8 @@ backend "postfix" {
     pool_uses = 100,                    -- transactions per connection
     connections = 0,                    -- most to one server, of all workers; 0: any
     wait = "10s",                       -- for a connection, when as many as allowed are in use; then 451
-    health = "30s",                     -- between two looks at each server, by EHLO; 0: none
-    rise = 2,                           -- good looks that bring a server back
+    health = "30s",                     -- between two health checks of each server, by EHLO; 0: none
+    rise = 2,                           -- good checks that bring a server back
     fall = 3,                           -- failures in a row that take a server out
     chunking = "auto",                  -- BDAT, where it offers CHUNKING and it saves work; or "off"
 }

@@ -31,7 +31,7 @@ _Noreturn void must_failed(const char *claim, const char *file, int line, const 
 /* Called by must_failed before abort(): prints what the thread did last. One per process. */
 extern void (*must_transcript)(void);
 
-/* Allocation that aborts when memory is gone: whatever can grow is bounded at the door. */
+/* Allocation that aborts when memory is gone: whatever can grow is bounded where it comes in. */
 void *must_alloc(size_t octets); /* zeroed */
 void *must_grow(void *, size_t octets);
 /* Zeroed, and no octet of its cache lines is anybody else's: for what one thread writes while others read what lies beside it. */

@@ -250,8 +250,8 @@ static int try_message(int argc, char **argv)
 static int run(int argc, char **argv)
 {
     struct arguments a = arguments_take("run", argc, argv);
-    struct house_arguments house = {.name = program, .conf = a.path, .pid_file = a.pid_file};
-    return a.bad ? 2 : a.help ? 0 : house_run(&house);
+    struct process_arguments process = {.name = program, .conf = a.path, .pid_file = a.pid_file};
+    return a.bad ? 2 : a.help ? 0 : process_run(&process);
 }
 
 /* By --socket the configuration is not read: it may be broken, or name another socket than the one that is open. */

@@ -12,12 +12,12 @@ enum { VISIT_TIME = 20000, SOON_EXPIRED = 14 * 86400 };
 enum { VISIT_GREETING, VISIT_ASKING, VISIT_OVER };
 struct inquiry {
     struct probe *probe;
-    struct berth *berth;
+    struct pooled_server *server;
     struct backend *backend;
     struct task task;
     struct alarm alarm;
     uint64_t by;
-    int at;
+    int step;
     unsigned mail, rcpt;    /* codes; 0: not asked */
     struct str reply;       /* to the one that was refused, or to RCPT */
     struct str offers, tls; /* what it can, how it is encrypted */
@@ -34,7 +34,7 @@ struct probe {
 
 static void over(struct inquiry *v, struct str broke)
 {
-    v->at = VISIT_OVER;
+    v->step = VISIT_OVER;
     v->broke = arena_str(&v->probe->arena, broke);
     backend_close(&v->backend);
     alarm_stop(&v->alarm);
@@ -98,12 +98,12 @@ static void ask(struct inquiry *v)
     struct backend *b = v->backend;
     struct pipe *words = backend_words(b);
     pipe_put(words, STR("MAIL FROM:<>\r\n"));
-    backend_say(b, DEBT_MAIL, 1, 0);
+    backend_say(b, EXPECT_MAIL, 1, 0);
     pipe_put(words, STR("RCPT TO:<probe@example.invalid>\r\n"));
-    backend_say(b, DEBT_RCPT, 1, 0);
+    backend_say(b, EXPECT_RCPT, 1, 0);
     pipe_put(words, STR("RSET\r\n"));
-    backend_say(b, DEBT_RSET, 1, 0);
-    v->at = VISIT_ASKING;
+    backend_say(b, EXPECT_RSET, 1, 0);
+    v->step = VISIT_ASKING;
 }
 
 static void greeted(struct inquiry *v)
@@ -127,17 +127,17 @@ static void keep_reply(struct inquiry *v, struct str text)
 
 static void take_replies(struct inquiry *v)
 {
-    struct debt debt;
+    struct expected expected;
     struct reply r;
     enum backend_took took;
-    while ((took = backend_reply(v->backend, &v->probe->arena, &debt, &r)) == TOOK_REPLY) {
-        if (debt.what == DEBT_MAIL)
+    while ((took = backend_reply(v->backend, &v->probe->arena, &expected, &r)) == TOOK_REPLY) {
+        if (expected.what == EXPECT_MAIL)
             v->mail = r.code;
-        if (debt.what == DEBT_RCPT)
+        if (expected.what == EXPECT_RCPT)
             v->rcpt = r.code;
-        if (debt.what == DEBT_RCPT || (debt.what == DEBT_MAIL && reply_class(&r) != 2))
+        if (expected.what == EXPECT_RCPT || (expected.what == EXPECT_MAIL && reply_class(&r) != 2))
             keep_reply(v, r.text);
-        if (debt.what == DEBT_RSET) {
+        if (expected.what == EXPECT_RSET) {
             over(v, STR(""));
             return;
         }
@@ -149,30 +149,30 @@ static void take_replies(struct inquiry *v)
 static void inquiry_turn(struct task *task)
 {
     struct inquiry *v = holder_of(task, struct inquiry, task);
-    if (v->at == VISIT_OVER)
+    if (v->step == VISIT_OVER)
         return;
     backend_turn(v->backend);
-    if (v->at == VISIT_GREETING && v->backend->step == BACKEND_BROKEN) {
+    if (v->step == VISIT_GREETING && v->backend->step == BACKEND_BROKEN) {
         over(v, v->backend->broke);
     } else if (loop_now(v->probe->worker.mail.loop) >= v->by) {
         over(v, STR("no answer in time"));
     } else {
-        if (v->at == VISIT_GREETING && v->backend->step == BACKEND_READY)
+        if (v->step == VISIT_GREETING && v->backend->step == BACKEND_READY)
             greeted(v);
-        if (v->at == VISIT_ASKING)
+        if (v->step == VISIT_ASKING)
             take_replies(v);
-        if (v->at != VISIT_OVER)
+        if (v->step != VISIT_OVER)
             backend_flush(v->backend);
     }
 }
 
-static void inquiry_start(struct probe *p, struct pool *pool, struct berth *berth)
+static void inquiry_start(struct probe *p, struct pool *pool, struct pooled_server *at)
 {
     struct inquiry *v = &p->visits[p->nvisits++];
-    *v = (struct inquiry){.probe = p, .berth = berth, .reply = STR("")};
+    *v = (struct inquiry){.probe = p, .server = at, .reply = STR("")};
     task_start(&v->task, p->worker.mail.loop, inquiry_turn);
     v->by = loop_now(p->worker.mail.loop) + VISIT_TIME;
-    v->backend = backend_dial(pool, berth, NULL);
+    v->backend = backend_dial(pool, at, NULL);
     if (v->backend->stream)
         v->backend->stream->task = &v->task;
     alarm_set(&v->alarm, &v->task, v->by);
@@ -204,7 +204,7 @@ static bool report_identity(FILE *to, const struct backend_conf *c, const struct
 
 static bool report(FILE *to, const struct backend_conf *c, const struct inquiry *v, unsigned *doubts)
 {
-    fprintf(to, "backend \"%.*s\": %.*s", STR_ARGS(c->hop.name), STR_ARGS(v->berth->conf->address.text));
+    fprintf(to, "backend \"%.*s\": %.*s", STR_ARGS(c->hop.name), STR_ARGS(v->server->conf->address.text));
     if (v->broke.len) {
         fprintf(to, ": NOT reached: %.*s\n", STR_ARGS(v->broke));
         return false;
@@ -233,7 +233,7 @@ static void inquiry_all(struct probe *p, struct conf *conf)
     for (size_t i = 0; i < conf->nbackends; i++) {
         struct pool *pool = conf->backends[i].maildir ? NULL : pool_of(&p->generation, &conf->backends[i]);
         for (size_t k = 0; pool && k < conf->backends[i].nservers; k++)
-            inquiry_start(p, pool, &pool->berths[k]);
+            inquiry_start(p, pool, &pool->servers[k]);
     }
     if (p->running)
         loop_run(p->worker.mail.loop);

@@ -143,7 +143,7 @@ static bool is_believed(const struct milter_conf *conf, const struct address *pe
     return peer->name.ss_family == AF_UNIX || table_match_ip(conf->clients, address_ip(peer, arena), NULL);
 }
 
-void milter_start(struct milter_worker *w, const struct milter_conf *conf, uint32_t door, struct stream *stream)
+void milter_start(struct milter_worker *w, const struct milter_conf *conf, uint32_t listen_id, struct stream *stream)
 {
     struct milter *m = must_alloc(sizeof *m);
     struct address peer = stream_peer(stream, &m->arena);
@@ -158,7 +158,7 @@ void milter_start(struct milter_worker *w, const struct milter_conf *conf, uint3
     m->magic = MILTER_MAGIC;
     m->worker = w;
     m->listen = conf;
-    m->door = door;
+    m->listen_id = listen_id;
     m->stream = stream;
     m->peer = peer.name.ss_family == AF_UNIX ? STR("unix") : peer.host;
     m->leave_by = w->mail->draining ? w->drain_by : 0;
@@ -198,21 +198,21 @@ static void free_milter(struct milter *m)
     free(m);
 }
 
-void milter_drain(struct milter_worker *w, uint32_t door, uint64_t by)
+void milter_drain(struct milter_worker *w, uint32_t listen_id, uint64_t by)
 {
-    if (!door)
+    if (!listen_id)
         w->drain_by = by;
     for (struct milter *m = w->first; m; m = m->next)
-        if (!door || m->door == door) {
+        if (!listen_id || m->listen_id == listen_id) {
             m->leave_by = m->leave_by ? min_u64(m->leave_by, by) : by;
             task_wake(&m->task);
         }
 }
 
-void milter_count(const struct milter_worker *w, void (*count)(void *data, uint32_t door), void *data)
+void milter_count(const struct milter_worker *w, void (*count)(void *data, uint32_t listen_id), void *data)
 {
     for (const struct milter *m = w->first; m; m = m->next)
-        count(data, m->door);
+        count(data, m->listen_id);
 }
 
 /* ---- the turn ---- */

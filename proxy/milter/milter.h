@@ -39,7 +39,7 @@ struct milter {
     struct milter_worker *worker;
     struct milter *next, *prev;
     const struct milter_conf *listen;
-    uint32_t door;
+    uint32_t listen_id;
     struct stream *stream;
     struct str peer;               /* its address, or "unix" */
     struct arena arena;            /* of the connection */

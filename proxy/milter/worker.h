@@ -14,11 +14,11 @@ struct milter_worker {
     uint32_t n;
     uint64_t drain_by;
 };
-/* An MTA came, by a door: the number that the caller gives a bound address. */
-void milter_start(struct milter_worker *, const struct milter_conf *, uint32_t door, struct stream *);
-/* Connections are asked to leave: between two messages at the next packet that is answered, from `by` (loop_now) on wherever they are. door
+/* An MTA came; listen_id: the number that the caller gives a bound address. */
+void milter_start(struct milter_worker *, const struct milter_conf *, uint32_t listen_id, struct stream *);
+/* Connections are asked to leave: between two messages at the next packet that is answered, from `by` (loop_now) on wherever they are. listen_id
  * 0: all of them; else those that came in there. */
-void milter_drain(struct milter_worker *, uint32_t door, uint64_t by);
-/* How many connections came in by each door. */
-void milter_count(const struct milter_worker *, void (*count)(void *data, uint32_t door), void *data);
+void milter_drain(struct milter_worker *, uint32_t listen_id, uint64_t by);
+/* How many connections came in at each address. */
+void milter_count(const struct milter_worker *, void (*count)(void *data, uint32_t listen_id), void *data);
 #endif

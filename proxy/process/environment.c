@@ -18,7 +18,7 @@ static bool can_read(const char *path)
     return fd >= 0;
 }
 
-static void look_at(const struct conf *conf, struct complaints *c, struct str file, unsigned line, const char *what, const char *path)
+static void check_server(const struct conf *conf, struct complaints *c, struct str file, unsigned line, const char *what, const char *path)
 {
     if (!can_read(path))
         complain(c, true, file, line, "user \"%.*s\" cannot read it again: %s%s%s: %s", STR_ARGS(conf->user), what, *what ? " " : "", path,
@@ -28,7 +28,7 @@ static void look_at(const struct conf *conf, struct complaints *c, struct str fi
 void environment_files(const struct conf *conf, struct complaints *c)
 {
     char error[512];
-    look_at(conf, c, conf->mail.path, 0, "", conf->mail.path.at);
+    check_server(conf, c, conf->mail.path, 0, "", conf->mail.path.at);
     for (size_t i = 0; i < conf->nlistens; i++) {
         const struct listen_conf *l = &conf->listens[i];
         if (l->tls && !tls_is_readable(l->tls, error, sizeof error))
@@ -44,11 +44,11 @@ void environment_files(const struct conf *conf, struct complaints *c)
     for (size_t i = 0; i < conf->mail.nfilters; i++) {
         const struct filter *f = conf->mail.filters[i];
         if (memchr(f->source.at, '/', f->source.len))
-            look_at(conf, c, f->file, f->line, "script", f->source.at);
+            check_server(conf, c, f->file, f->line, "script", f->source.at);
     }
     for (size_t i = 0; i < conf->mail.ntables; i++)
         if (table_path(conf->mail.tables[i]))
-            look_at(conf, c, conf->mail.path, 0, "table", table_path(conf->mail.tables[i]));
+            check_server(conf, c, conf->mail.path, 0, "table", table_path(conf->mail.tables[i]));
 }
 
 /* In a process of its own, which becomes that user for good; what it finds comes back as lines "LINE FILE\tTEXT". */

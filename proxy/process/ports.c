@@ -36,7 +36,7 @@ static struct str key_of(const struct address *a, struct arena *arena)
 static struct port *port_add(struct ports *ports, struct str key, bool local, bool ours)
 {
     struct port *p = must_alloc(sizeof *p), **end = &ports->first;
-    *p = (struct port){.door = ++ports->last_door, .local = local, .ours = ours};
+    *p = (struct port){.listen_id = ++ports->last_listen_id, .local = local, .ours = ours};
     p->key = must_alloc(key.len + 1);
     /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): a key is never empty */
     memcpy(p->key, key.at, key.len);
@@ -117,11 +117,11 @@ static void inherit_list(struct ports *ports, const char *at)
     while (*at) {
         size_t len = strcspn(at, "\n");
         int fd = -1, key = 0;
-        unsigned door = 0;
+        unsigned listen_id = 0;
         char whose[8] = "";
-        if (sscanf(at, "%d %u %7s %n", &fd, &door, whose, &key) == 3 && key && (size_t)key < len && fd > 2 && door &&
+        if (sscanf(at, "%d %u %7s %n", &fd, &listen_id, whose, &key) == 3 && key && (size_t)key < len && fd > 2 && listen_id &&
             is_listening(fd))
-            inherit(ports, fd, door, strcmp(whose, "ours") == 0, (struct str){at + key, len - (size_t)key});
+            inherit(ports, fd, listen_id, strcmp(whose, "ours") == 0, (struct str){at + key, len - (size_t)key});
         at += len;
         at += *at == '\n';
     }
@@ -160,7 +160,7 @@ char *ports_list(const struct ports *ports)
     must(to);
     for (const struct port *p = ports->first; p; p = p->next)
         for (unsigned i = 0; i < p->nfds; i++)
-            fprintf(to, "%d %u %s %s\n", p->fds[i], p->door, p->ours ? "ours" : "theirs", p->key);
+            fprintf(to, "%d %u %s %s\n", p->fds[i], p->listen_id, p->ours ? "ours" : "theirs", p->key);
     fclose(to);
     return list;
 }
@@ -307,7 +307,7 @@ static bool plan_one(struct ports *ports, struct inlet inlet, size_t i, unsigned
                      "%s \"%.*s\": %s", inlet_kind(inlet), STR_ARGS(name), error);
         return spare;
     }
-    plan->places[plan->nplaces++] = (struct port_place){.inlet = inlet, .port = p, .door = p->door};
+    plan->places[plan->nplaces++] = (struct port_place){.inlet = inlet, .port = p, .listen_id = p->listen_id};
     return true;
 }
 

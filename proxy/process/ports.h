@@ -10,7 +10,7 @@
 
 struct port { /* one address */
     struct port *next;
-    uint32_t door; /* its number, never used again in this process; from 1 */
+    uint32_t listen_id; /* its number, never used again in this process; from 1 */
     uint32_t was;  /* its number in the process before us; 0: none */
     char *key;     /* the address as the configuration says it: with port 0 the kernel chooses once, and it stays */
     int *fds;      /* TCP: one per worker, they share the port; unix, or passed by a supervisor: maybe fewer */
@@ -22,7 +22,7 @@ struct port { /* one address */
 struct ports {
     struct port *first;
     unsigned user; /* who we are to become, (unsigned)-1: nobody else */
-    uint32_t last_door;
+    uint32_t last_listen_id;
     bool lent; /* the process before us may go on: paths of what it left us are still its own */
 };
 struct inlet { /* who speaks with those that come in: one of the two, the other is NULL */
@@ -49,7 +49,7 @@ struct inlet inlet_named(const struct conf *, struct str name);
 struct port_place { /* an address of a configuration, and where it is bound */
     struct inlet inlet;
     struct port *port; /* NULL: drained */
-    uint32_t door;     /* its number, drained or not */
+    uint32_t listen_id;     /* its number, drained or not */
 };
 struct ports_plan {
     struct port_place *places;

@@ -21,8 +21,8 @@
 
 enum { LOG_PATIENCE = 1000 }; /* milliseconds: at the end, for a log that nobody reads */
 
-struct house {
-    struct house_arguments arguments;
+struct process {
+    struct process_arguments arguments;
     const char *binary;
     struct conf *conf;
     struct conf **old; /* held until no worker does: they end here, not amid mail; what main's thread took it gives back */
@@ -52,43 +52,43 @@ static void log_complaints(const struct complaints *c)
     }
 }
 
-static void notify_ready(struct house *h)
+static void notify_ready(struct process *p)
 {
     char line[256];
-    status_line(line, sizeof line, h->conf);
+    status_line(line, sizeof line, p->conf);
     notify_say("READY=1\nSTATUS=%s", line);
 }
 
 /* ---- control socket ---- */
 
 /* The one of this configuration; *to NULL when it names none. What is open at the same path already is taken. */
-static bool open_control(struct house *h, const struct conf *conf, struct control **to, struct complaints *c)
+static bool open_control(struct process *p, const struct conf *conf, struct control **to, struct complaints *c)
 {
     char error[512];
     *to = NULL;
     if (!conf->control.len)
         return true;
-    if (h->control && strcmp(control_path(h->control), conf->control.at) == 0) {
-        *to = h->control;
+    if (p->control && strcmp(control_path(p->control), conf->control.at) == 0) {
+        *to = p->control;
         return true;
     }
-    bool there = h->inherited.control >= 0 && strcmp(h->inherited.control_path, conf->control.at) == 0;
-    *to = control_open(conf->control.at, there ? h->inherited.control : -1, privileges_user(conf->user), error,
+    bool there = p->inherited.control >= 0 && strcmp(p->inherited.control_path, conf->control.at) == 0;
+    *to = control_open(conf->control.at, there ? p->inherited.control : -1, privileges_user(conf->user), error,
                        sizeof error);
     if (there)
-        h->inherited.control = -1;
+        p->inherited.control = -1;
     if (!*to)
         complain(c, false, conf->mail.path, 0, "%s", error);
     return *to != NULL;
 }
 
 /* Who asked for it over the socket of before is still to be answered. */
-static void set_control(struct house *h, struct control *control)
+static void set_control(struct process *p, struct control *control)
 {
-    if (!h->control)
-        h->control = control;
-    else if (h->control != control)
-        control_move(h->control, control);
+    if (!p->control)
+        p->control = control;
+    else if (p->control != control)
+        control_move(p->control, control);
 }
 
 /* ---- the log ---- */
@@ -117,46 +117,46 @@ static void warn_of_what_stays(const struct conf *now, struct conf *next, struct
     next->workers = now->workers;
 }
 
-static void switch_to(struct house *h, struct conf *conf, struct ports_plan *plan, struct worker_order *order, int log)
+static void switch_to(struct process *p, struct conf *conf, struct ports_plan *plan, struct worker_order *order, int log)
 {
-    struct conf *old = h->conf;
+    struct conf *old = p->conf;
     conf_take_over(conf, old);
     log_set(&conf->log, log);
-    ports_keep(&h->ports, plan);
-    workers_switch(h->workers, order);
-    ports_opened(&h->ports, plan);
-    plan_clear(&h->plan);
-    h->plan = *plan;
-    h->conf = conf;
-    h->old = must_grow(h->old, (h->nold + 1) * sizeof *h->old);
-    h->old[h->nold++] = old;
+    ports_keep(&p->ports, plan);
+    workers_switch(p->workers, order);
+    ports_opened(&p->ports, plan);
+    plan_clear(&p->plan);
+    p->plan = *plan;
+    p->conf = conf;
+    p->old = must_grow(p->old, (p->nold + 1) * sizeof *p->old);
+    p->old[p->nold++] = old;
 }
 
-static void drop_old(struct house *h, bool all)
+static void drop_old(struct process *p, bool all)
 {
-    for (size_t i = 0; i < h->nold; i++)
-        if (all || conf_is_left(h->old[i])) {
-            conf_drop(h->old[i]);
-            h->old[i--] = h->old[--h->nold];
+    for (size_t i = 0; i < p->nold; i++)
+        if (all || conf_is_left(p->old[i])) {
+            conf_drop(p->old[i]);
+            p->old[i--] = p->old[--p->nold];
         }
 }
 
 /* All that can fail, before anything is changed. NULL: complained of. */
-static struct worker_order *prepare(struct house *h, struct conf *conf, struct ports_plan *plan, struct complaints *c)
+static struct worker_order *prepare(struct process *p, struct conf *conf, struct ports_plan *plan, struct complaints *c)
 {
     char error[200];
-    if (!ports_plan(&h->ports, conf, h->conf->workers, plan, c))
+    if (!ports_plan(&p->ports, conf, p->conf->workers, plan, c))
         return NULL;
-    struct worker_order *order = workers_prepare(h->workers, conf, plan, error, sizeof error);
+    struct worker_order *order = workers_prepare(p->workers, conf, plan, error, sizeof error);
     if (!order) {
         complain(c, false, conf->mail.path, 0, "%s", error);
-        ports_forgo(&h->ports, plan);
+        ports_forgo(&p->ports, plan);
     }
     return order;
 }
 
 /* Whole or not at all. What is wrong is logged, and said to `to` (NULL: to nobody else). */
-static bool reload(struct house *h, FILE *to)
+static bool reload(struct process *p, FILE *to)
 {
     struct arena arena = {0};
     struct complaints c = {.arena = &arena};
@@ -164,20 +164,20 @@ static bool reload(struct house *h, FILE *to)
     struct ports_plan plan;
     int log = -1;
     notify_reloading();
-    struct conf *conf = conf_load(h->arguments.conf, &c);
-    bool good = conf && open_log(conf, &log, &c) && open_control(h, conf, &control, &c);
-    struct worker_order *order = good ? prepare(h, conf, &plan, &c) : NULL;
+    struct conf *conf = conf_load(p->arguments.conf, &c);
+    bool good = conf && open_log(conf, &log, &c) && open_control(p, conf, &control, &c);
+    struct worker_order *order = good ? prepare(p, conf, &plan, &c) : NULL;
     if (good && !order) {
         good = false;
-        if (control != h->control)
+        if (control != p->control)
             control_close(&control, false);
     }
     if (!good && log > 2)
         close(log);
     if (good) {
-        warn_of_what_stays(h->conf, conf, &c);
-        set_control(h, control);
-        switch_to(h, conf, &plan, order, log);
+        warn_of_what_stays(p->conf, conf, &c);
+        set_control(p, control);
+        switch_to(p, conf, &plan, order, log);
     } else {
         conf_drop(conf);
     }
@@ -185,125 +185,125 @@ static bool reload(struct house *h, FILE *to)
     if (to)
         complaints_say(to, &c);
     if (good)
-        log_say(LOG_INFO, "reloaded: generation %u, configuration %s", h->conf->generation, h->arguments.conf);
+        log_say(LOG_INFO, "reloaded: generation %u, configuration %s", p->conf->generation, p->arguments.conf);
     else
         log_say(LOG_ERROR, "not reloaded: %u mistake%s; the configuration stays as it is", c.errors,
                 c.errors == 1 ? "" : "s");
     if (good && to)
-        fprintf(to, "reloaded: generation %u\n", h->conf->generation);
-    notify_ready(h);
+        fprintf(to, "reloaded: generation %u\n", p->conf->generation);
+    notify_ready(p);
     arena_reset(&arena);
     return good;
 }
 
 /* ---- drain, end ---- */
 
-static void end(struct house *h)
+static void end(struct process *p)
 {
-    if (h->upgrade.pid)
-        kill(h->upgrade.pid, SIGTERM);
-    if (!h->retired)
+    if (p->upgrade.pid)
+        kill(p->upgrade.pid, SIGTERM);
+    if (!p->retired)
         notify_say("STOPPING=1");
-    if (h->asked++ == 0) {
+    if (p->asked++ == 0) {
         log_say(LOG_INFO, "draining: no new clients; once more to stop at once");
-        ports_close(&h->ports, NULL, &h->plan);
-        workers_drain(h->workers);
+        ports_close(&p->ports, NULL, &p->plan);
+        workers_drain(p->workers);
     } else {
         log_say(LOG_WARNING, "stopping at once");
-        workers_stop(h->workers);
+        workers_stop(p->workers);
     }
 }
 
 /* One listener: its port is closed until the next reload, its sessions are asked to leave. False: there is none of the
  * name. */
-static bool drain_listener(struct house *h, struct str name)
+static bool drain_listener(struct process *p, struct str name)
 {
-    struct inlet inlet = inlet_named(h->conf, name);
+    struct inlet inlet = inlet_named(p->conf, name);
     const struct address *unused;
     if (!inlet.listen && !inlet.milter)
         return false;
-    uint32_t *doors = must_alloc(inlet_addresses(inlet, &unused) * sizeof *doors);
+    uint32_t *listen_ids = must_alloc(inlet_addresses(inlet, &unused) * sizeof *listen_ids);
     size_t n = 0;
-    for (size_t i = 0; i < h->plan.nplaces; i++)
-        if (inlet_conf(h->plan.places[i].inlet) == inlet_conf(inlet) && h->plan.places[i].port)
-            doors[n++] = h->plan.places[i].door;
+    for (size_t i = 0; i < p->plan.nplaces; i++)
+        if (inlet_conf(p->plan.places[i].inlet) == inlet_conf(inlet) && p->plan.places[i].port)
+            listen_ids[n++] = p->plan.places[i].listen_id;
     log_say(LOG_INFO, "draining %s \"%.*s\": a reload opens it again", inlet_kind(inlet), STR_ARGS(name));
-    ports_close(&h->ports, inlet_conf(inlet), &h->plan);
-    workers_drain_doors(h->workers, doors, n);
-    free(doors);
+    ports_close(&p->ports, inlet_conf(inlet), &p->plan);
+    workers_drain_listeners(p->workers, listen_ids, n);
+    free(listen_ids);
     return true;
 }
 
 /* ---- upgrade ---- */
 
-static bool begin_upgrade(struct house *h, char *error, size_t room)
+static bool begin_upgrade(struct process *p, char *error, size_t room)
 {
-    const char *argv[8] = {h->arguments.name, "run", "-c", h->arguments.conf};
-    if (h->arguments.pid_file) {
+    const char *argv[8] = {p->arguments.name, "run", "-c", p->arguments.conf};
+    if (p->arguments.pid_file) {
         argv[4] = "--pid-file";
-        argv[5] = h->arguments.pid_file;
+        argv[5] = p->arguments.pid_file;
     }
-    struct upgrade_order order = {.binary = h->binary,
+    struct upgrade_order order = {.binary = p->binary,
                                   .argv = (char *const *)argv,
-                                  .ports = &h->ports,
-                                  .conf = h->conf,
-                                  .control = control_socket(h->control),
-                                  .control_path = control_path(h->control)};
-    bool good = upgrade_begin(&h->upgrade, &order, error, room);
+                                  .ports = &p->ports,
+                                  .conf = p->conf,
+                                  .control = control_socket(p->control),
+                                  .control_path = control_path(p->control)};
+    bool good = upgrade_begin(&p->upgrade, &order, error, room);
     if (good)
-        log_say(LOG_INFO, "upgrade: process %ld starts from %s", (long)h->upgrade.pid, h->binary);
+        log_say(LOG_INFO, "upgrade: process %ld starts from %s", (long)p->upgrade.pid, p->binary);
     else
         log_say(LOG_ERROR, "upgrade: %s; this process goes on", error);
     return good;
 }
 
-static void tell_upgrader(struct house *h, int code, const char *text)
+static void tell_upgrader(struct process *p, int code, const char *text)
 {
-    if (h->upgrader)
-        control_answer(h->upgrader, code, str_of(text));
-    h->upgrader = NULL;
+    if (p->upgrader)
+        control_answer(p->upgrader, code, str_of(text));
+    p->upgrader = NULL;
 }
 
 /* The sockets live on in the other process: here they are only let go. */
-static void retire(struct house *h, long successor)
+static void retire(struct process *p, long successor)
 {
     char text[128];
     snprintf(text, sizeof text, "process %ld has taken over from %ld\n", successor, (long)getpid());
     log_say(LOG_INFO, "upgrade: process %ld runs; this one ends with its sessions", successor);
     notify_say("MAINPID=%ld\nWATCHDOG=1", successor);
-    h->retired = true;
-    h->sign_at = 0;
-    tell_upgrader(h, 0, text);
-    control_close(&h->control, true);
-    ports_release(&h->ports);
-    plan_clear(&h->plan);
-    workers_retire(h->workers);
+    p->retired = true;
+    p->sign_at = 0;
+    tell_upgrader(p, 0, text);
+    control_close(&p->control, true);
+    ports_release(&p->ports);
+    plan_clear(&p->plan);
+    workers_retire(p->workers);
 }
 
-static void look_at_upgrade(struct house *h)
+static void look_at_upgrade(struct process *p)
 {
-    long pid = h->upgrade.pid;
+    long pid = p->upgrade.pid;
     if (!pid)
         return;
-    enum upgrade_news news = upgrade_turn(&h->upgrade);
+    enum upgrade_news news = upgrade_turn(&p->upgrade);
     if (news == UPGRADE_RUNS)
-        retire(h, pid);
+        retire(p, pid);
     if (news != UPGRADE_FAILED)
         return;
-    log_say(LOG_ERROR, "upgrade: process %ld failed, this one goes on: %.*s", pid, (int)strcspn(h->upgrade.said, "\n"),
-            h->upgrade.said);
-    tell_upgrader(h, 1, h->upgrade.said);
+    log_say(LOG_ERROR, "upgrade: process %ld failed, this one goes on: %.*s", pid, (int)strcspn(p->upgrade.said, "\n"),
+            p->upgrade.said);
+    tell_upgrader(p, 1, p->upgrade.said);
 }
 
 /* ---- commands ---- */
 
-static void answer_no_listener(struct house *h, struct caller *caller, struct str name)
+static void answer_no_listener(struct process *p, struct caller *caller, struct str name)
 {
     char text[256];
     const char *names[256];
-    size_t n = min_size(h->conf->nlistens + h->conf->nmilters, countof(names));
+    size_t n = min_size(p->conf->nlistens + p->conf->nmilters, countof(names));
     for (size_t i = 0; i < n; i++)
-        names[i] = inlet_conf(inlet_at(h->conf, i))->name.at;
+        names[i] = inlet_conf(inlet_at(p->conf, i))->name.at;
     struct str near = nearest_name(name, names, n);
     snprintf(text, sizeof text,
              near.at ? "there is no listener \"%.*s\" (did you mean \"%s\"?)\n" : "there is no listener \"%.*s\"\n",
@@ -313,12 +313,12 @@ static void answer_no_listener(struct house *h, struct caller *caller, struct st
 
 static void obey_reload(void *data, struct caller *caller, struct str argument)
 {
-    struct house *h = data;
+    struct process *p = data;
     char *text = NULL;
     size_t len = 0;
     FILE *to = open_memstream(&text, &len);
     must(to);
-    bool good = reload(h, to);
+    bool good = reload(p, to);
     fclose(to);
     control_answer(caller, good ? 0 : 2, (struct str){text, len});
     free(text);
@@ -326,18 +326,18 @@ static void obey_reload(void *data, struct caller *caller, struct str argument)
 
 static void obey_status(void *data, struct caller *caller, struct str argument)
 {
-    struct house *h = data;
+    struct process *p = data;
     char *text = NULL;
     size_t len = 0;
     FILE *to = open_memstream(&text, &len);
     must(to);
-    status_say(to, h->started, h->conf, &h->plan, h->workers);
-    if (h->asked)
+    status_say(to, p->started, p->conf, &p->plan, p->workers);
+    if (p->asked)
         fputs("draining: it ends with its last session\n", to);
     if (log_dropped())
         fprintf(to, "log: %llu lines were lost\n", (unsigned long long)log_dropped());
-    if (h->upgrade.pid)
-        fprintf(to, "upgrade: process %ld starts\n", (long)h->upgrade.pid);
+    if (p->upgrade.pid)
+        fprintf(to, "upgrade: process %ld starts\n", (long)p->upgrade.pid);
     fclose(to);
     control_answer(caller, 0, (struct str){text, len});
     free(text);
@@ -345,31 +345,31 @@ static void obey_status(void *data, struct caller *caller, struct str argument)
 
 static void obey_upgrade(void *data, struct caller *caller, struct str argument)
 {
-    struct house *h = data;
+    struct process *p = data;
     char error[512];
-    if (!begin_upgrade(h, error, sizeof error))
+    if (!begin_upgrade(p, error, sizeof error))
         control_answer(caller, 1, str_of(error));
     else
-        h->upgrader = caller;
+        p->upgrader = caller;
 }
 
 static void obey_stop(void *data, struct caller *caller, struct str argument)
 {
-    struct house *h = data;
-    end(h); /* who has heard the answer finds the ports closed */
+    struct process *p = data;
+    end(p); /* who has heard the answer finds the ports closed */
     control_answer(caller, 0,
-                   h->asked > 1 ? STR("stopping at once\n") : STR("draining: it ends with its last session\n"));
+                   p->asked > 1 ? STR("stopping at once\n") : STR("draining: it ends with its last session\n"));
 }
 
 static void obey_drain(void *data, struct caller *caller, struct str argument)
 {
-    struct house *h = data;
+    struct process *p = data;
     if (!argument.len)
-        obey_stop(h, caller, argument);
-    else if (drain_listener(h, argument))
+        obey_stop(p, caller, argument);
+    else if (drain_listener(p, argument))
         control_answer(caller, 0, STR("it is draining; sluice reload opens it again\n"));
     else
-        answer_no_listener(h, caller, argument);
+        answer_no_listener(p, caller, argument);
 }
 
 static void obey(void *data, struct caller *caller, struct str word, struct str argument)
@@ -384,16 +384,16 @@ static void obey(void *data, struct caller *caller, struct str word, struct str 
         {"fail", NULL, false, control_obey_fail},
 #endif
     };
-    struct house *h = data;
+    struct process *p = data;
     const struct control_order *order = control_order_named(orders, countof(orders), word);
     if (!order)
         control_answer_unknown(caller, orders, countof(orders));
-    else if (order->changes && h->asked)
+    else if (order->changes && p->asked)
         control_answer(caller, 1, STR("it is draining: too late for that\n"));
-    else if (order->changes && h->upgrade.pid)
+    else if (order->changes && p->upgrade.pid)
         control_answer(caller, 1, STR("an upgrade is under way\n"));
     else
-        order->run(h, caller, argument);
+        order->run(p, caller, argument);
 }
 
 /* ---- signals ---- */
@@ -420,47 +420,47 @@ static int signals_open(void)
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-static void obey_signal(struct house *h, int signo)
+static void obey_signal(struct process *p, int signo)
 {
     const char *name = signo == SIGHUP ? "SIGHUP" : "SIGUSR2";
     char error[512];
-    if (h->asked || h->retired) {
+    if (p->asked || p->retired) {
         log_say(LOG_WARNING, "%s: this process is ending", name);
-    } else if (h->upgrade.pid) {
+    } else if (p->upgrade.pid) {
         log_say(LOG_WARNING, "%s: an upgrade is under way", name);
     } else if (signo == SIGUSR2) {
-        begin_upgrade(h, error, sizeof error);
+        begin_upgrade(p, error, sizeof error);
     } else {
-        reload(h, NULL);
+        reload(p, NULL);
         log_reopen();
     }
 }
 
-static void take_signals(struct house *h)
+static void take_signals(struct process *p)
 {
     struct signalfd_siginfo info;
     bool hangup = false, replace = false;
-    while (read(h->signals, &info, sizeof info) == (ssize_t)sizeof info)
+    while (read(p->signals, &info, sizeof info) == (ssize_t)sizeof info)
         if (info.ssi_signo == SIGHUP)
             hangup = true;
         else if (info.ssi_signo == SIGUSR2)
             replace = true;
         else
-            end(h);
+            end(p);
     if (hangup)
-        obey_signal(h, SIGHUP);
+        obey_signal(p, SIGHUP);
     if (replace)
-        obey_signal(h, SIGUSR2);
+        obey_signal(p, SIGUSR2);
 }
 
 /* A sign of life only while every worker's loop turns. */
-static void give_sign(struct house *h)
+static void give_sign(struct process *p)
 {
     uint64_t now = clock_ms();
-    if (!h->sign_at || now < h->sign_at)
+    if (!p->sign_at || now < p->sign_at)
         return;
-    h->sign_at = now + (uint64_t)notify_watchdog();
-    if (workers_turn(h->workers))
+    p->sign_at = now + (uint64_t)notify_watchdog();
+    if (workers_turn(p->workers))
         notify_say("WATCHDOG=1");
     else
         log_say(LOG_ERROR, "a worker's loop does not turn: no sign of life for the supervisor");
@@ -468,35 +468,35 @@ static void give_sign(struct house *h)
 
 /* ---- from the start to the end ---- */
 
-static void wait_once(struct house *h)
+static void wait_once(struct process *p)
 {
-    struct pollfd fds[3 + CONTROL_FDS] = {{.fd = h->signals, .events = POLLIN}, {.fd = h->bell, .events = POLLIN}};
+    struct pollfd fds[3 + CONTROL_FDS] = {{.fd = p->signals, .events = POLLIN}, {.fd = p->bell, .events = POLLIN}};
     int wait = -1;
     uint64_t count, now = clock_ms();
     size_t first = 2;
-    if (h->upgrade.pid) {
-        fds[first++] = (struct pollfd){.fd = h->upgrade.pipe, .events = POLLIN};
+    if (p->upgrade.pid) {
+        fds[first++] = (struct pollfd){.fd = p->upgrade.pipe, .events = POLLIN};
         wait = 1000;
     }
-    if (h->nold) /* an old generation may end at any time */
+    if (p->nold) /* an old generation may end at any time */
         wait = 1000;
-    if (h->sign_at && (wait < 0 || h->sign_at < now + (uint64_t)wait))
-        wait = h->sign_at > now ? (int)(h->sign_at - now) : 0;
-    size_t n = control_polls(h->control, fds + first, &wait);
+    if (p->sign_at && (wait < 0 || p->sign_at < now + (uint64_t)wait))
+        wait = p->sign_at > now ? (int)(p->sign_at - now) : 0;
+    size_t n = control_polls(p->control, fds + first, &wait);
     log_flush();
     if (poll(fds, first + n, wait) < 0)
         return; /* EINTR: nothing is ready */
-    ssize_t got = read(h->bell, &count, sizeof count);
+    ssize_t got = read(p->bell, &count, sizeof count);
     (void)got;
-    drop_old(h, false);
-    take_signals(h);
-    look_at_upgrade(h);
-    control_turn(h->control, fds + first, n, obey, h);
-    give_sign(h);
+    drop_old(p, false);
+    take_signals(p);
+    look_at_upgrade(p);
+    control_turn(p->control, fds + first, n, obey, p);
+    give_sign(p);
 }
 
 /* Complaints go where the one who starts us looks: to stderr, or to the process that we are to replace. */
-static void say_complaints(struct house *h, const struct complaints *c)
+static void say_complaints(struct process *p, const struct complaints *c)
 {
     char *text = NULL;
     size_t len;
@@ -506,180 +506,180 @@ static void say_complaints(struct house *h, const struct complaints *c)
     fclose(to);
     fputs(text, stderr);
     if (c->errors)
-        upgrade_say(&h->inherited, text);
+        upgrade_say(&p->inherited, text);
     free(text);
 }
 
-static bool load(struct house *h)
+static bool load(struct process *p)
 {
     struct arena arena = {0};
     struct complaints c = {.arena = &arena};
-    h->conf = conf_load(h->arguments.conf, &c);
-    say_complaints(h, &c);
+    p->conf = conf_load(p->arguments.conf, &c);
+    say_complaints(p, &c);
     arena_reset(&arena);
-    if (h->conf)
-        upgrade_take_stores(&h->inherited, h->conf);
-    return h->conf != NULL;
+    if (p->conf)
+        upgrade_take_stores(&p->inherited, p->conf);
+    return p->conf != NULL;
 }
 
-static bool bind_all(struct house *h)
+static bool bind_all(struct process *p)
 {
     struct arena arena = {0};
     struct complaints c = {.arena = &arena};
-    h->ports.user = privileges_user(h->conf->user);
-    h->ports.lent = h->inherited.ready >= 0;
-    ports_inherit(&h->ports);
+    p->ports.user = privileges_user(p->conf->user);
+    p->ports.lent = p->inherited.ready >= 0;
+    ports_inherit(&p->ports);
     bool good =
-        open_control(h, h->conf, &h->control, &c) && ports_plan(&h->ports, h->conf, h->conf->workers, &h->plan, &c);
+        open_control(p, p->conf, &p->control, &c) && ports_plan(&p->ports, p->conf, p->conf->workers, &p->plan, &c);
     if (!good)
-        say_complaints(h, &c);
+        say_complaints(p, &c);
     arena_reset(&arena);
     return good;
 }
 
 /* Nothing can fail any more: what the process before us left is ours, and what the configuration no longer names of it
  * goes. */
-static void take_over(struct house *h)
+static void take_over(struct process *p)
 {
-    h->ports.lent = false;
-    ports_keep(&h->ports, &h->plan);
-    if (h->inherited.control >= 0) {
-        unlink(h->inherited.control_path);
-        close(h->inherited.control);
-        h->inherited.control = -1;
+    p->ports.lent = false;
+    ports_keep(&p->ports, &p->plan);
+    if (p->inherited.control >= 0) {
+        unlink(p->inherited.control_path);
+        close(p->inherited.control);
+        p->inherited.control = -1;
     }
 }
 
 /* Opened while it may be; written when we run. It is the user's, who is to write it at an upgrade. */
-static bool open_pid_file(struct house *h)
+static bool open_pid_file(struct process *p)
 {
-    const char *path = h->arguments.pid_file;
+    const char *path = p->arguments.pid_file;
     if (!path)
         return true;
-    unsigned user = privileges_user(h->conf->user);
+    unsigned user = privileges_user(p->conf->user);
     bool stands_in = privileges_stand_in(user, path);
-    h->pid_file = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+    p->pid_file = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
     int saved = errno;
     privileges_back(stands_in);
     errno = saved;
-    if (h->pid_file < 0 || (user != (unsigned)-1 && !stands_in && fchown(h->pid_file, user, (gid_t)-1) != 0)) {
+    if (p->pid_file < 0 || (user != (unsigned)-1 && !stands_in && fchown(p->pid_file, user, (gid_t)-1) != 0)) {
         log_say(LOG_ERROR, "%s: %s", path, strerror(errno));
         return false;
     }
     return true;
 }
 
-static void write_pid_file(struct house *h)
+static void write_pid_file(struct process *p)
 {
-    if (h->pid_file >= 0 && (ftruncate(h->pid_file, 0) != 0 || dprintf(h->pid_file, "%ld\n", (long)getpid()) < 0))
-        log_say(LOG_WARNING, "%s: %s", h->arguments.pid_file, strerror(errno));
+    if (p->pid_file >= 0 && (ftruncate(p->pid_file, 0) != 0 || dprintf(p->pid_file, "%ld\n", (long)getpid()) < 0))
+        log_say(LOG_WARNING, "%s: %s", p->arguments.pid_file, strerror(errno));
 }
 
-static void drop_pid_file(struct house *h)
+static void drop_pid_file(struct process *p)
 {
     char text[32] = "";
-    if (h->pid_file < 0)
+    if (p->pid_file < 0)
         return;
-    if (pread(h->pid_file, text, sizeof text - 1, 0) > 0 && strtol(text, NULL, 10) == (long)getpid() &&
-        unlink(h->arguments.pid_file) != 0 && ftruncate(h->pid_file, 0) != 0)
-        log_say(LOG_WARNING, "%s: %s", h->arguments.pid_file, strerror(errno));
-    close(h->pid_file);
+    if (pread(p->pid_file, text, sizeof text - 1, 0) > 0 && strtol(text, NULL, 10) == (long)getpid() &&
+        unlink(p->arguments.pid_file) != 0 && ftruncate(p->pid_file, 0) != 0)
+        log_say(LOG_WARNING, "%s: %s", p->arguments.pid_file, strerror(errno));
+    close(p->pid_file);
 }
 
 /* What root could read and the user cannot will fail a reload, an upgrade and a change of certificates: said now, not
  * then. And who stays root is told so. */
-static void log_doubts(struct house *h, bool was_root)
+static void log_doubts(struct process *p, bool was_root)
 {
     struct arena arena = {0};
     struct complaints c = {.arena = &arena};
-    environment_root(h->conf, &c);
+    environment_root(p->conf, &c);
     if (was_root && geteuid() != 0)
-        environment_files(h->conf, &c);
+        environment_files(p->conf, &c);
     log_complaints(&c);
     arena_reset(&arena);
 }
 
-static bool set_log(struct house *h)
+static bool set_log(struct process *p)
 {
     struct arena arena = {0};
     struct complaints c = {.arena = &arena};
     int fd;
-    bool good = open_log(h->conf, &fd, &c);
+    bool good = open_log(p->conf, &fd, &c);
     if (good)
-        log_set(&h->conf->log, fd);
+        log_set(&p->conf->log, fd);
     else
-        say_complaints(h, &c);
+        say_complaints(p, &c);
     arena_reset(&arena);
     return good;
 }
 
-static bool start(struct house *h)
+static bool start(struct process *p)
 {
     bool was_root = geteuid() == 0;
-    if (!set_log(h))
+    if (!set_log(p))
         return false;
     privileges_raise_descriptors();
-    h->signals = signals_open();
-    h->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (!bind_all(h) || !open_pid_file(h) || !privileges_drop(h->conf->user))
+    p->signals = signals_open();
+    p->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (!bind_all(p) || !open_pid_file(p) || !privileges_drop(p->conf->user))
         return false;
     log_start(); /* behind privileges_drop: a capability is given up by one thread, for itself alone */
-    log_doubts(h, was_root);
-    h->workers = workers_start(h->conf, &h->plan, ring, &h->bell);
-    if (!h->workers)
+    log_doubts(p, was_root);
+    p->workers = workers_start(p->conf, &p->plan, ring, &p->bell);
+    if (!p->workers)
         return false;
-    ports_opened(&h->ports, &h->plan);
-    take_over(h);
-    h->started = (int64_t)(clock_ms() / 1000);
-    h->sign_at = notify_watchdog() ? clock_ms() : 0;
-    log_say(LOG_INFO, "Sluice " SLUICE_VERSION " runs with %u workers, configuration %s", h->conf->workers,
-            h->arguments.conf);
-    write_pid_file(h);
-    upgrade_ready(&h->inherited);
-    notify_ready(h);
+    ports_opened(&p->ports, &p->plan);
+    take_over(p);
+    p->started = (int64_t)(clock_ms() / 1000);
+    p->sign_at = notify_watchdog() ? clock_ms() : 0;
+    log_say(LOG_INFO, "Sluice " SLUICE_VERSION " runs with %u workers, configuration %s", p->conf->workers,
+            p->arguments.conf);
+    write_pid_file(p);
+    upgrade_ready(&p->inherited);
+    notify_ready(p);
     return true;
 }
 
-static void leave(struct house *h)
+static void leave(struct process *p)
 {
-    bool lent = h->ports.lent && strcmp(control_path(h->control), h->inherited.control_path) == 0;
-    control_close(&h->control, h->retired || lent);
-    ports_close(&h->ports, NULL, &h->plan);
-    ports_release(&h->ports);
-    plan_clear(&h->plan);
-    drop_pid_file(h);
-    if (h->signals >= 0)
-        close(h->signals);
-    if (h->bell >= 0)
-        close(h->bell);
-    drop_old(h, true);
-    free(h->old);
-    conf_drop(h->conf);
+    bool lent = p->ports.lent && strcmp(control_path(p->control), p->inherited.control_path) == 0;
+    control_close(&p->control, p->retired || lent);
+    ports_close(&p->ports, NULL, &p->plan);
+    ports_release(&p->ports);
+    plan_clear(&p->plan);
+    drop_pid_file(p);
+    if (p->signals >= 0)
+        close(p->signals);
+    if (p->bell >= 0)
+        close(p->bell);
+    drop_old(p, true);
+    free(p->old);
+    conf_drop(p->conf);
     log_flush();
 }
 
-int house_run(const struct house_arguments *arguments)
+int process_run(const struct process_arguments *arguments)
 {
-    struct house h = {.arguments = *arguments, .signals = -1, .bell = -1, .pid_file = -1};
-    h.binary = upgrade_binary(arguments->name);
-    h.inherited = upgrade_inherit();
-    if (!load(&h))
+    struct process p = {.arguments = *arguments, .signals = -1, .bell = -1, .pid_file = -1};
+    p.binary = upgrade_binary(arguments->name);
+    p.inherited = upgrade_inherit();
+    if (!load(&p))
         return 2;
-    if (!start(&h)) {
-        leave(&h);
+    if (!start(&p)) {
+        leave(&p);
         log_stop(LOG_PATIENCE);
         return 1;
     }
-    while (!workers_ended(h.workers))
-        wait_once(&h);
-    if (!workers_close(&h.workers)) {
-        drop_pid_file(&h);
+    while (!workers_ended(p.workers))
+        wait_once(&p);
+    if (!workers_close(&p.workers)) {
+        drop_pid_file(&p);
         log_stop(LOG_PATIENCE);
         _exit(0); /* sessions were cut off where they stood: nothing of theirs can be put in order */
     }
     maildir_stop();
     servers_forget();
-    leave(&h);
+    leave(&p);
     log_say(LOG_INFO, "ended");
     log_stop(LOG_PATIENCE);
     return 0;

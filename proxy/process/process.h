@@ -2,11 +2,11 @@
 #ifndef PROCESS_PROCESS_H
 #define PROCESS_PROCESS_H
 
-struct house_arguments {
+struct process_arguments {
     const char *name;     /* argv[0]: the binary that an upgrade starts */
     const char *conf;     /* path of the configuration */
     const char *pid_file; /* NULL: none */
 };
 /* Runs until it is told to end; the exit code. */
-int house_run(const struct house_arguments *);
+int process_run(const struct process_arguments *);
 #endif

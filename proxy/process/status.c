@@ -14,11 +14,11 @@ static void say_uptime(FILE *to, int64_t started)
             up / 3600 % 24, up / 60 % 60, up % 60);
 }
 
-static uint32_t sessions_at(const struct worker_status *s, uint32_t door)
+static uint32_t sessions_at(const struct worker_status *s, uint32_t listen_id)
 {
-    for (size_t i = 0; i < s->ndoors; i++)
-        if (s->doors[i].door == door)
-            return s->doors[i].sessions;
+    for (size_t i = 0; i < s->nlisten_ids; i++)
+        if (s->listen_ids[i].listen_id == listen_id)
+            return s->listen_ids[i].sessions;
     return 0;
 }
 
@@ -32,7 +32,7 @@ static void say_inlet(FILE *to, struct inlet inlet, const struct ports_plan *pla
         if (inlet_conf(place->inlet) != inlet_conf(inlet))
             continue;
         struct str at = addresses[min_size(n, naddresses - 1)].text;
-        uint32_t sessions = sessions_at(s, place->door);
+        uint32_t sessions = sessions_at(s, place->listen_id);
         n++;
         fprintf(to, "%s %-12.*s %-28s %s, %u %s%s\n", inlet.milter ? "milter  " : "listener", STR_ARGS(inlet_conf(inlet)->name),
                 place->port ? place->port->key : at.at, place->port ? "open" : "drained until the next reload",
@@ -70,7 +70,7 @@ void status_say(FILE *to, int64_t started, const struct conf *conf, const struct
         say_certificate(to, &conf->listens[i]);
     for (size_t i = 0; i < s.nservers; i++)
         fprintf(to, "server   %-12s %-28s %s, %u connection%s%s%s\n", s.servers[i].backend, s.servers[i].address,
-                !s.servers[i].looked ? "not looked at yet"
+                !s.servers[i].checked ? "not checked yet"
                 : s.servers[i].up    ? "up"
                                      : "down",
                 s.servers[i].connections, plural(s.servers[i].connections), *s.servers[i].why ? "; last failure: " : "",

@@ -10,7 +10,7 @@
 enum {
     TICK = 1000,       /* milliseconds between two looks at the tables */
     PAUSED_TICK = 100, /* and at whether accepting may go on */
-    CROWD = 250,       /* sessions that are worth giving memory back for, once three of four have left */
+    PEAK_LEAST = 250,       /* sessions that are worth giving memory back for, once three of four have left */
     LAST_WORDS = 5000 /* behind the grace of a drain, for what its sessions still say; they end before it (session.c) */
 };
 
@@ -32,7 +32,7 @@ static bool has_places(const struct worker_thread *p, uint32_t taken)
 static void pause_all(struct worker_thread *p, bool paused)
 {
     p->paused = paused;
-    for (struct worker_ear *e = p->ears; e; e = e->next)
+    for (struct worker_listener *e = p->listeners; e; e = e->next)
         listener_pause(e->listener, paused);
 }
 
@@ -52,13 +52,13 @@ static void set_clock(struct worker_thread *p)
 
 static bool has_room(void *data)
 {
-    struct worker_thread *p = ((struct worker_ear *)data)->post;
-    if (((struct worker_ear *)data)->inlet.milter && has_descriptors(p)) /* it has a limit of its own, which mail is told of */
+    struct worker_thread *p = ((struct worker_listener *)data)->thread;
+    if (((struct worker_listener *)data)->inlet.milter && has_descriptors(p)) /* it has a limit of its own, which mail is told of */
         return true;
     uint32_t taken = __atomic_fetch_add(&p->all->places, 1, __ATOMIC_RELAXED);
     if (has_places(p, taken) && has_descriptors(p)) {
         p->places++;
-        p->crowd = taken >= p->crowd ? taken + 1 : p->crowd;
+        p->peak = taken >= p->peak ? taken + 1 : p->peak;
         return true;
     }
     __atomic_sub_fetch(&p->all->places, 1, __ATOMIC_RELAXED);
@@ -90,51 +90,51 @@ static void watch_load(struct worker_thread *p)
     unsigned places = percent(__atomic_load_n(&p->all->places, __ATOMIC_RELAXED), l->connections);
     unsigned files = percent(stream_count(), p->all->descriptors),
              memory = percent(block_total() + arena_total(), l->memory);
-    worker_strain(&p->worker, (unsigned)max_size(places, max_size(files, memory)));
+    worker_set_usage(&p->worker, (unsigned)max_size(places, max_size(files, memory)));
 }
 
 /* ---- listeners ---- */
 
 static void accepted(void *data, struct stream *stream)
 {
-    struct worker_ear *ear = data;
-    if (ear->inlet.milter)
-        milter_start(&ear->post->milters, ear->inlet.milter, ear->door, stream);
+    struct worker_listener *l = data;
+    if (l->inlet.milter)
+        milter_start(&l->thread->milters, l->inlet.milter, l->listen_id, stream);
     else
-        session_start(&ear->post->worker, ear->inlet.listen, ear->door, stream);
+        session_start(&l->thread->worker, l->inlet.listen, l->listen_id, stream);
 }
 
-static void open_ear(struct worker_thread *p, const struct worker_seat *seat)
+static void open_listener(struct worker_thread *p, const struct assignment *assignment)
 {
     static const struct listener_owner owner = {.has_room = has_room, .accepted = accepted};
-    struct worker_ear *ear = must_alloc(sizeof *ear);
-    *ear = (struct worker_ear){.next = p->ears, .post = p, .inlet = seat->inlet, .door = seat->door};
-    p->ears = ear;
-    ear->listener = listener_open(p->worker.mail.loop, seat->fd, &owner, ear);
-    listener_pause(ear->listener, p->paused);
+    struct worker_listener *l = must_alloc(sizeof *l);
+    *l = (struct worker_listener){.next = p->listeners, .thread = p, .inlet = assignment->inlet, .listen_id = assignment->listen_id};
+    p->listeners = l;
+    l->listener = listener_open(p->worker.mail.loop, assignment->fd, &owner, l);
+    listener_pause(l->listener, p->paused);
 }
 
-static void close_ear(struct worker_thread *p, struct worker_ear *ear, enum listener_end end)
+static void close_listener(struct worker_thread *p, struct worker_listener *l, enum listener_end end)
 {
-    struct worker_ear **at = &p->ears;
-    while (*at != ear)
+    struct worker_listener **at = &p->listeners;
+    while (*at != l)
         at = &(*at)->next;
-    *at = ear->next;
-    listener_close(&ear->listener, end);
-    free(ear);
+    *at = l->next;
+    listener_close(&l->listener, end);
+    free(l);
 }
 
-static void close_ears(struct worker_thread *p, enum listener_end end)
+static void close_listeners(struct worker_thread *p, enum listener_end end)
 {
-    while (p->ears)
-        close_ear(p, p->ears, end);
+    while (p->listeners)
+        close_listener(p, p->listeners, end);
 }
 
-static const struct worker_seat *seat_of(const struct worker_seat *seats, size_t n, uint32_t door)
+static const struct assignment *assignment_of(const struct assignment *assignments, size_t n, uint32_t listen_id)
 {
     for (size_t i = 0; i < n; i++)
-        if (seats[i].door == door)
-            return &seats[i];
+        if (assignments[i].listen_id == listen_id)
+            return &assignments[i];
     return NULL;
 }
 
@@ -172,13 +172,13 @@ static void refresh_run(void *data)
     log_flush(); /* of the pool's thread */
 }
 
-/* Allocators keep what a crowd has left: after 10,000 handshakes that is half a GiB. */
-static void watch_crowd(struct worker_thread *p)
+/* Allocators keep what a peak of sessions has left: after 10,000 handshakes that is half a GiB. */
+static void watch_peak(struct worker_thread *p)
 {
     uint32_t places = __atomic_load_n(&p->all->places, __ATOMIC_RELAXED);
-    p->give_back = p->crowd >= CROWD && places <= p->crowd / 4;
+    p->give_back = p->peak >= PEAK_LEAST && places <= p->peak / 4;
     if (p->give_back)
-        p->crowd = places;
+        p->peak = places;
 }
 
 static void refresh_done(void *data)
@@ -220,8 +220,8 @@ static void begin_drain(struct worker_thread *p)
     p->leaving = true;
     p->drain_at = 0;
     p->end_by = by + LAST_WORDS;
-    worker_drain(&p->worker, DOOR_ALL, by);
-    milter_drain(&p->milters, DOOR_ALL, by);
+    worker_drain(&p->worker, LISTEN_ALL, by);
+    milter_drain(&p->milters, LISTEN_ALL, by);
 }
 
 static void turn(struct task *task)
@@ -234,7 +234,7 @@ static void turn(struct task *task)
         if (!p->refreshing) {
             p->refreshing = true;
             p->refreshed = conf_hold(p->worker.generation->conf);
-            watch_crowd(p);
+            watch_peak(p);
             loop_work(p->worker.mail.loop, refresh_run, refresh_done, p);
         }
     }
@@ -252,51 +252,51 @@ static void turn(struct task *task)
 /* ---- orders ---- */
 
 /* Sessions that came in where we no longer listen are asked to leave, those who waited there too. */
-static void leave_door(struct worker_thread *p, uint32_t door)
+static void leave_address(struct worker_thread *p, uint32_t listen_id)
 {
     uint64_t by = loop_now(p->worker.mail.loop) + p->worker.generation->conf->timeouts.drain;
-    for (struct worker_ear *ear = p->ears, *next; ear; ear = next) {
-        next = ear->next;
-        if (ear->door == door)
-            close_ear(p, ear, LISTENER_REST);
+    for (struct worker_listener *l = p->listeners, *next; l; l = next) {
+        next = l->next;
+        if (l->listen_id == listen_id)
+            close_listener(p, l, LISTENER_REST);
     }
-    worker_drain(&p->worker, door, by);
-    milter_drain(&p->milters, door, by);
+    worker_drain(&p->worker, listen_id, by);
+    milter_drain(&p->milters, listen_id, by);
 }
 
 void worker_thread_switch(struct worker_thread *p, struct worker_order *order)
 {
-    struct worker_seat *seats = order->seats[p->worker.mail.number];
-    size_t n = order->nseats[p->worker.mail.number];
+    struct assignment *assignments = order->assignments[p->worker.mail.number];
+    size_t n = order->nassignments[p->worker.mail.number];
     if (p->leaving)
         return;
-    for (struct worker_ear *ear = p->ears, *next; ear; ear = next) {
-        next = ear->next;
-        if (!seat_of(seats, n, ear->door)) {
-            leave_door(p, ear->door);
-            next = p->ears; /* a door may have several */
+    for (struct worker_listener *l = p->listeners, *next; l; l = next) {
+        next = l->next;
+        if (!assignment_of(assignments, n, l->listen_id)) {
+            leave_address(p, l->listen_id);
+            next = p->listeners; /* an address may have several */
         }
     }
     worker_switch(&p->worker, order->conf);
     p->milters.filters = &p->worker.generation->filters;
     p->milters.confs = order->conf->milters;
     p->milters.nconfs = order->conf->nmilters;
-    for (struct worker_ear *ear = p->ears; ear; ear = ear->next)
-        ear->inlet = seat_of(seats, n, ear->door)->inlet;
+    for (struct worker_listener *l = p->listeners; l; l = l->next)
+        l->inlet = assignment_of(assignments, n, l->listen_id)->inlet;
     for (size_t i = 0; i < n; i++)
-        if (seats[i].fd >= 0) {
-            open_ear(p, &seats[i]);
-            seats[i].fd = -1;
+        if (assignments[i].fd >= 0) {
+            open_listener(p, &assignments[i]);
+            assignments[i].fd = -1;
         }
     task_wake(&p->task); /* other limits: there may be room now */
 }
 
 void worker_thread_drain(struct worker_thread *p, struct worker_order *order)
 {
-    for (size_t i = 0; i < order->ndoors; i++)
-        leave_door(p, order->doors[i]);
-    if (!order->ndoors && !p->worker.mail.draining) {
-        close_ears(p, LISTENER_REST);
+    for (size_t i = 0; i < order->nlisten_ids; i++)
+        leave_address(p, order->listen_ids[i]);
+    if (!order->nlisten_ids && !p->worker.mail.draining) {
+        close_listeners(p, LISTENER_REST);
         begin_drain(p);
         task_wake(&p->task);
     }
@@ -306,7 +306,7 @@ void worker_thread_retire(struct worker_thread *p, struct worker_order *order)
 {
     if (p->leaving)
         return;
-    close_ears(p, LISTENER_HANDED_ON);
+    close_listeners(p, LISTENER_HANDED_ON);
     p->leaving = true;
     p->drain_at = loop_now(p->worker.mail.loop) + p->worker.generation->conf->timeouts.drain;
     task_wake(&p->task);
@@ -314,7 +314,7 @@ void worker_thread_retire(struct worker_thread *p, struct worker_order *order)
 
 void worker_thread_stop(struct worker_thread *p, struct worker_order *order)
 {
-    close_ears(p, LISTENER_GONE);
+    close_listeners(p, LISTENER_GONE);
     p->cut_off = guests(p) > 0;
     p->leaving = p->worker.mail.draining = p->stopped = true;
     loop_stop(p->worker.mail.loop);
@@ -336,9 +336,9 @@ static struct status_backend *backend_row(struct worker_status *s, struct str na
 static void tell_servers(struct worker_status *s, const struct pool *pool)
 {
     for (size_t i = 0; i < pool->conf->nservers && s->nservers < countof(s->servers); i++) {
-        const struct berth *at = &pool->berths[i];
+        const struct pooled_server *at = &pool->servers[i];
         struct status_server one = {.up = atomic_load(&at->server->up),
-                                    .looked = atomic_load(&at->server->looked),
+                                    .checked = atomic_load(&at->server->checked),
                                     .connections = atomic_load(&at->server->connections),
                                     .in_use = server_in_use(at->server)};
         server_why(at->server, one.why, sizeof one.why);
@@ -348,16 +348,16 @@ static void tell_servers(struct worker_status *s, const struct pool *pool)
     }
 }
 
-static void count_door(void *data, uint32_t door)
+static void count_listen_id(void *data, uint32_t listen_id)
 {
     struct worker_status *s = data;
     size_t d = 0;
-    while (d < s->ndoors && s->doors[d].door != door)
+    while (d < s->nlisten_ids && s->listen_ids[d].listen_id != listen_id)
         d++;
-    if (d == s->ndoors && d < countof(s->doors))
-        s->doors[s->ndoors++].door = door;
-    if (d < countof(s->doors))
-        s->doors[d].sessions++;
+    if (d == s->nlisten_ids && d < countof(s->listen_ids))
+        s->listen_ids[s->nlisten_ids++].listen_id = listen_id;
+    if (d < countof(s->listen_ids))
+        s->listen_ids[d].sessions++;
 }
 
 /* Under the lock: the numbers of one worker are added to what others have told. */
@@ -385,9 +385,9 @@ void worker_thread_tell(struct worker_thread *p, struct worker_order *order)
             s->generations[s->ngenerations++].generation = one->generation->conf->generation;
         if (g < countof(s->generations))
             s->generations[g].sessions++;
-        count_door(s, one->door);
+        count_listen_id(s, one->listen_id);
     }
-    milter_count(&p->milters, count_door, s);
+    milter_count(&p->milters, count_listen_id, s);
 }
 
 /* ---- the thread ---- */
@@ -397,7 +397,7 @@ static void open_post(struct worker_thread *p)
     struct worker *w = &p->worker;
     w->mail.loop = loop_open();
     p->milters.mail = &w->mail;
-    w->census = p->all->census;
+    w->connections = p->all->connections;
     w->descriptors = p->all->descriptors;
     w->mail.serial = ((uint64_t)w->mail.number + 1) << 48; /* no two workers give the same */
     task_start(&p->task, w->mail.loop, turn);
@@ -415,7 +415,7 @@ static void close_post(struct worker_thread *p)
         log_say(LOG_WARNING, "worker %u: %u sessions were cut off", w->mail.number, guests(p));
         return;
     }
-    close_ears(p, LISTENER_GONE);
+    close_listeners(p, LISTENER_GONE);
     worker_close(w);
     alarm_stop(&p->alarm);
     task_forget(&p->task);

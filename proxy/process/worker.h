@@ -18,7 +18,7 @@ void workers_switch(struct workers *, struct worker_order *);
 /* No new clients, sessions are asked to leave; each worker ends when its sessions have, or after the grace. Sockets of ours
  * that main has closed are closed with it. */
 void workers_drain(struct workers *);
-void workers_drain_doors(struct workers *, const uint32_t *doors, size_t n); /* those; the rest goes on */
+void workers_drain_listeners(struct workers *, const uint32_t *listen_ids, size_t n); /* those; the rest goes on */
 /* Another process has the sockets: sessions have timeouts.drain to come to their end unasked, then it is a drain. */
 void workers_retire(struct workers *);
 void workers_stop(struct workers *);  /* at once: sessions are cut off */
@@ -31,12 +31,12 @@ bool workers_close(struct workers **);
 struct worker_status { /* as the workers told it, summed up */
     struct { unsigned generation; uint32_t sessions; } generations[64];
     size_t ngenerations;
-    struct { uint32_t door, sessions; } doors[256];
-    size_t ndoors;
+    struct { uint32_t listen_id, sessions; } listen_ids[256];
+    size_t nlisten_ids;
     uint32_t sessions, paused, workers; /* paused: so many workers accept nobody for want of room */
     struct status_backend { char name[64]; uint32_t idle, busy; } backends[64];
     size_t nbackends;
-    struct status_server { char backend[64], address[80], why[160]; bool up, looked; unsigned connections, in_use; } servers[64];
+    struct status_server { char backend[64], address[80], why[160]; bool up, checked; unsigned connections, in_use; } servers[64];
     size_t nservers; /* of the configuration of new sessions; their numbers are those of the whole process */
 };
 bool workers_status(struct workers *, struct worker_status *); /* false: not all have told */

@@ -7,34 +7,34 @@
 #include "smtp/worker.h"
 #include <pthread.h>
 
-struct worker_ear { /* one listening socket in one worker */
-    struct worker_ear *next;
-    struct worker_thread *post;
+struct worker_listener { /* one listening socket in one worker */
+    struct worker_listener *next;
+    struct worker_thread *thread;
     struct inlet inlet; /* of the worker's current generation */
-    uint32_t door;
+    uint32_t listen_id;
     struct listener *listener;
 };
-struct worker_seat { /* what a worker is to listen at */
+struct assignment { /* what a worker is to listen at */
     struct inlet inlet;
-    uint32_t door;
+    uint32_t listen_id;
     int fd; /* its own from now on; -1: it listens there already */
 };
 struct worker_order { /* to all workers, done by each in a turn of its loop; main waits until the last has done it */
     void (*run)(struct worker_thread *, struct worker_order *);
     struct conf *conf;      /* SWITCH; held */
-    struct worker_seat **seats;    /* SWITCH: per worker */
-    size_t *nseats;
-    uint32_t doors[64];     /* DRAIN: these; none: everything */
-    size_t ndoors;
+    struct assignment **assignments;    /* SWITCH: per worker */
+    size_t *nassignments;
+    uint32_t listen_ids[64];     /* DRAIN: these; none: everything */
+    size_t nlisten_ids;
     struct worker_status *status;  /* STATUS */
     unsigned left, holders; /* under the lock */
 };
 struct worker_thread {
-    alignas(CACHE_LINE) struct worker worker; /* a post ends where no other begins: each writes its own without end */
+    alignas(CACHE_LINE) struct worker worker; /* padded to whole cache lines: only its own thread writes here */
     struct milter_worker milters;
     struct workers *all;
     pthread_t thread;
-    struct worker_ear *ears;
+    struct worker_listener *listeners;
     struct task task;
     struct alarm alarm;
     uint64_t next_tick;
@@ -42,7 +42,7 @@ struct worker_thread {
     uint64_t drain_at;      /* retired: when its sessions are asked to leave; 0: not */
     uint64_t end_by;        /* 0: not draining */
     uint32_t places;        /* of all->places: its sessions, and connections about to become one */
-    uint32_t crowd;         /* the most of all->places when it took one of them, since memory was given back */
+    uint32_t peak;         /* the highest all->places when it took one of them, since the last malloc_trim */
     bool leaving;           /* no new clients: it ends with its last session */
     bool paused, refreshing, stopped, cut_off, started;
     bool give_back;         /* of memory: while refreshing, the pool thread's */
@@ -50,8 +50,8 @@ struct worker_thread {
     unsigned ticked;        /* atomic: the last tick it has answered */
 };
 struct workers {
-    struct census *census;
-    struct worker_thread *posts;
+    struct connections *connections;
+    struct worker_thread *threads;
     unsigned n;
     size_t descriptors; /* of one worker */
     unsigned ticks;     /* asked for; main's */

@@ -3,6 +3,7 @@
  * An order is counted: main and each worker that was given it hold it, the last one frees it. A worker whose loop has
  * ended is given none. */
 #include "process/worker_thread.h"
+#include "smtp/front/connections.h"
 #include "base/fault.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -17,37 +18,37 @@ enum {
 
 /* ---- orders ---- */
 
-struct errand {
+struct order_copy {
     struct worker_order *order;
-    struct worker_thread *post;
+    struct worker_thread *thread;
 };
 
 static void order_drop(struct workers *all, struct worker_order *o) /* under the lock */
 {
     if (--o->holders)
         return;
-    for (unsigned i = 0; o->seats && i < all->n; i++) {
-        for (size_t k = 0; k < o->nseats[i]; k++)
-            if (o->seats[i][k].fd >= 0) /* of a worker that had ended */
-                close(o->seats[i][k].fd);
-        free(o->seats[i]);
+    for (unsigned i = 0; o->assignments && i < all->n; i++) {
+        for (size_t k = 0; k < o->nassignments[i]; k++)
+            if (o->assignments[i][k].fd >= 0) /* of a worker that had ended */
+                close(o->assignments[i][k].fd);
+        free(o->assignments[i]);
     }
-    free(o->seats);
-    free(o->nseats);
+    free(o->assignments);
+    free(o->nassignments);
     conf_drop(o->conf);
     free(o);
 }
 
-static void do_errand(void *data)
+static void carry_out(void *data)
 {
-    struct errand e = *(struct errand *)data;
-    struct workers *all = e.post->all;
+    struct order_copy e = *(struct order_copy *)data;
+    struct workers *all = e.thread->all;
     free(data);
-    if (!e.post->ended && e.order->run != worker_thread_tell)
-        e.order->run(e.post, e.order);
+    if (!e.thread->ended && e.order->run != worker_thread_tell)
+        e.order->run(e.thread, e.order);
     pthread_mutex_lock(&all->lock);
-    if (!e.post->ended && e.order->status)
-        e.order->run(e.post, e.order);
+    if (!e.thread->ended && e.order->status)
+        e.order->run(e.thread, e.order);
     e.order->left--;
     order_drop(all, e.order);
     pthread_cond_signal(&all->ready);
@@ -63,14 +64,14 @@ static bool give(struct workers *all, struct worker_order *o)
     pthread_mutex_lock(&all->lock);
     o->holders = 1;
     for (unsigned i = 0; i < all->n; i++) {
-        struct worker_thread *p = &all->posts[i];
+        struct worker_thread *p = &all->threads[i];
         if (!p->started || p->ended)
             continue;
-        struct errand *e = must_alloc(sizeof *e);
-        *e = (struct errand){o, p};
+        struct order_copy *e = must_alloc(sizeof *e);
+        *e = (struct order_copy){o, p};
         o->left++;
         o->holders++;
-        loop_post(p->worker.mail.loop, do_errand, e);
+        loop_post(p->worker.mail.loop, carry_out, e);
     }
     while (o->left && pthread_cond_timedwait(&all->ready, &all->lock, &until) != ETIMEDOUT)
         ;
@@ -95,13 +96,13 @@ static struct worker_order *order_new(void (*run)(struct worker_thread *, struct
  * ever. */
 static bool seats_of(struct workers *all, struct worker_order *o, const struct ports_plan *plan)
 {
-    o->seats = must_alloc(all->n * sizeof *o->seats);
-    o->nseats = must_alloc(all->n * sizeof *o->nseats);
+    o->assignments = must_alloc(all->n * sizeof *o->assignments);
+    o->nassignments = must_alloc(all->n * sizeof *o->nassignments);
     for (unsigned w = 0; w < all->n; w++) {
         size_t most = 0;
         for (size_t i = 0; i < plan->nplaces; i++)
             most += plan->places[i].port->nfds;
-        o->seats[w] = must_alloc(max_size(most, 1) * sizeof **o->seats);
+        o->assignments[w] = must_alloc(max_size(most, 1) * sizeof **o->assignments);
         for (size_t i = 0; i < plan->nplaces; i++) {
             const struct port_place *place = &plan->places[i];
             const struct port *p = place->port;
@@ -109,7 +110,7 @@ static bool seats_of(struct workers *all, struct worker_order *o, const struct p
                 int fd = p->open || fault_strikes(FAULT_FILE) ? -1 : fcntl(p->fds[k], F_DUPFD_CLOEXEC, 3);
                 if (fd < 0 && !p->open)
                     return false;
-                o->seats[w][o->nseats[w]++] = (struct worker_seat){.inlet = place->inlet, .door = p->door, .fd = fd};
+                o->assignments[w][o->nassignments[w]++] = (struct assignment){.inlet = place->inlet, .listen_id = p->listen_id, .fd = fd};
             }
         }
     }
@@ -141,13 +142,13 @@ void workers_drain(struct workers *all)
     give(all, order_new(worker_thread_drain));
 }
 
-void workers_drain_doors(struct workers *all, const uint32_t *doors, size_t n)
+void workers_drain_listeners(struct workers *all, const uint32_t *listen_ids, size_t n)
 {
-    for (size_t batch; n; doors += batch, n -= batch) {
+    for (size_t batch; n; listen_ids += batch, n -= batch) {
         struct worker_order *o = order_new(worker_thread_drain);
-        batch = min_size(n, countof(o->doors));
-        memcpy(o->doors, doors, batch * sizeof *doors);
-        o->ndoors = batch;
+        batch = min_size(n, countof(o->listen_ids));
+        memcpy(o->listen_ids, listen_ids, batch * sizeof *listen_ids);
+        o->nlisten_ids = batch;
         give(all, o);
     }
 }
@@ -183,14 +184,14 @@ bool workers_turn(struct workers *all)
     bool turned = true;
     pthread_mutex_lock(&all->lock);
     for (unsigned i = 0; i < all->n; i++) {
-        const struct worker_thread *p = &all->posts[i];
+        const struct worker_thread *p = &all->threads[i];
         turned = turned && (p->ended || __atomic_load_n(&p->ticked, __ATOMIC_ACQUIRE) == all->ticks);
     }
     if (turned) {
         __atomic_add_fetch(&all->ticks, 1, __ATOMIC_RELAXED);
         for (unsigned i = 0; i < all->n; i++)
-            if (!all->posts[i].ended)
-                loop_post(all->posts[i].worker.mail.loop, answer_tick, &all->posts[i]);
+            if (!all->threads[i].ended)
+                loop_post(all->threads[i].worker.mail.loop, answer_tick, &all->threads[i]);
     }
     pthread_mutex_unlock(&all->lock);
     return turned;
@@ -214,8 +215,8 @@ struct workers *workers_start(struct conf *conf, const struct ports_plan *plan, 
     struct workers *all = must_alloc_lines(sizeof *all);
     unsigned started = 0;
     all->n = conf->workers;
-    all->posts = must_alloc_lines(all->n * sizeof *all->posts);
-    all->census = census_open();
+    all->threads = must_alloc_lines(all->n * sizeof *all->threads);
+    all->connections = connections_open();
     all->on_end = on_end;
     all->on_end_data = data;
     all->descriptors = descriptors_of(plan, all->n);
@@ -231,7 +232,7 @@ struct workers *workers_start(struct conf *conf, const struct ports_plan *plan, 
     pthread_cond_init(&all->ready, &steady);
     pthread_condattr_destroy(&steady);
     for (; started < all->n; started++) {
-        struct worker_thread *p = &all->posts[started];
+        struct worker_thread *p = &all->threads[started];
         p->all = all;
         p->worker.mail.number = started;
         __atomic_add_fetch(&all->running, 1, __ATOMIC_ACQ_REL);
@@ -276,17 +277,17 @@ bool workers_close(struct workers **at)
     bool clean = true;
     *at = NULL;
     for (unsigned i = 0; i < all->n; i++) {
-        struct worker_thread *p = &all->posts[i];
+        struct worker_thread *p = &all->threads[i];
         if (p->started)
             pthread_join(p->thread, NULL);
         clean = clean && !p->cut_off;
     }
     if (!clean)
         return false;
-    census_close(all->census);
+    connections_close(all->connections);
     pthread_mutex_destroy(&all->lock);
     pthread_cond_destroy(&all->ready);
-    free(all->posts);
+    free(all->threads);
     free(all);
     return true;
 }

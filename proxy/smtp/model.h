@@ -53,7 +53,7 @@ struct backend_conf {
     uint32_t pool_uses;       /* transactions per connection: 100 */
     uint32_t connections;     /* most to one server, of all workers; 0: any */
     uint64_t wait;            /* 10s: for a connection, when that many are in use */
-    uint64_t health;          /* 30s: between two looks at a server; 0: none */
+    uint64_t health;          /* 30s: between two health checks of a server; 0: none */
     uint32_t rise, fall;      /* 2, 3 */
     bool chunking;            /* BDAT towards it, where it saves work */
 };

@@ -7,16 +7,9 @@
 #include "mail/filter_set.h"
 #include "smtp/model.h"
 
+struct connections;
 struct session;
 struct pool;
-
-/* Shared by all workers: who is connected. One lock, taken at accept and close only. */
-struct census;
-struct census *census_open(void);
-void census_close(struct census *);
-enum census_says { CENSUS_WELCOME, CENSUS_FULL, CENSUS_TOO_MANY }; /* TOO_MANY: from this client address */
-enum census_says census_enter(struct census *, struct str ip, uint32_t total, uint32_t per_client);
-void census_leave(struct census *, struct str ip);
 
 /* One configuration as one worker runs it, from the switch to it until its last session has ended (engine.md A21d: one
  * reference to the conf, sessions are counted without atomics). What filters call worker memory lives and dies with it. */
@@ -35,7 +28,7 @@ void generation_leave(struct generation *); /* the last one of an old generation
 struct worker {
     struct mail_worker mail;         /* its draining: all of it, no new sessions */
     struct generation *generation;   /* that of new sessions */
-    struct census *census;
+    struct connections *connections;
     struct session *sessions;        /* all, newest first */
     uint32_t nsessions;
     size_t descriptors;              /* streams it may have open: who would dial beyond waits in line; 0: any number */
@@ -47,16 +40,16 @@ struct worker {
  * answers to intersect with), filters hear START, ticks begin. */
 void worker_switch(struct worker *, struct conf *);
 /* Sessions are asked to leave: 421 at the next command boundary without a transaction, and from `by` (loop_now) on wherever
- * that may be said. DOOR_ALL: all of them, and no pool keeps anything from now on; else those that came in by this door. */
-enum { DOOR_ALL = 0 };
-void worker_drain(struct worker *, uint32_t door, uint64_t by);
+ * that may be said. LISTEN_ALL: all of them, and no pool keeps anything from now on; else those that came in at this address. */
+enum { LISTEN_ALL = 0 };
+void worker_drain(struct worker *, uint32_t listen_id, uint64_t by);
 /* How much of what is allowed is in use, the scarcest of it, in percent: from limits.stress on the worker is stressed, and until it
  * has fallen an eighth below. */
-void worker_strain(struct worker *, unsigned percent);
+void worker_set_usage(struct worker *, unsigned percent);
 /* When the oldest of the transactions began that have content to be read (loop_micros); UINT64_MAX: none has. As of this millisecond. */
 uint64_t worker_oldest_content(struct worker *);
 void worker_close(struct worker *);              /* all sessions gone: pools and filter memory too */
 void worker_forget(struct worker *);             /* the loop has closed: the configurations are let go */
-/* A client came, by a door: the number that the caller gives a bound address. Says the banner after the connect hook. */
-void session_start(struct worker *, const struct listen_conf *, uint32_t door, struct stream *);
+/* A client came; listen_id: the number that the caller gives a bound address. Says the banner after the connect hook. */
+void session_start(struct worker *, const struct listen_conf *, uint32_t listen_id, struct stream *);
 #endif

@@ -2,7 +2,7 @@
  * (length), RFC 2034 4 (enhanced codes in the text), RFC 3463 2 (their form).
  *
  * Owns the table of our own sentences. Never lets an octet of a peer or a filter become a line end: what is put is
- * cleaned at the door, once more, whoever made it. */
+ * cleaned as it is written, whoever made it. */
 #include "wire/reply.h"
 #include <stdarg.h>
 

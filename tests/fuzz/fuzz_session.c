@@ -11,6 +11,7 @@
 #include "filters/filter.h"
 #include "smtp/back/backend.h"
 #include "tests/sim/world.h"
+#include "smtp/front/connections.h"
 
 enum { CLIENTS = 3, OVERRIDES = 64, VERDICTS = 64, STEPS = 400 };
 
@@ -550,7 +551,7 @@ static void begin(const uint8_t *octets, size_t n)
     w->conf = conf_new(w, 1);
     w->conf->listens[0].visit.received = false; /* what backends take is compared as it is */
     w->worker.mail.loop = loop_open();
-    w->worker.census = census_open();
+    w->worker.connections = connections_open();
     w->worker.mail.serial = 1ull << 48;
     loop_before_sleep(w->worker.mail.loop, look, NULL);
     net_begin(0, false);
@@ -576,7 +577,7 @@ static void end(void)
         dialogue_close(&fuzz.guests[i].talk);
     }
     conf_drop(w->conf);
-    census_close(w->worker.census);
+    connections_close(w->worker.connections);
     servers_forget();
     for (struct host *h = fuzz.hosts, *next; h; h = next) {
         next = h->next;

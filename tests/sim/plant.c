@@ -27,8 +27,8 @@
 
 bool plant_choose(const char *name);
 /* clang-format off */
-enum backend_took __real_backend_reply(struct backend *, struct arena *, struct debt *, struct reply *);
-enum backend_took __wrap_backend_reply(struct backend *, struct arena *, struct debt *, struct reply *);
+enum backend_took __real_backend_reply(struct backend *, struct arena *, struct expected *, struct reply *);
+enum backend_took __wrap_backend_reply(struct backend *, struct arena *, struct expected *, struct reply *);
 void __real_backend_abort(struct backend **);                                      void __wrap_backend_abort(struct backend **);
 void __real_reply_put(const struct reply *, struct pipe *, bool);                  void __wrap_reply_put(const struct reply *, struct pipe *, bool);
 void __real_pool_leave(struct backend **, bool);                                   void __wrap_pool_leave(struct backend **, bool);
@@ -84,18 +84,18 @@ static bool blooms(enum plant which) /* what seldom has a chance need not be rar
     return plant == which && sim_chance(which == MIXED || which == MISLED ? 50 : 2);
 }
 
-enum backend_took __wrap_backend_reply(struct backend *b, struct arena *arena, struct debt *debt, struct reply *reply)
+enum backend_took __wrap_backend_reply(struct backend *b, struct arena *arena, struct expected *expected, struct reply *reply)
 {
-    bool due = b->step == BACKEND_READY && b->count && b->sent && b->asked[b->first].what == DEBT_END;
+    bool due = b->step == BACKEND_READY && b->count && b->sent && b->asked[b->first].what == EXPECT_END;
     if (!due || !blooms(EARLY)) {
-        enum backend_took took = __real_backend_reply(b, arena, debt, reply);
-        if (took == TOOK_REPLY && debt->what == DEBT_RCPT && reply->code >= 400 && blooms(ACCEPTED))
+        enum backend_took took = __real_backend_reply(b, arena, expected, reply);
+        if (took == TOOK_REPLY && expected->what == EXPECT_RCPT && reply->code >= 400 && blooms(ACCEPTED))
             *reply = reply_named(REPLY_RCPT_OK);
         return took;
     }
-    *debt = b->asked[b->first];
+    *expected = b->asked[b->first];
     *reply = reply_named(REPLY_OK);
-    b->first = (uint8_t)((b->first + 1) % DEBTS);
+    b->first = (uint8_t)((b->first + 1) % EXPECTED_MOST);
     b->count--;
     b->sent--;
     return TOOK_REPLY;

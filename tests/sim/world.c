@@ -5,6 +5,7 @@
  * all is closed. Nothing may be left then: no stream, no block, no octet in an arena. */
 #include "world.h"
 #include "smtp/back/backend.h"
+#include "smtp/front/connections.h"
 
 struct world *world_played;
 
@@ -27,13 +28,13 @@ static void drain(struct event *e)
 {
     struct world *w = holder_of(e, struct world, drain);
     sim_trace("drain");
-    worker_drain(&w->worker, sim_chance(70) ? DOOR_ALL : 1, sim_now() + w->conf->timeouts.drain);
+    worker_drain(&w->worker, sim_chance(70) ? LISTEN_ALL : 1, sim_now() + w->conf->timeouts.drain);
 }
 
 static void strain(struct event *e)
 {
     struct world *w = holder_of(e, struct world, strain);
-    worker_strain(&w->worker, (unsigned)sim_random(101));
+    worker_set_usage(&w->worker, (unsigned)sim_random(101));
     event_set(e, sim_random(20000), strain);
 }
 
@@ -125,7 +126,7 @@ static void world_open(struct world *w, const struct wishes *wish)
         place_choose(&w->places[i]);
     w->conf = conf_new(w, 1);
     w->worker.mail.loop = loop_open();
-    w->worker.census = census_open();
+    w->worker.connections = connections_open();
     w->worker.mail.serial = 1ull << 48;
     loop_before_sleep(w->worker.mail.loop, look, w);
     still_begin();
@@ -164,7 +165,7 @@ static void world_close(struct world *w)
     if (sim_violated())
         return;
     conf_drop(w->conf);
-    census_close(w->worker.census);
+    connections_close(w->worker.connections);
     servers_forget();
     clients_free(w);
     letters_free(w);

@@ -21,7 +21,7 @@ static const struct timeouts *timeouts_of(const struct backend *b)
 
 static struct str where(const struct backend *b)
 {
-    return b->berth ? b->berth->conf->address.text : b->conf->address.text;
+    return b->at ? b->at->conf->address.text : b->conf->address.text;
 }
 
 void backend_break(struct backend *b, enum reply_name why, const char *log)
@@ -31,8 +31,8 @@ void backend_break(struct backend *b, enum reply_name why, const char *log)
     log_rare(LOG_WARNING, log, "backend %.*s (%.*s): %s", STR_ARGS(b->conf->hop.name), STR_ARGS(where(b)), log);
     if (b->step == BACKEND_QUEUED)
         pool_unqueue(b);
-    if (!b->was_ready && !b->blameless && b->berth)
-        server_failed(b->berth->server, b->conf, log, loop_now(b->worker->mail.loop));
+    if (!b->was_ready && !b->blameless && b->at)
+        server_failed(b->at->server, b->conf, log, loop_now(b->worker->mail.loop));
     b->failure = why;
     b->broke = arena_str(&b->arena, str_of(log));
     b->step = BACKEND_BROKEN;
@@ -66,15 +66,15 @@ struct backend *backend_new(struct pool *pool, struct delivery *delivery)
     return b;
 }
 
-struct backend *backend_dial(struct pool *pool, struct berth *berth, struct delivery *delivery)
+struct backend *backend_dial(struct pool *pool, struct pooled_server *at, struct delivery *delivery)
 {
     struct backend *b = backend_new(pool, delivery);
     struct task *task = delivery ? delivery->visit->task : &b->task;
     const struct backend_conf *c = b->conf;
-    b->berth = berth;
+    b->at = at;
     uint64_t connect = timeouts_of(b)->connect;
-    bool hurry = delivery && pool_has_other(pool, delivery, berth);
-    if (!delivery) /* a look is no mail: whoever takes longer is of no use */
+    bool hurry = delivery && pool_has_other(pool, delivery, at);
+    if (!delivery) /* a health check is no mail: whoever takes longer is of no use */
         b->hurry_by = b->born + connect;
     else if (hurry)
         b->hurry_by = b->born + min_u64(connect, max_size(connect / c->nservers, HURRY_LEAST));
@@ -84,7 +84,7 @@ struct backend *backend_dial(struct pool *pool, struct berth *berth, struct deli
         if (fd >= 0)
             b->stream = stream_open(b->worker->mail.loop, fd, task);
     } else {
-        b->stream = stream_dial(b->worker->mail.loop, &berth->conf->address, task);
+        b->stream = stream_dial(b->worker->mail.loop, &at->conf->address, task);
     }
     if (!b->stream) {
         backend_break(b, REPLY_BACKEND_DOWN, "the maildir cannot be reached");
@@ -101,7 +101,7 @@ static void release(struct backend *b)
         pool_unqueue(b);
     pool_unuse(b);
     if (b->entered) {
-        server_leave(b->berth->server);
+        server_leave(b->at->server);
         pool_freed(b->pool);
     }
     alarm_stop(&b->alarm);
@@ -126,8 +126,8 @@ void backend_abort(struct backend **backend)
 static bool may_quit(const struct backend *b)
 {
     for (uint8_t i = 0; i < b->sent; i++) {
-        uint8_t what = b->asked[(b->first + i) % DEBTS].what;
-        if (what == DEBT_DATA || what == DEBT_END || what == DEBT_AUTH)
+        uint8_t what = b->asked[(b->first + i) % EXPECTED_MOST].what;
+        if (what == EXPECT_DATA || what == EXPECT_END || what == EXPECT_AUTH)
             return false;
     }
     bool pipelines = b->sent == 0 || (b->can.has & EXT_PIPELINING);
@@ -154,36 +154,36 @@ struct pipe *backend_words(struct backend *b)
     return &b->unsaid;
 }
 
-/* The length of a command is what unsaid grew by since the debt before it. */
-void backend_say(struct backend *b, enum debt_what what, uint64_t serial, uint32_t rcpt)
+/* The length of a command is what unsaid grew by since the command before it. */
+void backend_say(struct backend *b, enum expect what, uint64_t serial, uint32_t rcpt)
 {
-    must(b->count < DEBTS);
+    must(b->count < EXPECTED_MOST);
     size_t before = 0;
     for (uint8_t i = b->sent; i < b->count; i++)
-        before += b->asked[(b->first + i) % DEBTS].length;
+        before += b->asked[(b->first + i) % EXPECTED_MOST].length;
     size_t length = b->unsaid.octets - before;
     must(length > 0 && length <= UINT16_MAX);
-    b->asked[(b->first + b->count++) % DEBTS] =
-        (struct debt){.what = what, .length = (uint16_t)length, .rcpt = rcpt, .serial = serial};
+    b->asked[(b->first + b->count++) % EXPECTED_MOST] =
+        (struct expected){.what = what, .length = (uint16_t)length, .rcpt = rcpt, .serial = serial};
 }
 
-uint64_t backend_timeout(const struct backend *b, enum debt_what what)
+uint64_t backend_timeout(const struct backend *b, enum expect what)
 {
     const struct timeouts *t = timeouts_of(b);
     switch (what) {
-    case DEBT_AUTH: return t->helo;
-    case DEBT_RSET:
-    case DEBT_XFORWARD:
-    case DEBT_MAIL:
-    case DEBT_MAIL_AGAIN: return t->mail;
-    case DEBT_RCPT:
-    case DEBT_RCPT_AGAIN:
-    case DEBT_RCPT_ADDED: return t->rcpt;
-    case DEBT_DATA: return t->data_reply;
-    case DEBT_CHUNK: return t->block;
-    case DEBT_END: return t->end_reply;
+    case EXPECT_AUTH: return t->helo;
+    case EXPECT_RSET:
+    case EXPECT_XFORWARD:
+    case EXPECT_MAIL:
+    case EXPECT_MAIL_AGAIN: return t->mail;
+    case EXPECT_RCPT:
+    case EXPECT_RCPT_AGAIN:
+    case EXPECT_RCPT_ADDED: return t->rcpt;
+    case EXPECT_DATA: return t->data_reply;
+    case EXPECT_CHUNK: return t->block;
+    case EXPECT_END: return t->end_reply;
     }
-    never("a debt of no kind");
+    never("an expected reply of no kind");
 }
 
 static void clock_head(struct backend *b)
@@ -191,10 +191,10 @@ static void clock_head(struct backend *b)
     b->deadline = b->sent ? loop_now(b->worker->mail.loop) + backend_timeout(b, b->asked[b->first].what) : 0;
 }
 
-void backend_owe(struct backend *b, enum debt_what what, uint64_t serial)
+void backend_owe(struct backend *b, enum expect what, uint64_t serial)
 {
-    must(b->count < DEBTS && b->sent == b->count);
-    b->asked[(b->first + b->count++) % DEBTS] = (struct debt){.what = what, .serial = serial};
+    must(b->count < EXPECTED_MOST && b->sent == b->count);
+    b->asked[(b->first + b->count++) % EXPECTED_MOST] = (struct expected){.what = what, .serial = serial};
     if (b->sent++ == 0)
         clock_head(b);
 }
@@ -213,10 +213,10 @@ static void clock_content(struct backend *b)
 /* A peer with PIPELINING gets all at once, another one command after the reply to the one before. */
 void backend_flush(struct backend *b)
 {
-    if (b->stream && b->step >= BACKEND_READY && b->step <= BACKEND_WASH) {
+    if (b->stream && b->step >= BACKEND_READY && b->step <= BACKEND_RESET) {
         bool all = b->can.has & EXT_PIPELINING;
         while (b->sent < b->count && (all || b->sent == 0)) {
-            struct debt *d = &b->asked[(b->first + b->sent) % DEBTS];
+            struct expected *d = &b->asked[(b->first + b->sent) % EXPECTED_MOST];
             pipe_move(&b->unsaid, &b->stream->out, d->length);
             if (b->sent++ == 0)
                 clock_head(b);
@@ -230,11 +230,11 @@ void backend_flush(struct backend *b)
         clock_content(b);
 }
 
-enum backend_took backend_reply(struct backend *b, struct arena *arena, struct debt *debt, struct reply *reply)
+enum backend_took backend_reply(struct backend *b, struct arena *arena, struct expected *expected, struct reply *reply)
 {
     if (b->step == BACKEND_BROKEN)
         return TOOK_BROKEN;
-    if (b->step != BACKEND_READY && b->step != BACKEND_WASH)
+    if (b->step != BACKEND_READY && b->step != BACKEND_RESET)
         return TOOK_NONE;
     switch (reply_take(&b->stream->in, arena, reply)) {
     case REPLY_BAD:
@@ -252,8 +252,8 @@ enum backend_took backend_reply(struct backend *b, struct arena *arena, struct d
     if (b->sent == 0)
         return TOOK_UNASKED;
     b->heard = loop_now(b->worker->mail.loop);
-    *debt = b->asked[b->first];
-    b->first = (uint8_t)((b->first + 1) % DEBTS);
+    *expected = b->asked[b->first];
+    b->first = (uint8_t)((b->first + 1) % EXPECTED_MOST);
     b->count--;
     b->sent--;
     clock_head(b);
@@ -342,7 +342,7 @@ static void ready(struct backend *b)
 {
     backend_step_to(b, BACKEND_READY, 0);
     b->was_ready = true;
-    server_succeeded(b->berth->server, b->conf, speaks_for_client(b) ? NULL : &b->can, loop_now(b->worker->mail.loop));
+    server_succeeded(b->at->server, b->conf, speaks_for_client(b) ? NULL : &b->can, loop_now(b->worker->mail.loop));
     if (b->delivery) {
         b->delivery->course.tried = 0;
         task_wake(b->delivery->visit->task);
@@ -382,7 +382,7 @@ static void greeted(struct backend *b)
                  why);
     }
     if (tells && takes && b->delivery) {
-        server_succeeded(b->berth->server, c, &b->can, loop_now(b->worker->mail.loop));
+        server_succeeded(b->at->server, c, &b->can, loop_now(b->worker->mail.loop));
         visit_look_up(b->delivery->visit);
         backend_step_to(b, BACKEND_NAMING, 0); /* the resolver has its own deadline */
         return;
@@ -431,7 +431,7 @@ static void take_hello(struct backend *b, const struct reply *r)
 
 static void start_tls(struct backend *b)
 {
-    stream_tls_client(b->stream, b->conf->tls, b->conf->tls_name.len ? b->conf->tls_name : b->berth->conf->address.host);
+    stream_tls_client(b->stream, b->conf->tls, b->conf->tls_name.len ? b->conf->tls_name : b->at->conf->address.host);
     backend_step_to(b, BACKEND_TLS, timeouts_of(b)->handshake);
 }
 

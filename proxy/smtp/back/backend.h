@@ -9,27 +9,27 @@
 #include "wire/extension.h"
 
 enum backend_step { BACKEND_QUEUED, BACKEND_DIAL, BACKEND_BANNER, BACKEND_EHLO, BACKEND_HELO, BACKEND_STARTTLS, BACKEND_TLS, BACKEND_NAMING,
-                    BACKEND_XCLIENT, BACKEND_READY, BACKEND_WASH, BACKEND_IDLE, BACKEND_BROKEN };
-enum debt_what { DEBT_RSET, DEBT_XFORWARD, DEBT_MAIL, DEBT_RCPT, DEBT_DATA, DEBT_CHUNK, DEBT_END, DEBT_MAIL_AGAIN, DEBT_RCPT_AGAIN,
-                 DEBT_RCPT_ADDED, DEBT_AUTH };
-struct debt { uint8_t what; uint16_t length; uint32_t rcpt; uint64_t serial; };
-enum { DEBTS = 128, BACKEND_MAGIC = 0xBACE0Du };
+                    BACKEND_XCLIENT, BACKEND_READY, BACKEND_RESET, BACKEND_IDLE, BACKEND_BROKEN };
+enum expect { EXPECT_RSET, EXPECT_XFORWARD, EXPECT_MAIL, EXPECT_RCPT, EXPECT_DATA, EXPECT_CHUNK, EXPECT_END, EXPECT_MAIL_AGAIN, EXPECT_RCPT_AGAIN,
+                 EXPECT_RCPT_ADDED, EXPECT_AUTH };
+struct expected { uint8_t what; uint16_t length; uint32_t rcpt; uint64_t serial; };
+enum { EXPECTED_MOST = 128, BACKEND_MAGIC = 0xBACE0Du };
 
-struct berth;
+struct pooled_server;
 struct backend {
     unsigned magic;
     enum backend_step step;
     struct worker *worker;
     struct pool *pool;
     const struct backend_conf *conf;
-    struct berth *berth;         /* which server; NULL while QUEUED, or when there was none to dial */
+    struct pooled_server *at;         /* which server; NULL while QUEUED, or when there was none to dial */
     struct task task;
     struct alarm alarm;
     struct stream *stream;       /* NULL while QUEUED and when BROKEN */
     struct capabilities can;
-    struct delivery *delivery;   /* who holds it; none while WASH or IDLE, or a look */
+    struct delivery *delivery;   /* who holds it; none while RESET or IDLE, or for a health check */
     struct backend *next, *prev; /* in a list of the pool */
-    struct debt asked[DEBTS];
+    struct expected asked[EXPECTED_MOST];
     uint8_t first, count, sent;  /* count owed; the first `sent` of them have left */
     struct pipe unsaid;
     uint64_t deadline;           /* of the step, or of the head of asked; 0: none */
@@ -43,7 +43,7 @@ struct backend {
     bool pooled;                 /* came from the pool for the transaction at hand */
     bool bound;                  /* by identity, to its session */
     bool said_xclient, helo_only, slow;
-    uint64_t hurry_by;           /* a look, or another server is left: its steps up to READY have until then; 0: their own time */
+    uint64_t hurry_by;           /* a health check, or another server is left: its steps up to READY have until then; 0: their own time */
     bool was_ready;              /* it has been READY once */
     bool blameless;              /* it broke before READY for what it thinks of the client, or for want of room */
     bool closing;                /* it said 421 */
@@ -53,25 +53,25 @@ struct backend {
     struct arena arena;          /* of the handshake */
 };
 
-/* delivery NULL: a look. */
-struct backend *backend_dial(struct pool *, struct berth *, struct delivery *);
+/* delivery NULL: a health check. */
+struct backend *backend_dial(struct pool *, struct pooled_server *, struct delivery *);
 struct backend *backend_new(struct pool *, struct delivery *); /* of no place: to be QUEUED, or broken */
 void backend_step_to(struct backend *, enum backend_step, uint64_t timeout); /* milliseconds; 0: no deadline */
 void backend_close(struct backend **); /* with QUIT where one may be said; never amid content: transactions leave first */
 void backend_abort(struct backend **);
 /* Text of a command goes into backend_words, then backend_say records what is owed for it. */
 struct pipe *backend_words(struct backend *);
-void backend_say(struct backend *, enum debt_what, uint64_t serial, uint32_t rcpt);
+void backend_say(struct backend *, enum expect, uint64_t serial, uint32_t rcpt);
 /* What was written to the stream without words of ours (the end of mail data) is owed a reply too. */
-void backend_owe(struct backend *, enum debt_what, uint64_t serial);
+void backend_owe(struct backend *, enum expect, uint64_t serial);
 /* Its own steps up to READY; call it first in each turn. */
 void backend_turn(struct backend *);
 /* A complete reply to the head of what it owes. NONE: not yet. UNASKED: a reply although nothing is owed. BROKEN: see failure. */
 enum backend_took { TOOK_NONE, TOOK_REPLY, TOOK_UNASKED, TOOK_BROKEN };
-enum backend_took backend_reply(struct backend *, struct arena *, struct debt *, struct reply *);
+enum backend_took backend_reply(struct backend *, struct arena *, struct expected *, struct reply *);
 void backend_flush(struct backend *);
 void backend_break(struct backend *, enum reply_name why, const char *log);
-uint64_t backend_timeout(const struct backend *, enum debt_what);
+uint64_t backend_timeout(const struct backend *, enum expect);
 
 /* maildir.c: the embedded backend. A connected descriptor to it, or -1. */
 int maildir_dial(const struct backend_conf *);

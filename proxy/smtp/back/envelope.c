@@ -51,7 +51,7 @@ static bool waits_for_name(struct delivery *d)
     return !visit_has_looked_up(d->visit);
 }
 
-static void say_mail(struct delivery *d, enum debt_what what)
+static void say_mail(struct delivery *d, enum expect what)
 {
     struct transfer *t = &d->transfer;
     struct message *m = d->visit->message;
@@ -59,7 +59,7 @@ static void say_mail(struct delivery *d, enum debt_what what)
     struct pipe *words = backend_words(b);
     uint32_t said = 0;
     while (says_xforward(b) && identity_put_xforward(d->visit, b->can.xforward, &said, words))
-        backend_say(b, DEBT_XFORWARD, m->serial, 0);
+        backend_say(b, EXPECT_XFORWARD, m->serial, 0);
     lmtp_begin(d);
     pipe_put(words, STR("MAIL FROM:"));
     path_put(&m->from, words);
@@ -75,7 +75,7 @@ static void say_mail(struct delivery *d, enum debt_what what)
     t->answered = false;
 }
 
-static void say_rcpt(struct delivery *d, enum debt_what what, uint32_t i)
+static void say_rcpt(struct delivery *d, enum expect what, uint32_t i)
 {
     struct pipe *words = backend_words(d->backend);
     const struct rcpt *r = &d->visit->message->rcpts[i];
@@ -88,7 +88,7 @@ static void say_rcpt(struct delivery *d, enum debt_what what, uint32_t i)
 
 static bool ring_has_room(const struct backend *b)
 {
-    return b->count < DEBTS - 2;
+    return b->count < EXPECTED_MOST - 2;
 }
 
 static bool is_to_be_added(const struct rcpt *r)
@@ -104,7 +104,7 @@ static void say_added(struct delivery *d)
         struct rcpt *r = &m->rcpts[i];
         if (!is_to_be_added(r) || !ring_has_room(d->backend))
             continue;
-        say_rcpt(d, DEBT_RCPT_ADDED, i);
+        say_rcpt(d, EXPECT_RCPT_ADDED, i);
         r->fate = FATE_ASKED;
         t->again_owed++;
     }
@@ -116,7 +116,7 @@ static void say_again(struct delivery *d)
     struct transfer *t = &d->transfer;
     struct message *m = d->visit->message;
     if (!t->asked) {
-        say_mail(d, DEBT_MAIL_AGAIN);
+        say_mail(d, EXPECT_MAIL_AGAIN);
         t->again_owed = 1;
         t->again_next = 0;
     }
@@ -126,7 +126,7 @@ static void say_again(struct delivery *d)
             continue;
         if (!ring_has_room(d->backend))
             return;
-        say_rcpt(d, DEBT_RCPT_AGAIN, t->again_next);
+        say_rcpt(d, EXPECT_RCPT_AGAIN, t->again_next);
         t->again_owed++;
     }
     t->saying_again = false;
@@ -152,7 +152,7 @@ static void pump(struct delivery *d)
     struct backend *b = d->backend;
     if (!m || !m->named || !b || b->step != BACKEND_READY) /* before the first rcpt there is nothing to say to the one that is bound */
         return;
-    t->server = b->berth->conf->address.text;
+    t->server = b->at->conf->address.text;
     if (!has_unsettled(t, m) && !t->saying_again && t->data != DATA_WANTED)
         return;
     if (params_need_more(&m->params, b->can)) {
@@ -170,15 +170,15 @@ static void pump(struct delivery *d)
         if (rcpt_is_added(r) || r->fate != FATE_PASSED)
             continue;
         if (!t->asked)
-            say_mail(d, DEBT_MAIL);
+            say_mail(d, EXPECT_MAIL);
         if (!ring_has_room(b))
             return;
-        say_rcpt(d, DEBT_RCPT, i);
+        say_rcpt(d, EXPECT_RCPT, i);
         r->fate = FATE_ASKED;
     }
     if (t->data == DATA_WANTED && !t->again_owed && !t->anew_failure.code) {
         pipe_put(backend_words(b), STR("DATA\r\n"));
-        backend_say(b, DEBT_DATA, m->serial, 0);
+        backend_say(b, EXPECT_DATA, m->serial, 0);
         t->data = DATA_ASKED;
         t->data_reply = (struct reply){0};
     }
@@ -376,16 +376,16 @@ void envelope_leave(struct delivery *d, enum leave how)
         return;
     }
     /* Kept for what this client may yet send, unless others wait for one that may never be used again. */
-    bool wanted = atomic_load(&b->berth->server->wanted) && !login_holds(d, b);
-    if (b->closing || b->count >= DEBTS - 1) {
+    bool wanted = atomic_load(&b->at->server->wanted) && !login_holds(d, b);
+    if (b->closing || b->count >= EXPECTED_MOST - 1) {
         backend_abort(&d->backend);
     } else if (how == LEAVE_CLEAN && wanted) {
         backend_close(&d->backend);
     } else if (how == LEAVE_ENVELOPE && !untouched) {
         for (uint8_t i = 0; i < b->count; i++) /* the transaction may go on with it: these answers are not for that envelope */
-            b->asked[(b->first + i) % DEBTS].serial = 0;
+            b->asked[(b->first + i) % EXPECTED_MOST].serial = 0;
         pipe_put(backend_words(b), STR("RSET\r\n"));
-        backend_say(b, DEBT_RSET, 0, 0);
+        backend_say(b, EXPECT_RSET, 0, 0);
     }
 }
 
@@ -405,18 +405,18 @@ void delivery_ask(struct delivery *d, uint32_t i)
 
 void delivery_settle(struct delivery *d)
 {
-    struct debt debt;
+    struct expected expected;
     struct reply reply;
     for (int rounds = 0; d->backend && rounds < 3; rounds++) {
         backend_turn(d->backend);
         pump(d);
         struct arena *arena = d->visit->message ? &d->visit->message->arena : d->visit->scratch;
         enum backend_took took;
-        while (d->backend && (took = backend_reply(d->backend, arena, &debt, &reply)) != TOOK_NONE && took != TOOK_BROKEN) {
+        while (d->backend && (took = backend_reply(d->backend, arena, &expected, &reply)) != TOOK_NONE && took != TOOK_BROKEN) {
             if (took == TOOK_UNASKED)
-                debt_unasked(d, &reply);
+                replies_unasked(d, &reply);
             else
-                debt_apply(d, &debt, &reply);
+                replies_apply(d, &expected, &reply);
         }
         pump(d);
         if (!d->backend || d->backend->step != BACKEND_BROKEN)

@@ -22,13 +22,13 @@ bool envelope_is_forgotten(const struct delivery *);
 void envelope_lost(struct delivery *);
 
 /* replies.c: replies of the backend. */
-struct debt;
+struct expected;
 /* A refusal as the client hears it; ours where the words of the backend would mislead. */
-struct reply debt_relayed(struct delivery *, const struct reply *);
-void debt_apply(struct delivery *, const struct debt *, const struct reply *);
+struct reply replies_refusal(struct delivery *, const struct reply *);
+void replies_apply(struct delivery *, const struct expected *, const struct reply *);
 /* A reply although nothing is owed. Amid content a refusal is told at the end as said, anything else is nonsense (engine.md
  * A21 h): either way this content goes nowhere any more. */
-void debt_unasked(struct delivery *, const struct reply *);
+void replies_unasked(struct delivery *, const struct reply *);
 
 /* sending.c */
 enum guard delivery_guard(const struct backend *); /* what content by DATA must not hide from it */

@@ -1,10 +1,10 @@
-/* health.c - looks at the servers of a backend: a connection, its banner and EHLO, QUIT. What it says goes to server.c, and from
+/* health.c - health checks of the servers of a backend: a connection, its banner and EHLO, QUIT. What it says goes to server.c, and from
  * there to the pools of all workers: what clients may be offered, and who is up (protocol.md 4.1).
  *
- * Real mail counts as a look too, so a server in use is hardly looked at. A look is claimed by one worker for the process. */
+ * Real mail counts as one too, so a server in use is hardly ever checked. A check is claimed by one worker for the process. */
 #include "smtp/back/backend.h"
 
-enum { FIRST_LOOK = 5000, FIRST_LOOK_TICK = 20, LOOK_SPARE = 1000 };
+enum { FIRST_CHECK = 5000, FIRST_CHECK_TICK = 20, CHECK_SPARE = 1000 };
 
 static uint64_t now_of(const struct pool *p)
 {
@@ -16,45 +16,45 @@ static bool is_looking(const struct pool *p)
     return p->open && !p->worker->mail.draining && p->generation->filters.current;
 }
 
-/* Connecting, banner and EHLO have their own deadlines; a look that takes longer than they allow has been given up. */
+/* Connecting, banner and EHLO have their own deadlines; a check that takes longer than they allow has been given up. */
 static uint64_t longest(const struct pool *p)
 {
     const struct timeouts *t = &p->generation->conf->timeouts;
-    return t->connect + t->banner + 2 * t->helo + t->handshake + LOOK_SPARE;
+    return t->connect + t->banner + 2 * t->helo + t->handshake + CHECK_SPARE;
 }
 
-static void look_at(struct pool *p, struct berth *at)
+static void check_server(struct pool *p, struct pooled_server *at)
 {
-    if (at->look || !server_claim_look(at->server, now_of(p), now_of(p) + longest(p)))
+    if (at->check || !server_claim_check(at->server, now_of(p), now_of(p) + longest(p)))
         return;
-    at->first_look = !p->looked;
-    at->look = backend_dial(p, at, NULL);
+    at->first_check = !p->checked;
+    at->check = backend_dial(p, at, NULL);
 }
 
-void look_give_up(struct berth *at)
+void health_give_up(struct pooled_server *at)
 {
-    atomic_store(&at->server->next_look, 0); /* others may */
-    backend_abort(&at->look);
+    atomic_store(&at->server->next_check, 0); /* others may */
+    backend_abort(&at->check);
 }
 
-/* The connection of the first look is kept for the first mail, also when a session has noticed its end before us. */
-static void turn_look(struct pool *p, struct berth *at)
+/* The connection of the first check is kept for the first mail, also when a session has noticed its end before us. */
+static void turn_check(struct pool *p, struct pooled_server *at)
 {
-    struct backend *b = at->look;
+    struct backend *b = at->check;
     if (!b)
         return;
     if (!is_looking(p)) {
-        look_give_up(at);
+        health_give_up(at);
     } else if (b->step == BACKEND_READY) {
-        bool keep = at->first_look && (p->conf->identity == IDENTITY_NONE || p->conf->identity == IDENTITY_XFORWARD);
-        at->look = NULL;
+        bool keep = at->first_check && (p->conf->identity == IDENTITY_NONE || p->conf->identity == IDENTITY_XFORWARD);
+        at->check = NULL;
         alarm_stop(&b->alarm);
         if (keep)
             pool_idle(b);
         else
             backend_close(&b);
     } else if (b->step == BACKEND_BROKEN) {
-        backend_abort(&at->look);
+        backend_abort(&at->check);
     } else {
         alarm_set(&b->alarm, &b->task, b->deadline);
     }
@@ -62,39 +62,39 @@ static void turn_look(struct pool *p, struct berth *at)
 
 static void notice_first(struct pool *p)
 {
-    if (p->looked)
+    if (p->checked)
         return;
     bool all = true;
     for (size_t i = 0; i < p->conf->nservers; i++)
-        all &= atomic_load(&p->berths[i].server->looked);
-    if (!all && now_of(p) < p->look_by)
+        all &= atomic_load(&p->servers[i].server->checked);
+    if (!all && now_of(p) < p->first_checks_by)
         return;
-    p->looked = true;
+    p->checked = true;
     for (size_t i = 0; i < p->nwaiting; i++)
         task_wake(p->waiting[i]);
     p->nwaiting = 0;
 }
 
-void look_turn(struct pool *p)
+void health_turn(struct pool *p)
 {
     for (size_t i = 0; i < p->conf->nservers; i++) {
-        turn_look(p, &p->berths[i]);
+        turn_check(p, &p->servers[i]);
         if (is_looking(p))
-            look_at(p, &p->berths[i]);
+            check_server(p, &p->servers[i]);
     }
     if (p->open)
         notice_first(p);
 }
 
-uint64_t look_clock(const struct pool *p)
+uint64_t health_clock(const struct pool *p)
 {
     /* The answer may come to another worker; after a reload, to the pool of the new generation. */
-    uint64_t at = p->nwaiting ? now_of(p) + FIRST_LOOK_TICK : 0;
+    uint64_t at = p->nwaiting ? now_of(p) + FIRST_CHECK_TICK : 0;
     if (!is_looking(p))
         return at;
     for (size_t i = 0; i < p->conf->nservers; i++) {
-        uint64_t due = atomic_load(&p->berths[i].server->next_look);
-        if (!p->berths[i].look)
+        uint64_t due = atomic_load(&p->servers[i].server->next_check);
+        if (!p->servers[i].check)
             at = at ? min_u64(at, due) : due;
     }
     return max_size(at, now_of(p) + 1);
@@ -105,17 +105,17 @@ void pool_open(struct pool *p)
     if (p->open)
         return;
     p->open = true;
-    p->look_by = now_of(p) + FIRST_LOOK;
+    p->first_checks_by = now_of(p) + FIRST_CHECK;
     task_wake(&p->task);
 }
 
 bool pool_wait(struct pool *p, struct task *task)
 {
-    if (p->looked)
+    if (p->checked)
         return false;
     pool_open(p);
     notice_first(p);
-    if (p->looked)
+    if (p->checked)
         return false;
     for (size_t i = 0; i < p->nwaiting; i++)
         if (p->waiting[i] == task)
@@ -141,7 +141,7 @@ static bool common(struct pool *p, bool up, struct capabilities *can)
 {
     bool any = false;
     for (size_t i = 0; i < p->conf->nservers; i++) {
-        struct server *server = p->berths[i].server;
+        struct server *server = p->servers[i].server;
         struct capabilities one;
         if (up && !atomic_load(&server->up))
             continue;

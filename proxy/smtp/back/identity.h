@@ -13,6 +13,6 @@ bool identity_put_xclient(const struct visit *, uint32_t can, unsigned part, str
 /* XFORWARD with every attribute of `can`, what is not known as [UNAVAILABLE]: one command of at most 512 octets. *said: which
  * attributes have been, 0 at first. False: nothing was left to say. */
 bool identity_put_xforward(const struct visit *, uint32_t can, uint32_t *said, struct pipe *out);
-/* The header of the PROXY protocol; visit NULL (a look of our own) or of a unix socket: UNKNOWN, LOCAL. */
+/* The header of the PROXY protocol; visit NULL (a health check) or of a unix socket: UNKNOWN, LOCAL. */
 void identity_put_preface(const struct visit *, bool v1, struct pipe *out);
 #endif

@@ -37,7 +37,7 @@ bool delivery_login(struct delivery *d, struct pipe *words)
     if (!b || b->step != BACKEND_READY || b->count)
         return false;
     pipe_move(words, backend_words(b), words->octets);
-    backend_say(b, DEBT_AUTH, 0, 0);
+    backend_say(b, EXPECT_AUTH, 0, 0);
     return true;
 }
 

@@ -75,21 +75,21 @@ static void lost_in_content(struct delivery *d, const struct reply *why)
 }
 
 /* May what was said be said again as it was? Only if the connection had been idle before and answered nothing, once. */
-static bool may_repeat(const struct delivery *d, bool silent)
+static bool may_repeat(const struct delivery *d, bool unheard)
 {
     const struct transfer *t = &d->transfer;
     struct message *m = d->visit->message;
-    return silent && !t->spent && !envelope_is_said_anew(t) && !m->accepted;
+    return unheard && !t->spent && !envelope_is_said_anew(t) && !m->accepted;
 }
 
-static void lost_in_envelope(struct delivery *d, struct reply why, bool was_ready, bool silent)
+static void lost_in_envelope(struct delivery *d, struct reply why, bool was_ready, bool unheard)
 {
     struct transfer *t = &d->transfer;
     if (envelope_is_forgotten(d)) {
         t->spent = true;
         t->no_backend = why;
     }
-    if (may_repeat(d, silent))
+    if (may_repeat(d, unheard))
         repeat(d);
     else
         lost_before_data(d, why, was_ready);
@@ -108,8 +108,8 @@ void envelope_lost(struct delivery *d)
     if (pool_again(d)) /* it has heard nothing: another server may */
         return;
     enum reply_name failure = b->failure;
-    struct reply why = m && b->refusal.code ? debt_relayed(d, &b->refusal) : reply_named(failure);
-    bool was_ready = b->was_ready, silent = b->pooled && m && !t->answered && !b->slow;
+    struct reply why = m && b->refusal.code ? replies_refusal(d, &b->refusal) : reply_named(failure);
+    bool was_ready = b->was_ready, unheard = b->pooled && m && !t->answered && !b->slow;
     backend_abort(&d->backend);
     if (!m)
         return;
@@ -125,6 +125,6 @@ void envelope_lost(struct delivery *d)
     else if (t->data == DATA_OPEN)
         lost_in_content(d, &why);
     else
-        lost_in_envelope(d, why, was_ready, silent);
+        lost_in_envelope(d, why, was_ready, unheard);
 }
 

@@ -1,4 +1,4 @@
-/* pool.c - the connections to one backend that a worker keeps: idle ones by server, washing ones, and who waits for one.
+/* pool.c - the connections to one backend that a worker keeps: idle ones by server, those that RSET makes clean, and who waits for one.
  *
  * No identity is ever bound to a connection in here. An idle connection keeps being read: EOF, 421 or any octet while nothing is
  * owed removes it (engine.md A11). The one that was used last is used next, so that the others grow old and go. Where the
@@ -7,7 +7,7 @@
 #include "smtp/back/pool.h"
 #include "smtp/back/backend.h"
 
-enum { WASH_TIME = 5000, QUEUE_LOOK = 100, SURPLUS = 1000 }; /* SURPLUS: more than `pool` are kept so long, for bursts come again */
+enum { RESET_TIME = 5000, QUEUE_LOOK = 100, SURPLUS = 1000 }; /* SURPLUS: more than `pool` are kept so long, for bursts come again */
 
 static void pool_turn(struct task *);
 
@@ -21,9 +21,9 @@ struct pool *pool_of(struct generation *g, const struct backend_conf *conf)
     p->worker = g->worker;
     p->generation = g;
     p->conf = conf;
-    p->berths = must_alloc(conf->nservers * sizeof *p->berths);
+    p->servers = must_alloc(conf->nservers * sizeof *p->servers);
     for (size_t i = 0; i < conf->nservers; i++)
-        p->berths[i] = (struct berth){.server = server_hold(conf, &conf->servers[i], g->conf->workers), .conf = &conf->servers[i]};
+        p->servers[i] = (struct pooled_server){.server = server_hold(conf, &conf->servers[i], g->conf->workers), .conf = &conf->servers[i]};
     p->version = servers_version() - 1;
     task_start(&p->task, g->worker->mail.loop, pool_turn);
     return p;
@@ -56,7 +56,7 @@ static uint64_t now_of(const struct pool *p)
 
 static void set_clock(struct pool *p)
 {
-    uint64_t at = look_clock(p), soon = now_of(p) + QUEUE_LOOK;
+    uint64_t at = health_clock(p), soon = now_of(p) + QUEUE_LOOK;
     if (p->queue || (p->conf->connections && p->nidle))
         at = at ? min_u64(at, soon) : soon;
     alarm_set(&p->alarm, &p->task, at);
@@ -71,20 +71,20 @@ static bool is_good(const struct backend *b)
 
 static void take_out(struct pool *p, struct backend *b)
 {
-    backend_unlink(&b->berth->idle, b);
+    backend_unlink(&b->at->idle, b);
     p->nidle--;
 }
 
 static void use(struct backend *b)
 {
     b->in_use = true;
-    server_use(b->berth->server, b->worker->mail.number);
+    server_use(b->at->server, b->worker->mail.number);
 }
 
 void pool_unuse(struct backend *b)
 {
     if (b->in_use)
-        server_unuse(b->berth->server, b->worker->mail.number);
+        server_unuse(b->at->server, b->worker->mail.number);
     b->in_use = false;
 }
 
@@ -106,7 +106,7 @@ void pool_unqueue(struct backend *b)
     struct pool *p = b->pool;
     backend_unlink(&p->queue, b);
     for (size_t i = 0; i < p->conf->nservers; i++)
-        atomic_fetch_sub(&p->berths[i].server->wanted, 1);
+        atomic_fetch_sub(&p->servers[i].server->wanted, 1);
 }
 
 static void replace(struct delivery *d, struct backend *b)
@@ -135,20 +135,20 @@ void pool_idle(struct backend *b)
         backend_close(&b);
         return;
     }
-    if (!b->entered) /* a look: it has not been counted so far */
-        b->entered = server_enter(b->berth->server, p->conf->connections);
+    if (!b->entered) /* a health check: it has not been counted so far */
+        b->entered = server_enter(b->at->server, p->conf->connections);
     if (b->entered && p->queue) {
         give(p, b);
         return;
     }
-    if (!b->entered || atomic_load(&b->berth->server->wanted)) {
+    if (!b->entered || atomic_load(&b->at->server->wanted)) {
         backend_close(&b);
         return;
     }
     b->step = BACKEND_IDLE;
     b->idle_since = now_of(p);
     b->deadline = 0;
-    backend_link(&b->berth->idle, b);
+    backend_link(&b->at->idle, b);
     p->nidle++;
     alarm_set(&b->alarm, &b->task, b->idle_since + (p->nidle > p->conf->pool ? min_u64(SURPLUS, t->pool_idle) : t->pool_idle));
     if (p->conf->connections)
@@ -160,7 +160,7 @@ static void turn_idle(struct pool *p, struct backend *b)
     uint64_t now = now_of(p);
     bool old = now >= b->idle_since + p->generation->conf->timeouts.pool_idle;
     old |= p->nidle > p->conf->pool && now >= b->idle_since + SURPLUS;
-    bool wanted = atomic_load(&b->berth->server->wanted) && !p->queue; /* by another worker */
+    bool wanted = atomic_load(&b->at->server->wanted) && !p->queue; /* by another worker */
     if (is_good(b) && !old && !wanted)
         return;
     take_out(p, b);
@@ -171,16 +171,16 @@ static void turn_idle(struct pool *p, struct backend *b)
 }
 
 /* RSET was said; every reply that is still owed is read and dropped, the last one must be RSET's 250. */
-static void turn_washing(struct pool *p, struct backend *b)
+static void turn_resetting(struct pool *p, struct backend *b)
 {
-    struct debt debt;
+    struct expected expected;
     struct reply reply;
     enum backend_took took;
-    uint64_t by = b->deadline; /* of the washing as a whole, whatever comes */
-    while ((took = backend_reply(b, &b->arena, &debt, &reply)) == TOOK_REPLY && b->count)
+    uint64_t by = b->deadline; /* for all replies up to that of RSET */
+    while ((took = backend_reply(b, &b->arena, &expected, &reply)) == TOOK_REPLY && b->count)
         ;
     b->deadline = by;
-    bool clean = took == TOOK_REPLY && b->count == 0 && debt.what == DEBT_RSET && reply_class(&reply) == 2;
+    bool clean = took == TOOK_REPLY && b->count == 0 && expected.what == EXPECT_RSET && reply_class(&reply) == 2;
     bool over = took != TOOK_NONE || now_of(p) >= b->deadline;
     if (!over) {
         backend_flush(b);
@@ -188,7 +188,7 @@ static void turn_washing(struct pool *p, struct backend *b)
         alarm_set(&b->alarm, &b->task, by);
         return;
     }
-    backend_unlink(&p->washing, b);
+    backend_unlink(&p->resetting, b);
     alarm_stop(&b->alarm);
     arena_reset(&b->arena);
     if (clean && !b->closing) {
@@ -206,22 +206,22 @@ static bool was_tried(const struct pool *p, const struct delivery *d, size_t i)
     return d->course.of == p->conf && (d->course.tried & (1ull << i));
 }
 
-bool pool_has_other(struct pool *p, const struct delivery *d, const struct berth *berth)
+bool pool_has_other(struct pool *p, const struct delivery *d, const struct pooled_server *at)
 {
     for (size_t i = 0; i < p->conf->nservers; i++)
-        if (&p->berths[i] != berth && !was_tried(p, d, i) && atomic_load(&p->berths[i].server->up))
+        if (&p->servers[i] != at && !was_tried(p, d, i) && atomic_load(&p->servers[i].server->up))
             return true;
     return false;
 }
 
 /* NULL: none; *full then says that some would do, but for the limit of connections. */
-static struct berth *choose(struct pool *p, const struct delivery *d, bool *full)
+static struct pooled_server *choose(struct pool *p, const struct delivery *d, bool *full)
 {
     struct candidate candidates[BACKEND_SERVERS];
     size_t n = p->conf->nservers;
     bool any = false, compares = n > 1 && p->conf->balance == BALANCE_LEAST_CONNECTIONS;
     for (size_t i = 0; i < n; i++) {
-        struct berth *at = &p->berths[i];
+        struct pooled_server *at = &p->servers[i];
         bool room = !p->conf->connections || at->idle || atomic_load(&at->server->connections) < p->conf->connections;
         candidates[i] = (struct candidate){.usable = room,
                                            .up = atomic_load(&at->server->up) && !was_tried(p, d, i),
@@ -233,14 +233,14 @@ static struct berth *choose(struct pool *p, const struct delivery *d, bool *full
     }
     int chosen = server_choose(candidates, n, p->conf->balance);
     *full = chosen < 0 && any;
-    return chosen < 0 ? NULL : &p->berths[chosen];
+    return chosen < 0 ? NULL : &p->servers[chosen];
 }
 
 /* An idle connection of that server, or a dial. NULL: another worker was faster, there is no room, or no descriptor. */
-static struct backend *take_of(struct pool *p, struct berth *berth, struct delivery *d, bool fresh)
+static struct backend *take_of(struct pool *p, struct pooled_server *at, struct delivery *d, bool fresh)
 {
-    while (!fresh && berth->idle) {
-        struct backend *b = berth->idle;
+    while (!fresh && at->idle) {
+        struct backend *b = at->idle;
         take_out(p, b);
         if (is_good(b)) {
             hold(b, d);
@@ -250,16 +250,16 @@ static struct backend *take_of(struct pool *p, struct berth *berth, struct deliv
     }
     if (p->worker->descriptors && stream_count() >= p->worker->descriptors)
         return NULL;
-    if (!server_enter(berth->server, p->conf->connections)) {
-        if (!berth->idle) /* fresh: an idle one gives its room */
+    if (!server_enter(at->server, p->conf->connections)) {
+        if (!at->idle) /* fresh: an idle one gives its room */
             return NULL;
-        struct backend *b = berth->idle;
+        struct backend *b = at->idle;
         take_out(p, b);
         backend_close(&b);
-        if (!server_enter(berth->server, p->conf->connections))
+        if (!server_enter(at->server, p->conf->connections))
             return NULL;
     }
-    struct backend *b = backend_dial(p, berth, d);
+    struct backend *b = backend_dial(p, at, d);
     b->entered = true;
     use(b);
     return b;
@@ -273,7 +273,7 @@ static struct backend *get_in_line(struct pool *p, struct delivery *d)
     *at = b;
     b->prev = last;
     for (size_t i = 0; i < p->conf->nservers; i++)
-        atomic_fetch_add(&p->berths[i].server->wanted, 1);
+        atomic_fetch_add(&p->servers[i].server->wanted, 1);
     backend_step_to(b, BACKEND_QUEUED, p->conf->wait);
     task_wake(&p->task);
     return b;
@@ -283,7 +283,7 @@ static struct backend *none_is_up(struct pool *p, struct delivery *d)
 {
     struct backend *b = backend_new(p, d);
     for (size_t i = 0; i < p->conf->nservers; i++)
-        server_look_soon(p->berths[i].server, now_of(p));
+        server_check_soon(p->servers[i].server, now_of(p));
     task_wake(&p->task);
     b->blameless = true;
     backend_break(b, REPLY_BACKEND_DOWN, p->conf->nservers > 1 ? "all servers are down" : "it is down");
@@ -303,11 +303,11 @@ struct backend *pool_take(struct pool *p, struct delivery *d, bool fresh)
 {
     begin_trying(p, d);
     bool full = p->queue != NULL;
-    struct berth *berth = full ? NULL : choose(p, d, &full);
-    struct backend *b = berth ? take_of(p, berth, d, fresh) : NULL;
+    struct pooled_server *at = full ? NULL : choose(p, d, &full);
+    struct backend *b = at ? take_of(p, at, d, fresh) : NULL;
     if (b)
         return b;
-    return berth || full ? get_in_line(p, d) : none_is_up(p, d);
+    return at || full ? get_in_line(p, d) : none_is_up(p, d);
 }
 
 bool pool_again(struct delivery *d)
@@ -316,18 +316,18 @@ bool pool_again(struct delivery *d)
     struct pool *p = b->pool;
     bool full;
     must(b->step == BACKEND_BROKEN);
-    if (b->was_ready || b->blameless || !b->berth || d->course.of != p->conf) {
+    if (b->was_ready || b->blameless || !b->at || d->course.of != p->conf) {
         d->course.tried = 0;
         return false;
     }
-    d->course.tried |= 1ull << (b->berth - p->berths);
+    d->course.tried |= 1ull << (b->at - p->servers);
     if (now_of(p) >= d->course.by) {
         d->course.tried = 0;
         return false;
     }
-    struct berth *berth = choose(p, d, &full);
-    struct backend *next = berth ? take_of(p, berth, d, false) : NULL;
-    if (!next && (berth || full))
+    struct pooled_server *at = choose(p, d, &full);
+    struct backend *next = at ? take_of(p, at, d, false) : NULL;
+    if (!next && (at || full))
         next = get_in_line(p, d);
     if (!next) {
         d->course.tried = 0;
@@ -359,16 +359,16 @@ void pool_leave(struct backend **backend, bool clean)
         pool_idle(b);
         return;
     }
-    b->step = BACKEND_WASH;
-    if (b->count == DEBTS || b->worker->mail.draining) {
+    b->step = BACKEND_RESET;
+    if (b->count == EXPECTED_MOST || b->worker->mail.draining) {
         backend_abort(&b);
         return;
     }
     pipe_put(backend_words(b), STR("RSET\r\n"));
-    backend_say(b, DEBT_RSET, 0, 0);
+    backend_say(b, EXPECT_RSET, 0, 0);
     backend_flush(b);
-    b->deadline = now_of(p) + WASH_TIME;
-    backend_link(&p->washing, b);
+    b->deadline = now_of(p) + RESET_TIME;
+    backend_link(&p->resetting, b);
     alarm_set(&b->alarm, &b->task, b->deadline);
     task_wake(&b->task);
 }
@@ -386,11 +386,11 @@ static void turn_queue(struct pool *p)
         struct backend *waiter = p->queue;
         struct delivery *d = waiter->delivery;
         bool full;
-        struct berth *berth = choose(p, d, &full);
-        if (!berth && full)
+        struct pooled_server *at = choose(p, d, &full);
+        if (!at && full)
             return;
-        struct backend *b = berth ? take_of(p, berth, d, false) : NULL;
-        if (berth && !b)
+        struct backend *b = at ? take_of(p, at, d, false) : NULL;
+        if (at && !b)
             return;
         if (!b) { /* all have gone down meanwhile */
             backend_break(waiter, REPLY_BACKEND_DOWN, "all servers are down");
@@ -405,13 +405,13 @@ static void turn_queue(struct pool *p)
 static void pool_turn(struct task *task)
 {
     struct pool *p = holder_of(task, struct pool, task);
-    look_turn(p);
-    for (struct backend *b = p->washing, *next; b; b = next) {
+    health_turn(p);
+    for (struct backend *b = p->resetting, *next; b; b = next) {
         next = b->next;
-        turn_washing(p, b);
+        turn_resetting(p, b);
     }
     for (size_t i = 0; i < p->conf->nservers; i++)
-        for (struct backend *b = p->berths[i].idle, *next; b; b = next) {
+        for (struct backend *b = p->servers[i].idle, *next; b; b = next) {
             next = b->next;
             turn_idle(p, b);
         }
@@ -426,25 +426,25 @@ void pool_close(struct pool **pool)
         return;
     must(!p->queue);
     for (size_t i = 0; i < p->conf->nservers; i++) {
-        struct berth *at = &p->berths[i];
-        if (at->look)
-            look_give_up(at);
+        struct pooled_server *at = &p->servers[i];
+        if (at->check)
+            health_give_up(at);
         while (at->idle) {
             struct backend *b = at->idle;
             backend_unlink(&at->idle, b);
             backend_close(&b);
         }
     }
-    while (p->washing) {
-        struct backend *b = p->washing;
-        backend_unlink(&p->washing, b);
+    while (p->resetting) {
+        struct backend *b = p->resetting;
+        backend_unlink(&p->resetting, b);
         backend_abort(&b);
     }
     for (size_t i = 0; i < p->conf->nservers; i++)
-        server_drop(&p->berths[i].server);
+        server_drop(&p->servers[i].server);
     alarm_stop(&p->alarm);
     task_forget(&p->task);
-    free(p->berths);
+    free(p->servers);
     free(p->waiting);
     free(p);
     *pool = NULL;

@@ -44,7 +44,7 @@ static struct reply relayed(struct delivery *d, const struct reply *r, unsigned 
 }
 
 /* RFC 5321 4.5.3.1.10: 552 in reply to RCPT would be read as "too many recipients" (engine.md A10). */
-struct reply debt_relayed(struct delivery *d, const struct reply *r)
+struct reply replies_refusal(struct delivery *d, const struct reply *r)
 {
     struct reply said = relayed(d, r, 2);
     if (said.code == 552)
@@ -52,7 +52,7 @@ struct reply debt_relayed(struct delivery *d, const struct reply *r)
     return said;
 }
 
-/* ---- by debt ----------------------------------------------------------------------------------------------------- */
+/* ---- by what is expected ----------------------------------------------------------------------------------------------------- */
 
 static void apply_xforward(struct delivery *d, const struct reply *r)
 {
@@ -65,7 +65,7 @@ static void apply_xforward(struct delivery *d, const struct reply *r)
 static void apply_mail(struct delivery *d, const struct reply *r)
 {
     struct transfer *t = &d->transfer;
-    t->mail_reply = debt_relayed(d, r);
+    t->mail_reply = replies_refusal(d, r);
     if (is_desync(r, 2))
         backend_break(d->backend, REPLY_BACKEND_NONSENSE, "unexpected reply to MAIL");
     visit_reply(d->visit, FILTER_MAIL, &t->mail_reply, 0);
@@ -104,16 +104,16 @@ static bool drop_added(struct delivery *d, struct rcpt *added, const struct repl
     return true;
 }
 
-static void apply_again(struct delivery *d, const struct debt *owed, const struct reply *r)
+static void apply_again(struct delivery *d, const struct expected *owed, const struct reply *r)
 {
     struct transfer *t = &d->transfer;
     struct message *m = d->visit->message;
     must(t->again_owed > 0);
     t->again_owed--;
     bool good = is_yes(r, 2);
-    if (good && owed->what != DEBT_MAIL_AGAIN)
+    if (good && owed->what != EXPECT_MAIL_AGAIN)
         lmtp_accepted(d, owed->rcpt);
-    if (owed->what == DEBT_RCPT_ADDED) {
+    if (owed->what == EXPECT_RCPT_ADDED) {
         struct rcpt *added = &m->rcpts[owed->rcpt];
         if (good && added->fate == FATE_ASKED)
             added->fate = FATE_ACCEPTED;
@@ -126,7 +126,7 @@ static void apply_again(struct delivery *d, const struct debt *owed, const struc
         backend_break(d->backend, REPLY_BACKEND_NONSENSE, "unexpected reply to an envelope said anew");
     /* An accepted rcpt cannot be dropped in silence: the whole message gets this. A 5yz stays one only where it was said for
      * what the client named (engine.md A12). */
-    bool for_client = t->losses == 0 && owed->what != DEBT_RCPT_ADDED && reply_class(r) == 5;
+    bool for_client = t->losses == 0 && owed->what != EXPECT_RCPT_ADDED && reply_class(r) == 5;
     t->anew_failure = for_client ? relayed(d, r, 2) : reply_named(t->losses ? REPLY_BACKEND_CHANGED : REPLY_BACKEND_NONSENSE);
     log_say(LOG_WARNING, "%s.%u: the envelope said anew was refused: %u %.*s", d->visit->id, m->number, r->code,
             STR_ARGS(r->text));
@@ -195,7 +195,7 @@ static void apply_lmtp_end(struct delivery *d, const struct reply *r)
     if (lmtp_end(d, &said, &m->end_reply)) {
         visit_reply(d->visit, FILTER_MESSAGE, &m->end_reply, 0);
     } else {
-        backend_owe(d->backend, DEBT_END, m->serial);
+        backend_owe(d->backend, EXPECT_END, m->serial);
         d->backend->deadline = m->end_at + d->listen->timeouts.end_reply;
     }
 }
@@ -233,15 +233,15 @@ static void end_unasked(struct delivery *d, const struct reply *r)
     backend_abort(&d->backend);
 }
 
-void debt_apply(struct delivery *d, const struct debt *owed, const struct reply *r)
+void replies_apply(struct delivery *d, const struct expected *owed, const struct reply *r)
 {
     struct transfer *t = &d->transfer;
     struct message *m = d->visit->message;
-    if (owed->what == DEBT_AUTH) {
+    if (owed->what == EXPECT_AUTH) {
         d->login_said(d, r);
         return;
     }
-    if (owed->what == DEBT_RSET) {
+    if (owed->what == EXPECT_RSET) {
         if (reply_class(r) != 2)
             backend_break(d->backend, REPLY_BACKEND_NONSENSE, "RSET was refused");
         return;
@@ -250,15 +250,15 @@ void debt_apply(struct delivery *d, const struct debt *owed, const struct reply 
         return; /* of a transaction that is no more */
     t->answered = true;
     switch (owed->what) {
-    case DEBT_XFORWARD: apply_xforward(d, r); break;
-    case DEBT_MAIL: apply_mail(d, r); break;
-    case DEBT_RCPT: apply_rcpt(d, owed->rcpt, r); break;
-    case DEBT_MAIL_AGAIN:
-    case DEBT_RCPT_AGAIN:
-    case DEBT_RCPT_ADDED: apply_again(d, owed, r); break;
-    case DEBT_DATA: apply_data(d, r); break;
-    case DEBT_CHUNK: apply_chunk(d, r); break;
-    case DEBT_END:
+    case EXPECT_XFORWARD: apply_xforward(d, r); break;
+    case EXPECT_MAIL: apply_mail(d, r); break;
+    case EXPECT_RCPT: apply_rcpt(d, owed->rcpt, r); break;
+    case EXPECT_MAIL_AGAIN:
+    case EXPECT_RCPT_AGAIN:
+    case EXPECT_RCPT_ADDED: apply_again(d, owed, r); break;
+    case EXPECT_DATA: apply_data(d, r); break;
+    case EXPECT_CHUNK: apply_chunk(d, r); break;
+    case EXPECT_END:
         if (pipe_is_empty(&d->backend->stream->out))
             apply_end(d, r);
         else
@@ -269,7 +269,7 @@ void debt_apply(struct delivery *d, const struct debt *owed, const struct reply 
         backend_break(d->backend, REPLY_BACKEND_CLOSING, "it closes the service (421)");
 }
 
-void debt_unasked(struct delivery *d, const struct reply *r)
+void replies_unasked(struct delivery *d, const struct reply *r)
 {
     struct transfer *t = &d->transfer;
     struct message *m = d->visit->message;

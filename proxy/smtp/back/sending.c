@@ -42,7 +42,7 @@ static bool say_chunk(struct delivery *d)
         return false;
     pipe_print(&b->stream->out, "BDAT %zu\r\n", t->packed.octets);
     pipe_move(&t->packed, &b->stream->out, t->packed.octets);
-    backend_owe(b, DEBT_CHUNK, d->visit->message->serial);
+    backend_owe(b, EXPECT_CHUNK, d->visit->message->serial);
     t->chunks_owed++;
     return true;
 }
@@ -208,7 +208,7 @@ void delivery_release(struct delivery *d)
     t->data = DATA_ENDED;
     m->released = true;
     t->release_at = loop_micros(d->generation->worker->mail.loop);
-    backend_owe(d->backend, DEBT_END, m->serial);
+    backend_owe(d->backend, EXPECT_END, m->serial);
     uint64_t most = m->end_at + d->listen->timeouts.end_reply;
     d->backend->deadline = most;
 }

@@ -5,7 +5,7 @@
 
 enum {
     UNHELD_MOST = 64,
-    LOOK_SOON = 1000,    /* milliseconds between two looks while it is rising or falling */
+    CHECK_SOON = 1000,    /* milliseconds between two checks while it is rising or falling */
     LOOK_DOWN = 5000,    /* and while it is down */
     LOOK_PLAIN = 300000, /* no health checks asked for: what its EHLO says is refreshed all the same */
     LOOK_PLAIN_AGAIN = 10000
@@ -112,7 +112,7 @@ static void say_change(const struct server *s, const struct backend_conf *b, boo
 
 void server_succeeded(struct server *s, const struct backend_conf *b, const struct capabilities *can, uint64_t now)
 {
-    bool news = !atomic_exchange(&s->looked, true), up_again = false;
+    bool news = !atomic_exchange(&s->checked, true), up_again = false;
     pthread_mutex_lock(&s->lock);
     s->bad = 0;
     s->why[0] = 0;
@@ -128,7 +128,7 @@ void server_succeeded(struct server *s, const struct backend_conf *b, const stru
     bool up = atomic_load(&s->up);
     pthread_mutex_unlock(&s->lock);
     uint64_t steady = b->health ? b->health : LOOK_PLAIN;
-    atomic_store(&s->next_look, now + (up ? steady : min_u64(steady, LOOK_SOON)));
+    atomic_store(&s->next_check, now + (up ? steady : min_u64(steady, CHECK_SOON)));
     if (news)
         changed();
     if (up_again)
@@ -137,38 +137,38 @@ void server_succeeded(struct server *s, const struct backend_conf *b, const stru
 
 void server_failed(struct server *s, const struct backend_conf *b, const char *why, uint64_t now)
 {
-    bool news = !atomic_exchange(&s->looked, true), falls = false;
+    bool news = !atomic_exchange(&s->checked, true), falls = false;
     pthread_mutex_lock(&s->lock);
     s->good = 0;
     snprintf(s->why, sizeof s->why, "%s", why);
     if (s->bad < UINT32_MAX)
         s->bad++;
-    /* Without looks nobody would notice that it is back, so it is never taken out. */
+    /* Without health checks nobody would notice that it is back, so it is never taken out. */
     if (b->health && s->bad >= b->fall && atomic_load(&s->up)) {
         atomic_store(&s->up, false);
         falls = news = true;
     }
     bool up = atomic_load(&s->up);
     pthread_mutex_unlock(&s->lock);
-    uint64_t again = b->health ? min_u64(b->health, up ? LOOK_SOON : LOOK_DOWN) : LOOK_PLAIN_AGAIN;
-    atomic_store(&s->next_look, now + again);
+    uint64_t again = b->health ? min_u64(b->health, up ? CHECK_SOON : LOOK_DOWN) : LOOK_PLAIN_AGAIN;
+    atomic_store(&s->next_check, now + again);
     if (news)
         changed();
     if (falls)
         say_change(s, b, false, why);
 }
 
-bool server_claim_look(struct server *s, uint64_t now, uint64_t by)
+bool server_claim_check(struct server *s, uint64_t now, uint64_t by)
 {
-    uint64_t due = atomic_load(&s->next_look);
-    return due <= now && atomic_compare_exchange_strong(&s->next_look, &due, by);
+    uint64_t due = atomic_load(&s->next_check);
+    return due <= now && atomic_compare_exchange_strong(&s->next_check, &due, by);
 }
 
-void server_look_soon(struct server *s, uint64_t now)
+void server_check_soon(struct server *s, uint64_t now)
 {
-    uint64_t due = atomic_load(&s->next_look);
-    if (due > now + LOOK_SOON && due <= now + LOOK_DOWN) /* later than that: a look is under way */
-        atomic_compare_exchange_strong(&s->next_look, &due, now + LOOK_SOON);
+    uint64_t due = atomic_load(&s->next_check);
+    if (due > now + CHECK_SOON && due <= now + LOOK_DOWN) /* later than that: a check is under way */
+        atomic_compare_exchange_strong(&s->next_check, &due, now + CHECK_SOON);
 }
 
 void server_why(struct server *s, char *text, size_t room)

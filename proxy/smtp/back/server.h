@@ -1,7 +1,7 @@
 /* server.h - what is known of one server of a backend: up or down, what its last EHLO said, who is connected to it.
  *
  * One for the whole process, shared by all workers and all generations of the configuration: it is found by its address and by
- * how we speak to it, so a reload forgets nothing. Counters are atomic; what an EHLO said and the streaks of looks stand behind
+ * how we speak to it, so a reload forgets nothing. Counters are atomic; what an EHLO said and the streaks of checks stand behind
  * one lock that is taken when a connection becomes ready or fails, never by a command or an octet. Knows no conversation.
  *
  * Cache lines are kept apart by who writes them: what every message reads is written only when something changes, what dials
@@ -20,9 +20,9 @@ struct server {
     unsigned workers;              /* how many: never changes */
     atomic_uint wanted;            /* sessions of all workers that wait for a connection */
     atomic_bool up;                /* true until it has failed `fall` times in a row */
-    atomic_bool looked;            /* it has answered or failed once */
+    atomic_bool checked;            /* it has answered or failed once */
     alignas(CACHE_LINE) atomic_uint connections; /* open, of all workers, idle ones too; not those whose QUIT is under way */
-    _Atomic uint64_t next_look;    /* loop_now */
+    _Atomic uint64_t next_check;    /* loop_now */
     pthread_mutex_t lock;          /* of what follows */
     uint32_t good, bad;            /* in a row */
     bool known;
@@ -35,18 +35,18 @@ struct server {
 struct server *server_hold(const struct backend_conf *, const struct server_conf *, unsigned workers);
 void server_drop(struct server **);
 void servers_forget(void); /* at the end of the process: nobody holds any */
-/* A number that is another one whenever some server has gone up or down, was first looked at, or can other things than before. */
+/* A number that is another one whenever some server has gone up or down, was first checked, or can other things than before. */
 unsigned servers_version(void);
 
 /* It has greeted us well. `can`: what its EHLO said, or NULL when that was said to somebody's name and is not for all.
- * `now`: loop_now; decides when it is looked at next. Says so in the log when it comes back. */
+ * `now`: loop_now; decides when it is checked next. Says so in the log when it comes back. */
 void server_succeeded(struct server *, const struct backend_conf *, const struct capabilities *can, uint64_t now);
 /* It refused, did not answer or spoke nonsense before it was ready. Says so in the log when this takes it out. */
 void server_failed(struct server *, const struct backend_conf *, const char *why, uint64_t now);
-/* True for one caller of all when a look is due: it has until `by` to say how it went, then others may look. */
-bool server_claim_look(struct server *, uint64_t now, uint64_t by);
-void server_look_soon(struct server *, uint64_t now); /* somebody wants it, and it is down */
-void server_why(struct server *, char *text, size_t room); /* why its last dial or look failed; "": it did not */
+/* True for one caller of all when a check is due: it has until `by` to say how it went, then others may. */
+bool server_claim_check(struct server *, uint64_t now, uint64_t by);
+void server_check_soon(struct server *, uint64_t now); /* somebody wants it, and it is down */
+void server_why(struct server *, char *text, size_t room); /* why its last dial or check failed; "": it did not */
 bool server_is_known(struct server *, struct capabilities *can);
 
 /* Before a dial: false when `most` (0: any number) connections are there already. Each true needs its leave. */

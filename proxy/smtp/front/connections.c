@@ -2,7 +2,7 @@
  * taken when a session begins and when it ends, never in between.
  *
  * An address that has nobody left is forgotten at once, so the table is as large as the number of connected clients. */
-#include "smtp/worker.h"
+#include "smtp/front/connections.h"
 #include <pthread.h>
 
 enum { SLOTS_FIRST = 256 };
@@ -12,7 +12,7 @@ struct guest {
     uint8_t len;
     char ip[46];
 };
-struct census { /* what each session writes is one cache line */
+struct connections { /* what each session writes is one cache line */
     pthread_mutex_t lock;
     uint32_t total;
     size_t guests;
@@ -21,9 +21,9 @@ struct census { /* what each session writes is one cache line */
     uint64_t seed;
 };
 
-struct census *census_open(void)
+struct connections *connections_open(void)
 {
-    struct census *c = must_alloc_lines(sizeof *c);
+    struct connections *c = must_alloc_lines(sizeof *c);
     pthread_mutex_init(&c->lock, NULL);
     c->mask = SLOTS_FIRST - 1;
     c->slots = must_alloc(SLOTS_FIRST * sizeof(struct guest *));
@@ -31,7 +31,7 @@ struct census *census_open(void)
     return c;
 }
 
-void census_close(struct census *c)
+void connections_close(struct connections *c)
 {
     if (!c)
         return;
@@ -45,7 +45,7 @@ void census_close(struct census *c)
     free(c);
 }
 
-static struct guest **find(struct census *c, struct str ip)
+static struct guest **find(struct connections *c, struct str ip)
 {
     struct guest **at = &c->slots[str_hash(ip, c->seed) & c->mask];
     while (*at && !str_equal((struct str){(*at)->ip, (*at)->len}, ip))
@@ -53,7 +53,7 @@ static struct guest **find(struct census *c, struct str ip)
     return at;
 }
 
-static void grow(struct census *c)
+static void grow(struct connections *c)
 {
     size_t mask = c->mask * 2 + 1;
     struct guest **slots = must_alloc((mask + 1) * sizeof(struct guest *));
@@ -74,16 +74,16 @@ static struct str key_of(struct str ip) /* "" of unix sockets is a client too */
     return str_part(ip, 0, sizeof((struct guest *)0)->ip);
 }
 
-enum census_says census_enter(struct census *c, struct str ip, uint32_t total, uint32_t per_client)
+enum connections_says connections_enter(struct connections *c, struct str ip, uint32_t total, uint32_t per_client)
 {
-    enum census_says says = CENSUS_WELCOME;
+    enum connections_says says = CONNECTIONS_WELCOME;
     ip = key_of(ip);
     pthread_mutex_lock(&c->lock);
     struct guest **at = find(c, ip);
     if (total && c->total >= total) {
-        says = CENSUS_FULL;
+        says = CONNECTIONS_FULL;
     } else if (per_client && *at && (*at)->sessions >= per_client) {
-        says = CENSUS_TOO_MANY;
+        says = CONNECTIONS_TOO_MANY;
     } else {
         if (!*at) {
             struct guest *g = *at = must_alloc(sizeof *g);
@@ -100,7 +100,7 @@ enum census_says census_enter(struct census *c, struct str ip, uint32_t total, u
     return says;
 }
 
-void census_leave(struct census *c, struct str ip)
+void connections_leave(struct connections *c, struct str ip)
 {
     pthread_mutex_lock(&c->lock);
     struct guest **at = find(c, key_of(ip)), *g = *at;

@@ -59,9 +59,9 @@ struct str session_offer_text(struct session *s)
                            pool_can(pool_of(s->generation, s->listen->backend))->auth);
     if (s->may_xclient)
         text = arena_print(&s->line, "%.*s\nXCLIENT%s", STR_ARGS(text),
-                           xattrs_text(claim_attributes(s, false), &s->line).at);
+                           xattrs_text(proxied_attributes(s, false), &s->line).at);
     if (s->may_xforward)
         text = arena_print(&s->line, "%.*s\nXFORWARD%s", STR_ARGS(text),
-                           xattrs_text(claim_attributes(s, true), &s->line).at);
+                           xattrs_text(proxied_attributes(s, true), &s->line).at);
     return text;
 }

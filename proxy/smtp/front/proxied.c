@@ -4,6 +4,7 @@
  * the one it names), never of a claim by XCLIENT, and unix peers are trusted wherever the listener names any network:
  * whoever can open the socket was let in by its folder. */
 #include "smtp/front/proxied.h"
+#include "smtp/front/connections.h"
 #include "wire/preface.h"
 
 enum { IDENT_MOST = 255 };
@@ -15,7 +16,7 @@ static bool is_trusted(const struct session *s, struct table *networks)
 
 /* ---- PROXY ---------------------------------------------------------------------------------------------------------- */
 
-bool claim_is_due(const struct session *s)
+bool proxied_is_due(const struct session *s)
 {
     return is_trusted(s, s->listen->proxy);
 }
@@ -36,7 +37,7 @@ static void take_tls(struct session *s, const struct preface *p)
                                 .verified = p->verified};
 }
 
-enum next claim_proxy(struct session *s)
+enum next proxied_preface(struct session *s)
 {
     struct preface p;
     switch (preface_take(&s->stream->in, &s->arena, &p)) {
@@ -62,7 +63,7 @@ enum next claim_proxy(struct session *s)
 
 /* ---- XCLIENT -------------------------------------------------------------------------------------------------------- */
 
-uint32_t claim_attributes(const struct session *s, bool forward)
+uint32_t proxied_attributes(const struct session *s, bool forward)
 {
     if (forward)
         return s->may_xforward
@@ -73,7 +74,7 @@ uint32_t claim_attributes(const struct session *s, bool forward)
                           : 0;
 }
 
-void claim_trust(struct session *s)
+void proxied_trust(struct session *s)
 {
     s->may_xclient = is_trusted(s, s->listen->xclient);
     s->may_xforward = is_trusted(s, s->listen->xforward);
@@ -94,29 +95,29 @@ static void take_name(struct rdns *n, const struct xattrs *x)
         rdns_set(n, RDNS_NONE, STR(""));
 }
 
-static bool move_in_census(struct session *s, const struct xattrs *x)
+static bool count_under(struct session *s, const struct xattrs *x)
 {
     if (s->entered)
-        census_leave(s->worker->census, s->visit.client->ip);
+        connections_leave(s->worker->connections, s->visit.client->ip);
     s->entered = false;
     client_set_ip(s->visit.client, x->ip, x->given & XATTR_PORT ? x->port : 0);
     return session_enter(s);
 }
 
-bool claim_xclient(struct session *s, struct reply *reply)
+bool proxied_xclient(struct session *s, struct reply *reply)
 {
     struct xattrs x;
     struct str word;
-    int why = xattrs_parse(s->command.rest, claim_attributes(s, false), &s->line, &x, &word);
+    int why = xattrs_parse(s->command.rest, proxied_attributes(s, false), &s->line, &x, &word);
     if (why) {
         *reply = reply_print(&s->line, (enum reply_name)why, word.at);
         return false;
     }
-    claim_restore(s);
+    proxied_restore(s);
     visit_again(&s->visit);
     session_logout(s);
     delivery_leave_bound(&s->delivery);
-    if ((x.given & XATTR_ADDR) && !move_in_census(s, &x))
+    if ((x.given & XATTR_ADDR) && !count_under(s, &x))
         return true;
     if (!(x.given & XATTR_ADDR) && (x.given & XATTR_PORT))
         s->visit.client->port = x.port;
@@ -154,11 +155,11 @@ static void cover(struct session *s)
     s->visit.client = s->covered;
 }
 
-struct reply claim_xforward(struct session *s)
+struct reply proxied_xforward(struct session *s)
 {
     struct xattrs x;
     struct str word;
-    int why = xattrs_parse(s->command.rest, claim_attributes(s, true), &s->line, &x, &word);
+    int why = xattrs_parse(s->command.rest, proxied_attributes(s, true), &s->line, &x, &word);
     if (why)
         return reply_print(&s->line, (enum reply_name)why, word.at);
     cover(s);
@@ -180,7 +181,7 @@ struct reply claim_xforward(struct session *s)
     return reply_named(REPLY_OK);
 }
 
-void claim_restore(struct session *s)
+void proxied_restore(struct session *s)
 {
     if (!is_covered(s))
         return;
@@ -189,7 +190,7 @@ void claim_restore(struct session *s)
     s->visit.client = &s->self;
 }
 
-void claim_free(struct session *s)
+void proxied_free(struct session *s)
 {
     if (s->covered)
         client_end(s->covered);

@@ -6,13 +6,13 @@
 #include "smtp/front/session.h"
 #include "wire/xattr.h"
 
-void claim_trust(struct session *);                   /* whether the peer, as it stands now, may claim later */
-bool claim_is_due(const struct session *);            /* a PROXY header comes first on this connection */
-enum next claim_proxy(struct session *);              /* STEP_PROXY: takes it */
-uint32_t claim_attributes(const struct session *, bool forward); /* bits of enum xattr that the peer may use; 0: none, not announced */
+void proxied_trust(struct session *);                   /* whether the peer, as it stands now, may claim later */
+bool proxied_is_due(const struct session *);            /* a PROXY header comes first on this connection */
+enum next proxied_preface(struct session *);              /* STEP_PROXY: takes it */
+uint32_t proxied_attributes(const struct session *, bool forward); /* bits of enum xattr that the peer may use; 0: none, not announced */
 /* XCLIENT, the line in hand. False: *reply says what is wrong with it; else the session begins anew, with a greeting. */
-bool claim_xclient(struct session *, struct reply *);
-struct reply claim_xforward(struct session *);
-void claim_restore(struct session *);                 /* the transaction is over: the client is the connected one again */
-void claim_free(struct session *);
+bool proxied_xclient(struct session *, struct reply *);
+struct reply proxied_xforward(struct session *);
+void proxied_restore(struct session *);                 /* the transaction is over: the client is the connected one again */
+void proxied_free(struct session *);
 #endif

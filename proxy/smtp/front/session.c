@@ -3,6 +3,7 @@
  * session_turn is called by the ready list only. It settles the back, runs the front until it waits, flushes each side
  * once and sets one alarm. A session is freed in the turn that ends it. */
 #include "smtp/front/session.h"
+#include "smtp/front/connections.h"
 #include "smtp/front/proxied.h"
 #include "smtp/front/content.h"
 #include "smtp/back/pool.h"
@@ -138,23 +139,23 @@ bool session_enter(struct session *s)
     struct reply r;
     /* The limit of all is kept before a connection is accepted; a listener of its own may have a lower one. */
     uint32_t most = l->connections < s->generation->conf->limits.connections ? l->connections : 0;
-    switch (census_enter(s->worker->census, s->visit.client->ip, most, s->visit.client->ip.len ? l->connections_per_client : 0)) {
-    case CENSUS_WELCOME: s->entered = true; return true;
-    case CENSUS_FULL: r = reply_named(REPLY_TOO_MANY_CONNECTIONS); break;
-    case CENSUS_TOO_MANY: r = reply_print(&s->line, REPLY_TOO_MANY_FROM_CLIENT, s->visit.client->ip.at); break;
-    default: never("what else could the census say");
+    switch (connections_enter(s->worker->connections, s->visit.client->ip, most, s->visit.client->ip.len ? l->connections_per_client : 0)) {
+    case CONNECTIONS_WELCOME: s->entered = true; return true;
+    case CONNECTIONS_FULL: r = reply_named(REPLY_TOO_MANY_CONNECTIONS); break;
+    case CONNECTIONS_TOO_MANY: r = reply_print(&s->line, REPLY_TOO_MANY_FROM_CLIENT, s->visit.client->ip.at); break;
+    default: never("no such answer");
     }
     session_end(s, WHY_LIMIT, s->listen->implicit ? NULL : &r);
     return false;
 }
 
-void session_start(struct worker *w, const struct listen_conf *listen, uint32_t door, struct stream *stream)
+void session_start(struct worker *w, const struct listen_conf *listen, uint32_t listen_id, struct stream *stream)
 {
     struct session *s = must_alloc(sizeof *s);
     s->magic = SESSION_MAGIC;
     s->worker = w;
     s->listen = listen;
-    s->door = door;
+    s->listen_id = listen_id;
     s->leave_by = w->mail.draining ? w->drain_by : 0;
     s->generation = generation_enter(w->generation);
     s->stream = stream;
@@ -181,7 +182,7 @@ void session_start(struct worker *w, const struct listen_conf *listen, uint32_t 
     s->first_line = true;
     visit_name(&s->visit);
     link_session(s);
-    if (claim_is_due(s)) {
+    if (proxied_is_due(s)) {
         s->step = STEP_PROXY;
         s->client_by = loop_now(w->mail.loop) + listen->timeouts.proxy;
     } else {
@@ -192,7 +193,7 @@ void session_start(struct worker *w, const struct listen_conf *listen, uint32_t 
 
 void session_begin(struct session *s)
 {
-    claim_trust(s);
+    proxied_trust(s);
     s->step = STEP_GREET;
     if (!session_enter(s))
         return;
@@ -337,17 +338,17 @@ static enum next step_close(struct session *s)
     struct worker *w = s->worker;
     visit_stop(&s->visit, s->leave_by ? CANCEL_SHUTDOWN : CANCEL_CLIENT_GONE);
     transaction_reset(s, END_ABORTED);
-    claim_restore(s);
+    proxied_restore(s);
     visit_end(&s->visit);
     if (s->waits_for_probe)
         pool_forget(pool_of(s->generation, s->listen->backend), &s->task);
     delivery_close(&s->delivery);
     sessionlog_end(s);
     auth_free(s);
-    claim_free(s);
+    proxied_free(s);
     client_end(&s->self);
     if (s->entered)
-        census_leave(w->census, s->visit.client->ip);
+        connections_leave(w->connections, s->visit.client->ip);
     /* Whoever is refused amid what it sends shall still read why: its octets are read and dropped for a moment. */
     bool abort = s->stream->dead || s->why == WHY_WRITE_TIMEOUT;
     stream_close(&s->stream, abort ? CLOSE_ABORT : s->why == WHY_QUIT ? CLOSE_GRACEFUL : CLOSE_LINGER);
@@ -367,7 +368,7 @@ static enum next step_close(struct session *s)
 static enum next run_step(struct session *s)
 {
     switch (s->step) {
-    case STEP_PROXY: return claim_proxy(s);
+    case STEP_PROXY: return proxied_preface(s);
     case STEP_GREET: return step_greet(s);
     case STEP_LINE: return step_line(s);
     case STEP_CHECK: return verb_check(s);

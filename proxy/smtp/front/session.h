@@ -36,7 +36,7 @@ struct session {
     struct session *next, *prev;
     struct generation *generation; /* the configuration it began with, and ends with */
     const struct listen_conf *listen;
-    uint32_t door;               /* by which it came in */
+    uint32_t listen_id;               /* by which it came in */
     uint64_t leave_by;           /* it is asked to leave (worker_drain), at the latest then; 0: not */
     struct arena arena;          /* only what is written once per connection */
     struct arena line;           /* reset when the next line is taken */
@@ -51,7 +51,7 @@ struct session {
     struct command command;
     struct reply refused;        /* the RCPT in hand has been looked at, and is told this in its turn; code 0: not */
     struct reply refusal;        /* connect or tls hook refused: told to everything but QUIT (DEFER: and EHLO, HELO) */
-    bool entered;                /* counted by the census */
+    bool entered;                /* counted among the connections of its address */
     bool said_hello;
     bool greeted;                /* the banner has been said */
     bool drop_when_told;         /* a filter said DROP at RCPT: those before it are told first */

@@ -1,20 +1,20 @@
 /* sessions.c - a word to all sessions of a worker: they are to leave, limits are near; and which of them has waited longest. */
 #include "smtp/front/session.h"
 
-void worker_drain(struct worker *w, uint32_t door, uint64_t by)
+void worker_drain(struct worker *w, uint32_t listen_id, uint64_t by)
 {
-    if (door == DOOR_ALL) {
+    if (listen_id == LISTEN_ALL) {
         w->mail.draining = true;
         w->drain_by = by;
     }
     for (struct session *s = w->sessions; s; s = s->next)
-        if (door == DOOR_ALL || s->door == door) {
+        if (listen_id == LISTEN_ALL || s->listen_id == listen_id) {
             s->leave_by = s->leave_by ? min_u64(s->leave_by, by) : by;
             task_wake(&s->task);
         }
 }
 
-void worker_strain(struct worker *w, unsigned percent)
+void worker_set_usage(struct worker *w, unsigned percent)
 {
     unsigned from = w->generation->conf->limits.stress;
     bool stressed = from && percent >= (w->stressed ? from - from / 8 : from);

@@ -79,7 +79,7 @@ void transaction_reset(struct session *s, enum transaction_end end)
     maillog_message(&s->visit);
     visit_forget_waits(&s->visit);
     delivery_message_end(&s->delivery);
-    claim_restore(s);
+    proxied_restore(s);
     flow_free(&tx->message.flow);
     arena_reset(&tx->message.arena);
     tx->magic = 0;

@@ -281,7 +281,7 @@ static enum next check_starttls(struct session *s)
         return next;
     /* RFC 3207 4.2: what was learned in the clear is forgotten. */
     transaction_reset(s, END_ABORTED);
-    claim_restore(s);
+    proxied_restore(s);
     s->said_hello = s->visit.esmtp = false;
     text_set(&s->visit.client->helo, STR_NONE);
     session_logout(s);
@@ -298,10 +298,10 @@ static enum next check_xclient(struct session *s)
 {
     struct reply r;
     if (!s->may_xclient)
-        return answer_named(s, REPLY_CLAIM_REFUSED);
+        return answer_named(s, REPLY_PROXIED_REFUSED);
     if (!stream_in_is_empty(s->stream)) /* what follows would be said by one client and judged as another's */
         return verb_bye(s, WHY_PIPELINING, REPLY_SYNCHRONIZATION);
-    if (!claim_xclient(s, &r))
+    if (!proxied_xclient(s, &r))
         return verb_answer(s, &r);
     return s->state == STATE_CLOSING ? NEXT_MORE : session_hook(s, FILTER_CONNECT);
 }
@@ -309,15 +309,15 @@ static enum next check_xclient(struct session *s)
 static enum next check_xforward(struct session *s)
 {
     if (!s->may_xforward)
-        return answer_named(s, REPLY_CLAIM_REFUSED);
-    struct reply r = claim_xforward(s);
+        return answer_named(s, REPLY_PROXIED_REFUSED);
+    struct reply r = proxied_xforward(s);
     return verb_answer(s, &r);
 }
 
 static enum next reset_envelope(struct session *s, const struct reply *r)
 {
     transaction_reset(s, END_ABORTED);
-    claim_restore(s); /* XFORWARD whose MAIL was refused or never came */
+    proxied_restore(s); /* XFORWARD whose MAIL was refused or never came */
     s->state = s->said_hello ? STATE_READY : STATE_HELLO;
     return verb_answer(s, r);
 }
@@ -459,7 +459,7 @@ static enum next helo_passed(struct session *s, const struct verdict *v)
     if (v->kind != VERDICT_CONTINUE)
         return verb_answer(s, &v->reply); /* state and HELO name stay (protocol.md 4.4) */
     transaction_reset(s, END_ABORTED);
-    claim_restore(s);
+    proxied_restore(s);
     struct str name = s->command.rest;
     if (!str_equal(name, str_of(s->visit.client->helo)))
         delivery_leave_bound(&s->delivery); /* to another name, by identity */

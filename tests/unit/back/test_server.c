@@ -59,21 +59,21 @@ static void a_look_is_claimed_by_one_and_the_faster_the_worse_it_is(void **state
     struct backend_conf b = backend();
     struct server_conf at = place("inet:192.0.2.1:25");
     struct server *s = server_hold(&b, &at, 4);
-    assert_true(server_claim_look(s, 1000, 61000));
-    assert_false(server_claim_look(s, 1000, 61000));
-    server_look_soon(s, 1000); /* one is under way */
-    assert_false(server_claim_look(s, 2500, 61000));
+    assert_true(server_claim_check(s, 1000, 61000));
+    assert_false(server_claim_check(s, 1000, 61000));
+    server_check_soon(s, 1000); /* one is under way */
+    assert_false(server_claim_check(s, 2500, 61000));
     server_succeeded(s, &b, NULL, 2000);
-    assert_false(server_claim_look(s, 31999, 90000));
-    assert_true(server_claim_look(s, 32000, 90000));
+    assert_false(server_claim_check(s, 31999, 90000));
+    assert_true(server_claim_check(s, 32000, 90000));
     server_failed(s, &b, "refused", 33000); /* is it falling? */
-    assert_false(server_claim_look(s, 33999, 90000));
-    assert_true(server_claim_look(s, 34000, 90000));
+    assert_false(server_claim_check(s, 33999, 90000));
+    assert_true(server_claim_check(s, 34000, 90000));
     server_failed(s, &b, "refused", 34000);
     server_failed(s, &b, "refused", 35000); /* it is down */
-    assert_false(server_claim_look(s, 39999, 90000));
-    server_look_soon(s, 35500); /* somebody wants it */
-    assert_true(server_claim_look(s, 36500, 90000));
+    assert_false(server_claim_check(s, 39999, 90000));
+    server_check_soon(s, 35500); /* somebody wants it */
+    assert_true(server_claim_check(s, 36500, 90000));
     server_drop(&s);
     servers_forget();
 }
