@@ -49,7 +49,7 @@ struct inlet inlet_named(const struct conf *, struct str name);
 struct port_place { /* an address of a configuration, and where it is bound */
     struct inlet inlet;
     struct port *port; /* NULL: drained */
-    uint32_t listen_id;     /* its number, drained or not */
+    uint32_t listen_id; /* its number, drained or not */
 };
 struct ports_plan {
     struct port_place *places;

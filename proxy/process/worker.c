@@ -10,7 +10,7 @@
 enum {
     TICK = 1000,       /* milliseconds between two looks at the tables */
     PAUSED_TICK = 100, /* and at whether accepting may go on */
-    PEAK_LEAST = 250,       /* sessions that are worth giving memory back for, once three of four have left */
+    PEAK_LEAST = 250,  /* sessions that are worth giving memory back for, once three of four have left */
     LAST_WORDS = 5000 /* behind the grace of a drain, for what its sessions still say; they end before it (session.c) */
 };
 

@@ -22,9 +22,9 @@ struct assignment { /* what a worker is to listen at */
 struct worker_order { /* to all workers, done by each in a turn of its loop; main waits until the last has done it */
     void (*run)(struct worker_thread *, struct worker_order *);
     struct conf *conf;      /* SWITCH; held */
-    struct assignment **assignments;    /* SWITCH: per worker */
+    struct assignment **assignments; /* SWITCH: per worker */
     size_t *nassignments;
-    uint32_t listen_ids[64];     /* DRAIN: these; none: everything */
+    uint32_t listen_ids[64]; /* DRAIN: these; none: everything */
     size_t nlisten_ids;
     struct worker_status *status;  /* STATUS */
     unsigned left, holders; /* under the lock */
@@ -42,7 +42,7 @@ struct worker_thread {
     uint64_t drain_at;      /* retired: when its sessions are asked to leave; 0: not */
     uint64_t end_by;        /* 0: not draining */
     uint32_t places;        /* of all->places: its sessions, and connections about to become one */
-    uint32_t peak;         /* the highest all->places when it took one of them, since the last malloc_trim */
+    uint32_t peak;          /* the highest all->places when it took one of them, since the last malloc_trim */
     bool leaving;           /* no new clients: it ends with its last session */
     bool paused, refreshing, stopped, cut_off, started;
     bool give_back;         /* of memory: while refreshing, the pool thread's */

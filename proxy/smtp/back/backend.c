@@ -307,7 +307,7 @@ static bool is_about_client(const struct backend *b, const struct reply *r)
     case 535:
     case 538: return false;
     case 501:
-    case 504: return hello && b->delivery->visit->client->helo[0];            /* of a name: Postfix' HELO checks */
+    case 504: return hello && b->delivery->visit->client->helo[0];   /* of a name: Postfix' HELO checks */
     case 550: return hello || r->enhanced[1] != 7 || r->enhanced[2]; /* 5.7.0 to XCLIENT: "insufficient authorization" */
     default: return true;
     }

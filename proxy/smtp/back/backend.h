@@ -22,7 +22,7 @@ struct backend {
     struct worker *worker;
     struct pool *pool;
     const struct backend_conf *conf;
-    struct pooled_server *at;         /* which server; NULL while QUEUED, or when there was none to dial */
+    struct pooled_server *at;    /* which server; NULL while QUEUED, or when there was none to dial */
     struct task task;
     struct alarm alarm;
     struct stream *stream;       /* NULL while QUEUED and when BROKEN */

@@ -12,10 +12,10 @@ struct delivery;
 struct pooled_server {
     struct server *server;
     const struct server_conf *conf;
-    struct backend *idle;        /* the one that was used last stands first */
-    struct backend *check;       /* under way */
-    bool first_check;             /* it began before anything was known of this backend */
-    int64_t turn;                /* of server_choose */
+    struct backend *idle;  /* the one that was used last stands first */
+    struct backend *check; /* under way */
+    bool first_check;      /* it began before anything was known of this backend */
+    int64_t turn;          /* of server_choose */
 };
 
 /* One per generation and backend_conf: idle connections, who waits for one, health checks. */
@@ -23,19 +23,19 @@ struct pool {
     struct worker *worker;
     struct generation *generation;
     const struct backend_conf *conf;
-    struct pooled_server *servers;        /* [conf->nservers] */
+    struct pooled_server *servers; /* [conf->nservers] */
     struct backend *resetting;
-    struct backend *queue;       /* QUEUED: longest first */
+    struct backend *queue;         /* QUEUED: longest first */
     uint32_t nidle;
-    struct capabilities can;     /* of all servers that are up; as of `version` */
+    struct capabilities can;       /* of all servers that are up; as of `version` */
     unsigned version;
-    bool known;                  /* can is worth something */
-    bool open;                   /* its servers are checked */
-    bool checked;                 /* each has answered or failed once, or that took too long */
-    uint64_t first_checks_by;            /* the first checks: nobody waits for them any longer than that */
+    bool known;                    /* can is worth something */
+    bool open;                     /* its servers are checked */
+    bool checked;                  /* each has answered or failed once, or that took too long */
+    uint64_t first_checks_by;      /* the first checks: nobody waits for them any longer than that */
     struct task task;
     struct alarm alarm;
-    struct task **waiting;       /* sessions whose EHLO waits for the first checks */
+    struct task **waiting;         /* sessions whose EHLO waits for the first checks */
     size_t nwaiting, waiting_room;
 };
 struct pool *pool_of(struct generation *, const struct backend_conf *);

@@ -5,7 +5,7 @@
 
 enum {
     UNHELD_MOST = 64,
-    CHECK_SOON = 1000,    /* milliseconds between two checks while it is rising or falling */
+    CHECK_SOON = 1000,   /* milliseconds between two checks while it is rising or falling */
     LOOK_DOWN = 5000,    /* and while it is down */
     LOOK_PLAIN = 300000, /* no health checks asked for: what its EHLO says is refreshed all the same */
     LOOK_PLAIN_AGAIN = 10000

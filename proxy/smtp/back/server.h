@@ -20,9 +20,9 @@ struct server {
     unsigned workers;              /* how many: never changes */
     atomic_uint wanted;            /* sessions of all workers that wait for a connection */
     atomic_bool up;                /* true until it has failed `fall` times in a row */
-    atomic_bool checked;            /* it has answered or failed once */
+    atomic_bool checked;           /* it has answered or failed once */
     alignas(CACHE_LINE) atomic_uint connections; /* open, of all workers, idle ones too; not those whose QUIT is under way */
-    _Atomic uint64_t next_check;    /* loop_now */
+    _Atomic uint64_t next_check;   /* loop_now */
     pthread_mutex_t lock;          /* of what follows */
     uint32_t good, bad;            /* in a row */
     bool known;

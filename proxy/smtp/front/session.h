@@ -36,7 +36,7 @@ struct session {
     struct session *next, *prev;
     struct generation *generation; /* the configuration it began with, and ends with */
     const struct listen_conf *listen;
-    uint32_t listen_id;               /* by which it came in */
+    uint32_t listen_id;          /* by which it came in */
     uint64_t leave_by;           /* it is asked to leave (worker_drain), at the latest then; 0: not */
     struct arena arena;          /* only what is written once per connection */
     struct arena line;           /* reset when the next line is taken */
