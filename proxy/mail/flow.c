@@ -92,35 +92,26 @@ void flow_free(struct flow *f)
     spool_close(&f->next_spool);
 }
 
-/* Nobody waits any more for the filter that is suspended; what comes is dropped. */
-static void go_nowhere(struct visit *v)
+void flow_discard(struct visit *v)
 {
-    v->message->sink = true;
+    v->message->fate = MESSAGE_DISCARDED;
     v->outlet->ops->abandon(v->outlet);
 }
 
-void flow_discard(struct visit *v)
-{
-    v->message->discard = true;
-    go_nowhere(v);
-}
-
-void flow_refuse(struct visit *v, const struct reply *r)
+void flow_refuse(struct visit *v, enum author by, const struct reply *r)
 {
     struct message *m = v->message;
-    if (m->released)
-        return; /* our end has been said: only the next hop's word counts now */
-    visit_stop(v, CANCEL_CLIENT_GONE);
-    if (!m->refusal.code)
-        m->refusal = reply_keep(&m->arena, r);
-    go_nowhere(v);
+    if (m->fate == MESSAGE_RELEASED)
+        return;
+    visit_stop(v, CANCEL_CLIENT_GONE); /* nobody waits any more for the filter that is suspended */
+    message_refuse(m, by, r);
+    v->outlet->ops->abandon(v->outlet);
 }
 
 void flow_refuse_named(struct visit *v, enum reply_name name)
 {
     struct reply r = reply_named(name);
-    v->message->limited |= !v->message->sink;
-    flow_refuse(v, &r);
+    flow_refuse(v, BY_LIMIT, &r);
 }
 
 /* ---- head ------------------------------------------------------------------------------------------------ */
@@ -176,7 +167,7 @@ static void judge_content(struct visit *v)
     switch (verdict->kind) {
     case VERDICT_DROP: m->drop = true; /* fall through */
     case VERDICT_REJECT:
-    case VERDICT_DEFER: flow_refuse(v, &verdict->reply); break;
+    case VERDICT_DEFER: flow_refuse(v, BY_FILTER, &verdict->reply); break;
     case VERDICT_DISCARD:
         flow_discard(v);
         break;
@@ -235,7 +226,7 @@ static void finish_chunk(struct visit *v)
     struct segment *seg = &f->segments[f->at_segment];
     f->chunk_busy = false;
     judge_content(v);
-    if (v->message->sink) {
+    if (content_is_dropped(v->message)) {
         pipe_clear(&f->chunk);
         return;
     }
@@ -406,13 +397,13 @@ bool flow_turn(struct visit *v)
 {
     struct message *m = v->message;
     bool moved = false;
-    if (!m->sink)
+    if (!content_is_dropped(m))
         moved |= v->outlet->ops->take(v->outlet);
-    if (!m->sink)
+    if (!content_is_dropped(m))
         moved |= hold(v);
-    if (!m->sink)
+    if (!content_is_dropped(m))
         moved |= head_and_body(v);
-    if (!m->sink && !m->flow.body_done)
+    if (!content_is_dropped(m) && !m->flow.body_done)
         moved |= feed(&m->flow);
     return moved;
 }
@@ -456,9 +447,9 @@ bool flow_judge(struct visit *v)
 {
     struct message *m = v->message;
     struct flow *f = &m->flow;
-    while (!f->judged && !m->sink) {
+    while (!f->judged && !content_is_dropped(m)) {
         if (!f->judging) {
-            if (!flow_run(v) || !f->body_done || m->sink)
+            if (!flow_run(v) || !f->body_done || content_is_dropped(m))
                 return false;
             if (m->say == SAY_AT_VERDICT) {
                 must(pipe_is_empty(&f->filtered));
@@ -471,7 +462,7 @@ bool flow_judge(struct visit *v)
         if (!visit_turn(v))
             return false;
         judge_content(v);
-        if (m->sink)
+        if (content_is_dropped(m))
             return false;
         swap_spools(f);
         f->judging = false;

@@ -11,6 +11,9 @@
 
 struct visit;
 
+/* Who refused a recipient, or the message. ROUTE: the listener's table leads nowhere; LIMIT: one of ours. */
+enum author { BY_BACKEND, BY_FILTER, BY_ROUTE, BY_LIMIT, BY_SYNTAX };
+
 /* When DATA is said to the backend, computed per chain at load. */
 enum say { SAY_AT_DATA, SAY_AFTER_HEADERS, SAY_AT_BOUND, SAY_AT_VERDICT };
 enum flow_head { HEAD_NONE, HEAD_TAKE, HEAD_HOOK, HEAD_DONE };
@@ -59,7 +62,7 @@ static inline bool flow_has_begun(const struct flow *f)
     return f->head != HEAD_NONE;
 }
 /* The only way content is refused: the first reply is kept, what comes is dropped up to the strict end, the outlet abandons it. */
-void flow_refuse(struct visit *, const struct reply *);
+void flow_refuse(struct visit *, enum author, const struct reply *);
 void flow_discard(struct visit *); /* likewise, but the client is to hear 250 */
 void flow_refuse_named(struct visit *, enum reply_name);     /* by a limit of ours */
 void flow_refuse_held(struct visit *, const struct spool *); /* that holds no more */

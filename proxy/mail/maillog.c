@@ -10,7 +10,7 @@ static const char *verdict_name(const struct message *m)
 {
     const struct reply *r = &m->end_reply;
     if (m->end == END_REJECTED || m->end == END_DEFERRED) {
-        bool ours = (m->verdict_by.len && !m->passed) || m->limited;
+        bool ours = (m->verdict_by.len && !m->passed) || m->refused_by == BY_LIMIT || m->refused_by == BY_ROUTE;
         return m->end == END_REJECTED ? (ours ? "reject" : "backend-reject") : ours ? "defer" : "backend-defer";
     }
     switch (m->end) {
@@ -33,7 +33,8 @@ static void find_end(struct message *m)
         last--;
     if (!m->accepted && !m->discarded && last->reply.code) {
         m->end_reply = last->reply;
-        m->limited |= last->by == BY_ROUTE;
+        if (last->by == BY_ROUTE)
+            m->refused_by = BY_ROUTE;
         if (last->by == BY_FILTER) {
             m->verdict_by = last->filter->name;
             m->verdict_stage = STR("rcpt");

@@ -40,3 +40,12 @@ bool message_is_empty(const struct message *m)
             return false;
     return true;
 }
+
+void message_refuse(struct message *m, enum author by, const struct reply *r)
+{
+    if (!m->refusal.code) {
+        m->refusal = reply_keep(&m->arena, r);
+        m->refused_by = by;
+    }
+    m->fate = MESSAGE_REFUSED;
+}

@@ -22,12 +22,15 @@ struct rcpt {
     struct str added_by;    /* the filter that added it: no reply is owed to the client. STR_NONE: the client named it */
     bool needed;            /* added, and without it the message is not forwarded */
     bool routed;            /* a filter said where it goes */
-    enum author { BY_BACKEND, BY_FILTER, BY_ROUTE, BY_LIMIT, BY_SYNTAX } by; /* of a refusal */
+    enum author by;         /* of a refusal */
     const struct filter *filter; /* BY_FILTER: which, and why */
     struct str why;
 };
 
 struct queued_field { struct queued_field *next; bool top; struct str name, value; }; /* added before the headers stage */
+
+/* What becomes of the message. RELEASED: our end of mail data has been said, only the next hop's word counts. */
+enum message_fate { MESSAGE_FLOWS, MESSAGE_REFUSED, MESSAGE_DISCARDED, MESSAGE_RELEASED };
 
 enum transaction_end { END_NONE, END_FORWARDED, END_REJECTED, END_DEFERRED, END_DISCARDED, END_QUARANTINED, END_ABORTED,
                        END_UNCERTAIN };
@@ -58,11 +61,10 @@ struct message {
     bool drop;                  /* a filter said DROP: the front says the refusal at once and closes */
     bool left;                  /* the client left amid content */
     uint64_t octets;            /* decoded so far: set by whoever decodes */
-    bool released;              /* our end of mail data has been said: only the next hop's word counts */
-    bool sink;                  /* content is read and dropped up to its strict end */
-    bool discard, quarantined;
-    bool limited;               /* refused by a limit of ours: no word of the backend */
-    struct reply refusal;       /* of the content: told at its strict end */
+    enum message_fate fate;
+    enum author refused_by;     /* where it is, in part or whole */
+    bool quarantined;
+    struct reply refusal;       /* REFUSED: the first one stays; told at the strict end of content */
     uint64_t end_at;            /* loop_now of the client's end of mail data; 0: not yet */
     uint64_t end_by;            /* after it ours is not said any more */
     /* for the log */
@@ -87,6 +89,12 @@ static inline bool rcpt_stands(const struct rcpt *r)
 {
     return rcpt_is_added(r) ? r->fate != FATE_DROPPED : r->fate == FATE_ACCEPTED;
 }
+/* Content is read and dropped up to its strict end. */
+static inline bool content_is_dropped(const struct message *m)
+{
+    return flow_has_begun(&m->flow) && (m->fate == MESSAGE_REFUSED || m->fate == MESSAGE_DISCARDED);
+}
+void message_refuse(struct message *, enum author, const struct reply *); /* the first refusal stays. Amid content: flow_refuse */
 bool message_is_empty(const struct message *); /* no recipient is left that the next hop should have */
 struct reply reply_keep(struct arena *, const struct reply *);
 #endif

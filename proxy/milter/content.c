@@ -10,9 +10,8 @@ static struct flow *flow_of(struct milter *m)
 
 static void begin(struct milter *m)
 {
-    if (m->begun)
+    if (flow_has_begun(flow_of(m)))
         return;
-    m->begun = true;
     m->message.data_at = loop_micros(m->worker->mail->loop);
     flow_start(&m->visit);
     m->message.flow.outgoing.mark =
@@ -22,7 +21,7 @@ static void begin(struct milter *m)
 static void put(struct milter *m, struct str octets)
 {
     m->message.octets += octets.len;
-    if (!m->message.sink)
+    if (!content_is_dropped(&m->message))
         pipe_copy(&flow_of(m)->content, octets.at, octets.len);
 }
 
@@ -73,7 +72,7 @@ void milter_content_end(struct milter *m)
 static void look_at_head(struct milter *m)
 {
     const struct headers *h = &m->message.headers;
-    if (m->was || flow_of(m)->head == HEAD_TAKE || m->message.sink)
+    if (m->was || flow_of(m)->head == HEAD_TAKE || content_is_dropped(&m->message))
         return;
     if (!h->separator || h->octets != m->head_octets || h->handles < m->fields) {
         log_say(LOG_ERROR, "%s.%u: the header section has other fields than the MTA sent", m->visit.id,
@@ -88,22 +87,22 @@ bool milter_head_is_done(struct milter *m)
 {
     int turns = 0;
     bool moved = true;
-    while (moved && !m->message.sink && flow_of(m)->head != HEAD_DONE && turns++ < FLOW_TURNS) {
+    while (moved && !content_is_dropped(&m->message) && flow_of(m)->head != HEAD_DONE && turns++ < FLOW_TURNS) {
         moved = flow_turn(&m->visit);
         look_at_head(m);
     }
     if (turns > FLOW_TURNS)
         task_wake(&m->task); /* others want to run too */
-    return m->message.sink || flow_of(m)->head == HEAD_DONE;
+    return content_is_dropped(&m->message) || flow_of(m)->head == HEAD_DONE;
 }
 
 bool milter_body_is_taken(struct milter *m)
 {
     if (!milter_head_is_done(m))
         return false;
-    if (!m->message.sink)
+    if (!content_is_dropped(&m->message))
         flow_run(&m->visit);
-    return m->message.sink || !pipe_is_full(&flow_of(m)->content);
+    return content_is_dropped(&m->message) || !pipe_is_full(&flow_of(m)->content);
 }
 
 /* Content held here is read by somebody in the end, whoever that is. */
@@ -115,5 +114,5 @@ bool milter_wants_body(struct milter *m)
 
 bool milter_is_judged(struct milter *m)
 {
-    return (milter_head_is_done(m) && !m->message.sink && flow_judge(&m->visit)) || m->message.sink;
+    return (milter_head_is_done(m) && !content_is_dropped(&m->message) && flow_judge(&m->visit)) || content_is_dropped(&m->message);
 }

@@ -27,7 +27,7 @@ static void message_begin(struct milter *m)
     m->heard_end = &m->heard;
     m->fields = 0;
     m->head_octets = 0;
-    m->begun = m->head_ended = false;
+    m->head_ended = false;
     m->was = NULL;
     m->edit = EDIT_NOT_BEGUN;
     m->planned = NULL;
@@ -56,8 +56,8 @@ void milter_message_end(struct milter *m, enum transaction_end end)
 /* By a limit of ours: told at the next packet of the message that is answered. */
 static void refuse_message(struct milter *m, enum reply_name name)
 {
-    m->message.limited = m->message.sink = true;
-    m->message.refusal = reply_named(name);
+    struct reply r = reply_named(name);
+    message_refuse(&m->message, BY_LIMIT, &r);
 }
 
 /* Whoever was named is left out by filters, and nobody was added: there is no message any more. */
@@ -117,7 +117,7 @@ static void answer_message(struct milter *m, char kind, char good)
         return;
     if (message->refusal.code)
         end_refused(m);
-    else if (message->discard || (kind != 'M' && nobody_is_left(message)))
+    else if (message->fate == MESSAGE_DISCARDED || (kind != 'M' && nobody_is_left(message)))
         end_discarded(m);
     else if (message->passed && !is_edited(message) && !message->quarantined)
         end_passed(m);
@@ -250,9 +250,7 @@ static void apply_refusal(struct milter *m)
 {
     struct message *message = message_of(m);
     visit_note(&m->visit);
-    message->sink = true;
-    if (!message->refusal.code)
-        message->refusal = m->visit.run.verdict.reply;
+    message_refuse(message, BY_FILTER, &m->visit.run.verdict.reply);
 }
 
 /* MAIL or DATA: of the whole message. */
@@ -265,7 +263,7 @@ static void apply(struct milter *m)
     if (is_refusal(v))
         apply_refusal(m);
     else if (v->kind == VERDICT_DISCARD)
-        m->message.discard = m->message.sink = true;
+        m->message.fate = MESSAGE_DISCARDED;
 }
 
 static bool mail_done(struct milter *m)
@@ -281,7 +279,7 @@ static bool mail_done(struct milter *m)
         return milter_go_on(m);
     }
     if (m->crowded && m->worker->n > m->listen->connections && milter_is_awaited(m, 'M')) {
-        m->message.limited = true;
+        m->message.refused_by = BY_LIMIT;
         m->message.end_reply = reply_named(REPLY_MEMORY);
         answer(m, 't');
         milter_message_end(m, END_DEFERRED);
@@ -369,7 +367,7 @@ static bool content_goes_on(struct milter *m)
     case 'B':
         if (!milter_body_is_taken(m))
             return false;
-        bool skip = (m->agreed.protocol & MILTER_SKIP) && !m->message.sink && !milter_wants_body(m);
+        bool skip = (m->agreed.protocol & MILTER_SKIP) && !content_is_dropped(&m->message) && !milter_wants_body(m);
         answer_message(m, 'B', skip ? 's' : 'c');
         return true;
     default: never("a packet that is no content");
@@ -397,13 +395,13 @@ static bool end_goes_on(struct milter *m)
         say_progress(m);
         return false;
     }
-    if (!message->sink && nobody_is_left(message))
-        message->discard = message->sink = true;
-    if (!message->sink && !milter_edits(m))
+    if (!content_is_dropped(message) && nobody_is_left(message))
+        message->fate = MESSAGE_DISCARDED;
+    if (!content_is_dropped(message) && !milter_edits(m))
         return false;
     if (message->refusal.code) {
         end_refused(m);
-    } else if (message->discard) {
+    } else if (message->fate == MESSAGE_DISCARDED) {
         end_discarded(m);
     } else {
         message->end_reply = reply_named(REPLY_OK);

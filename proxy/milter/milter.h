@@ -77,7 +77,7 @@ struct milter {
     struct heard *heard, **heard_end;
     uint32_t fields;               /* that came */
     uint64_t head_octets;          /* put into the header section */
-    bool begun, head_ended;        /* its content */
+    bool head_ended;               /* EOH has come */
     struct was *was;               /* [fields]: from the end of the header section on */
     enum edit edit;
     struct planned *planned;       /* what is said behind the body */

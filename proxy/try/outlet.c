@@ -81,7 +81,7 @@ static bool take(struct outlet *o)
     struct trial *t = owner(o);
     struct message *m = &t->message;
     struct flow *f = &m->flow;
-    if (m->sink || f->head != HEAD_DONE || !is_open(t))
+    if (content_is_dropped(m) || f->head != HEAD_DONE || !is_open(t))
         return false;
     bool moved = false;
     if (!f->sender.done) {
@@ -90,7 +90,7 @@ static bool take(struct outlet *o)
     }
     if (!pipe_is_empty(&f->outgoing))
         moved |= encode(t, &f->outgoing);
-    if (m->sink || !f->sender.done || !pipe_is_empty(&f->outgoing))
+    if (content_is_dropped(m) || !f->sender.done || !pipe_is_empty(&f->outgoing))
         return moved;
     if (m->say == SAY_AT_VERDICT) {
         size_t before = f->outgoing.octets;
@@ -132,13 +132,13 @@ bool outlet_has_all(struct trial *t)
     struct message *m = &t->message;
     struct flow *f = &m->flow;
     if (nobody_is_left(m)) {
-        m->discard = m->sink = true;
+        m->fate = MESSAGE_DISCARDED;
         m->verdict_why = STR("no recipient is left");
         return false;
     }
     while (take(&t->outlet))
         ;
-    if (m->sink || !f->sender.done || !pipe_is_empty(&f->outgoing))
+    if (content_is_dropped(m) || !f->sender.done || !pipe_is_empty(&f->outgoing))
         return false;
     if (!encoder_may_end(&f->encoder)) {
         flow_refuse_named(&t->visit, f->encoder.hidden ? REPLY_HIDDEN_END : REPLY_FILTER_FAILED);

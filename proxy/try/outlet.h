@@ -4,6 +4,6 @@
 #include "try/trial.h"
 
 void outlet_start(struct trial *);
-/* Judged: the rest is taken. True: trial->out has all of it. Content that the way to a backend would refuse is refused (message->sink). */
+/* Judged: the rest is taken. True: trial->out has all of it. Content that the way to a backend would refuse is refused. */
 bool outlet_has_all(struct trial *);
 #endif

@@ -136,7 +136,7 @@ static void rcpt_judged(struct trial *t)
     case VERDICT_DISCARD: r->fate = FATE_DISCARDED; break;
     default: break;
     }
-    if (m->discard || r->fate == FATE_DISCARDED) {
+    if (m->fate == MESSAGE_DISCARDED || r->fate == FATE_DISCARDED) {
         r->fate = FATE_DISCARDED;
         r->reply = reply_named(REPLY_RCPT_OK);
         if (v->kind == VERDICT_DISCARD && !m->verdict_by.len)
@@ -195,7 +195,7 @@ static bool nobody_stands(const struct message *m)
 static void begin_content(struct trial *t)
 {
     struct message *m = &t->message;
-    if (m->discard || nobody_stands(m)) {
+    if (m->fate == MESSAGE_DISCARDED || nobody_stands(m)) {
         end_discarded(t);
         return;
     }
@@ -216,7 +216,7 @@ static bool decode(struct trial *t)
         return false;
     struct str piece = str_part(t->left, 0, BLOCK_READ);
     pipe_copy(&in, piece.at, piece.len);
-    decoder_step(&t->decoder, &in, m->sink ? NULL : &f->content, FLOW_OCTETS);
+    decoder_step(&t->decoder, &in, content_is_dropped(m) ? NULL : &f->content, FLOW_OCTETS);
     t->left = str_part(t->left, piece.len - in.octets, t->left.len);
     pipe_clear(&in);
     m->octets = t->decoder.octets;
@@ -229,13 +229,13 @@ static bool decode(struct trial *t)
 static void end_refused(struct trial *t)
 {
     const struct message *m = &t->message;
-    if (m->discard) {
+    if (m->fate == MESSAGE_DISCARDED) {
         end_discarded(t);
         return;
     }
     end(t, m->drop ? DROPPED : fate_of(&m->refusal), &m->refusal);
     t->stage = "content";
-    if (!m->limited && m->verdict_by.len)
+    if (m->refused_by != BY_LIMIT && m->verdict_by.len)
         decided(t, m->verdict_stage.at, m->verdict_by, m->verdict_why);
 }
 
@@ -245,7 +245,7 @@ static bool run_content(struct trial *t)
     struct message *m = &t->message;
     for (int i = 0; i < FLOW_TURNS; i++) {
         bool moved = flow_turn(&t->visit);
-        if (m->sink) {
+        if (content_is_dropped(m)) {
             end_refused(t);
             return true;
         }
@@ -264,7 +264,7 @@ static bool run_content(struct trial *t)
 static void next_hop_answers(struct trial *t)
 {
     struct message *m = &t->message;
-    m->released = true;
+    m->fate = MESSAGE_RELEASED;
     m->end_reply = t->who->end_reply;
     visit_reply(&t->visit, FILTER_MESSAGE, &m->end_reply, 0);
     bool good = reply_class(&m->end_reply) == 2;
@@ -288,14 +288,14 @@ static bool run_judge(struct trial *t)
         m->end_by = m->end_at + t->world->end_by;
     }
     bool judged = flow_judge(&t->visit);
-    if (m->sink) {
+    if (content_is_dropped(m)) {
         end_refused(t);
         return true;
     }
     if (!judged)
         return false;
     bool whole = outlet_has_all(t);
-    if (m->sink) {
+    if (content_is_dropped(m)) {
         end_refused(t);
         return true;
     }
@@ -375,7 +375,7 @@ static void end_step(struct trial *t, bool asked)
         t->visit.esmtp = true;
     }
     if (v->kind == VERDICT_DISCARD) {
-        t->message.discard = true;
+        t->message.fate = MESSAGE_DISCARDED;
         visit_note(&t->visit);
     }
     if (step == TRIAL_DATA)

@@ -267,7 +267,7 @@ static void ask(struct delivery *d, uint32_t i)
     struct transfer *t = &d->transfer;
     struct message *m = d->visit->message;
     struct rcpt *r = &m->rcpts[i];
-    if (m->discard || r->fate == FATE_DISCARDED) {
+    if (m->fate == MESSAGE_DISCARDED || r->fate == FATE_DISCARDED) {
         r->fate = FATE_DISCARDED;
         r->reply = reply_named(REPLY_RCPT_OK);
         m->discarded++;
@@ -393,7 +393,7 @@ void delivery_ask(struct delivery *d, uint32_t i)
 {
     struct message *m = d->visit->message;
     struct rcpt *r = &m->rcpts[i];
-    if (!r->reply.code && (m->discard || r->fate == FATE_DISCARDED || route_by_rcpt(d, i)))
+    if (!r->reply.code && (m->fate == MESSAGE_DISCARDED || r->fate == FATE_DISCARDED || route_by_rcpt(d, i)))
         ask(d, i);
     else
         r->fate = FATE_REFUSED; /* routed nowhere, or where the transaction does not go */

@@ -61,10 +61,10 @@ static void lost_in_content(struct delivery *d, const struct reply *why)
     struct transfer *t = &d->transfer;
     struct message *m = d->visit->message;
     struct flow *f = &m->flow;
-    bool again = !f->encoder.octets && !t->spent && !m->sink && !envelope_is_forgotten(d);
+    bool again = !f->encoder.octets && !t->spent && !content_is_dropped(m) && !envelope_is_forgotten(d);
     t->data = DATA_UNSAID;
     if (!again) {
-        flow_refuse(d->visit, why);
+        flow_refuse(d->visit, BY_BACKEND, why);
         return;
     }
     t->spent = t->stale = true;

@@ -166,7 +166,7 @@ static void apply_chunk(struct delivery *d, const struct reply *r)
     if (is_desync(r, 2))
         d->backend->closing = true;
     if (t->data != DATA_ENDED)
-        flow_refuse(d->visit, &said);
+        flow_refuse(d->visit, BY_BACKEND, &said);
     else if (!t->end_said_by_chunk.code)
         t->end_said_by_chunk = said;
 }
@@ -273,9 +273,9 @@ void replies_unasked(struct delivery *d, const struct reply *r)
 {
     struct transfer *t = &d->transfer;
     struct message *m = d->visit->message;
-    if (m && t->data == DATA_OPEN && flow_has_begun(&m->flow) && !m->sink) {
+    if (m && t->data == DATA_OPEN && flow_has_begun(&m->flow) && !content_is_dropped(m)) {
         struct reply said = said_unasked(d, r);
-        flow_refuse(d->visit, &said);
+        flow_refuse(d->visit, BY_BACKEND, &said);
         return;
     }
     backend_break(d->backend, r->code == 421 ? REPLY_BACKEND_CLOSING : REPLY_BACKEND_NONSENSE, "it spoke unasked");

@@ -53,7 +53,7 @@ bool delivery_take(struct delivery *d)
     struct transfer *t = &d->transfer;
     struct message *m = d->visit->message;
     struct flow *f = &m->flow;
-    if (t->data != DATA_OPEN || m->sink || f->head != HEAD_DONE || !d->backend || !d->backend->stream)
+    if (t->data != DATA_OPEN || content_is_dropped(m) || f->head != HEAD_DONE || !d->backend || !d->backend->stream)
         return false;
     if (pipe_is_full(&d->backend->stream->out))
         return false;
@@ -70,7 +70,7 @@ bool delivery_take(struct delivery *d)
     }
     if (!pipe_is_empty(&f->outgoing))
         moved |= encode(d, &f->outgoing);
-    if (m->sink || !f->sender.done || !pipe_is_empty(&f->outgoing))
+    if (content_is_dropped(m) || !f->sender.done || !pipe_is_empty(&f->outgoing))
         return moved;
     if (m->say == SAY_AT_VERDICT) {
         size_t before = f->outgoing.octets;
@@ -138,12 +138,12 @@ static void open_now(struct delivery *d)
         return;
     }
     if (t->anew_failure.code) {
-        flow_refuse(d->visit, &t->anew_failure);
+        flow_refuse(d->visit, BY_BACKEND, &t->anew_failure);
     } else if (t->data_reply.code >= 400) {
-        flow_refuse(d->visit, &t->data_reply);
+        flow_refuse(d->visit, BY_BACKEND, &t->data_reply);
     } else if (!envelope_is_pending(d)) {
         if (t->anew_failure.code)
-            flow_refuse(d->visit, &t->anew_failure);
+            flow_refuse(d->visit, BY_BACKEND, &t->anew_failure);
         else if (!d->backend)
             flow_refuse_named(d->visit, REPLY_BACKEND_LOST);
         else if (is_for_chunks(d))
@@ -158,13 +158,13 @@ bool delivery_open(struct delivery *d)
     struct transfer *t = &d->transfer;
     struct message *m = d->visit->message;
     struct flow *f = &m->flow;
-    if (t->data != DATA_UNSAID || m->sink || f->head != HEAD_DONE)
+    if (t->data != DATA_UNSAID || content_is_dropped(m) || f->head != HEAD_DONE)
         return false;
     bool time = f->judged || m->say <= SAY_AFTER_HEADERS || (m->say == SAY_AT_BOUND && pipe_is_full(&f->filtered));
     if (!time)
         return false;
     open_now(d);
-    return m->sink || t->data == DATA_OPEN;
+    return content_is_dropped(m) || t->data == DATA_OPEN;
 }
 
 bool delivery_send(struct delivery *d)
@@ -175,7 +175,7 @@ bool delivery_send(struct delivery *d)
     must(f->judged);
     while (delivery_take(d))
         ;
-    if (m->sink || t->data != DATA_OPEN || !f->sender.done || !pipe_is_empty(&f->outgoing))
+    if (content_is_dropped(m) || t->data != DATA_OPEN || !f->sender.done || !pipe_is_empty(&f->outgoing))
         return false;
     if (t->chunks_owed && !(d->backend->can.has & EXT_PIPELINING))
         return false;
@@ -193,7 +193,7 @@ void delivery_release(struct delivery *d)
     struct transfer *t = &d->transfer;
     struct message *m = d->visit->message;
     struct flow *f = &m->flow;
-    must(t->data == DATA_OPEN && f->taken && f->judged && !m->sink && !f->encoder.bad);
+    must(t->data == DATA_OPEN && f->taken && f->judged && !content_is_dropped(m) && !f->encoder.bad);
     must(!message_is_empty(m));
     if (!pipe_is_empty(&d->backend->stream->in) && !t->chunks_owed) { /* half a reply before our end: it is none to it */
         backend_break(d->backend, REPLY_BACKEND_NONSENSE, "it spoke unasked");
@@ -206,7 +206,7 @@ void delivery_release(struct delivery *d)
         pipe_move(&t->packed, out, t->packed.octets);
     }
     t->data = DATA_ENDED;
-    m->released = true;
+    m->fate = MESSAGE_RELEASED;
     t->release_at = loop_micros(d->generation->worker->mail.loop);
     backend_owe(d->backend, EXPECT_END, m->serial);
     uint64_t most = m->end_at + d->listen->timeouts.end_reply;
@@ -229,7 +229,7 @@ bool delivery_join_data(struct delivery *d)
 {
     const struct message *m = d->visit->message;
     const struct transfer *t = &d->transfer;
-    if (m->discard || m->discarded || m->nrcpts > m->named || t->stale || envelope_is_said_anew(t) || t->anew_failure.code || !d->backend)
+    if (m->fate == MESSAGE_DISCARDED || m->discarded || m->nrcpts > m->named || t->stale || envelope_is_said_anew(t) || t->anew_failure.code || !d->backend)
         return false;
     if (d->backend->step >= BACKEND_READY && !(d->backend->can.has & EXT_PIPELINING))
         return false;

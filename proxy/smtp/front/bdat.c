@@ -65,7 +65,7 @@ static void take(struct session *s)
     struct decoder *d = &tx->decoder;
     uint64_t most = s->listen->visit.limits.size;
     decoder_chunk(d, s->chunk_octets, s->chunk_last);
-    if (most && !tx->message.sink && s->chunk_octets > most - min_u64(d->octets, most))
+    if (most && !content_is_dropped(&tx->message) && s->chunk_octets > most - min_u64(d->octets, most))
         content_refuse_size(s);
     s->client_by = loop_now(s->worker->mail.loop) + s->listen->timeouts.data;
     s->step = STEP_CONTENT;
@@ -73,15 +73,15 @@ static void take(struct session *s)
 
 /* The first chunk: content begins. With a refusal, its octets and those of the chunks behind it are read and dropped.
  */
-static enum next begin(struct session *s, const struct reply *refusal)
+static enum next begin(struct session *s, enum author by, const struct reply *refusal)
 {
     struct transaction *tx = s->tx;
     content_begin(s, STATE_CHUNKS);
-    if (!refusal && !tx->message.discard)
+    if (!refusal && tx->message.fate != MESSAGE_DISCARDED)
         refusal = delivery_failure(&s->delivery);
     if (refusal) {
-        flow_refuse(&s->visit, refusal);
-    } else if (tx->message.discard || message_is_empty(&tx->message)) {
+        flow_refuse(&s->visit, by, refusal);
+    } else if (tx->message.fate == MESSAGE_DISCARDED || message_is_empty(&tx->message)) {
         flow_discard(&s->visit);
     }
     take(s);
@@ -90,7 +90,7 @@ static enum next begin(struct session *s, const struct reply *refusal)
 
 static enum next begin_refused(struct session *s, struct reply r)
 {
-    enum next next = begin(s, &r);
+    enum next next = begin(s, BY_SYNTAX, &r);
     s->tx->message.data_at = 0; /* for the log it never came to content: its rcpts tell what became of it */
     return next;
 }
@@ -125,7 +125,7 @@ enum next chunk_check(struct session *s)
 enum next chunk_filtered(struct session *s, const struct verdict *v)
 {
     bool refused = v->kind == VERDICT_REJECT || v->kind == VERDICT_DEFER;
-    return begin(s, refused ? &v->reply : NULL);
+    return begin(s, refused ? BY_FILTER : BY_BACKEND, refused ? &v->reply : NULL);
 }
 
 bool chunk_is_whole(const struct decoder *d)
@@ -137,7 +137,7 @@ enum next chunk_end(struct session *s)
 {
     struct transaction *tx = s->tx;
     struct reply r;
-    if (!tx->message.sink || tx->message.discard) {
+    if (!content_is_dropped(&tx->message) || tx->message.fate == MESSAGE_DISCARDED) {
         r = reply_print(&s->line, REPLY_CHUNK, arena_print(&s->line, "%llu", (unsigned long long)s->chunk_octets).at);
     } else if (tx->refusal_told) {
         r = reply_print(&s->line, REPLY_SEQUENCE, "the content was refused");

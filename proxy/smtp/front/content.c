@@ -25,7 +25,7 @@ void content_begin(struct session *s, enum state state)
 static enum next leave(struct session *s)
 {
     s->tx->message.left = true;
-    if (!s->tx->message.released)
+    if (s->tx->message.fate != MESSAGE_RELEASED)
         transaction_reset(s, END_ABORTED);
     return session_end(s, s->stream->dead ? WHY_RESET : WHY_LEFT, NULL);
 }
@@ -34,7 +34,7 @@ static enum next leave(struct session *s)
 static void cut_off(struct session *s, enum close_why why, const struct reply *r)
 {
     struct reply said = reply_keep(&s->tx->message.arena, r);
-    s->tx->message.limited = true;
+    s->tx->message.refused_by = BY_LIMIT;
     s->tx->message.end_reply = said;
     session_end(s, why, &said);
     transaction_reset(s, transaction_end_of(&said));
@@ -69,7 +69,7 @@ bool content_is_slow(struct session *s)
     struct transaction *tx = s->tx;
     struct flow *f = &tx->message.flow;
     uint64_t now = loop_now(s->worker->mail.loop), octets = tx->decoder.wire;
-    bool ours = !tx->message.sink && (tx->paused || pipe_is_full(&f->content) || s->visit.run.call ||
+    bool ours = !content_is_dropped(&tx->message) && (tx->paused || pipe_is_full(&f->content) || s->visit.run.call ||
                               delivery_is_full(&s->delivery));
     bool was_ours = tx->stalled;
     tx->stalled = ours;
@@ -89,8 +89,7 @@ bool content_is_slow(struct session *s)
 void content_refuse_size(struct session *s)
 {
     struct reply r = content_too_big(s, &s->tx->message.arena);
-    s->tx->message.limited = true;
-    flow_refuse(&s->visit, &r);
+    flow_refuse(&s->visit, BY_LIMIT, &r);
 }
 
 /* ---- decoding ------------------------------------------------------------------------------------------------------ */
@@ -101,7 +100,7 @@ static bool must_pause(struct session *s)
 {
     struct transaction *tx = s->tx;
     uint64_t most = s->listen->visit.limits.memory, now = loop_now(s->worker->mail.loop);
-    bool pause = !tx->message.sink && block_total() + arena_total() > most + most / 4 && !pipe_is_empty(&s->stream->in) &&
+    bool pause = !content_is_dropped(&tx->message) && block_total() + arena_total() > most + most / 4 && !pipe_is_empty(&s->stream->in) &&
                  worker_oldest_content(s->worker) < tx->message.started;
     if (!pause) {
         tx->paused_at = 0;
@@ -123,12 +122,12 @@ static bool decode(struct session *s)
     tx->paused = must_pause(s);
     if (tx->paused)
         return false;
-    bool moved = decoder_step(&tx->decoder, &s->stream->in, tx->message.sink ? NULL : &f->content, FLOW_OCTETS);
+    bool moved = decoder_step(&tx->decoder, &s->stream->in, content_is_dropped(&tx->message) ? NULL : &f->content, FLOW_OCTETS);
     uint64_t most = s->listen->visit.limits.size;
     tx->message.octets = tx->decoder.octets;
-    if (tx->decoder.saw_bare && s->listen->bare == BARE_REJECT && !tx->message.sink)
+    if (tx->decoder.saw_bare && s->listen->bare == BARE_REJECT && !content_is_dropped(&tx->message))
         flow_refuse_named(&s->visit, REPLY_BARE_LF);
-    if (most && tx->decoder.octets > most && !tx->message.sink)
+    if (most && tx->decoder.octets > most && !content_is_dropped(&tx->message))
         content_refuse_size(s);
     if (tx->decoder.ended) {
         f->taken = f->content.ended = true;
@@ -182,7 +181,7 @@ enum next content_turn(struct session *s)
         s->client_by = loop_now(s->worker->mail.loop) + s->listen->timeouts.data;
     if (s->stream->dead || (s->stream->ended && pipe_is_empty(&s->stream->in)))
         return leave(s);
-    if (tx->message.sink && content_is_far_over(s, tx->decoder.wire)) {
+    if (content_is_dropped(&tx->message) && content_is_far_over(s, tx->decoder.wire)) {
         struct reply r = content_too_big(s, &tx->message.arena);
         cut_off(s, WHY_OVERSIZE, &r);
         return NEXT_MORE;
@@ -237,41 +236,41 @@ enum next verdict_turn(struct session *s)
     struct transaction *tx = s->tx;
     struct flow *f = &tx->message.flow;
     set_clocks(s);
-    if (tx->message.released) {
+    if (tx->message.fate == MESSAGE_RELEASED) {
         if (!tx->message.end_reply.code)
             return NEXT_WAIT;
         tx->message.backend_micros = loop_micros(s->worker->mail.loop) - s->delivery.transfer.release_at;
         return finish(s, tx->message.quarantined && reply_class(&tx->message.end_reply) == 2 ? END_QUARANTINED : transaction_end_of(&tx->message.end_reply),
                       &tx->message.end_reply);
     }
-    if (!tx->message.sink && loop_now(s->worker->mail.loop) >= tx->message.end_by) {
+    if (!content_is_dropped(&tx->message) && loop_now(s->worker->mail.loop) >= tx->message.end_by) {
         struct reply r = reply_named(REPLY_BACKEND_SLOW);
         visit_stop(&s->visit, CANCEL_TIMEOUT);
-        flow_refuse(&s->visit, &r);
+        flow_refuse(&s->visit, BY_BACKEND, &r);
     }
-    if (!tx->message.sink && s->stream->dead)
+    if (!content_is_dropped(&tx->message) && s->stream->dead)
         return leave(s);
-    if (!tx->message.sink)
+    if (!content_is_dropped(&tx->message))
         flow_judge(&s->visit);
     if (has_dropped(s))
         return NEXT_MORE;
     if (delivery_open(&s->delivery))
         return NEXT_MORE;
-    if (!tx->message.sink && f->judged && delivery_is_open(&s->delivery) && delivery_send(&s->delivery)) {
+    if (!content_is_dropped(&tx->message) && f->judged && delivery_is_open(&s->delivery) && delivery_send(&s->delivery)) {
         if (session_client_left(s))
             return leave(s);
         delivery_release(&s->delivery);
         return NEXT_WAIT;
     }
-    if (!tx->message.sink) {
+    if (!content_is_dropped(&tx->message)) {
         if (delivery_is_open(&s->delivery))
             flow_run(&s->visit);
         if (has_dropped(s))
             return NEXT_MORE;
-        if (!tx->message.sink)
+        if (!content_is_dropped(&tx->message))
             return NEXT_WAIT;
     }
-    if (tx->message.discard)
+    if (tx->message.fate == MESSAGE_DISCARDED)
         return tell_discarded(s);
     struct reply again = reply_print(&s->line, REPLY_SEQUENCE, "the content was refused");
     enum transaction_end end = tx->message.accepted || tx->message.discarded ? transaction_end_of(&tx->message.refusal) : END_ABORTED;

@@ -392,7 +392,7 @@ static bool content_is_due(const struct session *s)
 
 static bool our_end_is_said(const struct session *s)
 {
-    return s->tx && s->tx->message.released;
+    return s->tx && s->tx->message.fate == MESSAGE_RELEASED;
 }
 
 /* The client's own deadline runs only while we wait for the client. */

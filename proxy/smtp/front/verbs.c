@@ -226,7 +226,7 @@ static enum next data_refused(struct session *s, const struct reply *r)
 static enum next data_go(struct session *s)
 {
     struct transaction *tx = s->tx;
-    if (tx->message.discard || message_is_empty(&tx->message)) {
+    if (tx->message.fate == MESSAGE_DISCARDED || message_is_empty(&tx->message)) {
         struct reply r = reply_named(REPLY_START_INPUT);
         flow_discard(&s->visit);
         enum next next = verb_answer(s, &r);
@@ -480,7 +480,7 @@ static enum next mail_passed(struct session *s, const struct verdict *v)
         transaction_reset(s, reply_class(&r) == 5 ? END_REJECTED : END_DEFERRED);
         return verb_answer(s, &r);
     }
-    case VERDICT_DISCARD: s->tx->message.discard = true; break;
+    case VERDICT_DISCARD: s->tx->message.fate = MESSAGE_DISCARDED; break;
     default: break;
     }
     delivery_route_by_sender(&s->delivery);
@@ -524,7 +524,7 @@ static enum next data_passed(struct session *s, const struct verdict *v)
         if (s->command.verb == VERB_DATA)
             return verb_answer(s, &v->reply);
         break;
-    case VERDICT_DISCARD: s->tx->message.discard = true; break;
+    case VERDICT_DISCARD: s->tx->message.fate = MESSAGE_DISCARDED; break;
     default: break;
     }
     return s->command.verb == VERB_BDAT ? chunk_filtered(s, v) : data_go(s);

@@ -170,15 +170,15 @@ static inline const char *stay_content(const char *text, size_t piece)
     struct message *m = &S.message;
     size_t len = strlen(text);
     flow_start(&S.visit);
-    for (size_t at = 0; at < len && !m->sink; at += piece) {
+    for (size_t at = 0; at < len && !content_is_dropped(m); at += piece) {
         pipe_put(&m->flow.content, (struct str){text + at, min_size(piece, len - at)});
         flow_run(&S.visit);
     }
     m->flow.taken = m->flow.content.ended = true;
-    while (!m->sink && !flow_judge(&S.visit))
+    while (!content_is_dropped(m) && !flow_judge(&S.visit))
         uv_run(loop_uv(S.loop), UV_RUN_NOWAIT);
     flow_run(&S.visit);
-    if (m->sink)
+    if (content_is_dropped(m))
         return NULL;
     char *out = arena_space(&S.texts, S.out.octets + 1);
     pipe_peek(&S.out, 0, out, S.out.octets);

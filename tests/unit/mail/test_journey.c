@@ -130,7 +130,7 @@ static void a_refusal_of_content_is_kept_and_the_outlet_abandons_it(void **state
     for (size_t i = 0; i < countof(content_stages); i++) {
         verdict = VERDICT_REJECT;
         assert_null(through(content_stages[i], 0, 0, 7));
-        assert_true(S.abandoned && S.message.sink && !S.message.drop && !S.message.discard);
+        assert_true(S.abandoned && content_is_dropped(&S.message) && !S.message.drop && S.message.fate != MESSAGE_DISCARDED);
         assert_int_equal(S.message.refusal.code, 554);
         assert_true(str_equal(S.message.verdict_by, STR("1")));
         stay_end();
@@ -141,7 +141,7 @@ static void a_refusal_of_content_is_kept_and_the_outlet_abandons_it(void **state
         stay_end();
         verdict = VERDICT_DISCARD;
         assert_null(through(content_stages[i], 0, 0, 7));
-        assert_true(S.abandoned && S.message.discard && !S.message.refusal.code);
+        assert_true(S.abandoned && S.message.fate == MESSAGE_DISCARDED && !S.message.refusal.code);
         stay_end();
     }
 }
