@@ -71,7 +71,7 @@ void flow_start(struct visit *v)
 {
     struct message *m = v->message;
     struct flow *f = &m->flow;
-    f->head = HEAD_TAKE;
+    f->at = FLOW_HEAD;
     f->content.mark = f->outgoing.mark = PIPE_MARK;
     f->filtered.mark = m->say == SAY_AT_BOUND ? max_size(v->conf->limits.hold_memory, PIPE_MARK) : PIPE_MARK;
     f->passes = chain_passes(chain_of(v));
@@ -150,7 +150,7 @@ static bool take_head(struct visit *v)
     if (v->conf->received)
         received_add(v);
     add_queued(v);
-    f->head = HEAD_HOOK;
+    f->at = FLOW_HEADERS;
     visit_run(v, FILTER_HEADERS, 0, pass_end(v));
     return true;
 }
@@ -223,8 +223,8 @@ static void pass_chunk(struct visit *v, struct segment *seg)
 static void finish_chunk(struct visit *v)
 {
     struct flow *f = &v->message->flow;
-    struct segment *seg = &f->segments[f->at_segment];
-    f->chunk_busy = false;
+    struct segment *seg = f->in_hand;
+    f->in_hand = NULL;
     judge_content(v);
     if (content_is_dropped(v->message)) {
         pipe_clear(&f->chunk);
@@ -234,19 +234,20 @@ static void finish_chunk(struct visit *v)
         pipe_clear(&f->chunk);
     else
         pass_chunk(v, seg);
-    if (f->at_segment == 0)
+    if (seg == f->segments)
         f->chunk_offset += f->chunk_octets.len;
     if (f->chunk_last) {
         seg->finished = seg->out->ended = true;
-        f->body_done = f->at_segment + 1 == f->nsegments;
+        if (seg + 1 == f->segments + f->nsegments)
+            f->at = FLOW_BODY_DONE;
     }
 }
 
 static bool filter_body(struct visit *v)
 {
     struct flow *f = &v->message->flow;
-    if (f->chunk_busy) {
-        const struct pipe *out = f->segments[f->at_segment].out;
+    if (f->in_hand) {
+        const struct pipe *out = f->in_hand->out;
         size_t before = out->octets;
         if (!visit_turn(v)) /* it may have said something, and wait for the room that is made by passing that on */
             return out->octets != before;
@@ -262,8 +263,7 @@ static bool filter_body(struct visit *v)
             continue;
         }
         take_chunk(f, seg);
-        f->at_segment = (uint16_t)j;
-        f->chunk_busy = true;
+        f->in_hand = seg;
         visit_run(v, FILTER_BODY, seg->first, seg->end);
         if (visit_turn(v))
             finish_chunk(v);
@@ -281,7 +281,8 @@ static bool pass_body(struct flow *f)
         n += part;
     }
     if (f->content.ended && pipe_is_empty(&f->content)) {
-        f->filtered.ended = f->body_done = true;
+        f->filtered.ended = true;
+        f->at = FLOW_BODY_DONE;
         return true;
     }
     return n > 0;
@@ -291,9 +292,9 @@ static bool pass_body(struct flow *f)
  * sooner, so waiting for room would be waiting for itself. */
 bool flow_has_room(const struct flow *f)
 {
-    if (!f->nsegments || !f->chunk_busy)
+    if (!f->in_hand)
         return true;
-    const struct pipe *out = f->segments[f->at_segment].out;
+    const struct pipe *out = f->in_hand->out;
     return out != &f->filtered || !pipe_is_full(out);
 }
 
@@ -302,14 +303,14 @@ bool flow_emit(struct visit *v, struct str octets)
     struct flow *f = &v->message->flow;
     struct pipe *out;
     f->emitted = true;
-    bool *pending_cr = f->judging ? &f->pending_cr : &f->segments[f->at_segment].pending_cr;
-    if (f->judging) {
+    bool *pending_cr = f->at == FLOW_MESSAGE ? &f->pending_cr : &f->in_hand->pending_cr;
+    if (f->at == FLOW_MESSAGE) {
         if (!f->next_spool)
             f->next_spool = spool_open(v->conf->limits.hold_memory, v->conf->limits.held);
         out = &f->chunk;
     } else {
         f->chunk_replaced = true;
-        out = f->segments[f->at_segment].out;
+        out = f->in_hand->out;
     }
     if (v->message->params.body == BODY_BINARYMIME) { /* whose content has no lines, and leaves by BDAT */
         pipe_copy(out, octets.at, octets.len);
@@ -329,7 +330,7 @@ bool flow_emit(struct visit *v, struct str octets)
         *pending_cr = run < octets.len && octets.at[run] == '\r';
         at = run + 1;
     }
-    if (!f->judging)
+    if (f->at != FLOW_MESSAGE)
         return flow_has_room(f);
     spool_put(f->next_spool, out);
     return true;
@@ -377,20 +378,17 @@ static bool feed(struct flow *f)
 static bool head_and_body(struct visit *v)
 {
     struct flow *f = &v->message->flow;
-    switch (f->head) {
-    case HEAD_NONE: return false;
-    case HEAD_TAKE: return take_head(v);
-    case HEAD_HOOK:
+    switch (f->at) {
+    case FLOW_HEAD: return take_head(v);
+    case FLOW_HEADERS:
         if (!visit_turn(v))
             return false;
         judge_content(v);
-        f->head = HEAD_DONE;
+        f->at = FLOW_BODY;
         return true;
-    case HEAD_DONE: break;
+    case FLOW_BODY: return f->nsegments ? filter_body(v) : pass_body(f);
+    default: return false;
     }
-    if (f->body_done)
-        return false;
-    return f->nsegments ? filter_body(v) : pass_body(f);
 }
 
 bool flow_turn(struct visit *v)
@@ -403,7 +401,7 @@ bool flow_turn(struct visit *v)
         moved |= hold(v);
     if (!content_is_dropped(m))
         moved |= head_and_body(v);
-    if (!content_is_dropped(m) && !m->flow.body_done)
+    if (!content_is_dropped(m) && m->flow.at < FLOW_BODY_DONE)
         moved |= feed(&m->flow);
     return moved;
 }
@@ -424,13 +422,13 @@ static void begin_pass(struct visit *v)
     struct flow *f = &v->message->flow;
     pipe_clear(&f->content);
     pipe_clear(&f->filtered);
-    f->content.ended = f->filtered.ended = f->body_done = false;
+    f->content.ended = f->filtered.ended = false;
     f->chunk_offset = 0;
     spool_rewind(f->spool);
     build_segments(v);
     if (f->edits_body)
         f->next_spool = spool_open(v->conf->limits.hold_memory, v->conf->limits.held);
-    f->head = HEAD_HOOK;
+    f->at = FLOW_HEADERS;
     visit_run(v, FILTER_HEADERS, pass_first(v), pass_end(v));
 }
 
@@ -447,16 +445,16 @@ bool flow_judge(struct visit *v)
 {
     struct message *m = v->message;
     struct flow *f = &m->flow;
-    while (!f->judged && !content_is_dropped(m)) {
-        if (!f->judging) {
-            if (!flow_run(v) || !f->body_done || content_is_dropped(m))
+    while (!flow_is_judged(f) && !content_is_dropped(m)) {
+        if (f->at != FLOW_MESSAGE) {
+            if (!flow_run(v) || f->at < FLOW_BODY_DONE || content_is_dropped(m))
                 return false;
             if (m->say == SAY_AT_VERDICT) {
                 must(pipe_is_empty(&f->filtered));
                 if (f->pass)
                     swap_spools(f);
             }
-            f->judging = true;
+            f->at = FLOW_MESSAGE;
             visit_run(v, FILTER_MESSAGE, pass_first(v), pass_end(v));
         }
         if (!visit_turn(v))
@@ -465,15 +463,14 @@ bool flow_judge(struct visit *v)
         if (content_is_dropped(m))
             return false;
         swap_spools(f);
-        f->judging = false;
         if (f->spool && spool_failed(f->spool))
             flow_refuse_held(v, f->spool);
         else if (++f->pass < f->passes)
             begin_pass(v);
         else
-            f->judged = true;
-        if (f->judged && f->spool)
+            f->at = FLOW_JUDGED;
+        if (flow_is_judged(f) && f->spool)
             spool_rewind(f->spool); /* once: from here on delivery_take reads it, in as many turns as the backend needs */
     }
-    return f->judged;
+    return flow_is_judged(f);
 }

@@ -16,7 +16,9 @@ enum author { BY_BACKEND, BY_FILTER, BY_ROUTE, BY_LIMIT, BY_SYNTAX };
 
 /* When DATA is said to the backend, computed per chain at load. */
 enum say { SAY_AT_DATA, SAY_AFTER_HEADERS, SAY_AT_BOUND, SAY_AT_VERDICT };
-enum flow_head { HEAD_NONE, HEAD_TAKE, HEAD_HOOK, HEAD_DONE };
+/* Where content stands; a later pass begins again at HEADERS. BODY_DONE: the last chunk of the pass at hand has been through its filters.
+ * JUDGED: all message hooks of all passes are done. */
+enum flow_at { FLOW_NONE, FLOW_HEAD, FLOW_HEADERS, FLOW_BODY, FLOW_BODY_DONE, FLOW_MESSAGE, FLOW_JUDGED };
 
 struct segment {             /* filters [first, end) of the chain; the last of them may rewrite */
     uint16_t first, end;
@@ -29,11 +31,7 @@ struct segment {             /* filters [first, end) of the chain; the last of t
 struct flow {
     struct encoder encoder;
     struct headers_sender sender;
-    enum flow_head head;
-    bool taken;              /* the client's end of mail data has been decoded */
-    bool body_done;          /* the last chunk of the pass at hand has been through its filters */
-    bool judged;             /* all message hooks of all passes are done */
-    bool judging;            /* the message hooks of the pass at hand are under way */
+    enum flow_at at;
     bool edits_body;         /* a filter of the pass at hand may emit */
     bool emitted;            /* a filter has: the body is not that of the client any more */
     uint16_t pass, passes;
@@ -42,10 +40,11 @@ struct flow {
     struct pipe outgoing;    /* rendered fields, or what is read back from the spool, on the way to the encoder */
     bool pending_cr;         /* the same, for what a message hook emits */
     struct pipe chunk;       /* in hand of a body hook */
-    bool chunk_last, chunk_replaced, chunk_busy;
+    bool chunk_last, chunk_replaced;
     uint64_t chunk_offset;
     struct str chunk_octets;
-    uint16_t at_segment, nsegments;
+    struct segment *in_hand; /* whose filters have it; NULL: none has */
+    uint16_t nsegments;
     struct segment *segments;
     struct pipe *between;    /* pipes behind the rewriters, nsegments - 1 */
     struct spool *spool;     /* SAY_AT_VERDICT: the body as it stands */
@@ -55,11 +54,23 @@ struct flow {
 
 enum { FLOW_OCTETS = 16 * BLOCK_READ }; /* the most that a stage takes at a time */
 enum { FLOW_TURNS = 17 };               /* in a turn of its owner: what is decoded in one gets through in the next */
-/* The front decodes into flow.content; `taken` and content.ended are its to set. */
+/* The front decodes into flow.content; content.ended is its to set. */
 void flow_start(struct visit *);
 static inline bool flow_has_begun(const struct flow *f)
 {
-    return f->head != HEAD_NONE;
+    return f->at != FLOW_NONE;
+}
+static inline bool flow_is_taken(const struct flow *f) /* the client's end of mail data has been decoded */
+{
+    return f->pass || f->content.ended;
+}
+static inline bool flow_head_is_done(const struct flow *f) /* in the pass at hand: its headers hooks have been called */
+{
+    return f->at >= FLOW_BODY;
+}
+static inline bool flow_is_judged(const struct flow *f)
+{
+    return f->at == FLOW_JUDGED;
 }
 /* The only way content is refused: the first reply is kept, what comes is dropped up to the strict end, the outlet abandons it. */
 void flow_refuse(struct visit *, enum author, const struct reply *);

@@ -228,7 +228,7 @@ void maillog_message(struct visit *v)
     log_angle("from", m->from.address);
     log_rcpts(m);
     log_text("mid", m->flow.message_id.at ? m->flow.message_id : STR(""));
-    if (v->filters->conf->log_subject && m->flow.head == HEAD_DONE) {
+    if (v->filters->conf->log_subject && flow_head_is_done(&m->flow)) {
         const struct field *f = headers_next(&m->headers, NULL, STR("Subject"));
         log_text("subject", f ? header_unfold(f->value, arena) : STR(""));
     }

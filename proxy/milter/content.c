@@ -60,7 +60,7 @@ void milter_content_end(struct milter *m)
     struct loop *loop = m->worker->mail->loop;
     struct flow *f = flow_of(m);
     milter_end_head(m);
-    f->taken = f->content.ended = true;
+    f->content.ended = true;
     m->message.data_done = loop_micros(loop);
     m->message.end_at = loop_now(loop);
     m->message.end_by = m->message.end_at + m->listen->timeouts.end_by;
@@ -72,7 +72,7 @@ void milter_content_end(struct milter *m)
 static void look_at_head(struct milter *m)
 {
     const struct headers *h = &m->message.headers;
-    if (m->was || flow_of(m)->head == HEAD_TAKE || content_is_dropped(&m->message))
+    if (m->was || flow_of(m)->at == FLOW_HEAD || content_is_dropped(&m->message))
         return;
     if (!h->separator || h->octets != m->head_octets || h->handles < m->fields) {
         log_say(LOG_ERROR, "%s.%u: the header section has other fields than the MTA sent", m->visit.id,
@@ -87,13 +87,13 @@ bool milter_head_is_done(struct milter *m)
 {
     int turns = 0;
     bool moved = true;
-    while (moved && !content_is_dropped(&m->message) && flow_of(m)->head != HEAD_DONE && turns++ < FLOW_TURNS) {
+    while (moved && !content_is_dropped(&m->message) && !flow_head_is_done(flow_of(m)) && turns++ < FLOW_TURNS) {
         moved = flow_turn(&m->visit);
         look_at_head(m);
     }
     if (turns > FLOW_TURNS)
         task_wake(&m->task); /* others want to run too */
-    return content_is_dropped(&m->message) || flow_of(m)->head == HEAD_DONE;
+    return content_is_dropped(&m->message) || flow_head_is_done(flow_of(m));
 }
 
 bool milter_body_is_taken(struct milter *m)

@@ -68,7 +68,7 @@ static bool is_open(struct trial *t)
 {
     struct message *m = &t->message;
     struct flow *f = &m->flow;
-    bool time = f->judged || m->say <= SAY_AFTER_HEADERS || (m->say == SAY_AT_BOUND && pipe_is_full(&f->filtered));
+    bool time = flow_is_judged(f) || m->say <= SAY_AFTER_HEADERS || (m->say == SAY_AT_BOUND && pipe_is_full(&f->filtered));
     if (!t->open && time) {
         encoder_start(&f->encoder, t->raw ? FRAMING_BINARY : FRAMING_CHUNKS, t->raw ? GUARD_NONE : GUARD_NUL);
         t->open = true;
@@ -81,7 +81,7 @@ static bool take(struct outlet *o)
     struct trial *t = owner(o);
     struct message *m = &t->message;
     struct flow *f = &m->flow;
-    if (content_is_dropped(m) || f->head != HEAD_DONE || !is_open(t))
+    if (content_is_dropped(m) || !flow_head_is_done(f) || !is_open(t))
         return false;
     bool moved = false;
     if (!f->sender.done) {

@@ -212,7 +212,7 @@ static bool decode(struct trial *t)
     struct message *m = &t->message;
     struct flow *f = &m->flow;
     struct pipe in = {0};
-    if (f->taken || f->pass || pipe_is_full(&f->content))
+    if (flow_is_taken(f) || pipe_is_full(&f->content))
         return false;
     struct str piece = str_part(t->left, 0, BLOCK_READ);
     pipe_copy(&in, piece.at, piece.len);
@@ -221,7 +221,7 @@ static bool decode(struct trial *t)
     pipe_clear(&in);
     m->octets = t->decoder.octets;
     if (t->decoder.ended)
-        f->taken = f->content.ended = true;
+        f->content.ended = true;
     return true;
 }
 
@@ -250,7 +250,7 @@ static bool run_content(struct trial *t)
             return true;
         }
         moved |= decode(t);
-        if (m->flow.taken) {
+        if (flow_is_taken(&m->flow)) {
             t->step = TRIAL_JUDGE;
             return true;
         }

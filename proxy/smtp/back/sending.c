@@ -53,7 +53,7 @@ bool delivery_take(struct delivery *d)
     struct transfer *t = &d->transfer;
     struct message *m = d->visit->message;
     struct flow *f = &m->flow;
-    if (t->data != DATA_OPEN || content_is_dropped(m) || f->head != HEAD_DONE || !d->backend || !d->backend->stream)
+    if (t->data != DATA_OPEN || content_is_dropped(m) || !flow_head_is_done(f) || !d->backend || !d->backend->stream)
         return false;
     if (pipe_is_full(&d->backend->stream->out))
         return false;
@@ -63,7 +63,7 @@ bool delivery_take(struct delivery *d)
     if (!f->sender.done) {
         if (!f->sender.begun) {
             /* Field edits of a headers hook are known now; later ones only where the content was held (AT_VERDICT). */
-            must(m->say != SAY_AT_VERDICT || f->judged);
+            must(m->say != SAY_AT_VERDICT || flow_is_judged(f));
         }
         headers_send(&m->headers, &f->sender, &f->outgoing);
         moved = true;
@@ -111,7 +111,7 @@ static bool is_for_chunks(const struct delivery *d)
     uint64_t body = m->say == SAY_AT_VERDICT ? spool_octets(f->spool) : f->filtered.octets;
     /* Who has been silent for long may be gone: DATA asks without losing anything, the last chunk would leave us uncertain. */
     bool fresh = loop_now(d->generation->worker->mail.loop) - b->heard < SILENCE;
-    return f->judged && fresh && m->headers.octets + body <= ONE_CHUNK;
+    return flow_is_judged(f) && fresh && m->headers.octets + body <= ONE_CHUNK;
 }
 
 static void open_chunks(struct delivery *d)
@@ -120,7 +120,7 @@ static void open_chunks(struct delivery *d)
     struct flow *f = &d->visit->message->flow;
     bool binary = d->visit->message->params.body == BODY_BINARYMIME;
     t->chunked = true;
-    t->packed.mark = f->judged && !binary ? 0 : PIPE_MARK;
+    t->packed.mark = flow_is_judged(f) && !binary ? 0 : PIPE_MARK;
     t->data = DATA_OPEN;
     /* Whoever takes binary content drops nothing. Others hear no more by BDAT than they would by DATA, whichever it happens to be. */
     bool safe = d->backend->can.has & EXT_BINARYMIME;
@@ -158,9 +158,9 @@ bool delivery_open(struct delivery *d)
     struct transfer *t = &d->transfer;
     struct message *m = d->visit->message;
     struct flow *f = &m->flow;
-    if (t->data != DATA_UNSAID || content_is_dropped(m) || f->head != HEAD_DONE)
+    if (t->data != DATA_UNSAID || content_is_dropped(m) || !flow_head_is_done(f))
         return false;
-    bool time = f->judged || m->say <= SAY_AFTER_HEADERS || (m->say == SAY_AT_BOUND && pipe_is_full(&f->filtered));
+    bool time = flow_is_judged(f) || m->say <= SAY_AFTER_HEADERS || (m->say == SAY_AT_BOUND && pipe_is_full(&f->filtered));
     if (!time)
         return false;
     open_now(d);
@@ -172,7 +172,7 @@ bool delivery_send(struct delivery *d)
     struct transfer *t = &d->transfer;
     struct message *m = d->visit->message;
     struct flow *f = &m->flow;
-    must(f->judged);
+    must(flow_is_judged(f));
     while (delivery_take(d))
         ;
     if (content_is_dropped(m) || t->data != DATA_OPEN || !f->sender.done || !pipe_is_empty(&f->outgoing))
@@ -193,7 +193,7 @@ void delivery_release(struct delivery *d)
     struct transfer *t = &d->transfer;
     struct message *m = d->visit->message;
     struct flow *f = &m->flow;
-    must(t->data == DATA_OPEN && f->taken && f->judged && !content_is_dropped(m) && !f->encoder.bad);
+    must(t->data == DATA_OPEN && flow_is_taken(f) && flow_is_judged(f) && !content_is_dropped(m) && !f->encoder.bad);
     must(!message_is_empty(m));
     if (!pipe_is_empty(&d->backend->stream->in) && !t->chunks_owed) { /* half a reply before our end: it is none to it */
         backend_break(d->backend, REPLY_BACKEND_NONSENSE, "it spoke unasked");

@@ -117,7 +117,7 @@ static bool decode(struct session *s)
 {
     struct transaction *tx = s->tx;
     struct flow *f = &tx->message.flow;
-    if (f->taken || f->pass)
+    if (flow_is_taken(f))
         return false;
     tx->paused = must_pause(s);
     if (tx->paused)
@@ -130,7 +130,7 @@ static bool decode(struct session *s)
     if (most && tx->decoder.octets > most && !content_is_dropped(&tx->message))
         content_refuse_size(s);
     if (tx->decoder.ended) {
-        f->taken = f->content.ended = true;
+        f->content.ended = true;
         tx->message.data_done = loop_micros(s->worker->mail.loop);
     }
     return moved;
@@ -153,7 +153,7 @@ enum next content_run(struct session *s)
         if (has_dropped(s))
             return NEXT_END;
         moved |= decode(s);
-        if (!tx->message.flow.taken) /* else it is judged first: what is held whole may go by BDAT */
+        if (!flow_is_taken(&tx->message.flow)) /* else it is judged first: what is held whole may go by BDAT */
             moved |= delivery_open(&s->delivery);
         if (!moved)
             return NEXT_MORE;
@@ -171,7 +171,7 @@ enum next content_turn(struct session *s)
     uint64_t wire = tx->decoder.wire;
     if (content_run(s) == NEXT_END)
         return NEXT_MORE;
-    if (f->taken) {
+    if (flow_is_taken(f)) {
         s->step = STEP_VERDICT;
         return NEXT_MORE;
     }
@@ -256,7 +256,7 @@ enum next verdict_turn(struct session *s)
         return NEXT_MORE;
     if (delivery_open(&s->delivery))
         return NEXT_MORE;
-    if (!content_is_dropped(&tx->message) && f->judged && delivery_is_open(&s->delivery) && delivery_send(&s->delivery)) {
+    if (!content_is_dropped(&tx->message) && flow_is_judged(f) && delivery_is_open(&s->delivery) && delivery_send(&s->delivery)) {
         if (session_client_left(s))
             return leave(s);
         delivery_release(&s->delivery);

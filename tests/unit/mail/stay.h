@@ -66,7 +66,7 @@ static bool stay_take(struct outlet *o)
 {
     struct flow *f = &S.message.flow;
     size_t before = S.out.octets;
-    if (f->head != HEAD_DONE || (S.message.say > SAY_AFTER_HEADERS && !f->judged))
+    if (!flow_head_is_done(f) || (S.message.say > SAY_AFTER_HEADERS && !flow_is_judged(f)))
         return false;
     if (!f->sender.done)
         headers_send(&S.message.headers, &f->sender, &S.out);
@@ -174,7 +174,7 @@ static inline const char *stay_content(const char *text, size_t piece)
         pipe_put(&m->flow.content, (struct str){text + at, min_size(piece, len - at)});
         flow_run(&S.visit);
     }
-    m->flow.taken = m->flow.content.ended = true;
+    m->flow.content.ended = true;
     while (!content_is_dropped(m) && !flow_judge(&S.visit))
         uv_run(loop_uv(S.loop), UV_RUN_NOWAIT);
     flow_run(&S.visit);
