@@ -113,7 +113,7 @@ static void greeted(struct inquiry *v)
     v->tls = describe_tls(v);
     v->xclient = can->xclient;
     v->xforward = can->xforward;
-    if (conf_of(v)->lmtp || !is_told_nothing(conf_of(v), v))
+    if (conf_of(v)->protocol == SPEAKS_LMTP || !is_told_nothing(conf_of(v), v))
         over(v, STR(""));
     else
         ask(v);
@@ -209,7 +209,7 @@ static bool report(FILE *to, const struct backend_conf *c, const struct inquiry 
         fprintf(to, ": NOT reached: %.*s\n", STR_ARGS(v->broke));
         return false;
     }
-    fprintf(to, ": reached%s\n    offers    %.*s\n    TLS       %.*s\n", c->lmtp ? ", by LMTP" : "", STR_ARGS(v->offers), STR_ARGS(v->tls));
+    fprintf(to, ": reached%s\n    offers    %.*s\n    TLS       %.*s\n", c->protocol == SPEAKS_LMTP ? ", by LMTP" : "", STR_ARGS(v->offers), STR_ARGS(v->tls));
     *doubts += report_identity(to, c, v);
     return true;
 }
@@ -231,7 +231,7 @@ static void inquiry_all(struct probe *p, struct conf *conf)
     p->generation.pools = must_alloc((conf->nbackends + 1) * sizeof(struct pool *));
     p->visits = must_alloc((count_servers(conf) + 1) * sizeof *p->visits);
     for (size_t i = 0; i < conf->nbackends; i++) {
-        struct pool *pool = conf->backends[i].maildir ? NULL : pool_of(&p->generation, &conf->backends[i]);
+        struct pool *pool = conf->backends[i].protocol == IS_MAILDIR ? NULL : pool_of(&p->generation, &conf->backends[i]);
         for (size_t k = 0; pool && k < conf->backends[i].nservers; k++)
             inquiry_start(p, pool, &pool->servers[k]);
     }
@@ -263,9 +263,9 @@ unsigned probe_run(FILE *to, struct conf *conf, unsigned *doubts)
     inquiry_all(&p, conf);
     for (size_t i = 0; i < conf->nbackends; i++) {
         const struct backend_conf *c = &conf->backends[i];
-        if (c->maildir)
+        if (c->protocol == IS_MAILDIR)
             fprintf(to, "backend \"%.*s\": %.*s: delivered to by ourselves\n", STR_ARGS(c->hop.name), STR_ARGS(c->address.text));
-        for (size_t k = 0; !c->maildir && k < c->nservers; k++)
+        for (size_t k = 0; c->protocol != IS_MAILDIR && k < c->nservers; k++)
             lost += !report(to, c, &p.visits[next++], doubts);
     }
     leave(&p);

@@ -145,7 +145,7 @@ static void backend_tls(struct loader *l, struct conf_item *item, struct backend
         }
         tls_parts_of(l, named, &p);
     }
-    if (b->maildir) {
+    if (b->protocol == IS_MAILDIR) {
         item_complain(l, item, at, "%s: a maildir has no TLS", item_title(l, item));
         return;
     }
@@ -207,7 +207,7 @@ static void backend_servers(struct loader *l, struct conf_item *item, struct bac
     if (!at)
         return;
     if (at->type == VALUE_TEXT && str_starts(at->text, STR("maildir:"))) {
-        b->maildir = true;
+        b->protocol = IS_MAILDIR;
         b->address.host = conf_path(l, str_part(at->text, 8, at->text.len));
         b->address.text = arena_print(&l->conf->mail.arena, "maildir:%.*s", STR_ARGS(b->address.host));
         b->servers[b->nservers++] = (struct server_conf){.address = b->address, .weight = 1};
@@ -246,7 +246,7 @@ static void backend_build(struct loader *l, struct conf_item *item)
     b->index = (unsigned)l->conf->nbackends++;
     b->identity = identity_of(block_text(block, "identity"));
     b->identity_required = block_true(block, "identity_required");
-    b->lmtp = str_equal(block_text(block, "protocol"), STR("lmtp"));
+    b->protocol = str_equal(block_text(block, "protocol"), STR("lmtp")) ? SPEAKS_LMTP : SPEAKS_SMTP;
     b->separate = block_true(block, "separate");
     b->balance =
         str_equal(block_text(block, "balance"), STR("round_robin")) ? BALANCE_ROUND_ROBIN : BALANCE_LEAST_CONNECTIONS;

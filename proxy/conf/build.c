@@ -296,7 +296,7 @@ static void listen_identity(struct loader *l, struct conf_item *item, struct lis
         item_complain(l, item, value_get(item->checked, STR("auth")),
                       "%s: \"auth\" without \"tls\" is never offered: name a tls block, or say auth_without_tls = true",
                       item_title(l, item));
-    if (listen->auth && listen->backend && (listen->backend->maildir || listen->backend->lmtp))
+    if (listen->auth && listen->backend && (listen->backend->protocol == IS_MAILDIR || listen->backend->protocol == SPEAKS_LMTP))
         item_complain(l, item, value_get(item->checked, STR("auth")),
                       "%s: \"auth\": backend \"%.*s\" knows no users: AUTH is relayed to an SMTP backend",
                       item_title(l, item), STR_ARGS(listen->backend->hop.name));

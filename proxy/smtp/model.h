@@ -26,6 +26,7 @@ static inline struct str identity_name(enum identity identity)
     return name;
 }
 enum backend_tls { BACKEND_TLS_OFF, BACKEND_TLS_OPPORTUNISTIC, BACKEND_TLS_VERIFIED };
+enum protocol { SPEAKS_SMTP, SPEAKS_LMTP, IS_MAILDIR }; /* LMTP: RFC 2033. maildir: address.host is the directory, delivered to by ourselves */
 enum balance { BALANCE_LEAST_CONNECTIONS, BALANCE_ROUND_ROBIN };
 enum { BACKEND_SERVERS = 64 }; /* most of one backend */
 struct server_conf { /* one place where a backend can be reached */
@@ -36,11 +37,10 @@ struct server_conf { /* one place where a backend can be reached */
 struct backend_conf {
     struct next_hop hop;      /* the first member: its name */
     unsigned index;           /* in conf->backends: the worker's pool of it */
-    bool maildir;             /* address.host is the directory: delivered to by ourselves */
+    enum protocol protocol;
     struct address address;   /* of the first server */
     struct server_conf *servers; size_t nservers; /* at least one */
     enum balance balance;
-    bool lmtp;                /* RFC 2033 */
     bool separate;            /* one rcpt per transaction: the others hear 452 4.5.3 */
     enum identity identity;
     bool identity_required;   /* XCLIENT, PROXY: nothing is forwarded to a server that does not take it */

@@ -106,8 +106,8 @@ static void fill_backend(struct backend_conf *b, struct arena *arena, unsigned p
     b->connections = sim_may(F_SCARCE, 100) ? most[scarce] : 0;
     b->chunking = sim_may(F_CHUNKS, 50);
     b->balance = sim_chance(50) ? BALANCE_ROUND_ROBIN : BALANCE_LEAST_CONNECTIONS;
-    b->lmtp = sim_may(F_LMTP, 15);
-    b->separate = b->lmtp && sim_may(F_REFUSALS, 20);
+    b->protocol = sim_may(F_LMTP, 15) ? SPEAKS_LMTP : SPEAKS_SMTP;
+    b->separate = b->protocol == SPEAKS_LMTP && sim_may(F_REFUSALS, 20);
     unsigned identity = (unsigned)sim_random(8);
     if (sim_may(F_IDENTITY, 100))
         b->identity = identity < 4 ? (enum identity)(identity + 1) : IDENTITY_NONE;

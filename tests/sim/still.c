@@ -76,7 +76,7 @@ static void show(const char *when, const struct session *s)
 
 static bool may_be_asked(const struct session *s)
 {
-    bool looks = (s->tx && s->tx->paused) || s->waits_for_probe; /* the latter by the pool's clock */
+    bool looks = (s->tx && s->tx->paused_at) || s->waits_for_probe; /* the latter by the pool's clock */
     bool sound = net_is_sound(s->stream) && (!s->delivery.backend || !s->delivery.backend->stream || net_is_sound(s->delivery.backend->stream));
     return !looks && sound && (!s->alarm.at || s->alarm.at > sim_now());
 }

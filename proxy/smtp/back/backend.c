@@ -79,7 +79,7 @@ struct backend *backend_dial(struct pool *pool, struct pooled_server *at, struct
     else if (hurry)
         b->hurry_by = b->born + min_u64(connect, max_size(connect / c->nservers, HURRY_LEAST));
     backend_step_to(b, BACKEND_DIAL, hurry ? min_u64(connect, HURRY_DIAL) : connect);
-    if (c->maildir) {
+    if (c->protocol == IS_MAILDIR) {
         int fd = maildir_dial(c);
         if (fd >= 0)
             b->stream = stream_open(b->worker->mail.loop, fd, task);
@@ -325,7 +325,7 @@ static void say_hello(struct backend *b)
     struct str name = our_name(b);
     if (speaks_for_client(b) && b->delivery->visit->client->helo[0])
         name = str_of(b->delivery->visit->client->helo);
-    say_now(b, b->helo_only ? "HELO " : b->conf->lmtp ? "LHLO " : "EHLO ", name);
+    say_now(b, b->helo_only ? "HELO " : b->conf->protocol == SPEAKS_LMTP ? "LHLO " : "EHLO ", name);
     backend_step_to(b, b->helo_only ? BACKEND_HELO : BACKEND_EHLO, hurried(b, timeouts_of(b)->helo));
 }
 
@@ -407,11 +407,11 @@ static void take_hello(struct backend *b, const struct reply *r)
         memset(&b->can, 0, sizeof b->can);
         if (b->step == BACKEND_EHLO)
             capabilities_parse(r->text, &b->can);
-        if (b->conf->lmtp) /* RFC 3030 says nothing of how a chunk is answered there that fails */
+        if (b->conf->protocol == SPEAKS_LMTP) /* RFC 3030 says nothing of how a chunk is answered there that fails */
             b->can.has &= ~(uint32_t)(EXT_CHUNKING | EXT_BINARYMIME);
         if (!b->conf->chunking)
             b->can.has &= ~(uint32_t)(EXT_CHUNKING | EXT_BINARYMIME);
-        if (!b->conf->maildir && (b->conf->tls_mode != BACKEND_TLS_VERIFIED || b->stream->tls != STREAM_TLS)) /* RFC 8689 4.2.1 */
+        if (b->conf->protocol != IS_MAILDIR && (b->conf->tls_mode != BACKEND_TLS_VERIFIED || b->stream->tls != STREAM_TLS)) /* RFC 8689 4.2.1 */
             b->can.has &= ~(uint32_t)EXT_REQUIRETLS;
         greeted(b);
     } else if ((r->code == 500 || r->code == 502) && b->step == BACKEND_EHLO && says_preface(b)) {
@@ -419,7 +419,7 @@ static void take_hello(struct backend *b, const struct reply *r)
         b->blameless = false;
         backend_break(b, REPLY_BACKEND_MISCONFIGURED,
                       "it does not understand our PROXY header: smtpd_upstream_proxy_protocol there");
-    } else if (reply_class(r) == 5 && b->step == BACKEND_EHLO && !b->said_xclient && !b->conf->lmtp) {
+    } else if (reply_class(r) == 5 && b->step == BACKEND_EHLO && !b->said_xclient && b->conf->protocol != SPEAKS_LMTP) {
         b->helo_only = true; /* RFC 5321 3.2: a server that does not know EHLO */
         say_hello(b);
     } else if (reply_class(r) == 4) {

@@ -18,12 +18,10 @@ enum transfer_data { DATA_UNSAID, DATA_WANTED, DATA_ASKED, DATA_OPEN, DATA_ENDED
 struct transfer {           /* of one message; zeroed when it begins */
     const struct backend_conf *route; /* where it goes */
     const struct backend_conf *default_route; /* for recipients that neither the listener's table nor a filter routes */
-    bool routed;            /* by a filter's word: the listener's route is not asked */
-    bool unroutable;        /* the listener's route leads this sender nowhere */
+    enum { ROUTE_OPEN, ROUTE_NOWHERE, ROUTE_BY_FILTER } routed; /* NOWHERE: the listener's leads this sender nowhere. BY_FILTER: its own is not asked */
     struct str server;      /* its address: of whom has heard of this message, or would */
     uint32_t settled;       /* recipients before this index have their final reply, or were added */
-    bool asked;             /* MAIL was said to the backend at hand */
-    bool answered;          /* and it has answered something of it */
+    enum { ENVELOPE_UNSAID, ENVELOPE_SAID, ENVELOPE_ANSWERED } envelope; /* to the backend at hand; ANSWERED: in part */
     bool stale;             /* the envelope at the backend is not (any more) the one we have: say it anew before DATA */
     bool saying_again;      /* the next words are the envelope anew */
     uint32_t again_owed;    /* replies to an envelope said anew */

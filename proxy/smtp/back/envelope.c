@@ -45,7 +45,7 @@ static bool says_xforward(const struct backend *b)
 
 static bool waits_for_name(struct delivery *d)
 {
-    if (d->transfer.asked || d->backend->conf->identity != IDENTITY_XFORWARD || !(d->backend->can.xforward & XATTR_NAME))
+    if (d->transfer.envelope != ENVELOPE_UNSAID || d->backend->conf->identity != IDENTITY_XFORWARD || !(d->backend->can.xforward & XATTR_NAME))
         return false;
     visit_look_up(d->visit);
     return !visit_has_looked_up(d->visit);
@@ -71,8 +71,7 @@ static void say_mail(struct delivery *d, enum expect what)
         if (rcpt_is_added(r) && r->fate != FATE_DROPPED)
             r->fate = FATE_PASSED;
     }
-    t->asked = true;
-    t->answered = false;
+    t->envelope = ENVELOPE_SAID;
 }
 
 static void say_rcpt(struct delivery *d, enum expect what, uint32_t i)
@@ -115,7 +114,7 @@ static void say_again(struct delivery *d)
 {
     struct transfer *t = &d->transfer;
     struct message *m = d->visit->message;
-    if (!t->asked) {
+    if (t->envelope == ENVELOPE_UNSAID) {
         say_mail(d, EXPECT_MAIL_AGAIN);
         t->again_owed = 1;
         t->again_next = 0;
@@ -169,7 +168,7 @@ static void pump(struct delivery *d)
         struct rcpt *r = &m->rcpts[i];
         if (rcpt_is_added(r) || r->fate != FATE_PASSED)
             continue;
-        if (!t->asked)
+        if (t->envelope == ENVELOPE_UNSAID)
             say_mail(d, EXPECT_MAIL);
         if (!ring_has_room(b))
             return;
@@ -219,13 +218,13 @@ static void take_backend(struct delivery *d, bool fresh)
             park(d);
         else
             backend_close(&d->backend);
-        t->asked = false; /* the next connection has heard nothing */
+        t->envelope = ENVELOPE_UNSAID; /* the next connection has heard nothing */
     }
     if (!d->backend && d->parked && d->parked->conf == t->route)
         unpark(d);
     if (!d->backend)
         d->backend = pool_take(pool_of(d->generation, t->route), d, fresh);
-    else if (!t->asked && d->backend->was_ready)
+    else if (t->envelope == ENVELOPE_UNSAID && d->backend->was_ready)
         d->backend->pooled = true; /* bound by identity: it has been idle since the transaction before */
     t->server = t->route->address.text;
 }
@@ -311,7 +310,7 @@ void envelope_forget_asked(struct delivery *d)
     for (uint32_t i = t->settled; i < m->nrcpts; i++)
         if (m->rcpts[i].fate == FATE_ASKED && !rcpt_is_added(&m->rcpts[i]))
             m->rcpts[i].fate = FATE_PASSED;
-    t->asked = false;
+    t->envelope = ENVELOPE_UNSAID;
 }
 
 static void envelope_anew(struct delivery *d)
@@ -347,7 +346,7 @@ bool envelope_is_pending(struct delivery *d)
         additions |= is_to_be_added(&m->rcpts[i]);
     if (!additions)
         return false;
-    if (!d->backend || !t->asked)
+    if (!d->backend || t->envelope == ENVELOPE_UNSAID)
         envelope_anew(d);
     else if (d->backend->step == BACKEND_READY)
         say_added(d);
@@ -370,7 +369,7 @@ void envelope_leave(struct delivery *d, enum leave how)
         backend_abort(&d->backend);
         return;
     }
-    bool untouched = how == LEAVE_ENVELOPE && !t->asked;
+    bool untouched = how == LEAVE_ENVELOPE && t->envelope == ENVELOPE_UNSAID;
     if (!b->bound) {
         pool_leave(&d->backend, how == LEAVE_CLEAN || untouched);
         return;

@@ -65,7 +65,7 @@ void worker_switch(struct worker *w, struct conf *conf)
     for (size_t i = 0; i < conf->nlistens; i++)
         pool_open(pool_of(g, conf->listens[i].backend));
     for (size_t i = 0; i < conf->nbackends; i++) /* filters, routes and quarantine choose among all of them */
-        if (!conf->backends[i].maildir)
+        if (conf->backends[i].protocol != IS_MAILDIR)
             pool_open(pool_of(g, &conf->backends[i]));
     filter_set_start(&g->filters);
     if (old && !old->filters.users)

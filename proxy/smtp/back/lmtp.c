@@ -17,7 +17,7 @@ void lmtp_begin(struct delivery *d)
 {
     struct transfer *t = &d->transfer;
     struct message *m = d->visit->message;
-    if (!t->route->lmtp) { /* it may have been on its way to one before it was quarantined */
+    if (t->route->protocol != SPEAKS_LMTP) { /* it may have been on its way to one before it was quarantined */
         t->lmtp = NULL;
         return;
     }

@@ -30,7 +30,7 @@ static void lost_before_data(struct delivery *d, struct reply why, bool was_read
         t->anew_failure = why;
     t->saying_again = false;
     t->again_owed = 0;
-    t->asked = false;
+    t->envelope = ENVELOPE_UNSAID;
     bool waiting_for_data = t->data == DATA_ASKED || t->data == DATA_WANTED;
     t->data = DATA_UNSAID;
     if (was_ready && t->losses > 1)
@@ -68,7 +68,7 @@ static void lost_in_content(struct delivery *d, const struct reply *why)
         return;
     }
     t->spent = t->stale = true;
-    t->asked = false;
+    t->envelope = ENVELOPE_UNSAID;
     f->sender = (struct headers_sender){0};
     t->chunked = false;
     pipe_clear(&f->outgoing);
@@ -102,14 +102,14 @@ void envelope_lost(struct delivery *d)
     struct backend *b = d->backend;
     if (m && b->conf != t->route) { /* of the transaction before, or of the way this one no longer goes */
         backend_abort(&d->backend);
-        t->asked = false;
+        t->envelope = ENVELOPE_UNSAID;
         return;
     }
     if (pool_again(d)) /* it has heard nothing: another server may */
         return;
     enum reply_name failure = b->failure;
     struct reply why = m && b->refusal.code ? replies_refusal(d, &b->refusal) : reply_named(failure);
-    bool was_ready = b->was_ready, unheard = b->pooled && m && !t->answered && !b->slow;
+    bool was_ready = b->was_ready, unheard = b->pooled && m && t->envelope != ENVELOPE_ANSWERED && !b->slow;
     backend_abort(&d->backend);
     if (!m)
         return;

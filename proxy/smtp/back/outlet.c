@@ -11,7 +11,7 @@ static struct delivery *owner(const struct outlet *o)
 static void stale(struct outlet *o, const struct rcpt *r)
 {
     struct transfer *t = &owner(o)->transfer;
-    t->stale |= r ? r->fate == FATE_ASKED || r->fate == FATE_ACCEPTED : t->asked;
+    t->stale |= r ? r->fate == FATE_ASKED || r->fate == FATE_ACCEPTED : t->envelope != ENVELOPE_UNSAID;
 }
 
 static const struct next_hop *hop(struct outlet *o, struct str name)
@@ -33,8 +33,8 @@ static const char *route(struct outlet *o, const struct next_hop *to, int64_t rc
         d->visit->message->rcpts[rcpt].routed = true;
         return NULL;
     }
-    t->routed = true;
-    t->stale |= t->route != backend_of(to) && t->asked;
+    t->routed = ROUTE_BY_FILTER;
+    t->stale |= t->route != backend_of(to) && t->envelope != ENVELOPE_UNSAID;
     t->route = t->default_route = backend_of(to);
     return NULL;
 }

@@ -248,7 +248,7 @@ void replies_apply(struct delivery *d, const struct expected *owed, const struct
     }
     if (!m || owed->serial != m->serial)
         return; /* of a transaction that is no more */
-    t->answered = true;
+    t->envelope = ENVELOPE_ANSWERED;
     switch (owed->what) {
     case EXPECT_XFORWARD: apply_xforward(d, r); break;
     case EXPECT_MAIL: apply_mail(d, r); break;

@@ -16,11 +16,12 @@ static const struct backend_conf *look_up(const struct delivery *d, struct str a
 void delivery_route_by_sender(struct delivery *d)
 {
     const struct route *route = d->listen->route;
-    if (!route || !route->by_sender || d->transfer.routed)
+    if (!route || !route->by_sender || d->transfer.routed == ROUTE_BY_FILTER)
         return;
     const struct backend_conf *to = look_up(d, d->visit->message->from.address);
-    d->transfer.unroutable = !to; /* every rcpt hears so */
-    if (to)
+    if (!to) /* every rcpt hears so */
+        d->transfer.routed = ROUTE_NOWHERE;
+    else
         d->transfer.route = d->transfer.default_route = to;
 }
 
@@ -52,9 +53,9 @@ bool route_by_rcpt(struct delivery *d, uint32_t rcpt)
     const struct backend_conf *to = t->default_route; /* not where an earlier recipient was routed */
     if (r->routed)
         to = t->route;
-    else if (t->unroutable && !t->routed)
+    else if (t->routed == ROUTE_NOWHERE)
         to = NULL;
-    else if (route && !route->by_sender && !t->routed)
+    else if (route && !route->by_sender && t->routed != ROUTE_BY_FILTER)
         to = look_up(d, r->path.address);
     if (to)
         return route_take(d, rcpt, to);

@@ -255,7 +255,7 @@ static enum delivery_says nobody_is_left(struct delivery *d, struct reply *r, bo
         return DELIVERY_WAITS;
     if (t->data == DATA_OPEN) {
         envelope_leave(d, LEAVE_CONTENT);
-        t->asked = false;
+        t->envelope = ENVELOPE_UNSAID;
     }
     t->data = DATA_UNSAID;
     return refused(d, r, reply_named(REPLY_NO_RCPTS));

@@ -30,7 +30,7 @@ static void changed(void)
 /* Whatever makes it another conversation makes it another server. */
 static struct str key_of(const struct backend_conf *b, const struct server_conf *s, struct arena *arena)
 {
-    return arena_print(arena, "%.*s %d %d %d %d %.*s %.*s", STR_ARGS(s->address.text), b->lmtp, b->tls_mode, b->tls_implicit,
+    return arena_print(arena, "%.*s %d %d %d %d %.*s %.*s", STR_ARGS(s->address.text), b->protocol == SPEAKS_LMTP, b->tls_mode, b->tls_implicit,
                        b->identity, STR_ARGS(b->tls_name), STR_ARGS(b->helo));
 }
 

@@ -11,12 +11,12 @@
 
 static enum next skip(struct session *s, const struct reply *r)
 {
-    if (content_is_far_over(s, s->chunk_octets)) {
+    if (content_is_far_over(s, s->bdat.octets)) {
         struct reply over = content_too_big(s, &s->line);
         return session_end(s, WHY_OVERSIZE, &over);
     }
-    s->skip_left = s->chunk_octets;
-    s->skip_reply = *r;
+    s->bdat.left = s->bdat.octets;
+    s->bdat.reply = *r;
     s->client_by = loop_now(s->worker->mail.loop) + s->listen->timeouts.data;
     s->rate_from = loop_now(s->worker->mail.loop);
     s->rate_octets = 0;
@@ -38,18 +38,18 @@ static enum next skip_sequence(struct session *s, const char *word)
 
 enum next chunk_skip_turn(struct session *s)
 {
-    size_t n = (size_t)min_u64(s->stream->in.octets, s->skip_left);
+    size_t n = (size_t)min_u64(s->stream->in.octets, s->bdat.left);
     pipe_drop(&s->stream->in, n);
-    s->skip_left -= n;
-    if (!s->skip_left) {
+    s->bdat.left -= n;
+    if (!s->bdat.left) {
         s->client_by = 0;
-        return session_refuse(s, &s->skip_reply);
+        return session_refuse(s, &s->bdat.reply);
     }
     if (session_client_left(s))
         return session_end(s, s->stream->dead ? WHY_RESET : WHY_LEFT, NULL);
     if (n)
         s->client_by = loop_now(s->worker->mail.loop) + s->listen->timeouts.data;
-    if (!content_is_fast(s, s->chunk_octets - s->skip_left)) {
+    if (!content_is_fast(s, s->bdat.octets - s->bdat.left)) {
         struct reply r = reply_named(REPLY_TOO_SLOW);
         return session_end(s, WHY_TOO_SLOW, &r);
     }
@@ -64,8 +64,8 @@ static void take(struct session *s)
     struct transaction *tx = s->tx;
     struct decoder *d = &tx->decoder;
     uint64_t most = s->listen->visit.limits.size;
-    decoder_chunk(d, s->chunk_octets, s->chunk_last);
-    if (most && !content_is_dropped(&tx->message) && s->chunk_octets > most - min_u64(d->octets, most))
+    decoder_chunk(d, s->bdat.octets, s->bdat.last);
+    if (most && !content_is_dropped(&tx->message) && s->bdat.octets > most - min_u64(d->octets, most))
         content_refuse_size(s);
     s->client_by = loop_now(s->worker->mail.loop) + s->listen->timeouts.data;
     s->step = STEP_CONTENT;
@@ -98,9 +98,9 @@ static enum next begin_refused(struct session *s, struct reply r)
 enum next chunk_check(struct session *s)
 {
     struct transaction *tx = s->tx;
-    if (!bdat_parse(s->command.rest, &s->chunk_octets, &s->chunk_last))
+    if (!bdat_parse(s->command.rest, &s->bdat.octets, &s->bdat.last))
         return verb_bye(s, WHY_BDAT, REPLY_BDAT_BAD); /* where its octets end, nobody knows */
-    if (!s->chunk_octets && !s->chunk_last)
+    if (!s->bdat.octets && !s->bdat.last)
         s->junk++;
     if (s->refusal.code)
         return skip(s, &s->refusal);
@@ -138,7 +138,7 @@ enum next chunk_end(struct session *s)
     struct transaction *tx = s->tx;
     struct reply r;
     if (!content_is_dropped(&tx->message) || tx->message.fate == MESSAGE_DISCARDED) {
-        r = reply_print(&s->line, REPLY_CHUNK, arena_print(&s->line, "%llu", (unsigned long long)s->chunk_octets).at);
+        r = reply_print(&s->line, REPLY_CHUNK, arena_print(&s->line, "%llu", (unsigned long long)s->bdat.octets).at);
     } else if (tx->refusal_told) {
         r = reply_print(&s->line, REPLY_SEQUENCE, "the content was refused");
     } else {

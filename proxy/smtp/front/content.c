@@ -69,7 +69,7 @@ bool content_is_slow(struct session *s)
     struct transaction *tx = s->tx;
     struct flow *f = &tx->message.flow;
     uint64_t now = loop_now(s->worker->mail.loop), octets = tx->decoder.wire;
-    bool ours = !content_is_dropped(&tx->message) && (tx->paused || pipe_is_full(&f->content) || s->visit.run.call ||
+    bool ours = !content_is_dropped(&tx->message) && (tx->paused_at || pipe_is_full(&f->content) || s->visit.run.call ||
                               delivery_is_full(&s->delivery));
     bool was_ours = tx->stalled;
     tx->stalled = ours;
@@ -108,9 +108,9 @@ static bool must_pause(struct session *s)
         tx->paused_at = now;
     } else if (now - tx->paused_at >= min_u64(s->listen->timeouts.data, PAUSE_MOST)) {
         flow_refuse_named(&s->visit, REPLY_MEMORY);
-        pause = false;
+        tx->paused_at = 0;
     }
-    return pause;
+    return tx->paused_at;
 }
 
 static bool decode(struct session *s)
@@ -119,8 +119,7 @@ static bool decode(struct session *s)
     struct flow *f = &tx->message.flow;
     if (flow_is_taken(f))
         return false;
-    tx->paused = must_pause(s);
-    if (tx->paused)
+    if (must_pause(s))
         return false;
     bool moved = decoder_step(&tx->decoder, &s->stream->in, content_is_dropped(&tx->message) ? NULL : &f->content, FLOW_OCTETS);
     uint64_t most = s->listen->visit.limits.size;

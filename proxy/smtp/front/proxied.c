@@ -126,9 +126,9 @@ bool proxied_xclient(struct session *s, struct reply *reply)
         client_set_local(s->visit.client, x.target_ip, x.target_port);
     text_set(&s->visit.client->helo, x.helo);
     auth_told(s, x.login);
-    s->said_hello = s->visit.esmtp = s->greeted = s->visit.passed = false;
+    s->said_hello = s->visit.esmtp = s->visit.passed = false;
     s->refusal = (struct reply){0};
-    s->state = STATE_HELLO;
+    s->state = STATE_GREETING;
     return true;
 }
 

@@ -210,7 +210,6 @@ static void greet(struct session *s)
         r.enhanced[0] = 0;
     }
     session_reply(s, &r);
-    s->greeted = true;
     s->state = STATE_HELLO;
     s->step = STEP_LINE;
     s->client_by = 0;
@@ -426,7 +425,7 @@ static void look_at_clocks(struct session *s)
     if (s->leave_by && now >= s->leave_by && !our_end_is_said(s) && s->state != STATE_CLOSING &&
         (s->step != STEP_LINE || !session_settled(s))) {
         struct reply r = reply_named(REPLY_SHUTDOWN);
-        session_end(s, WHY_SHUTDOWN, s->greeted ? &r : NULL);
+        session_end(s, WHY_SHUTDOWN, s->state != STATE_GREETING ? &r : NULL);
     }
 }
 
@@ -456,7 +455,7 @@ static void set_clock(struct session *s)
         s->client_by = min_u64(s->client_by, now + s->listen->timeouts.stress);
     if (waits_for_client(s) || (s->step == STEP_GREET && s->client_by))
         earlier(&at, s->client_by);
-    if (s->step == STEP_CONTENT && s->tx->paused)
+    if (s->step == STEP_CONTENT && s->tx->paused_at)
         earlier(&at, now + 100);
     if (content_is_due(s))
         earlier(&at, s->rate_from + RATE_WINDOW);

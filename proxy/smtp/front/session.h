@@ -53,7 +53,6 @@ struct session {
     struct reply refusal;        /* connect or tls hook refused: told to everything but QUIT (DEFER: and EHLO, HELO) */
     bool entered;                /* counted among the connections of its address */
     bool said_hello;
-    bool greeted;                /* the banner has been said */
     bool drop_when_told;         /* a filter said DROP at RCPT: those before it are told first */
     bool first_line;
 
@@ -68,10 +67,12 @@ struct session {
     uint64_t written_mark;       /* stream octets written when write_by was set */
     uint64_t told_by;            /* replies that wait for those of the backend leave by then; 0: none waits */
     uint64_t rate_from, rate_octets; /* the window of the minimum rate */
-    uint64_t chunk_octets;       /* of the BDAT in hand */
-    bool chunk_last;
-    uint64_t skip_left;          /* STEP_SKIP: octets of a chunk that nobody takes, and what is said behind it */
-    struct reply skip_reply;
+    struct bdat {                /* the command in hand */
+        uint64_t octets;
+        bool last;
+        uint64_t left;           /* STEP_SKIP: of a chunk that nobody takes, */
+        struct reply reply;      /* and what is said behind it */
+    } bdat;
     uint32_t junk;
     struct refusals *refusals;         /* from the first refusal on */
     bool waits_for_probe;

@@ -16,8 +16,7 @@ struct transaction {
     bool refusal_told;      /* at the end of the chunk of BDAT in which it was refused */
     struct decoder decoder; /* of the content that the client sends */
     bool stalled;           /* the client waits for us: a pipe is full, or a filter has not answered */
-    bool paused;            /* the worker's memory is short: nothing is read for now */
-    uint64_t paused_at;     /* since when; 0: it is not */
+    uint64_t paused_at;     /* loop_now: since then the worker's memory is short and nothing is read; 0: it is read */
 };
 enum { UNTOLD_MOST = 64 };   /* replies to RCPT that wait for the backend: the next line is read when fewer do */
 enum { TRANSACTION_MAGIC = 0x7A5AC7u };

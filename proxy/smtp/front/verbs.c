@@ -433,7 +433,7 @@ static enum next connected(struct session *s, const struct verdict *v)
         return session_end(s, WHY_FILTER, s->listen->implicit && s->stream->tls == STREAM_PLAIN ? NULL : &v->reply);
     if (v->kind != VERDICT_CONTINUE && !s->refusal.code)
         keep_refusal(s, v);
-    s->step = s->greeted ? STEP_LINE : STEP_GREET;
+    s->step = s->state == STATE_GREETING ? STEP_GREET : STEP_LINE;
     return NEXT_MORE;
 }
 

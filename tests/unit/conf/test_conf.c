@@ -241,7 +241,7 @@ static void everything_said_is_in_the_model(void **state)
     assert_true(l->backend->pool_uses == 5 && conf->backends[0].pool == 0);
     assert_string_equal(l->backend->tls_name.at, "n.test");
     assert_string_equal(conf->backends[0].helo.at, "h.test");
-    assert_true(conf->backends[2].maildir);
+    assert_true(conf->backends[2].protocol == IS_MAILDIR);
     assert_true(str_ends_nocase(conf->backends[2].address.host, STR("/jail")) && conf->backends[2].address.host.at[0] == '/');
     assert_ptr_equal(l->visit.chain->quarantine, &conf->backends[2]);
     assert_int_equal(l->visit.chain->only.nlistens, 1);
@@ -272,8 +272,8 @@ static void backends_have_servers_and_routes_choose_among_them(void **state)
     assert_string_equal(a->servers[1].address.text.at, "inet:127.0.0.1:2");
     assert_true(a->servers[0].weight == 1 && a->servers[1].weight == 3 && a->servers[2].backup && !a->servers[1].backup);
     assert_true(a->balance == BALANCE_ROUND_ROBIN && a->connections == 7 && a->wait == 3000 && a->health == 9000);
-    assert_true(a->rise == 4 && a->fall == 5 && a->chunking && !a->lmtp);
-    assert_true(b->lmtp && b->separate && b->identity == IDENTITY_PROXY);
+    assert_true(a->rise == 4 && a->fall == 5 && a->chunking && a->protocol != SPEAKS_LMTP);
+    assert_true(b->protocol == SPEAKS_LMTP && b->separate && b->identity == IDENTITY_PROXY);
     const struct listen_conf *l = &conf->listens[0];
     struct str found;
     assert_ptr_equal(l->route, &conf->routes[0]);
