@@ -132,6 +132,11 @@ static enum filter_verdict waits(struct filter_call *call, enum filter_stage sta
     filter_timer(call, 20);
     return VERDICT_SUSPEND;
 }
+static enum filter_verdict waits_for_long(struct filter_call *call, enum filter_stage stage)
+{
+    filter_timer(call, 60000);
+    return VERDICT_SUSPEND;
+}
 static enum filter_verdict waits_for_nothing(struct filter_call *call, enum filter_stage stage)
 {
     return VERDICT_SUSPEND;
@@ -141,6 +146,7 @@ static void a_suspended_call_holds_the_stage_and_goes_on(void **state)
     acts = waits;
     assert_int_equal(stay_ask(FILTER_CONNECT), VERDICT_CONTINUE);
     assert_string_equal(S.calls, "1.connect 2.connect");
+    acts = waits_for_long;
     one.timeout = 1;
     assert_int_equal(stay_ask(FILTER_CONNECT), VERDICT_DEFER);
     acts = waits_for_nothing;
