@@ -86,7 +86,7 @@ static void begin(struct session *s, struct str mechanism, struct str initial)
     pipe_put(&a->words, STR("\r\n"));
     delivery_login_begin(&s->delivery);
     s->state = STATE_AUTH;
-    s->step = STEP_AUTH;
+    session_go(s, STEP_AUTH);
 }
 
 enum next auth_check(struct session *s)

@@ -20,7 +20,7 @@ static enum next skip(struct session *s, const struct reply *r)
     s->client_by = loop_now(s->worker->mail.loop) + s->listen->timeouts.data;
     s->rate_from = loop_now(s->worker->mail.loop);
     s->rate_octets = 0;
-    s->step = STEP_SKIP;
+    session_go(s, STEP_SKIP);
     return NEXT_MORE;
 }
 
@@ -68,7 +68,7 @@ static void take(struct session *s)
     if (most && !content_is_dropped(&tx->message) && s->bdat.octets > most - min_u64(d->octets, most))
         content_refuse_size(s);
     s->client_by = loop_now(s->worker->mail.loop) + s->listen->timeouts.data;
-    s->step = STEP_CONTENT;
+    session_go(s, STEP_CONTENT);
 }
 
 /* The first chunk: content begins. With a refusal, its octets and those of the chunks behind it are read and dropped.
@@ -148,6 +148,6 @@ enum next chunk_end(struct session *s)
     }
     session_reply(s, &r);
     s->client_by = 0;
-    s->step = STEP_LINE;
+    session_go(s, STEP_LINE);
     return NEXT_MORE;
 }

@@ -11,7 +11,7 @@ void content_begin(struct session *s, enum state state)
 {
     uint64_t now = loop_now(s->worker->mail.loop);
     s->state = state;
-    s->step = STEP_CONTENT;
+    session_go(s, STEP_CONTENT);
     s->tx->message.data_at = loop_micros(s->worker->mail.loop);
     s->client_by = now + s->listen->timeouts.data;
     s->rate_from = now;
@@ -171,7 +171,7 @@ enum next content_turn(struct session *s)
     if (content_run(s) == NEXT_END)
         return NEXT_MORE;
     if (flow_is_taken(f)) {
-        s->step = STEP_VERDICT;
+        session_go(s, STEP_VERDICT);
         return NEXT_MORE;
     }
     if (chunk_is_whole(&tx->decoder))
@@ -207,10 +207,8 @@ static enum next finish(struct session *s, enum transaction_end end, const struc
     transaction_reset(s, end);
     if (gone)
         return session_end(s, WHY_RESET, NULL);
-    if (s->state == STATE_CLOSING)
-        return NEXT_MORE;
     s->state = s->said_hello ? STATE_READY : STATE_HELLO;
-    s->step = STEP_LINE;
+    session_go(s, STEP_LINE);
     return NEXT_MORE;
 }
 

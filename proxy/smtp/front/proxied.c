@@ -104,21 +104,21 @@ static bool count_under(struct session *s, const struct xattrs *x)
     return session_enter(s);
 }
 
-bool proxied_xclient(struct session *s, struct reply *reply)
+enum next proxied_xclient(struct session *s)
 {
     struct xattrs x;
     struct str word;
     int why = xattrs_parse(s->command.rest, proxied_attributes(s, false), &s->line, &x, &word);
     if (why) {
-        *reply = reply_print(&s->line, (enum reply_name)why, word.at);
-        return false;
+        struct reply r = reply_print(&s->line, (enum reply_name)why, word.at);
+        return verb_answer(s, &r);
     }
     proxied_restore(s);
     visit_again(&s->visit);
     session_logout(s);
     delivery_leave_bound(&s->delivery);
     if ((x.given & XATTR_ADDR) && !count_under(s, &x))
-        return true;
+        return NEXT_MORE;
     if (!(x.given & XATTR_ADDR) && (x.given & XATTR_PORT))
         s->visit.client->port = x.port;
     take_name(&s->visit.client->rdns, &x);
@@ -129,7 +129,7 @@ bool proxied_xclient(struct session *s, struct reply *reply)
     s->said_hello = s->visit.esmtp = s->visit.passed = false;
     s->refusal = (struct reply){0};
     s->state = STATE_GREETING;
-    return true;
+    return session_hook(s, FILTER_CONNECT);
 }
 
 /* ---- XFORWARD ------------------------------------------------------------------------------------------------------- */

@@ -10,8 +10,7 @@ void proxied_trust(struct session *);                   /* whether the peer, as 
 bool proxied_is_due(const struct session *);            /* a PROXY header comes first on this connection */
 enum next proxied_preface(struct session *);              /* STEP_PROXY: takes it */
 uint32_t proxied_attributes(const struct session *, bool forward); /* bits of enum xattr that the peer may use; 0: none, not announced */
-/* XCLIENT, the line in hand. False: *reply says what is wrong with it; else the session begins anew, with a greeting. */
-bool proxied_xclient(struct session *, struct reply *);
+enum next proxied_xclient(struct session *);          /* the line in hand: the session begins anew, with a greeting, or a refusal is told */
 struct reply proxied_xforward(struct session *);
 void proxied_restore(struct session *);                 /* the transaction is over: the client is the connected one again */
 void proxied_free(struct session *);

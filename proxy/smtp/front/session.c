@@ -58,11 +58,10 @@ void session_count_refusal(struct session *s, enum verb verb, const struct reply
 
 enum next session_end(struct session *s, enum close_why why, const struct reply *r)
 {
-    if (s->state == STATE_CLOSING)
+    if (s->step == STEP_CLOSE)
         return NEXT_MORE;
-    s->state = STATE_CLOSING;
     s->why = why;
-    s->step = STEP_CLOSE;
+    session_go(s, STEP_CLOSE);
     if (r && !s->stream->dead)
         session_reply(s, r);
     return NEXT_MORE;
@@ -73,7 +72,7 @@ enum next session_refuse(struct session *s, const struct reply *r)
     s->visit.errors++;
     session_count_refusal(s, s->command.verb, r);
     session_reply(s, r);
-    s->step = STEP_LINE;
+    session_go(s, STEP_LINE);
     return NEXT_MORE;
 }
 
@@ -98,7 +97,7 @@ enum next session_hook(struct session *s, enum filter_stage stage)
     if (s->tx && s->tx->message.nrcpts)
         subject.rcpt = stage == FILTER_RCPT ? s->tx->message.nrcpts - 1 : s->visit.subject.rcpt;
     visit_ask(&s->visit, stage, subject);
-    s->step = STEP_FILTER;
+    session_go(s, STEP_FILTER);
     return NEXT_MORE;
 }
 
@@ -183,7 +182,7 @@ void session_start(struct worker *w, const struct listen_conf *listen, uint32_t 
     visit_name(&s->visit);
     link_session(s);
     if (proxied_is_due(s)) {
-        s->step = STEP_PROXY;
+        session_go(s, STEP_PROXY);
         s->client_by = loop_now(w->mail.loop) + listen->timeouts.proxy;
     } else {
         session_begin(s);
@@ -194,7 +193,7 @@ void session_start(struct worker *w, const struct listen_conf *listen, uint32_t 
 void session_begin(struct session *s)
 {
     proxied_trust(s);
-    s->step = STEP_GREET;
+    session_go(s, STEP_GREET);
     if (!session_enter(s))
         return;
     s->client_by = loop_now(s->worker->mail.loop) + s->listen->timeouts.handshake;
@@ -211,7 +210,7 @@ static void greet(struct session *s)
     }
     session_reply(s, &r);
     s->state = STATE_HELLO;
-    s->step = STEP_LINE;
+    session_go(s, STEP_LINE);
     s->client_by = 0;
 }
 
@@ -222,7 +221,7 @@ static enum next step_greet(struct session *s)
     uint64_t now = loop_now(s->worker->mail.loop);
     if (s->listen->implicit && s->stream->tls == STREAM_PLAIN) {
         stream_tls_behind(s->stream, s->listen->tls);
-        s->step = STEP_TLS;
+        session_go(s, STEP_TLS);
         s->client_by = now + s->listen->timeouts.handshake;
         return NEXT_MORE;
     }
@@ -321,7 +320,7 @@ static enum next step_line(struct session *s)
     }
     s->command.took = took; /* told in its turn, behind the replies that are owed: CHECK waits at the barrier like any other line */
     s->first_line = false;
-    s->step = STEP_CHECK;
+    session_go(s, STEP_CHECK);
     return NEXT_MORE;
 }
 
@@ -422,7 +421,7 @@ static void look_at_clocks(struct session *s)
         }
         s->write_by = 0;
     }
-    if (s->leave_by && now >= s->leave_by && !our_end_is_said(s) && s->state != STATE_CLOSING &&
+    if (s->leave_by && now >= s->leave_by && !our_end_is_said(s) &&
         (s->step != STEP_LINE || !session_settled(s))) {
         struct reply r = reply_named(REPLY_SHUTDOWN);
         session_end(s, WHY_SHUTDOWN, s->state != STATE_GREETING ? &r : NULL);

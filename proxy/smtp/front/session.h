@@ -13,8 +13,7 @@
 #include "wire/command.h"
 
 /* What has been spoken in the conversation (RFC 5321 4.1.4). What was answered is in the transaction. */
-enum state { STATE_GREETING, STATE_HELLO, STATE_READY, STATE_MAIL, STATE_RCPT, STATE_DATA, STATE_CHUNKS, STATE_AUTH,
-             STATE_CLOSING };
+enum state { STATE_GREETING, STATE_HELLO, STATE_READY, STATE_MAIL, STATE_RCPT, STATE_DATA, STATE_CHUNKS, STATE_AUTH };
 enum step { STEP_PROXY, STEP_GREET, STEP_LINE, STEP_CHECK, STEP_FILTER, STEP_BACKEND, STEP_CONTENT, STEP_VERDICT, STEP_SKIP,
             STEP_TLS, STEP_AUTH, STEP_CLOSE };
 enum next { NEXT_MORE, NEXT_WAIT, NEXT_END };
@@ -86,6 +85,12 @@ static inline struct session *session_of(struct visit *v)
 {
     return holder_of(v, struct session, visit);
 }
+/* The one setter of a step. CLOSE is the last one: whatever is decided behind it is not done. */
+static inline void session_go(struct session *s, enum step step)
+{
+    if (s->step != STEP_CLOSE)
+        s->step = step;
+}
 void session_begin(struct session *);  /* the client's address is known: the connect hooks run */
 bool session_enter(struct session *);  /* counts the client. False: over a limit, the session ends with 421 */
 void session_login(struct session *, struct str user, struct str method);
@@ -102,7 +107,7 @@ static inline bool session_is_secure(const struct session *s) /* TLS, to us or t
 void session_count_refusal(struct session *, enum verb, const struct reply *);
 /* Appended now; who answers the line in hand does it by verb_answer. */
 void session_reply(struct session *, const struct reply *);
-/* Says the reply (NULL: none) and ends the session: STATE_CLOSING. */
+/* Says the reply (NULL: none) and ends the session: STEP_CLOSE, the last one. Whoever calls it returns at once. */
 enum next session_end(struct session *, enum close_why, const struct reply *);
 bool session_settled(const struct session *); /* the barrier: every rcpt has been told */
 bool session_client_left(const struct session *);

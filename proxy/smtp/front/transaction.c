@@ -33,7 +33,7 @@ void transaction_tell(struct session *s)
 {
     struct transaction *tx = s->tx;
     /* HELD: its filters are at work; what a route has said of it already is not the last word. */
-    while (tx->told < tx->message.nrcpts && s->state != STATE_CLOSING) {
+    while (tx->told < tx->message.nrcpts) {
         struct rcpt *rcpt = &tx->message.rcpts[tx->told];
         if (rcpt_is_added(rcpt)) {
             tx->told++;

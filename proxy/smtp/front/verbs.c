@@ -36,17 +36,25 @@ enum next verb_bye(struct session *s, enum close_why why, enum reply_name name)
 }
 
 /* The reply to the line in hand. Behind a LAST verb, and behind every verb of a client that was offered no PIPELINING,
- * nothing may have been sent: what follows could be read two ways (RFC 2920 3.1; engine.md A9). */
-enum next verb_answer(struct session *s, const struct reply *r)
+ * nothing may have been sent: what follows could be read two ways (RFC 2920 3.1; engine.md A9). False: something was, the session ends. */
+static bool answered(struct session *s, const struct reply *r)
 {
     bool last = verb_is_last(s->command.verb) || !s->visit.esmtp;
-    if (last && !stream_in_is_empty(s->stream))
-        return verb_bye(s, WHY_PIPELINING, REPLY_SYNCHRONIZATION);
+    if (last && !stream_in_is_empty(s->stream)) {
+        verb_bye(s, WHY_PIPELINING, REPLY_SYNCHRONIZATION);
+        return false;
+    }
     if (reply_class(r) == 5) /* a 4yz is no fault of the client: 452 to many rcpts must not cost those that were accepted */
         s->visit.errors++;
     session_count_refusal(s, s->command.verb, r);
     session_reply(s, r);
-    s->step = STEP_LINE;
+    session_go(s, STEP_LINE);
+    return true;
+}
+
+enum next verb_answer(struct session *s, const struct reply *r)
+{
+    answered(s, r);
     return NEXT_MORE;
 }
 
@@ -229,22 +237,20 @@ static enum next data_go(struct session *s)
     if (tx->message.fate == MESSAGE_DISCARDED || message_is_empty(&tx->message)) {
         struct reply r = reply_named(REPLY_START_INPUT);
         flow_discard(&s->visit);
-        enum next next = verb_answer(s, &r);
-        if (s->state != STATE_CLOSING)
+        if (answered(s, &r))
             content_begin(s, STATE_DATA);
-        return next;
+        return NEXT_MORE;
     }
     if (tx->message.say == SAY_AT_DATA) {
-        s->step = STEP_BACKEND;
+        session_go(s, STEP_BACKEND);
         return NEXT_MORE;
     }
     if (delivery_failure(&s->delivery))
         return data_refused(s, delivery_failure(&s->delivery));
     struct reply r = reply_named(REPLY_START_INPUT);
-    enum next next = verb_answer(s, &r);
-    if (s->state != STATE_CLOSING)
+    if (answered(s, &r))
         content_begin(s, STATE_DATA);
-    return next;
+    return NEXT_MORE;
 }
 
 static enum next check_data(struct session *s)
@@ -255,7 +261,7 @@ static enum next check_data(struct session *s)
     if (tx->message.params.body == BODY_BINARYMIME) /* RFC 3030 3 */
         return session_settled(s) ? answer_word(s, REPLY_SEQUENCE, "BODY=BINARYMIME needs BDAT") : NEXT_WAIT;
     if (data_may_join(s) && delivery_join_data(&s->delivery)) {
-        s->step = STEP_BACKEND;
+        session_go(s, STEP_BACKEND);
         return NEXT_MORE;
     }
     if (!session_settled(s))
@@ -276,9 +282,8 @@ static enum next check_starttls(struct session *s)
     if (!s->listen->tls)
         return answer_named(s, REPLY_TLS_NOT_OFFERED);
     struct reply r = reply_named(REPLY_READY_TLS);
-    enum next next = verb_answer(s, &r);
-    if (s->state == STATE_CLOSING)
-        return next;
+    if (!answered(s, &r))
+        return NEXT_MORE;
     /* RFC 3207 4.2: what was learned in the clear is forgotten. */
     transaction_reset(s, END_ABORTED);
     proxied_restore(s);
@@ -290,20 +295,17 @@ static enum next check_starttls(struct session *s)
     delivery_close(&s->delivery);
     stream_tls_server(s->stream, s->listen->tls);
     s->client_by = loop_now(s->worker->mail.loop) + s->listen->timeouts.handshake;
-    s->step = STEP_TLS;
+    session_go(s, STEP_TLS);
     return NEXT_MORE;
 }
 
 static enum next check_xclient(struct session *s)
 {
-    struct reply r;
     if (!s->may_xclient)
         return answer_named(s, REPLY_PROXIED_REFUSED);
     if (!stream_in_is_empty(s->stream)) /* what follows would be said by one client and judged as another's */
         return verb_bye(s, WHY_PIPELINING, REPLY_SYNCHRONIZATION);
-    if (!proxied_xclient(s, &r))
-        return verb_answer(s, &r);
-    return s->state == STATE_CLOSING ? NEXT_MORE : session_hook(s, FILTER_CONNECT);
+    return proxied_xclient(s);
 }
 
 static enum next check_xforward(struct session *s)
@@ -433,7 +435,7 @@ static enum next connected(struct session *s, const struct verdict *v)
         return session_end(s, WHY_FILTER, s->listen->implicit && s->stream->tls == STREAM_PLAIN ? NULL : &v->reply);
     if (v->kind != VERDICT_CONTINUE && !s->refusal.code)
         keep_refusal(s, v);
-    s->step = s->state == STATE_GREETING ? STEP_GREET : STEP_LINE;
+    session_go(s, s->state == STATE_GREETING ? STEP_GREET : STEP_LINE);
     return NEXT_MORE;
 }
 
@@ -464,7 +466,7 @@ static enum next helo_passed(struct session *s, const struct verdict *v)
     if (!str_equal(name, str_of(s->visit.client->helo)))
         delivery_leave_bound(&s->delivery); /* to another name, by identity */
     text_set(&s->visit.client->helo, name);
-    s->step = STEP_BACKEND;
+    session_go(s, STEP_BACKEND);
     return NEXT_MORE;
 }
 
@@ -493,7 +495,7 @@ static enum next rcpt_passed(struct session *s, const struct verdict *v)
     struct transaction *tx = s->tx;
     uint32_t i = s->visit.subject.rcpt;
     struct rcpt *r = &tx->message.rcpts[i];
-    s->step = STEP_LINE;
+    session_go(s, STEP_LINE);
     s->state = STATE_RCPT;
     switch (v->kind) {
     case VERDICT_DROP: s->drop_when_told = true; /* fall through */
@@ -557,10 +559,9 @@ static enum next wait_for_data(struct session *s)
     case DELIVERY_REFUSED: return data_refused(s, &r);
     case DELIVERY_GO: break;
     }
-    enum next next = verb_answer(s, &r);
-    if (s->state != STATE_CLOSING)
+    if (answered(s, &r))
         content_begin(s, STATE_DATA);
-    return next;
+    return NEXT_MORE;
 }
 
 enum next verb_backend(struct session *s)
