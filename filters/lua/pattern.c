@@ -2,7 +2,7 @@
  *
  * The stock matcher cannot be stopped: 'a?'x30 or '.-b' over 200 KB runs for hours, and no hook reaches C. This one
  * speaks the same patterns (Lua 5.4 manual, 6.4.1) and looks every few hundred steps whether the time is up. Plain
- * finds are memmem, which is linear. tests/unit/lua/test_pattern.c compares it with the stock one over random
+ * finds are memmem, which is linear. tests/unit/filters/lua/test_pattern.c compares it with the stock one over random
  * patterns. */
 #include "filters/lua/host.h"
 #include <ctype.h>
