@@ -18,13 +18,11 @@ import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, HERE)
+sys.path.append(os.path.join(HERE, "..", "lib"))
 import report  # noqa: E402
 import subjects  # noqa: E402
-from subjects import cpu, free_port, resident, wait_port  # noqa: E402
-
-sys.path.insert(0, os.path.join(subjects.ROOT, "tests", "dialog"))
 from gateway import certificate  # noqa: E402
+from subjects import cpu, free_port, resident, wait_port  # noqa: E402
 
 BIG = 10 * 2**20
 PLAIN = ["direct", "haproxy", "haproxy tuned", "nginx", "postfix", "haraka", "sluice", "sluice 5 filters"]

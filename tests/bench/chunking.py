@@ -16,7 +16,7 @@ import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, HERE)
+sys.path.append(os.path.join(HERE, "..", "lib"))
 from subjects import cpu, free_port, wait_port  # noqa: E402
 
 SIZES = [("4 KiB", "-c 50 -m 10000 -d 100 -l 4096"), ("60 KiB", "-c 50 -m 3000 -d 100 -l 61440"), ("200 KiB", "-c 20 -m 2000 -d 100 -l 204800"),

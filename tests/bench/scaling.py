@@ -15,7 +15,7 @@ import sys
 import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, HERE)
+sys.path.append(os.path.join(HERE, "..", "lib"))
 import report  # noqa: E402
 import subjects  # noqa: E402
 from bench import Bench  # noqa: E402

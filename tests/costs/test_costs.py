@@ -13,15 +13,11 @@ import shutil
 import smtplib
 import socket
 import subprocess
-import sys
 import threading
 import time
 
 import pytest
-
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-sys.path.insert(0, os.path.join(ROOT, "tests", "bench"))
-from subjects import FILTERS, free_port, wait_port  # noqa: E402
+from subjects import FILTERS, ROOT, free_port, wait_port
 
 W1, W2, W2P = "-c 1", "-c 1 -d 100", "-c 1 -d 100 -p"
 BUDGETS = {  # (chain, load): instructions, system calls of a message

@@ -4,17 +4,13 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 
+import probe
 import pytest
-
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [HERE, os.path.join(os.path.dirname(HERE), "module")]
-import probe  # noqa: E402
-from gateway import SLOW, SLUICE, WORKERS, Gateway, certificate, free_port  # noqa: E402
-from peers import PATIENCE, BackendServer, Client, Wrong  # noqa: E402
+from gateway import SLOW, SLUICE, WORKERS, Gateway, certificate, free_port
+from peers import PATIENCE, BackendServer, Client, Wrong
 
 CAN = ["PIPELINING", "SIZE 20000000", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES"]
 SETTINGS = ("second:", "listen:", "backend:", "chain:", "top:", "tls:", "can:", "run:")

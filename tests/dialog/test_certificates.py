@@ -2,14 +2,11 @@
 import os
 import shutil
 import ssl
-import sys
 import time
 
 import pytest
 from gateway import SLOW, Gateway, certificate, free_port, reload
-
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "soak"))
-from sink import Sink, Talker, configuration  # noqa: E402
+from sink import Sink, Talker, configuration
 
 
 class Secure(Talker):

@@ -4,15 +4,12 @@ import re
 import select
 import signal
 import socket
-import sys
 import threading
 import time
 
 import pytest
 from gateway import SLOW, Gateway, certificate, free_port, refused, reload, rewrite
-
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "soak"))
-from sink import Sink, Talker, configuration  # noqa: E402
+from sink import Sink, Talker, configuration
 
 
 @pytest.fixture

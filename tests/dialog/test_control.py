@@ -5,14 +5,11 @@ import signal
 import socket
 import stat
 import subprocess
-import sys
 import time
 
 import pytest
 from gateway import SLOW, Gateway, free_port, refused, rewrite
-
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "soak"))
-from sink import Sink, Talker, configuration  # noqa: E402
+from sink import Sink, Talker, configuration
 
 
 @pytest.fixture

@@ -1,13 +1,11 @@
 """Held content and the disk: full or absent, it costs a message and nothing else."""
 import os
 import resource
-import sys
 import threading
 
-sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)), os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "module")]
-import probe  # noqa: E402
-from gateway import SLUICE, Gateway, free_port  # noqa: E402
-from peers import BackendServer, Client  # noqa: E402
+import probe
+from gateway import SLUICE, Gateway, free_port
+from peers import BackendServer, Client
 
 CONF = """hostname "mx.test" workers(1) module "%s"
 backend "b" { "%s", pool = 0 }

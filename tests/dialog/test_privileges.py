@@ -6,14 +6,11 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 
 import pytest
 from gateway import SLOW, SLUICE, Gateway, certificate, free_port, rewrite
-
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "soak"))
-from sink import Sink, Talker, configuration  # noqa: E402
+from sink import Sink, Talker, configuration
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 NOBODY = pwd.getpwnam("nobody").pw_uid

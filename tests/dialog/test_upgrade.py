@@ -15,9 +15,7 @@ import time
 
 import pytest
 from gateway import SLOW, SLUICE, Gateway, certificate, free_port, refused, rewrite
-
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "soak"))
-from sink import Sink, Talker, configuration  # noqa: E402
+from sink import Sink, Talker, configuration
 
 
 def until(claim, gateway=None, seconds=20):

@@ -7,7 +7,7 @@ import threading
 import time
 
 import probe
-from gateway import SLUICE
+from gateway import ROOT, SLUICE
 from sink import reset, stop_listening
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -19,7 +19,7 @@ def module():
     if SLUICE not in _built:
         folder = tempfile.mkdtemp(prefix="sluice-service-")
         os.makedirs(folder + "/include/sluice")
-        with open(probe.ROOT + "/filters/filter.h") as f, open(folder + "/include/sluice/filter.h", "w") as to:
+        with open(ROOT + "/filters/filter.h") as f, open(folder + "/include/sluice/filter.h", "w") as to:
             to.write(f.read())
         _built[SLUICE] = probe.build(folder + "/include", SLUICE, folder + "/service.so", os.path.join(HERE, "service.c"))
     return _built[SLUICE]

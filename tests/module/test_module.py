@@ -6,18 +6,14 @@ import os
 import re
 import socket
 import subprocess
-import sys
 import threading
 import time
 
+import gateway
+import probe
 import pytest
-
-HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.dirname(os.path.dirname(HERE))
-sys.path[:0] = [HERE, os.path.join(ROOT, "tests", "dialog")]
-import gateway  # noqa: E402
-import probe  # noqa: E402
-from peers import BackendServer, Client  # noqa: E402
+from gateway import ROOT
+from peers import BackendServer, Client
 
 BUILD = os.path.abspath(os.environ.get("SLUICE_BUILD_DIR", os.path.join(ROOT, "build")))
 MINIMAL = '#include <sluice/filter.h>\n%s\nconst struct filter_def *const *sluice_filters(unsigned abi) { (void)abi; %s }\n'

@@ -1,4 +1,4 @@
-"""What is played: {name: (stages, message)}. A stage is written "E: packet; packet"; several are parted by " / " (scripted.py)."""
+"""What is played: {name: (stages, message)}. A stage is written "E: packet; packet"; several are parted by " / " (milter_peers.py)."""
 FIELDS = ["Subject: s", "A: 1", "B: 1", "A: 2", "C: 1", "A: 3", "From: a@example.org", "To: k@example.net", "Date: Sat, 28 Nov 2026 00:00:00 +0000",
           "Message-Id: <1@example.org>"]
 BODY = "x\r\ny\r\n"

@@ -11,7 +11,7 @@ import time
 import pytest
 from gateway import SLOW, Gateway, free_port
 from mtas import Postfix, Sendmail, wait_for
-from scripted import Sink, client
+from milter_peers import Sink, client
 
 # Each message says in a field or by an address what is to become of it: one gateway and one MTA for all of them.
 SCRIPT = """

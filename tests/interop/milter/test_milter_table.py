@@ -8,7 +8,7 @@ import threading
 import pytest
 from cases import CASES, WHOLE
 from mtas import Postfix, Sendmail, wait_for
-from scripted import Milter, Sink, client
+from milter_peers import Milter, Sink, client
 
 TABLE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "table.txt")
 KEYS = ("said", "fields", "body", "from", "to", "heard")

@@ -1,11 +1,11 @@
-"""Builds probe.c into a shared object, with the sanitizers that the gateway at hand was built with."""
+"""Builds tests/module/probe.c into a shared object, with the sanitizers that the gateway at hand was built with."""
 import os
 import shutil
 import subprocess
 import tempfile
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.dirname(os.path.dirname(HERE))
+from gateway import ROOT
+
 
 
 def sanitizers(gateway):
@@ -17,7 +17,7 @@ def sanitizers(gateway):
     return ["-fsanitize=address,undefined"] if "__asan_init" in names else []
 
 
-def build(include, gateway, out, source=os.path.join(HERE, "probe.c"), more=()):
+def build(include, gateway, out, source=ROOT + "/tests/module/probe.c", more=()):
     """Compiles against the header in `include`; returns the path of the shared object."""
     command = ["gcc", "-std=c17", "-D_GNU_SOURCE", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC",
                "-I" + include, *sanitizers(gateway), *more, source, "-o", out]

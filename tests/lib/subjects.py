@@ -8,8 +8,8 @@ import socket
 import subprocess
 import time
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.dirname(os.path.dirname(HERE))
+from gateway import ROOT
+
 FILTERS = """filter "access" { client = { ["192.0.2.66"] = "REJECT" }, sender = { ["spam@example.com"] = "REJECT" } },
   filter "access" { recipient = { ["nobody@example.com"] = "REJECT" } },
   filter "ratelimit" { by = "ip", count = "messages", limit = 100000000, window = "1h" },
@@ -267,7 +267,7 @@ class Haraka(Subject):
 
     @staticmethod
     def home():
-        return os.path.join(os.environ.get("HARAKA", os.path.join(HERE, "haraka")), "node_modules", "Haraka")
+        return os.path.join(os.environ.get("HARAKA", os.path.join(ROOT, "tests", "bench", "haraka")), "node_modules", "Haraka")
 
     @classmethod
     def missing(cls):

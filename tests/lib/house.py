@@ -10,9 +10,9 @@ import subprocess
 import threading
 import time
 
-from gateway import SLOW, SLUICE, Gateway, free_port
+from gateway import ROOT, SLOW, SLUICE, Gateway, free_port
 
-SCRIPTS = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "scripts", "filters")
+SCRIPTS = os.path.join(ROOT, "scripts", "filters")
 
 
 class House:
