@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# run.sh - installs what the tests need, builds with sanitizers, runs them all, ends with the counts.
+# run.sh - installs what the tests need (setup.sh), builds with sanitizers, runs them all, ends with the counts.
 #   tests/run.sh [--quick | --fast] [--deep]
 #   --quick: a Release build and what proves an installation: two minutes. --fast: nothing under TSan. --deep: also the analyzer of clang-tidy,
 #   and the unit tests in valgrind. All of it takes some 30 minutes on two cores, and 1 GB beside the tree
-#   SLUICE_NO_INSTALL=1        do not touch packages (it installs what is missing, by apt-get)
+#   SLUICE_NO_INSTALL=1        do not touch packages, nor unpack Sendmail (setup.sh does both, by apt-get)
 set -u
 cd "$(dirname "$0")/.." || exit 2
 root=$PWD
@@ -37,48 +37,6 @@ watched() { # file, command ...
         printf '   ... %d s%s\n' $((SECONDS - began)) "${far:+, at $far}"
     done
     wait "$pid"
-}
-
-install_packages() {
-    local want=(gcc cmake ninja-build pkg-config libc6-dev libuv1-dev libssl-dev libpcre2-dev liblua5.4-dev libc-ares-dev libidn2-dev libcmocka-dev
-        python3 python3-pytest python3-pytest-xdist openssl procps)
-    local deeper=(make mandoc clang-tidy cppcheck strace valgrind binutils
-        postfix swaks libnet-ssleay-perl dovecot-core dovecot-lmtpd haproxy msmtp curl testssl.sh systemd m4)
-    [ $quick = 1 ] || want+=("${deeper[@]}")
-    local missing=()
-    for p in "${want[@]}"; do
-        dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing+=("$p")
-    done
-    [ ${#missing[@]} = 0 ] && return 0
-    local sudo=
-    [ "$(id -u)" = 0 ] || sudo=sudo
-    say "installing: ${missing[*]}"
-    # Daemons that come with packages must not start: the tests start their own, on loopback.
-    local made=0
-    if [ ! -e /usr/sbin/policy-rc.d ]; then
-        printf '#!/bin/sh\nexit 101\n' | $sudo tee /usr/sbin/policy-rc.d >/dev/null && $sudo chmod +x /usr/sbin/policy-rc.d && made=1
-    fi
-    $sudo apt-get update -q >/dev/null 2>&1
-    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" >"$build.apt.log" 2>&1
-    local rc=$?
-    [ $made = 1 ] && $sudo rm -f /usr/sbin/policy-rc.d
-    [ $rc = 0 ] || { tail -20 "$build.apt.log"; echo "packages could not be installed"; return 1; }
-}
-
-# Sendmail is unpacked into a folder: as a package it would put Postfix out. What it needs is installed, as far as it can be had.
-unpack_sendmail() {
-    export SLUICE_SENDMAIL="$build-sendmail"
-    [ ! -e "$SLUICE_SENDMAIL/usr/libexec/sendmail/sendmail" ] && [ -z "${SLUICE_NO_INSTALL:-}" ] || return 0
-    mkdir -p "$SLUICE_SENDMAIL/packages"
-    (cd "$SLUICE_SENDMAIL/packages" && { apt-get download -q sendmail-bin sendmail-cf || { apt-get update -q && apt-get download -q sendmail-bin sendmail-cf; }; }) \
-        >"$build.sendmail.log" 2>&1 || { echo "Sendmail's packages cannot be had: $(tail -1 "$build.sendmail.log")"; return 0; }
-    local package sudo=
-    [ "$(id -u)" = 0 ] || sudo=sudo
-    for package in "$SLUICE_SENDMAIL"/packages/*.deb; do dpkg -x "$package" "$SLUICE_SENDMAIL"; done
-    for package in $(dpkg-deb -f "$SLUICE_SENDMAIL"/packages/sendmail-bin_*.deb Depends | tr ',' '\n' | grep -oE '^ *lib[^ ]+'); do
-        dpkg-query -W "$package" >/dev/null 2>&1 || $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$package"
-    done >>"$build.sendmail.log" 2>&1
-    return 0
 }
 
 build_kind() { # build type, folder
@@ -140,7 +98,11 @@ finish() {
     exit $?
 }
 
-if [ -z "${SLUICE_NO_INSTALL:-}" ]; then install_packages || { count 0 1 0; finish; }; fi
+if [ -z "${SLUICE_NO_INSTALL:-}" ]; then
+    option=
+    [ $quick = 0 ] || option=--quick
+    tests/setup.sh $option || { count 0 1 0; finish; }
+fi
 run_one 'floors' tests/lint/floors.sh
 if [ $quick = 1 ]; then
     build_kind Release "$build-release" || { count 0 1 0; finish; }
@@ -172,7 +134,8 @@ export SLUICE="$build-release/sluice" SLUICE_BUILD_DIR="$build-release"
 run_pytest 'what a message costs (Release)' tests/costs
 run_pytest 'memory (Release)' -n "$jobs" tests/soak/test_memory.py tests/soak/test_reload.py
 run_pytest 'a crowd, hostile clients (Release)' tests/soak/test_crowd.py tests/faults/test_hostile.py
-unpack_sendmail
+export SLUICE_SENDMAIL="$build-sendmail"
+[ -n "${SLUICE_NO_INSTALL:-}" ] || tests/setup.sh --sendmail "$SLUICE_SENDMAIL"
 run_pytest 'interop (Release)' tests/interop
 if [ $fast = 0 ]; then
     build_kind Tsan "$build-tsan" || { count 0 1 0; finish; }
