@@ -104,6 +104,7 @@ if [ -z "${SLUICE_NO_INSTALL:-}" ]; then
     tests/setup.sh $option || { count 0 1 0; finish; }
 fi
 run_one 'floors' tests/lint/floors.sh
+run_one 'the drawing of the house' tests/lint/drawing.py
 if [ $quick = 1 ]; then
     build_kind Release "$build-release" || { count 0 1 0; finish; }
     run_unit "$build-release" -R '^(base|wire|store|conf|net)/'
