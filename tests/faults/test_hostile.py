@@ -9,13 +9,12 @@ import sys
 import time
 
 import pytest
-from gateway import SLOW, SLUICE, Gateway, certificate, free_port, wait_port
+from gateway import SLOW, Gateway, certificate, free_port, sanitized, wait_port
 from sink import latencies
 
 ALL = os.environ.get("SLUICE_FAULTS") == "all"
 MANY = min(10000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] // 2 - 200) if ALL else 1000
 SECONDS, LONG = (15, 1 << 30) if ALL else (0.7, 64 << 20)
-SANITIZED = "asan" in SLUICE or "tsan" in SLUICE
 # kind: (how many, listener, what the median latency of a message may grow to: factor, and seconds below which it is well)
 KINDS = {
     "silent": (MANY, "plain", 2, 0.002), "drip": (MANY, "plain", 2, 0.003), "handshake": (MANY, "smtps", 2, 0.003),
@@ -109,7 +108,7 @@ def test_hostile_clients_do_not_keep_others_waiting_and_leave_nothing_behind(kin
           "memory %d, %d, then %d and %d KiB" % (kind, many, *p50, *p99, len(under), connected, cut, sent >> 20, before, most, first, after))
     assert p50[1] <= max(factor * p50[0], well * 1000 * SLOW), "p50 %.2f ms, then %.2f ms" % tuple(p50[:2])
     assert connected >= many and (kind != "slam" or connected > 500)
-    if not SANITIZED:
+    if not sanitized():
         assert max(first, after) - before < (24 if ALL else 12) << 10, "memory is kept: %d KiB, then %d and %d" % (before, first, after)
 
 

@@ -146,13 +146,13 @@ class Soak:
             wrong.append(ended)
         took = sorted(t for c in clients for t in c.took)
         early, late, grown = self.flat()
-        sanitized = any(w in os.environ["SLUICE"] for w in ("asan", "tsan"))
+        from gateway import sanitized
         print("%d acknowledged, %.1f GiB, %d refused, %d left, %d reloads (%d refused); p50 %.1f ms, p99 %.1f ms; descriptors %d" % (
             len(took), sum(s.octets for s in self.sinks) / (1 << 30), sum(c.refused for c in clients), sum(c.left for c in clients),
             self.reloads, self.refused, *(took[len(took) * p // 100] * 1000 if took else 0 for p in (50, 99)), fds[-1]))
         print("resident memory: %d KiB after the warm-up, %d KiB at the end, %+.1f%%, most %d KiB" % (
             early, late, grown, max(k for _, k in self.rss)))
-        if grown > self.a.margin and not sanitized:
+        if grown > self.a.margin and not sanitized():
             wrong.append("memory has grown by %.1f%%" % grown)
         if len(took) < self.a.minutes * 60:
             wrong.append("only %d messages" % len(took))

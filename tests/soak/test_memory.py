@@ -6,11 +6,10 @@ import threading
 import time
 
 import pytest
-from gateway import Gateway, free_port
+from gateway import Gateway, free_port, sanitized
 from sink import Sink, Talker, configuration
 
 LONG = os.environ.get("SLUICE_SOAK") == "long"  # the whole 10^6 and 100,000
-ASAN = "asan" in os.environ.get("SLUICE", "") or "tsan" in os.environ.get("SLUICE", "")
 MIB = 1024  # KiB
 
 
@@ -93,7 +92,7 @@ def test_a_million_cheap_commands_on_one_connection_leave_memory_flat(world):
     go(rounds // 10)
     before = gateway.rss()
     go(rounds)
-    assert gateway.rss() - before < (8 if ASAN else 1) * MIB
+    assert gateway.rss() - before < (8 if sanitized() else 1) * MIB
 
 
 class Mute(Sink):
@@ -120,7 +119,7 @@ def test_octets_behind_a_refused_rcpt_that_waits_for_its_turn_leave_memory_flat(
     for _ in range(8000):
         c.sock.sendall(b"N")
         time.sleep(0.0003)
-    assert gateway.rss() - before < (4 if ASAN else 1) * MIB
+    assert gateway.rss() - before < (4 if sanitized() else 1) * MIB
     c.sock.close()
     gateway.process.kill()  # it would wait for the backend's word
     gateway.process.wait()
@@ -144,7 +143,7 @@ def test_a_note_made_anew_by_each_xclient_leaves_memory_flat():
     c.sock.close()
     assert gateway.stop() == ""
     sink.close()
-    assert growth < (4 if ASAN else 1) * MIB
+    assert growth < (4 if sanitized() else 1) * MIB
 
 
 def test_many_messages_on_one_connection_leave_memory_flat(world):
@@ -164,7 +163,7 @@ def test_many_messages_on_one_connection_leave_memory_flat(world):
     go(n // 10)
     before = gateway.rss()
     go(n)
-    assert gateway.rss() - before < (16 if ASAN else 1) * MIB
+    assert gateway.rss() - before < (16 if sanitized() else 1) * MIB
 
 
 def test_replies_nobody_reads_stop_the_reading_of_commands(world):
@@ -241,7 +240,7 @@ def test_two_thousand_idle_connections_cost_little(world):
     c.hello()
     assert c.begin().startswith(b"354")
     assert c.say(b"Subject: x\r\n\r\n.").startswith(b"250")
-    assert per < (40 if ASAN else 6), "%.1f KiB each" % per
+    assert per < (40 if sanitized() else 6), "%.1f KiB each" % per
 
 
 def test_a_worker_short_of_memory_defers_new_mail_and_finishes_what_it_has(world):
@@ -265,4 +264,4 @@ def test_a_worker_short_of_memory_defers_new_mail_and_finishes_what_it_has(world
         peak = max(peak, gateway.rss())
         time.sleep(0.05)
     assert len(heard) == len(began) and all(h.startswith(b"250") for h in heard)
-    assert peak - before < (64 if ASAN else 16) * MIB
+    assert peak - before < (64 if sanitized() else 16) * MIB

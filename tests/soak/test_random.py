@@ -14,7 +14,7 @@ import struct
 import threading
 import time
 
-from gateway import SLOW, SLUICE, Gateway, certificate, free_port
+from gateway import SLOW, Gateway, certificate, free_port, sanitized
 
 SEED = int(os.environ.get("SLUICE_SOAK_SEED", "1"))
 SECONDS = float(os.environ.get("SLUICE_SOAK_SECONDS", "15"))
@@ -579,13 +579,6 @@ def test_random_clients_and_a_random_backend_leave_every_promise_kept():
     assert "were cut off" not in log
     print("dialogs %d, acknowledged %d, connections to the backend %d, commands %r" % (
         sum(c.dialogs for c in clients), sum(len(c.yes) for c in clients), sink.connections, sink.commands))
-
-
-def sanitized():
-    """A sanitizer keeps what was freed: its memory says little."""
-    with open(SLUICE, "rb") as f:
-        octets = f.read()
-    return b"__asan_init" in octets or b"__tsan_init" in octets
 
 
 def quiet(gateway):
