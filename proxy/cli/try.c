@@ -220,6 +220,7 @@ static int run(struct attempt *c)
     open_show(c);
     summary_start(&c->summary, &c->chain);
     bool good = try_all(c);
+    try_say_lost(c);
     summary_free(&c->summary);
     world_close(&c->world);
     return good ? c->code : USAGE;

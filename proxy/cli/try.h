@@ -15,7 +15,7 @@ struct try_arguments {
     struct try_rcpt rcpts[TRY_LIST_MOST];
     const char *options[TRY_LIST_MOST]; size_t noptions;
     const char *skip[TRY_LIST_MOST]; size_t nskip;
-    bool from_said, helo_said, client_said, rdns_said, as_received, now_received, now_said;
+    bool from_said, helo_said, client_said, rdns_said, as_received, now_received, now_said, reply_said;
     int64_t now_micros;        /* since 1970 */
     bool raw, enforce, no_dns, offline, json, diff, verbose, quiet, stable, help;
     char **messages; size_t nmessages;
@@ -40,6 +40,7 @@ struct attempt { /* one run of the command */
 };
 /* try_world.c: all but `a` and what is shown. False: it has been said why; the world is not open then. */
 bool try_prepare(struct attempt *);
+void try_say_lost(const struct attempt *); /* on stderr: the running process answered at first, and no more in the end */
 
 /* False: something is wrong with them, and it has been said. */
 bool try_arguments_take(struct try_arguments *, int argc, char **argv);

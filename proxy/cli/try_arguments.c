@@ -84,7 +84,7 @@ void try_say_options(FILE *to)
           "      --to ADDR             Delivered-To, X-Original-To, else the first of To; again for more\n"
           "      --mail-params TEXT    as behind MAIL FROM:<...>\n"
           "      --rcpt-params TEXT    likewise, of the --to before it\n"
-          "      --auth USER[:METHOD]  --tls[=VERSION]  --fact tls.sni=NAME\n"
+          "      --auth USER[:METHOD]  --tls[=VERSION]  --fact tls.sni=NAME, server.ip=IP, helo.esmtp=0\n"
           "      --as-received         client, helo, rdns, envelope as the message's own trace tells them\n"
           "What it meets:\n"
           "      --dns FILE|off        a zone answers in place of the DNS; off: every question times out at once\n"
@@ -202,8 +202,9 @@ static bool take_who(struct try_arguments *a, int option, const char *text)
         return words_tls(text ? word : STR("1.3"), &a->arena, &who->tls) || bad("tls", text, "a version like 1.3");
     case O_FACT:
         return words_fact(word, &a->arena, who) ||
-               bad("fact", text, "what a client decides and no other option says, like tls.sni=mx.test");
+               bad("fact", text, "what a client decides and no other option says: tls..., server.ip, server.port, helo.esmtp=0");
     case O_REPLY:
+        a->reply_said = true;
         return words_reply(word, &a->arena, who) ||
                bad("reply", text, "mail, rcpt or message, and a reply: rcpt=\"550 5.1.1 no\"");
     default: never("no option of who sends");

@@ -91,7 +91,11 @@ static bool find_place(struct attempt *c)
         if (c->a.listen ? str_equal(v->name, str_of(c->a.listen)) : v->chain->nfilters > 0 || is_script(c->a.filter))
             take_place(c, i);
     }
-    return c->place || no_place(c, names, n);
+    if (!c->place)
+        return no_place(c, names, n);
+    if (c->milter && c->a.reply_said)
+        fprintf(stderr, "sluice try: --reply: a milter hears no next hop\n");
+    return !(c->milter && c->a.reply_said);
 }
 
 static const struct chain *chain_named(const struct conf *conf, struct str name)
@@ -218,6 +222,14 @@ static void lay_over(struct attempt *c)
             c->show.stores =
                 arena_print(arena, "new and empty (%s)", source->why ? source->why : "the process is another version");
     }
+}
+
+void try_say_lost(const struct attempt *c)
+{
+    for (size_t i = 0; i < c->conf->mail.nstores; i++)
+        if (c->images[i].pid && c->images[i].why)
+            fprintf(stderr, "sluice try: store %.*s: %s any more; what was not asked before began empty\n", STR_ARGS(c->images[i].store),
+                    c->images[i].why);
 }
 
 static bool fill(struct attempt *c)

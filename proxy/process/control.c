@@ -391,8 +391,10 @@ FILE *control_fetch(const char *path, const char *command, const char **why)
     FILE *answer = send(fd, line, len, MSG_NOSIGNAL) == (ssize_t)len ? fdopen(fd, "r") : NULL;
     if (!answer)
         close(fd);
-    if (answer && fgets(line, sizeof line, answer) && strcmp(line, "ok\n") == 0)
+    if (answer && fgets(line, sizeof line, answer) && strcmp(line, "ok\n") == 0) {
+        *why = NULL;
         return answer;
+    }
     if (answer)
         fclose(answer);
     *why = "the running process does not know the store";

@@ -16,7 +16,7 @@ struct image_source {
     const char *path;         /* of the control socket */
     struct str store;         /* its name there */
     unsigned long pid;        /* of the process, once it has answered; 0: it has not */
-    const char *why;          /* why not, in words; lives for ever */
+    const char *why;          /* why it could not be asked the last time, in words that live for ever; NULL: it could */
 };
 void image_source_start(struct image_source *, const char *path, struct str store);
 #endif

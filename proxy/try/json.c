@@ -101,7 +101,7 @@ static void put_session(struct json *j, const struct show *s, const struct trial
     json_text(j, "rdns", rdns_name(&c->rdns) ? str_of(rdns_name(&c->rdns)) : STR_NONE);
     json_close(j, '}');
     json_text(j, "helo", t->who->helo);
-    json_bool(j, "esmtp", true);
+    json_bool(j, "esmtp", !t->who->says_helo);
     if (c->secure == CLIENT_CLEAR) {
         json_null(j, "tls");
     } else {
@@ -154,6 +154,7 @@ static void put_envelope(struct json *j, const struct trial *t)
         json_text(j, "by",
                   rcpt_is_added(r)                  ? r->added_by
                   : r->by == BY_FILTER && r->filter ? r->filter->name
+                  : t->world->milter                ? STR_NONE
                                                     : str_of(r->reply.code ? authors[r->by] : NULL));
         json_close(j, '}');
     }

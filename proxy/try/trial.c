@@ -102,7 +102,7 @@ static void end_discarded(struct trial *t)
 static void ask(struct trial *t, enum filter_stage stage)
 {
     arena_reset(&t->scratch);
-    visit_ask(&t->visit, stage, (struct subject){.helo = t->who->helo, .ehlo = true, .rcpt = t->rcpt});
+    visit_ask(&t->visit, stage, (struct subject){.helo = t->who->helo, .ehlo = !t->who->says_helo, .rcpt = t->rcpt});
 }
 
 /* What the next hop says; filters hear it. */
@@ -406,7 +406,7 @@ static void end_step(struct trial *t, bool asked)
         return;
     if (step == TRIAL_HELO) {
         text_set(&t->client.helo, t->who->helo);
-        t->visit.esmtp = true;
+        t->visit.esmtp = !t->who->says_helo;
     }
     if (v->kind == VERDICT_DISCARD) {
         t->message.fate = MESSAGE_DISCARDED;
@@ -475,6 +475,7 @@ static void start_visit(struct trial *t)
     struct try_world *w = t->world;
     client_start(&t->client);
     client_set_ip(&t->client, t->who->ip, t->who->port);
+    client_set_local(&t->client, t->who->server_ip.at ? t->who->server_ip : STR(""), t->who->server_port);
     if (t->who->rdns != RDNS_NONE)
         rdns_set(&t->client.rdns, t->who->rdns, t->who->rdns_name);
     v->serial = ++w->worker.serial;

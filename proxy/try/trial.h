@@ -28,7 +28,9 @@ struct try_rcpt { struct str address, params; };
 struct try_who { /* the client and the envelope; texts "" where nothing is said */
     struct str ip, helo, from, mail_params, user, method;
     uint16_t port;
-    bool authenticated;
+    bool authenticated, says_helo; /* says_helo: not EHLO */
+    struct str server_ip;         /* of ours that it came to; NONE: not known */
+    uint16_t server_port;
     enum rdns_state rdns;         /* RDNS_NONE: it is not looked up, filters may */
     struct str rdns_name;
     struct str tls;               /* the version; "": in the clear */

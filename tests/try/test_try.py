@@ -316,6 +316,14 @@ def test_who_sends_is_said(sluice_try):
                  "--fact", "tls.sni=mx.test") == "2001:db8::1|h.test|r.test|joe|TLSv1.2|mx.test"
 
 
+def test_where_the_client_came_in_and_how_it_said_hello(sluice_try, place):
+    (place / "s.lua").write_text('function on.rcpt(s) return reject("550 5.7.1 %s %s %s", tostring(s.local_ip), tostring(s.local_port), tostring(s.esmtp)) end')
+    got = sluice_try('filter "s.lua"', PLAIN, "--fact", "server.ip=2001:DB8::1", "--fact", "server.port=587", "--fact", "helo.esmtp=0", "--json").json
+    assert got["text"] == "2001:db8::1 587 false" and got["session"]["esmtp"] is False
+    for bad in ("server.ip=x", "server.ip=192.0.2.1:25", "server.port=70000", "helo.esmtp=2"):
+        assert sluice_try(ALL, PLAIN, "--fact", bad).code == 2
+
+
 def test_as_received(sluice_try):
     got = sluice_try('filter "facts.lua"', PLAIN, "--as-received", "--now", "received", "--out", "-", "-q")
     assert "X-Facts: 192.0.2.66|mail.evil.test|host66.evil.test" in got.out

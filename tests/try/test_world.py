@@ -108,6 +108,15 @@ def test_stores_lie_over_those_of_the_running_process(tmp_path):
     assert "stores: new and empty (no process answers)" in got and "1 1 false none" in got
 
 
+@pytest.mark.parametrize("order", [b"image", b"image other", b"image default 6", b"image default 6x", b"image default " + b"61" * 1025])
+def test_an_order_for_a_key_that_cannot_be(order):
+    with House("", more='control "@DIR@/control"\n') as house:
+        s = socket.socket(socket.AF_UNIX)
+        s.connect(house.gateway.folder + "/control")
+        s.sendall(order + b"\n")
+        assert s.makefile("rb").read() == b"no 2\nno such store, or no key in hexadecimal digits\n"
+
+
 def test_stores_are_filled_from_lines(sluice_try, place):
     (place / "counts.lua").write_text(COUNTS)
     lines = [{"key": "counts/n", "kind": "value", "value": 41, "left": 60}, {"store": "default", "key": "counts/text", "value": "from a file", "left": None},
@@ -159,6 +168,8 @@ listen "x" { "127.0.0.1:2525", chain = "one" }
 milter "m" { "127.0.0.1:2526", chain = "two" }
 """
     (place / "sluice.lua").write_text(conf)
+    wrong = run_try("-c", "sluice.lua", PLAIN, "--listen", "m", "--reply", "rcpt=550 no", cwd=place)
+    assert wrong.code == 2 and "a milter hears no next hop" in wrong.err
     assert [run_try("-c", "sluice.lua", PLAIN, "-q", *w, cwd=place).code for w in ([], ["--listen", "m"], ["--listen", "x"])] == [0, 1, 0]
 
 
