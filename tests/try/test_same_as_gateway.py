@@ -61,6 +61,8 @@ GROUPS = [
     ("edits", "", "mail", "a@b.test", ALL), ("edits", "", "message", "a@b.test", ONE), ("edits", "", "later", "a@b.test", ONE)]
 SAYS = {"yes": {}, "rcpt": {"rcpt": "550 5.1.1 not here"}, "mail": {"mail": "451 4.1.8 not from there"}, "message": {"message": "554 5.7.1 spam"},
         "later": {"message": "452 4.3.1 full"}}
+HIDDEN = "550 5.5.2 A line of mail data is a lone dot but for NUL octets or the eighth bit"
+BARE = "550 5.5.2 Bare CR or bare LF in mail data"
 QUEUED = "250 2.0.0 Ok: queued as A1"
 
 
@@ -127,7 +129,7 @@ def made(seed):
         fields.append(dice.choice([b"no colon here", b"Odd : x", b"X-Empty:", b"X-8: \xe4\xff", b"Bcc: e@f.test"]))
     dice.shuffle(fields)
     odd = [b".", b"..", b".x", b"a" * dice.randrange(1, 1200), b"second", b"", b"caf\xc3\xa9", b"\xae", b"tab\t"]
-    if dice.random() < 0.15:
+    if dice.random() < 0.25:
         odd += [b"\0.", b"\0", b".\0", b"x\0.", b"\0\0.x"]
     lines = [dice.choice(odd) for _ in range(dice.choice([0, 1, 3, 20, 200]))]
     body = crlf.join(lines) + dice.choice([crlf, crlf, b"", b".", crlf + crlf])
@@ -135,6 +137,10 @@ def made(seed):
         at = dice.randrange(len(body) + 1)
         body = body[:at] + dice.choice([b"\n", b"\r", b"\n.\n", b"\r."]) + body[at:]
     return crlf.join(fields) + crlf + (crlf if dice.random() < 0.95 else b"") + body
+
+
+# More than is held for a verdict: what comes too late for one comes too late for the other.
+LARGE = [b"Plan: %s\r\nTo: c@d.test\r\n\r\n" % plan + b"second line of many\r\n.\r\n" * 20000 for plan in (b"hold", b"reject", b"nothing")]
 
 
 def as_a_client_says_it(octets):
@@ -225,14 +231,14 @@ FATES = {"2": {"forwarded", "discard", "quarantine"}, "4": {"defer", "error"}, "
 def test_the_same_messages_come_to_the_same(world, tmp_path, group):
     gateway, ports, hops, jail = world
     chain, _, hop, sender, to = GROUPS[group]
-    messages = [made(group * 1000 + i) for i in range(30)] + (list(corpus()) if group in (0, 1, 8) else [])
+    messages = [made(group * 1000 + i) for i in range(100 if group == 1 else 30)] + (list(corpus()) + LARGE if group in (0, 1, 8) else [])
     for i, octets in enumerate(messages):
         (tmp_path / ("%04d.eml" % i)).write_bytes(octets)
     words = [w for t in to for w in ("--to", t)] + [w for s in {"message": QUEUED, **SAYS[hop]}.items() for w in ("--reply", "%s=%s" % s)]
     jail.says = SAYS[hop]  # --reply is for whichever next hop it is
     tried = run_try("-c", gateway.conf, "--listen", "l%d" % group, "--from", sender, *words, "--json", str(tmp_path)).json
     assert len(tried) == len(messages)
-    client, leaves, fates = Sender(ports[group]), 0, set()
+    client, leaves, seen = Sender(ports[group]), 0, set()
     for i, (octets, got) in enumerate(zip(messages, tried)):
         before = len(hops[hop].kept), len(jail.kept)
         said, rcpts = client.send(as_a_client_says_it(octets), sender, to)
@@ -249,9 +255,11 @@ def test_the_same_messages_come_to_the_same(world, tmp_path, group):
             assert (kept[0][0], kept[0][1]) == (got["from"]["address"], sorted(r["address"] for r in got["rcpts"] if r["state"] in ("accepted", "added"))), what
             assert (len(kept[0][2]), hashlib.sha256(kept[0][2]).hexdigest()) == (got["octets_out"], got["sha256_out"]), (what, kept[0][2][:300])
             leaves += 1
-        fates.add(got["verdict"])
-    if hop == "yes" and to != ("eve@example.org", "hold@example.org") and to[0] not in ("lost@example.org", "drop@example.org") and sender != "bad@b.test":
-        assert leaves > 10, fates
+        seen |= {got["verdict"], said}
+    if group == 1:  # the dice throw all of it
+        assert seen >= {"forwarded", "reject", "defer", "discard", "quarantine", "error", HIDDEN, BARE}, seen
+    if group in (0, 1, 2, 3, 8, 9, 10):
+        assert leaves >= 10, seen
 
 
 # ---- what differs: docs/try.md names it
