@@ -202,7 +202,8 @@ static bool take_who(struct try_arguments *a, int option, const char *text)
         return words_tls(text ? word : STR("1.3"), &a->arena, &who->tls) || bad("tls", text, "a version like 1.3");
     case O_FACT:
         return words_fact(word, &a->arena, who) ||
-               bad("fact", text, "what a client decides and no other option says: tls..., server.ip, server.port, helo.esmtp=0");
+               bad("fact", text,
+                   "what a client decides and no other option says: tls..., server.ip, server.port, helo.esmtp=0");
     case O_REPLY:
         a->reply_said = true;
         return words_reply(word, &a->arena, who) ||

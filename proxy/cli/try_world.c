@@ -228,8 +228,8 @@ void try_say_lost(const struct attempt *c)
 {
     for (size_t i = 0; i < c->conf->mail.nstores; i++)
         if (c->images[i].pid && c->images[i].why)
-            fprintf(stderr, "sluice try: store %.*s: %s any more; what was not asked before began empty\n", STR_ARGS(c->images[i].store),
-                    c->images[i].why);
+            fprintf(stderr, "sluice try: store %.*s: %s any more; what was not asked before began empty\n",
+                    STR_ARGS(c->images[i].store), c->images[i].why);
 }
 
 static bool fill(struct attempt *c)
