@@ -4,193 +4,15 @@
  * Exit codes: 0 forwarded, 1 refused or not what was expected, 2 could not be tried, 3 discarded or quarantined, 75
  * deferred (sysexits.h: EX_TEMPFAIL). Of many messages: 0, whatever they came to. */
 #include "cli/try.h"
-#include "conf/conf.h"
 #include "try/origin.h"
-#include "try/report.h"
 #include "try/words.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 enum { DONE = 0, REFUSED_OR_OTHER = 1, USAGE = 2, AWAY = 3, LATER = 75 };
 static const int64_t stable_time = 1767614400000000; /* 2026-01-05T12:00:00Z, in microseconds */
-
-struct attempt {
-    struct try_arguments a;
-    struct conf *conf;
-    const struct listen_conf *listen;
-    struct chain chain;
-    struct try_world world;
-    struct show show;
-    struct summary summary;
-    const char *notes[4];
-    size_t nnotes;
-    unsigned unexpected;
-    int code;
-};
-
-/* ---- the configuration
- * ------------------------------------------------------------------------------------------------------ */
-
-static bool is_script(const char *filter)
-{
-    return filter && str_ends_nocase(str_of(filter), STR(".lua"));
-}
-
-/* What is put behind the configuration, or stands in its place, for a script on its own. NULL: an option is wrong. */
-static const char *script_text(struct try_arguments *a)
-{
-    char path[PATH_MAX];
-    struct str name =
-        realpath(a->filter, path) ? str_of(path) : str_of(a->filter); /* else it is one of those that come along */
-    struct str filter = words_filter(&a->arena, name, a->noptions, a->options, conf_is_value);
-    if (!filter.at) {
-        fprintf(stderr, "sluice try: --option: expected NAME=VALUE\n");
-        return NULL;
-    }
-    if (a->path_said)
-        return arena_print(&a->arena, "chain \"--filter\" {\n%s }\n", filter.at).at;
-    return arena_print(&a->arena,
-                       "hostname \"mx.example\"\nbackend \"backend\" { \"127.0.0.1:25\" }\nbackend \"quarantine\" { "
-                       "\"127.0.0.1:25\" }\n"
-                       "chain \"--filter\" { quarantine = \"quarantine\",\n%s }\n"
-                       "listen \"try\" { \"127.0.0.1:25\", backend = \"backend\", chain = \"--filter\" }\n",
-                       filter.at)
-        .at;
-}
-
-static bool load(struct attempt *c)
-{
-    struct arena arena = {0};
-    struct complaints complaints = {.arena = &arena};
-    bool alone = is_script(c->a.filter);
-    const char *more = alone ? script_text(&c->a) : NULL;
-    if (alone && !more)
-        return false;
-    c->conf = conf_load_to_try(alone && !c->a.path_said ? NULL : c->a.path, more, &complaints);
-    if (!c->conf)
-        complaints_say(stderr, &complaints);
-    arena_reset(&arena);
-    return c->conf;
-}
-
-static bool find_listen(struct attempt *c)
-{
-    const struct conf *conf = c->conf;
-    const char **names = arena_alloc(&c->a.arena, (conf->nlistens + 1) * sizeof *names);
-    for (size_t i = 0; i < conf->nlistens && !c->listen; i++) {
-        const struct listen_conf *l = &conf->listens[i];
-        names[i] = l->visit.name.at;
-        if (c->a.listen ? str_equal(l->visit.name, str_of(c->a.listen))
-                        : l->visit.chain->nfilters > 0 || is_script(c->a.filter))
-            c->listen = l;
-    }
-    if (c->listen)
-        return true;
-    struct str near = c->a.listen ? nearest_name(str_of(c->a.listen), names, conf->nlistens) : STR_NONE;
-    if (!c->a.listen)
-        fprintf(stderr,
-                "sluice try: no listener of %s has a chain with filters; --listen NAME chooses one all the same\n",
-                c->a.path);
-    else
-        fprintf(stderr,
-                near.at ? "sluice try: there is no listen \"%s\" (did you mean \"%s\"?)\n"
-                        : "sluice try: there is no listen \"%s\"\n",
-                c->a.listen, near.at);
-    return false;
-}
-
-static const struct chain *chain_named(const struct conf *conf, struct str name)
-{
-    for (size_t i = 0; i < conf->mail.nchains; i++)
-        if (str_equal(conf->mail.chains[i].name, name))
-            return &conf->mail.chains[i];
-    return NULL;
-}
-
-static bool no_filter(const struct attempt *c, const struct chain *chain, const char *name)
-{
-    const char *names[256];
-    size_t n = 0;
-    for (size_t i = 0; i < chain->nfilters && n < countof(names); i++)
-        names[n++] = chain->filters[i]->name.at;
-    struct str near = nearest_name(str_of(name), names, n);
-    fprintf(stderr,
-            near.at ? "sluice try: chain \"%.*s\" has no filter \"%s\" (did you mean \"%s\"?)\n"
-                    : "sluice try: chain \"%.*s\" has no filter \"%s\"\n",
-            STR_ARGS(chain->name), name, near.at);
-    return false;
-}
-
-static bool is_listed(const struct attempt *c, struct str name)
-{
-    for (size_t i = 0; i < c->a.nskip; i++)
-        if (str_equal(name, str_of(c->a.skip[i])))
-            return true;
-    return false;
-}
-
-static bool has_filter(const struct chain *chain, const char *name)
-{
-    for (size_t i = 0; i < chain->nfilters; i++)
-        if (str_equal(chain->filters[i]->name, str_of(name)))
-            return true;
-    return false;
-}
-
-/* A copy of the chain with those filters that are tried. */
-static bool make_chain(struct attempt *c)
-{
-    const struct chain *whole = c->listen->visit.chain;
-    const char *one = is_script(c->a.filter) ? NULL : c->a.filter;
-    if (is_script(c->a.filter))
-        whole = chain_named(c->conf, STR("--filter"));
-    must(whole != NULL);
-    if (one && !has_filter(whole, one))
-        return no_filter(c, whole, one);
-    for (size_t i = 0; i < c->a.nskip; i++)
-        if (!has_filter(whole, c->a.skip[i]))
-            return no_filter(c, whole, c->a.skip[i]);
-    c->chain = *whole;
-    c->chain.filters = arena_alloc(&c->a.arena, (whole->nfilters + 1) * sizeof *c->chain.filters);
-    c->chain.nfilters = 0;
-    if (!c->chain.quarantine)
-        c->chain.quarantine = c->listen->visit.chain->quarantine;
-    for (size_t i = 0; i < whole->nfilters; i++) {
-        struct filter *f = whole->filters[i];
-        if (is_listed(c, f->name) || (one && !str_equal(f->name, str_of(one))))
-            continue;
-        f->observe = f->observe && !c->a.enforce;
-        c->chain.filters[c->chain.nfilters++] = f;
-    }
-    return true;
-}
-
-static bool make_world(struct attempt *c)
-{
-    struct try_world *w = &c->world;
-    const struct conf *conf = c->conf;
-    char error[256];
-    w->conf = c->listen->visit;
-    w->conf.chain = &c->chain;
-    w->hops = arena_alloc(&c->a.arena, (conf->nbackends + 1) * sizeof *w->hops);
-    w->hops[w->nhops++] = (struct try_hop){&c->listen->backend->hop, c->listen->backend->address.text};
-    for (size_t i = 0; i < conf->nbackends; i++)
-        if (&conf->backends[i] != c->listen->backend)
-            w->hops[w->nhops++] = (struct try_hop){&conf->backends[i].hop, conf->backends[i].address.text};
-    w->dns = conf->dns;
-    w->end_by = c->listen->timeouts.end_by;
-    w->no_dns = c->a.no_dns;
-    w->offline = c->a.offline;
-    if (world_open(w, &conf->mail, error, sizeof error))
-        return true;
-    fprintf(stderr, "sluice try: %s: there is no DNS; --dns off does without\n", error);
-    world_close(w);
-    return false;
-}
 
 /* ---- one message
  * ---------------------------------------------------------------------------------------------------------------- */
@@ -202,12 +24,15 @@ static void note(struct attempt *c, const char *text)
 }
 
 /* What the front would have said before any filter was asked. */
-static void make_notes(struct attempt *c, const struct try_who *who, struct str content)
+static void make_notes(struct attempt *c, const struct try_who *who, struct str content, struct arena *arena)
 {
     const struct listen_conf *l = c->listen;
-    struct arena *arena = &c->a.arena;
-    const char *name = l->visit.name.at;
     c->nnotes = 0;
+    c->show.notes = c->notes;
+    c->show.nnotes = 0;
+    if (!l)
+        return;
+    const char *name = l->visit.name.at;
     if (l->auth == AUTH_REQUIRE && !who->authenticated)
         note(c,
              arena_print(arena, "listen \"%s\" has auth = \"require\": without --auth the client hears 530", name).at);
@@ -217,7 +42,6 @@ static void make_notes(struct attempt *c, const struct try_who *who, struct str 
         note(c,
              arena_print(arena, "limits.size is %llu: the client hears 552", (unsigned long long)l->visit.limits.size)
                  .at);
-    c->show.notes = c->notes;
     c->show.nnotes = c->nnotes;
 }
 
@@ -308,11 +132,13 @@ static bool try_one(struct attempt *c, const struct source *source, bool many)
         arena_reset(&arena);
         return false;
     }
-    make_notes(c, &who, content);
-    if (!c->a.json && (!many || !c->summary.messages))
-        report_world(&c->show, &c->world, &who);
+    make_notes(c, &who, content, &arena);
+    if (!c->a.json && many && !c->summary.messages)
+        report_world(&c->show, &c->world, &who, NULL);
     bool good = trial_run(&t, &c->world, &who, content, c->a.raw, error, sizeof error);
     if (good) {
+        if (!c->a.json && !many)
+            report_world(&c->show, &c->world, &who, &t);
         report(c, &t, source, many);
         good = !c->a.out || write_out(c, &t);
     } else {
@@ -323,6 +149,16 @@ static bool try_one(struct attempt *c, const struct source *source, bool many)
     return good;
 }
 
+/* False: nothing went wrong. */
+static bool say_unread(struct sources *s)
+{
+    if (!s->error)
+        return false;
+    fprintf(stderr, "sluice try: %.*s: %s\n", STR_ARGS(s->error_name), s->error);
+    s->error = NULL;
+    return true;
+}
+
 static bool try_all(struct attempt *c)
 {
     struct sources s;
@@ -331,17 +167,21 @@ static bool try_all(struct attempt *c)
         return try_one(c, NULL, false);
     bool good = sources_open(&s, c->a.nmessages, c->a.messages, c->a.raw);
     bool many = good && s.many;
+    if (!good)
+        say_unread(&s);
     if (many && c->a.out) {
         fprintf(stderr, "sluice try: --out is for one message\n");
         good = false;
     }
-    while (good && sources_next(&s, &one))
-        good = try_one(c, &one, many);
-    if (s.error) {
-        fprintf(stderr, "sluice try: %.*s: %s\n", STR_ARGS(s.error_name), s.error);
-        good = false;
+    bool opened = good;
+    for (bool more = opened; more;) {
+        if (sources_next(&s, &one)) {
+            good &= try_one(c, &one, many); /* one that cannot be tried keeps no other from it */
+        } else if ((more = say_unread(&s))) {
+            good = false;
+        }
     }
-    if (good && many) {
+    if (opened && many) {
         if (c->a.json)
             c->show.to = stderr;
         summary_put(&c->show, &c->summary);
@@ -357,24 +197,22 @@ static void open_show(struct attempt *c)
 {
     bool aside = c->a.out && strcmp(c->a.out, "-") == 0;
     const char *no_colour = getenv("NO_COLOR");
-    c->show = (struct show){.to = aside ? stderr : stdout,
-                            .diff = c->a.diff,
-                            .verbose = c->a.verbose,
-                            .quiet = c->a.quiet,
-                            .stable = c->a.stable};
+    c->show.to = aside ? stderr : stdout;
+    c->show.diff = c->a.diff;
+    c->show.verbose = c->a.verbose;
+    c->show.quiet = c->a.quiet;
+    c->show.stable = c->a.stable;
     c->show.colour = isatty(fileno(c->show.to)) && !(no_colour && *no_colour) && !c->a.json;
-    c->show.conf = is_script(c->a.filter) && !c->a.path_said ? STR_NONE : str_of(c->a.path);
+    c->show.conf = c->conf->mail.path.len ? str_of(c->a.path) : STR_NONE;
 }
 
 static int run(struct attempt *c)
 {
     int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
     signal(SIGPIPE, SIG_IGN);
-    if (!load(c) || !find_listen(c) || !make_chain(c))
-        return USAGE;
     if (nowhere >= 0)
         log_set(&(struct log_settings){.level = LOG_ERROR}, nowhere); /* what filters log stands in the report */
-    if (!make_world(c))
+    if (!try_prepare(c))
         return USAGE;
     if (c->a.stable || (c->a.now_said && !c->a.now_received))
         loop_set_wall(c->world.worker.loop, c->a.now_said && !c->a.now_received ? c->a.now_micros : stable_time,
@@ -382,6 +220,7 @@ static int run(struct attempt *c)
     open_show(c);
     summary_start(&c->summary, &c->chain);
     bool good = try_all(c);
+    try_say_lost(c);
     summary_free(&c->summary);
     world_close(&c->world);
     return good ? c->code : USAGE;
@@ -396,6 +235,7 @@ int try_main(int argc, char **argv, const char *default_path)
         code = c->a.help ? DONE : run(c);
     bool help = code == DONE && c->a.help;
     conf_drop(c->conf);
+    zone_free(&c->zone);
     arena_reset(&c->a.arena);
     free(c);
     if (fflush(stdout) != 0 && code == DONE)

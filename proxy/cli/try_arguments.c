@@ -77,18 +77,21 @@ static const struct option long_options[] = {
 void try_say_options(FILE *to)
 {
     fputs("\nWho sends it:\n"
-          "      --listen NAME         whose chain: the first listener that has one\n"
+          "      --listen NAME         whose chain, of a listen or milter: the first that has one\n"
           "      --client IP[:PORT]    198.51.100.25:40025     --helo NAME   client.example\n"
           "      --rdns NAME|none      the client's verified name; else filters ask the DNS\n"
           "      --from ADDR           Return-Path, else From; '' is <>\n"
           "      --to ADDR             Delivered-To, X-Original-To, else the first of To; again for more\n"
           "      --mail-params TEXT    as behind MAIL FROM:<...>\n"
           "      --rcpt-params TEXT    likewise, of the --to before it\n"
-          "      --auth USER[:METHOD]  --tls[=VERSION]  --fact tls.sni=NAME\n"
+          "      --auth USER[:METHOD]  --tls[=VERSION]  --fact tls.sni=NAME, server.ip=IP, helo.esmtp=0\n"
           "      --as-received         client, helo, rdns, envelope as the message's own trace tells them\n"
           "What it meets:\n"
-          "      --dns off             every question times out at once\n"
-          "      --offline             so it does, and whoever dials is refused; filters that fail by it are skipped\n"
+          "      --dns FILE|off        a zone answers in place of the DNS; off: every question times out at once\n"
+          "      --offline             no DNS but --dns FILE, and whoever dials is refused; filters that fail by it "
+          "are skipped\n"
+          "      --store FILE          lines of JSON that stand in the stores; below them is what a running process "
+          "holds\n"
           "      --now TIME            the clock: RFC 3339, seconds since 1970, or \"received\"\n"
           "      --reply STAGE=TEXT    what the backend would say at mail, rcpt, message\n"
           "What is tried:\n"
@@ -111,9 +114,9 @@ static bool bad(const char *option, const char *got, const char *expected)
     return false;
 }
 
-static bool later(const char *what)
+static bool wrong(const char *text)
 {
-    fprintf(stderr, "sluice try: %s is not supported yet\n", what);
+    fprintf(stderr, "sluice try: %s\n", text);
     return false;
 }
 
@@ -199,8 +202,10 @@ static bool take_who(struct try_arguments *a, int option, const char *text)
         return words_tls(text ? word : STR("1.3"), &a->arena, &who->tls) || bad("tls", text, "a version like 1.3");
     case O_FACT:
         return words_fact(word, &a->arena, who) ||
-               bad("fact", text, "what a client decides and no other option says, like tls.sni=mx.test");
+               bad("fact", text,
+                   "what a client decides and no other option says: tls..., server.ip, server.port, helo.esmtp=0");
     case O_REPLY:
+        a->reply_said = true;
         return words_reply(word, &a->arena, who) ||
                bad("reply", text, "mail, rcpt or message, and a reply: rcpt=\"550 5.1.1 no\"");
     default: never("no option of who sends");
@@ -216,11 +221,17 @@ static bool take_show(struct try_arguments *a, int option, const char *text)
     case O_QUIET: return a->quiet = true;
     case O_LISTEN: a->listen = text; return true;
     case O_AS_RECEIVED: return a->as_received = true;
-    case O_DNS: a->no_dns = strcmp(text, "off") == 0; return a->no_dns || later("--dns with a zone file");
-    case O_OFFLINE: return a->offline = a->no_dns = true;
+    case O_DNS:
+        a->no_dns = strcmp(text, "off") == 0;
+        a->zone = a->no_dns ? NULL : text;
+        return true;
+    case O_OFFLINE: return a->offline = true;
     case O_NOW: return take_now(a, text);
-    case O_REAL_STORES: return later("--real-stores");
-    case O_STORE: return later("--store");
+    case O_REAL_STORES:
+        return wrong("--real-stores is for stores outside the gateway (lmdb, redis), which are not there yet: one in "
+                     "memory is read, never "
+                     "written to");
+    case O_STORE: a->store = text; return true;
     case O_FILTER: a->filter = text; return true;
     case O_OPTION: return take_listed(a->options, &a->noptions, "option", text);
     case O_SKIP: return take_listed(a->skip, &a->nskip, "skip", text);
@@ -241,12 +252,6 @@ static bool take_show(struct try_arguments *a, int option, const char *text)
 static bool is_of_who(int option)
 {
     return (option >= O_CLIENT && option <= O_FACT) || option == O_REPLY;
-}
-
-static bool wrong(const char *text)
-{
-    fprintf(stderr, "sluice try: %s\n", text);
-    return false;
 }
 
 /* What goes together. */

@@ -8,6 +8,14 @@
 struct dns;
 /* servers: "127.0.0.1:53,[::1]:5353"; NULL: resolv.conf. */
 struct dns *dns_open(struct loop *, const char *servers, char *error, size_t room);
+/* Answers out of memory, in place of servers: for who tries and tests. */
+enum { DNS_NEVER = ~0u >> 1 };
+struct dns_source { /* embedded in what implements it; outlives the resolver */
+    /* As dns_query tells it; *value in the arena when NONE. type is one of those below, a name of ptr is reversed already. *delay, in
+     * milliseconds: how long the answer takes; DNS_NEVER: the question times out when its time is up. */
+    enum failure (*answer)(struct dns_source *, const char *type, struct str name, struct arena *, struct filter_value *value, unsigned *delay);
+};
+struct dns *dns_open_source(struct loop *, struct dns_source *);
 void dns_close(struct dns **); /* open queries end with FAILURE_CANCELLED */
 
 struct dns_query {

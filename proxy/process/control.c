@@ -12,7 +12,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { LINE_MOST = 512, SAY_MS = 5000, ASK_SECONDS = 180, CALLS_MOST = 3, BACKLOG = 16, STARVED_MS = 100 };
+enum { LINE_MOST = 4096, SAY_MS = 5000, ASK_SECONDS = 180, FETCH_SECONDS = 5, CALLS_MOST = 3, BACKLOG = 16, STARVED_MS = 100 };
 
 struct caller {
     int fd; /* -1: nobody */
@@ -347,23 +347,58 @@ static int print_answer(FILE *from)
     return code;
 }
 
-static int call(const char *path)
+/* Connected, or -1 and errno: ENAMETOOLONG where the path is too long for a socket. */
+static int reach(const char *path, unsigned seconds)
 {
     struct sockaddr_un name;
-    struct timeval wait = {.tv_sec = ASK_SECONDS};
-    int fd = name_it(path, &name) ? socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0) : -1;
-    if (fd < 0 || connect(fd, (struct sockaddr *)&name, sizeof name) != 0) {
-        bool barred = fd >= 0 && errno == EACCES;
-        fprintf(stderr,
-                barred ? "sluice: %s: %s: only root and the user that it runs as may ask\n"
-                       : "sluice: nobody answers at %s: %s; --socket PATH asks elsewhere\n",
-                path, fd < 0 ? "the path is too long" : strerror(errno));
-        if (fd >= 0)
-            close(fd);
+    struct timeval wait = {.tv_sec = seconds};
+    if (!name_it(path, &name)) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -1;
+    if (connect(fd, (struct sockaddr *)&name, sizeof name) != 0) {
+        int saved = errno;
+        close(fd);
+        errno = saved;
         return -1;
     }
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
     return fd;
+}
+
+static int call(const char *path)
+{
+    int fd = reach(path, ASK_SECONDS);
+    if (fd < 0)
+        fprintf(stderr,
+                errno == EACCES ? "sluice: %s: %s: only root and the user that it runs as may ask\n"
+                                : "sluice: nobody answers at %s: %s; --socket PATH asks elsewhere\n",
+                path, errno == ENAMETOOLONG ? "the path is too long" : strerror(errno));
+    return fd;
+}
+
+FILE *control_fetch(const char *path, const char *command, const char **why)
+{
+    char line[LINE_MOST];
+    size_t len = (size_t)snprintf(line, sizeof line, "%s\n", command);
+    int fd = len < sizeof line ? reach(path, FETCH_SECONDS) : -1;
+    *why = errno == EACCES ? "only root and the user that it runs as may ask the running process" : "no process answers";
+    if (fd < 0)
+        return NULL;
+    FILE *answer = send(fd, line, len, MSG_NOSIGNAL) == (ssize_t)len ? fdopen(fd, "r") : NULL;
+    if (!answer)
+        close(fd);
+    if (answer && fgets(line, sizeof line, answer) && strcmp(line, "ok\n") == 0) {
+        *why = NULL;
+        return answer;
+    }
+    if (answer)
+        fclose(answer);
+    *why = "the running process does not know the store";
+    return NULL;
 }
 
 int control_ask(const char *path, const char *command)

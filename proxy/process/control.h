@@ -7,6 +7,7 @@
 #define PROCESS_CONTROL_H
 #include "base/str.h"
 #include <poll.h>
+#include <stdio.h>
 
 enum { CONTROL_CALLERS = 8, CONTROL_FDS = CONTROL_CALLERS + 1 };
 struct control;
@@ -43,4 +44,7 @@ void control_obey_fail(void *data, struct caller *, struct str argument);
 
 /* Asks, prints the answer (to stdout, or stderr when it is a no), gives its code; 1 when nobody answers. */
 int control_ask(const char *path, const char *command);
+/* Asks, prints nothing: the answer of an "ok" behind its first line, to be closed by the caller. NULL: *why tells in words, which live for ever; else
+ * it is NULL. */
+FILE *control_fetch(const char *path, const char *command, const char **why);
 #endif

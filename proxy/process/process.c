@@ -7,6 +7,7 @@
 #include "conf/conf.h"
 #include "process/control.h"
 #include "process/environment.h"
+#include "process/image.h"
 #include "process/notify.h"
 #include "process/privileges.h"
 #include "process/status.h"
@@ -343,6 +344,11 @@ static void obey_status(void *data, struct caller *caller, struct str argument)
     free(text);
 }
 
+static void obey_image(void *data, struct caller *caller, struct str argument)
+{
+    image_answer(caller, ((struct process *)data)->conf, argument);
+}
+
 static void obey_upgrade(void *data, struct caller *caller, struct str argument)
 {
     struct process *p = data;
@@ -380,6 +386,7 @@ static void obey(void *data, struct caller *caller, struct str word, struct str 
         {"status", "", false, obey_status},
         {"upgrade", "", true, obey_upgrade},
         {"stop", "", false, obey_stop},
+        {IMAGE_WORD, NULL, false, obey_image},
 #ifdef SLUICE_FAULTS
         {"fail", NULL, false, control_obey_fail},
 #endif

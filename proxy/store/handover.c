@@ -68,10 +68,32 @@ static void put_entry(const struct store_entry *e, FILE *to)
     }
 }
 
-void store_memory_pass(struct store *s, FILE *to)
+static void put_head(const struct store *s, FILE *to)
 {
     put(to, format, sizeof format);
     put(to, s->seed, sizeof s->seed);
+}
+
+void store_memory_image(struct store *s, struct str key, FILE *to)
+{
+    uint64_t hash;
+    put_head(s, to);
+    if (key.len && key.len <= KEY_MOST) {
+        struct store_shard *d = shard_of(s, key, &hash);
+        pthread_mutex_lock(&d->lock);
+        const struct store_entry *e = d->slots[hash & d->mask];
+        while (e && !(e->hash == hash && e->key_len == key.len && memcmp(e->key, key.at, key.len) == 0))
+            e = e->next;
+        if (e)
+            put_entry(e, to);
+        pthread_mutex_unlock(&d->lock);
+    }
+    put(to, &(struct store_record){.kind = END}, sizeof(struct store_record));
+}
+
+void store_memory_pass(struct store *s, FILE *to)
+{
+    put_head(s, to);
     for (size_t i = 0; i < s->nshards; i++) {
         struct store_shard *d = &s->shards[i];
         pthread_mutex_lock(&d->lock);
@@ -156,11 +178,29 @@ static bool get_entry(struct store *s, const struct store_record *r, FILE *from)
     return good;
 }
 
-bool store_memory_take(struct store *s, FILE *from)
+static bool get_head(FILE *from, uint64_t seed[2])
 {
     char head[sizeof format];
+    return get(from, head, sizeof head) && memcmp(head, format, sizeof head) == 0 && get(from, seed, 2 * sizeof *seed);
+}
+
+bool overlay_take(struct store *s, struct str key, FILE *from)
+{
+    uint64_t seed[2];
     struct store_record r;
-    if (!get(from, head, sizeof head) || memcmp(head, format, sizeof head) != 0 || !get(from, s->seed, sizeof s->seed))
+    if (!get_head(from, seed))
+        return false;
+    if (!key.len)
+        memcpy(s->seed, seed, sizeof seed);
+    else if (memcmp(s->seed, seed, sizeof seed) != 0) /* another process by now: its members of sets are other hashes */
+        return false;
+    return get(from, &r, sizeof r) && (r.kind == END || (r.key == key.len && get_entry(s, &r, from)));
+}
+
+bool store_memory_take(struct store *s, FILE *from)
+{
+    struct store_record r;
+    if (!get_head(from, s->seed))
         return false;
     while (get(from, &r, sizeof r)) {
         if (r.kind == END)

@@ -180,6 +180,7 @@ void store_drop(struct store *s)
         free(d->slots);
         pthread_mutex_destroy(&d->lock);
     }
+    overlay_free(s->overlay);
     free(s);
 }
 
@@ -416,6 +417,8 @@ enum failure store_now(struct store *s, const struct store_request *r, double no
     enum failure error = refuse(r, __atomic_load_n(&s->shards[0].most, __ATOMIC_RELAXED));
     if (error)
         return error;
+    if (s->overlay)
+        overlay_look(s->overlay, s, r->key, now);
     struct store_asked q = {.store = s, .r = r, .now = now, .arena = arena, .answer = answer};
     q.shard = shard_of(s, r->key, &q.hash);
     pthread_mutex_lock(&q.shard->lock);

@@ -1,12 +1,13 @@
 /* memory.h - inside the memory store: its shards, and what a key holds: a value, a sliding window, a bucket, or marks of what
  * was seen.
  *
- * For memory.c, entry.c and handover.c alone. Entries are touched under the lock of their shard. Times are seconds, as store_now
+ * For memory.c, entry.c, handover.c and overlay.c alone. Entries are touched under the lock of their shard. Times are seconds, as store_now
  * is given them. */
 #ifndef STORE_MEMORY_H
 #define STORE_MEMORY_H
 #include "base/str.h"
 #include <pthread.h>
+#include <stdio.h>
 
 enum { KEY_MOST = 1024, TEXT_MOST = 65536 };
 enum { RING = 9, MARKS_MOST = 4096 };
@@ -66,10 +67,12 @@ struct store_shard {
     size_t heap_room;
     uint64_t octets, most;
 };
+struct store_overlay;
 struct store {
     uint32_t refs;
     size_t nshards;
     uint64_t seed[2];
+    struct store_overlay *overlay; /* NULL: nothing is below */
     struct store_shard shards[];
 };
 struct store_shard *shard_of(struct store *, struct str key, uint64_t *hash);
@@ -77,4 +80,9 @@ struct store_shard *shard_of(struct store *, struct str key, uint64_t *hash);
 struct store_entry *entry_add(struct store_shard *, uint64_t hash, struct str key, enum entry_kind, double expires);
 /* After a change: its size, its place in the heap, and room made at the cost of those nearest to their end. */
 void entry_changed(struct store_shard *, struct store_entry *, double expires);
+/* overlay.c: the key is about to be asked or written for the first time: what is below stands here. No lock is held. */
+void overlay_look(struct store_overlay *, struct store *, struct str key, double now);
+void overlay_free(struct store_overlay *);
+/* handover.c: one key's image; with key "" the seed alone, of a store that holds nothing. False: malformed, or of other seeds. */
+bool overlay_take(struct store *, struct str key, FILE *from);
 #endif

@@ -14,6 +14,13 @@ void store_memory_bound(struct store *, uint64_t octets); /* another bound for w
  * clock. take: into a store that nobody has asked yet, as much as its bound allows; false: malformed, it keeps what came before. */
 void store_memory_pass(struct store *, FILE *to);
 bool store_memory_take(struct store *, FILE *from);
+/* A store laid over another process's, for who tries things: of each key it asks once what is below, and keeps that, or that there is nothing;
+ * what is written stays here. `below` writes what store_memory_image of that process wrote (key "": of no key), to be closed by us; NULL: it
+ * cannot be asked any more, and what was not asked yet is absent. For one thread, and a store that holds nothing. False: below gave nothing
+ * that can be used, and the store stays as it is. */
+struct store_below { FILE *(*image)(struct store_below *, struct str key); };
+bool store_lay_over(struct store *, struct store_below *);
+void store_memory_image(struct store *, struct str key, FILE *to);
 struct store *store_hold(struct store *);
 void store_drop(struct store *);
 

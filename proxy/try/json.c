@@ -75,6 +75,13 @@ static void put_source(struct json *j, const struct show *s, const struct trial 
     json_close(j, '}');
 }
 
+/* id, t: of each event. */
+static void put_when(struct json *j, const struct show *s, const struct trial *t, uint64_t since)
+{
+    json_text(j, "id", s->stable ? STR("000000000000") : str_of(t->visit.id));
+    json_seconds(j, "t", micros(s, since));
+}
+
 static void put_session(struct json *j, const struct show *s, const struct trial *t)
 {
     const struct client *c = &t->client;
@@ -85,8 +92,7 @@ static void put_session(struct json *j, const struct show *s, const struct trial
     strftime(ts, sizeof ts, "%Y-%m-%dT%H:%M:%S", gmtime_r(&seconds, &tm));
     json_open(j, "session", '{');
     json_text(j, "event", STR("session"));
-    json_text(j, "id", s->stable ? STR("000000000000") : str_of(t->visit.id));
-    json_seconds(j, "t", 0);
+    put_when(j, s, t, 0);
     json_text(j, "ts", arena_print(j->arena, "%s.%03dZ", ts, (int)(wall / 1000 % 1000)));
     json_text(j, "listen", t->world->conf.name);
     json_open(j, "client", '{');
@@ -95,7 +101,7 @@ static void put_session(struct json *j, const struct show *s, const struct trial
     json_text(j, "rdns", rdns_name(&c->rdns) ? str_of(rdns_name(&c->rdns)) : STR_NONE);
     json_close(j, '}');
     json_text(j, "helo", t->who->helo);
-    json_bool(j, "esmtp", true);
+    json_bool(j, "esmtp", !t->who->says_helo);
     if (c->secure == CLIENT_CLEAR) {
         json_null(j, "tls");
     } else {
@@ -148,6 +154,7 @@ static void put_envelope(struct json *j, const struct trial *t)
         json_text(j, "by",
                   rcpt_is_added(r)                  ? r->added_by
                   : r->by == BY_FILTER && r->filter ? r->filter->name
+                  : t->world->milter                ? STR_NONE
                                                     : str_of(r->reply.code ? authors[r->by] : NULL));
         json_close(j, '}');
     }
@@ -159,6 +166,7 @@ static void put_call(struct json *j, const struct show *s, const struct trial *t
     bool of_rcpt = c->stage == FILTER_RCPT;
     json_open(j, NULL, '{');
     json_text(j, "event", STR("call"));
+    put_when(j, s, t, c->t);
     json_integer(j, "n", c->n);
     json_text(j, "stage", str_of(stage_name(c->stage)));
     if (of_rcpt)
@@ -202,11 +210,12 @@ static void put_call(struct json *j, const struct show *s, const struct trial *t
     json_close(j, '}');
 }
 
-static void put_edit(struct json *j, const struct kept_edit *e)
+static void put_edit(struct json *j, const struct show *s, const struct trial *t, const struct kept_edit *e)
 {
     bool field = e->kind <= EDIT_FIELD_RENAME, rcpt = e->kind >= EDIT_RCPT_ADD && e->kind <= EDIT_RCPT_REMOVE;
     json_open(j, NULL, '{');
     json_text(j, "event", STR("edit"));
+    put_when(j, s, t, e->t);
     json_integer(j, "n", e->n);
     json_integer(j, "call", e->call);
     json_text(j, "filter", e->filter->name);
@@ -280,7 +289,7 @@ void report_json(const struct show *s, const struct trial *t, const struct sourc
     json_close(&j, ']');
     json_open(&j, "edits", '[');
     for (const struct kept_edit *e = t->record.edits; e; e = e->next)
-        put_edit(&j, e);
+        put_edit(&j, s, t, e);
     json_close(&j, ']');
     put_verdict(&j, s, t);
     json_open(&j, "notes", '[');

@@ -26,6 +26,8 @@ static const struct next_hop *hop(struct outlet *o, struct str name)
 static const char *route(struct outlet *o, const struct next_hop *to, int64_t rcpt)
 {
     struct trial *t = owner(o);
+    if (t->world->milter)
+        return "a milter cannot route: the MTA decides where its mail goes";
     if (rcpt != ROUTE_ALL) {
         if (t->hop != to && t->message.accepted)
             return "another recipient of this transaction goes elsewhere";
@@ -38,6 +40,8 @@ static const char *route(struct outlet *o, const struct next_hop *to, int64_t rc
 static bool quarantine(struct outlet *o, const struct next_hop *to)
 {
     struct trial *t = owner(o);
+    if (t->world->milter) /* it holds the message itself, at the end */
+        return true;
     if (t->open)
         return false;
     t->hop = to;
@@ -47,11 +51,18 @@ static bool quarantine(struct outlet *o, const struct next_hop *to)
 static void where(const struct outlet *o, struct str *name, struct str *address, struct str *server)
 {
     const struct trial *t = owner(o);
-    *name = t->hop ? t->hop->name : STR("");
+    *name = t->hop ? t->hop->name : t->world->milter ? STR("mta") : STR("");
     *address = *server = STR("");
     for (size_t i = 0; i < t->world->nhops; i++)
         if (t->world->hops[i].hop == t->hop)
             *address = t->world->hops[i].address;
+}
+
+/* As for a next hop that offers 8BITMIME; what is binary goes to one that drops nothing. An MTA that asks has its
+ * message already. */
+static enum guard guard_of(const struct trial *t)
+{
+    return t->world->milter || t->message.params.body == BODY_BINARYMIME ? GUARD_NONE : GUARD_NUL;
 }
 
 static bool encode(struct trial *t, struct pipe *from)
@@ -68,9 +79,10 @@ static bool is_open(struct trial *t)
 {
     struct message *m = &t->message;
     struct flow *f = &m->flow;
-    bool time = flow_is_judged(f) || m->say <= SAY_AFTER_HEADERS || (m->say == SAY_AT_BOUND && pipe_is_full(&f->filtered));
+    bool time =
+        flow_is_judged(f) || m->say <= SAY_AFTER_HEADERS || (m->say == SAY_AT_BOUND && pipe_is_full(&f->filtered));
     if (!t->open && time) {
-        encoder_start(&f->encoder, t->raw ? FRAMING_BINARY : FRAMING_CHUNKS, t->raw ? GUARD_NONE : GUARD_NUL);
+        encoder_start(&f->encoder, t->raw ? FRAMING_BINARY : FRAMING_CHUNKS, guard_of(t));
         t->open = true;
     }
     return t->open;
@@ -116,6 +128,7 @@ static const struct outlet_ops ops = {stale, hop, route, quarantine, where, take
 void outlet_start(struct trial *t)
 {
     t->outlet.ops = &ops;
+    t->outlet.quarantines = t->world->milter;
     t->hop = t->world->nhops ? t->world->hops[0].hop : NULL;
 }
 
@@ -125,6 +138,11 @@ static bool nobody_is_left(const struct message *m)
         if (rcpt_stands(&m->rcpts[i]))
             return false;
     return true;
+}
+
+static bool ends_line(const struct pipe *out)
+{
+    return !out->last || out->last->at[out->last->len - 1] == '\n'; /* the encoder lets no bare LF pass */
 }
 
 bool outlet_has_all(struct trial *t)
@@ -145,5 +163,7 @@ bool outlet_has_all(struct trial *t)
         return false;
     }
     encoder_end(&f->encoder, &t->out);
+    if (!t->raw && !t->world->milter && !ends_line(&t->out)) /* by DATA no content leaves without one */
+        pipe_put(&t->out, STR("\r\n"));
     return true;
 }

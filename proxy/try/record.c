@@ -51,6 +51,11 @@ static struct str place_in(struct str why)
     return is ? str_part(why, 0, file.len + 1 + line.len) : STR_NONE;
 }
 
+static uint64_t since_began(const struct record *r)
+{
+    return loop_micros(r->visit->filters->worker->loop) - r->began;
+}
+
 static void take_verdict(struct record *r, struct kept_call *c, const struct trace_event *e)
 {
     const struct message *m = r->visit->message;
@@ -63,6 +68,7 @@ static void take_verdict(struct record *r, struct kept_call *c, const struct tra
     c->at = c->said == VERDICT_ERROR ? place_in(c->why) : STR_NONE;
     c->run = e->verdict.run;
     c->waited = e->verdict.waited;
+    c->t = since_began(r);
     c->score = m ? m->score - r->score : 0;
     r->score += c->score;
     if (c->over)
@@ -82,6 +88,7 @@ static void take_edit(struct record *r, struct kept_call *c, const struct trace_
                                .after = arena_str(&r->arena, e->edit.after),
                                .octets_before = e->edit.octets_before,
                                .octets_after = e->edit.octets_after,
+                               .t = since_began(r),
                                .applied = e->edit.applied};
     while (*end)
         end = &(*end)->of_call;
@@ -121,13 +128,39 @@ static void take(struct trace *trace, const struct trace_event *e)
     }
 }
 
-void record_start(struct record *r, const struct visit *v)
+void record_start(struct record *r, const struct visit *v, uint64_t now)
 {
-    *r = (struct record){.trace = {.take = take}, .visit = v, .arena = {.first = 8192}};
+    *r = (struct record){.trace = {.take = take}, .visit = v, .began = now, .arena = {.first = 8192}};
     r->edits_end = &r->edits;
 }
 
 void record_free(struct record *r)
 {
     arena_reset(&r->arena);
+}
+
+static bool is_listed(const struct services *s, struct str name)
+{
+    for (uint32_t i = 0; i < s->n; i++)
+        if (str_equal(s->names[i], name))
+            return true;
+    return false;
+}
+
+void record_services(const struct record *r, struct services *s)
+{
+    for (const struct kept_call *c = r->first; c; c = c->next)
+        for (const struct kept_wait *w = c->waits; w; w = w->next) {
+            if (strcmp(w->op, "dial") != 0 || w->result || is_listed(s, w->what))
+                continue;
+            if (s->n == s->room)
+                s->names = must_grow(s->names, (s->room = s->room ? s->room * 2 : 8) * sizeof *s->names);
+            s->names[s->n++] = arena_str(&s->arena, w->what);
+        }
+}
+
+void services_free(struct services *s)
+{
+    free(s->names);
+    arena_reset(&s->arena);
 }

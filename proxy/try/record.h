@@ -13,6 +13,7 @@ struct kept_edit { /* as in struct trace_event */
     enum edit_kind kind;
     struct str name, before, after;
     uint64_t octets_before, octets_after;
+    uint64_t t;                       /* when, as of a call */
     bool applied;
 };
 struct kept_call {
@@ -26,6 +27,7 @@ struct kept_call {
     struct str why, at;               /* at: "x.lua:26" of an error; NONE: not known */
     uint64_t run, waited;             /* microseconds */
     double score;                     /* what it added */
+    uint64_t t;                       /* when it ended, microseconds since the record began */
     struct kept_wait *waits;
     struct kept_note *notes;
     struct kept_log *logs;
@@ -39,8 +41,12 @@ struct record {
     struct kept_edit *edits, **edits_end;
     uint32_t nedits;
     double score;
+    uint64_t began;                   /* loop_micros */
 };
-void record_start(struct record *, const struct visit *);
+struct services { struct str *names; uint32_t n, room; struct arena arena; }; /* addresses that answered a filter's dial, each once */
+void record_services(const struct record *, struct services *); /* more of them */
+void services_free(struct services *);
+void record_start(struct record *, const struct visit *, uint64_t now); /* now: loop_micros */
 void record_free(struct record *);
 const char *stage_name(enum filter_stage);
 const char *verdict_name(enum filter_verdict);

@@ -17,7 +17,7 @@ static void upper(char *to, size_t room, const char *from)
     to[i] = 0;
 }
 
-static void put_number(FILE *to, uint64_t n)
+void put_number(FILE *to, uint64_t n)
 {
     if (n >= 1000) {
         put_number(to, n / 1000);
@@ -61,10 +61,13 @@ static unsigned offline_skips(const struct trial *t)
 /* ---- bodies
  * ----------------------------------------------------------------------------------------------------------------- */
 
-/* As it came, without the header section. */
-static struct str body_before(const struct trial *t)
+/* As it came, without the header section; with the line end that DATA puts behind what has none. */
+static struct str body_before(const struct trial *t, struct arena *arena)
 {
-    return str_part(t->content, t->message.headers.octets, t->content.len);
+    struct str body = str_part(t->content, t->message.headers.octets, t->content.len);
+    struct str pieces[] = {body, STR("\r\n")};
+    return t->raw || !body.len || str_ends_nocase(body, STR("\r\n")) ? body
+                                                                     : arena_join(arena, countof(pieces), pieces);
 }
 
 static struct str body_after(const struct trial *t, struct arena *arena)
@@ -279,7 +282,7 @@ static void put_body(const struct show *s, const struct trial *t)
     for (const struct kept_edit *e = t->record.edits; e; e = e->next)
         edited |= e->kind == EDIT_BODY && e->applied;
     if (edited && trial_leaves(t) && t->out.octets) {
-        struct str before = body_before(t), after = body_after(t, &arena);
+        struct str before = body_before(t, &arena), after = body_after(t, &arena);
         if (!str_equal(before, after))
             fprintf(s->to, "body\n");
         diff_put(s->to, before, after, &style);
@@ -304,7 +307,8 @@ static void put_verdict(const struct show *s, const struct trial *t)
         fprintf(s->to, " by %.*s", STR_ARGS(t->by));
     else if (t->by_backend && t->stage)
         fputs(" by the next hop", s->to);
-    if ((t->fate == QUARANTINED || t->record.edits) && t->hop && trial_leaves(t) && t->hop != t->world->hops[0].hop)
+    if ((t->fate == QUARANTINED || t->record.edits) && t->hop && trial_leaves(t) && t->world->nhops &&
+        t->hop != t->world->hops[0].hop)
         fprintf(s->to, " to %.*s", STR_ARGS(t->hop->name));
     fprintf(s->to, "    %u ", t->reply.code);
     put_reply_text(s->to, &t->reply);
@@ -360,13 +364,25 @@ void report_text(const struct show *s, const struct trial *t)
         put_totals(s, t);
 }
 
-void report_world(const struct show *s, const struct try_world *w, const struct try_who *who)
+void put_services(FILE *to, const struct services *services, const char *before)
 {
+    if (services->n)
+        fprintf(to, "%s%u service%s", before, services->n, services->n == 1 ? "" : "s");
+}
+
+void report_world(const struct show *s, const struct try_world *w, const struct try_who *who, const struct trial *t)
+{
+    struct services services = {0};
     if (s->quiet)
         return;
-    fprintf(s->to, "listen %.*s, chain %.*s; client %.*s:%u helo %.*s; DNS %s; stores: new and empty%s\n",
-            STR_ARGS(w->conf.name), STR_ARGS(w->conf.chain->name), STR_ARGS(who->ip), who->port, STR_ARGS(who->helo),
-            w->no_dns ? "off" : "real", w->offline ? "; offline" : "");
+    fprintf(s->to, "%s %.*s, chain %.*s; client %.*s:%u helo %.*s; DNS %.*s; stores: %.*s%s",
+            w->milter ? "milter" : "listen", STR_ARGS(w->conf.name), STR_ARGS(w->conf.chain->name), STR_ARGS(who->ip),
+            who->port, STR_ARGS(who->helo), STR_ARGS(s->dns), STR_ARGS(s->stores), w->offline ? "; offline" : "");
+    if (t)
+        record_services(&t->record, &services);
+    put_services(s->to, &services, "; ");
+    fputc('\n', s->to);
+    services_free(&services);
     for (size_t i = 0; i < s->nnotes; i++)
         fprintf(s->to, "note: %s\n", s->notes[i]);
 }

@@ -177,6 +177,7 @@ bool sources_open(struct sources *s, size_t n, char *const *names, bool raw)
             return false;
     if (s->many || s->nfiles != 1)
         return true;
+    s->next = 1;
     if (!read_file(s, s->files[0]))
         return false;
     struct str rest = s->text;
@@ -189,14 +190,12 @@ bool sources_open(struct sources *s, size_t n, char *const *names, bool raw)
 bool sources_next(struct sources *s, struct source *out)
 {
     if (!s->rest.at || (!s->rest.len && s->index)) {
-        if (!s->text.at || s->at + 1 < s->nfiles) {
-            s->at += s->text.at != NULL;
-            s->text = STR_NONE;
-            if (s->at >= s->nfiles || !read_file(s, s->files[s->at]))
-                return false;
-        } else {
+        s->rest = STR_NONE;
+        if (s->next == s->nfiles)
             return false;
-        }
+        s->at = s->next++;
+        if (!read_file(s, s->files[s->at]))
+            return false;
     }
     bool box = is_mailbox(s);
     struct str text = s->rest;

@@ -10,7 +10,7 @@ struct source { /* one message; its octets live until the next one is taken */
 };
 struct sources {
     struct arena arena;
-    struct str *files; size_t nfiles, room, at;
+    struct str *files; size_t nfiles, room, at, next; /* at: the file at hand; next: to be read then */
     bool raw, many;    /* many: more than one message, or a folder or mailbox, was named */
     struct str text;   /* the file at hand, and what is left of it as a mailbox */
     struct str rest;
@@ -21,7 +21,7 @@ struct sources {
 };
 /* Names: files, "-", folders (a Maildir if it has cur and new, else its files *.eml in order). False: *error says of which and why. */
 bool sources_open(struct sources *, size_t n, char *const *names, bool raw);
-bool sources_next(struct sources *, struct source *); /* false: no more, or error */
+bool sources_next(struct sources *, struct source *); /* false: no more, or error: one file is passed over by the next call */
 void sources_close(struct sources *);
 /* With bare LF made CRLF if there is no CRLF in it; malloced. unquote: a '>' is taken off lines of '>'s and "From ". */
 struct str source_lines(struct str, bool unquote, char **memory);

@@ -36,6 +36,7 @@ void summary_add(struct summary *s, const struct trial *t)
     s->messages++;
     s->fates[t->fate]++;
     s->took += t->took;
+    record_services(&t->record, &s->services);
     for (const struct kept_call *c = t->record.first; c; c = c->next)
         if (c->place <= s->ntallies && c->stage < FILTER_RESET)
             add_call(&s->tallies[c->place - 1], c);
@@ -55,14 +56,17 @@ static double at(const struct show *show, const struct filter_tally *t, unsigned
 
 void summary_put(const struct show *show, struct summary *s)
 {
-    fprintf(show->to, "%u message%s in %.1f s:", s->messages, s->messages == 1 ? "" : "s",
-            show->stable ? 0 : (double)s->took / 1e6);
+    put_number(show->to, s->messages);
+    fprintf(show->to, " message%s in %.1f s:", s->messages == 1 ? "" : "s", show->stable ? 0 : (double)s->took / 1e6);
     const char *parted = "";
     for (int i = 0; i < FATES; i++)
         if (s->fates[i] || i == FORWARDED || i == FAILED) {
-            fprintf(show->to, "%s %u %s", parted, s->fates[i], fate_name((enum fate)i));
+            fprintf(show->to, "%s ", parted);
+            put_number(show->to, s->fates[i]);
+            fprintf(show->to, " %s", fate_name((enum fate)i));
             parted = ",";
         }
+    put_services(show->to, &s->services, "; ");
     fprintf(show->to, "\n%-20s %8s %8s %8s %8s %8s %9s %9s\n", "filter", "calls", "refused", "observed", "edits",
             "errors", "p50 ms", "p99 ms");
     for (size_t i = 0; i < s->ntallies; i++) {
@@ -79,4 +83,5 @@ void summary_free(struct summary *s)
     for (size_t i = 0; i < s->ntallies; i++)
         free(s->tallies[i].took);
     free(s->tallies);
+    services_free(&s->services);
 }

@@ -25,7 +25,9 @@ bool world_open(struct try_world *w, const struct mail_conf *conf, char *error, 
     filter_set_enter(&w->filters);
     w->filters.offline = w->offline;
     w->filters.no_dns = w->no_dns;
-    if (!w->no_dns && !(w->filters.dns = dns_open(w->worker.loop, w->dns.at, error, room)))
+    if (w->zone)
+        w->filters.dns = dns_open_source(w->worker.loop, w->zone);
+    else if (!w->no_dns && !(w->filters.dns = dns_open(w->worker.loop, w->dns.at, error, room)))
         return false;
     w->filters.current = true;
     filter_set_start(&w->filters);
@@ -100,7 +102,7 @@ static void end_discarded(struct trial *t)
 static void ask(struct trial *t, enum filter_stage stage)
 {
     arena_reset(&t->scratch);
-    visit_ask(&t->visit, stage, (struct subject){.helo = t->who->helo, .ehlo = true, .rcpt = t->rcpt});
+    visit_ask(&t->visit, stage, (struct subject){.helo = t->who->helo, .ehlo = !t->who->says_helo, .rcpt = t->rcpt});
 }
 
 /* What the next hop says; filters hear it. */
@@ -192,6 +194,29 @@ static bool nobody_stands(const struct message *m)
     return true;
 }
 
+/* As a client says it behind DATA: dots stuffed where it knows a line to begin (RFC 5321 4.5.2), a line end at its end.
+ */
+static void stuff(struct trial *t)
+{
+    static const struct str line_dot = {"\r\n.", 3};
+    struct str rest = t->content;
+    struct pipe out = {0};
+    bool ends = !rest.len || str_ends_nocase(rest, STR("\r\n"));
+    t->left = t->content;
+    t->tail = ends ? STR(".\r\n") : STR("\r\n.\r\n");
+    if (rest.len && rest.at[0] == '.')
+        pipe_put(&out, STR("."));
+    for (size_t at; (at = str_find(rest, line_dot)) < rest.len; rest = str_part(rest, at + 3, rest.len)) {
+        pipe_copy(&out, rest.at, at + 3);
+        pipe_put(&out, STR("."));
+    }
+    if (!out.octets)
+        return;
+    pipe_copy(&out, rest.at, rest.len);
+    t->left = pipe_flat(&out, out.octets, &t->life);
+    pipe_clear(&out);
+}
+
 static void begin_content(struct trial *t)
 {
     struct message *m = &t->message;
@@ -200,9 +225,12 @@ static void begin_content(struct trial *t)
         return;
     }
     m->data_at = loop_micros(t->world->worker.loop);
-    decoder_start(&t->decoder, t->raw ? FRAMING_BINARY : FRAMING_CHUNKS, BARE_NORMALIZE);
-    decoder_chunk(&t->decoder, t->content.len, true);
+    decoder_start(&t->decoder, t->raw ? FRAMING_BINARY : FRAMING_DOTS, t->world->bare);
     t->left = t->content;
+    if (t->raw)
+        decoder_chunk(&t->decoder, t->content.len, true);
+    else
+        stuff(t);
     flow_start(&t->visit);
     t->step = TRIAL_CONTENT;
 }
@@ -219,7 +247,13 @@ static bool decode(struct trial *t)
     decoder_step(&t->decoder, &in, content_is_dropped(m) ? NULL : &f->content, FLOW_OCTETS);
     t->left = str_part(t->left, piece.len - in.octets, t->left.len);
     pipe_clear(&in);
+    if (!t->left.len && t->tail.len) {
+        t->left = t->tail;
+        t->tail = STR_NONE;
+    }
     m->octets = t->decoder.octets;
+    if (t->decoder.saw_bare && t->world->bare == BARE_REJECT && !content_is_dropped(m))
+        flow_refuse_named(&t->visit, REPLY_BARE_LF);
     if (t->decoder.ended)
         f->content.ended = true;
     return true;
@@ -314,7 +348,7 @@ static void begin_message(struct trial *t)
     m->number = ++t->visit.messages;
     m->serial = ++t->world->worker.serial;
     m->started = loop_micros(t->world->worker.loop);
-    m->say = chain_say(t->visit.conf->chain);
+    m->say = t->world->say;
     m->passed = t->visit.passed;
 }
 
@@ -372,7 +406,7 @@ static void end_step(struct trial *t, bool asked)
         return;
     if (step == TRIAL_HELO) {
         text_set(&t->client.helo, t->who->helo);
-        t->visit.esmtp = true;
+        t->visit.esmtp = !t->who->says_helo;
     }
     if (v->kind == VERDICT_DISCARD) {
         t->message.fate = MESSAGE_DISCARDED;
@@ -441,6 +475,7 @@ static void start_visit(struct trial *t)
     struct try_world *w = t->world;
     client_start(&t->client);
     client_set_ip(&t->client, t->who->ip, t->who->port);
+    client_set_local(&t->client, t->who->server_ip.at ? t->who->server_ip : STR(""), t->who->server_port);
     if (t->who->rdns != RDNS_NONE)
         rdns_set(&t->client.rdns, t->who->rdns, t->who->rdns_name);
     v->serial = ++w->worker.serial;
@@ -480,7 +515,7 @@ bool trial_run(struct trial *t, struct try_world *w, const struct try_who *who, 
                char *error, size_t room)
 {
     *t = (struct trial){.world = w, .who = who, .content = content, .raw = raw, .has_content = content.at};
-    record_start(&t->record, &t->visit);
+    record_start(&t->record, &t->visit, loop_micros(w->worker.loop));
     headers_start(&t->message.headers, &t->message.arena);
     start_visit(t);
     if (!take_params(t, error, room))

@@ -4,6 +4,7 @@
 #define TRY_TRIAL_H
 #include "mail/outlet.h"
 #include "try/record.h"
+#include "wire/content.h"
 
 struct try_hop { const struct next_hop *hop; struct str address; };
 struct try_world { /* what all messages of a run share */
@@ -11,7 +12,11 @@ struct try_world { /* what all messages of a run share */
     struct filter_set filters;
     struct visit_conf conf;       /* a copy of a listener's, with the chain that is tried */
     struct try_hop *hops; size_t nhops; /* the first: where mail goes unless a filter says otherwise */
+    enum say say;                 /* as the front decides it for this chain: when content goes on */
+    enum bare bare;               /* what it makes of bare line ends */
+    bool milter;                  /* an MTA is asked: it keeps the message, hears no reply of a next hop, quarantines itself */
     struct str dns;               /* servers; NONE: those of the machine */
+    struct dns_source *zone;      /* answers in their place; NULL: they do */
     uint64_t end_by;              /* milliseconds that message hooks have behind the end of content; filters see it as transaction.end_by */
     bool no_dns, offline;
 };
@@ -23,7 +28,9 @@ struct try_rcpt { struct str address, params; };
 struct try_who { /* the client and the envelope; texts "" where nothing is said */
     struct str ip, helo, from, mail_params, user, method;
     uint16_t port;
-    bool authenticated;
+    bool authenticated, says_helo; /* says_helo: not EHLO */
+    struct str server_ip;         /* of ours that it came to; NONE: not known */
+    uint16_t server_port;
     enum rdns_state rdns;         /* RDNS_NONE: it is not looked up, filters may */
     struct str rdns_name;
     struct str tls;               /* the version; "": in the clear */
@@ -50,7 +57,7 @@ struct trial {
     struct decoder decoder;
     const struct next_hop *hop;
     struct reply mail_reply;      /* of the next hop; code 0: not asked yet */
-    struct str content, left;     /* left: not decoded yet */
+    struct str content, left, tail; /* left, then tail: not decoded yet; as a client says them */
     bool has_content, raw;
     enum { TRIAL_CONNECT, TRIAL_TLS, TRIAL_HELO, TRIAL_AUTH, TRIAL_MAIL, TRIAL_RCPT, TRIAL_DATA, TRIAL_CONTENT, TRIAL_JUDGE, TRIAL_OVER } step;
     struct rcpt *parsed;          /* of who->rcpts: each enters the envelope at its RCPT */

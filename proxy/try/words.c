@@ -100,9 +100,17 @@ bool words_fact(struct str text, struct arena *arena, struct try_who *who)
         f->cipher = value.at;
         return true;
     }
-    if (!str_number(value, &n) || n > 4096)
+    if (str_equal(name, STR("server.ip"))) {
+        uint16_t none = 0;
+        return words_client(value, arena, &who->server_ip, &none) && !none;
+    }
+    if (!str_number(value, &n) || n > UINT16_MAX)
         return false;
-    if (str_equal(name, STR("tls.bits")))
+    if (str_equal(name, STR("server.port")))
+        who->server_port = (uint16_t)n;
+    else if (str_equal(name, STR("helo.esmtp")) && n <= 1)
+        who->says_helo = !n;
+    else if (str_equal(name, STR("tls.bits")) && n <= 4096)
         f->bits = (int)n;
     else if (str_equal(name, STR("tls.verified")) && n <= 1)
         f->verified = n;

@@ -10,7 +10,7 @@ bool words_auth(struct str, struct arena *, struct str *user, struct str *method
 bool words_tls(struct str, struct arena *, struct str *version); /* "1.3", "TLSv1.3", "v1.2"; "TLSv1.3" comes back */
 /* "STAGE=TEXT", mail, rcpt or message; TEXT begins with the code. */
 bool words_reply(struct str, struct arena *, struct try_who *);
-bool words_fact(struct str, struct arena *, struct try_who *);   /* "NAME=VALUE": of TLS, what a client decides */
+bool words_fact(struct str, struct arena *, struct try_who *);   /* "NAME=VALUE": of TLS, the address it came to, EHLO or HELO: what a client decides */
 bool words_time(struct str, int64_t *microseconds);              /* RFC 3339 in UTC or with a zone, or seconds since 1970 */
 bool words_expect(struct str);                                   /* "reject", "5xx", "451" */
 bool words_is_expected(struct str, const struct trial *);        /* a trial came to what words_expect has let pass */

@@ -1,7 +1,8 @@
-/* json.h - JSON written as it goes (RFC 8259): no tree, one line. A text that is no UTF-8 becomes {"b64": "..."}. Pure. */
+/* json.h - JSON (RFC 8259) written as it goes, no tree, one line, and read into a tree. A text that is no UTF-8 is written as {"b64": "..."}. Pure. */
 #ifndef WIRE_JSON_H
 #define WIRE_JSON_H
 #include "base/pipe.h"
+#include "base/value.h"
 
 enum { JSON_DEEP = 31 };
 struct json {
@@ -20,4 +21,8 @@ void json_seconds(struct json *, const char *key, uint64_t microseconds); /* 0.0
 void json_real(struct json *, const char *key, double);       /* what JSON has no number for is null */
 void json_bool(struct json *, const char *key, bool);
 void json_null(struct json *, const char *key);
+
+/* json_read.c: one value, white space around it; null is VALUE_NONE. Each value knows its line, from 1, but no file. At most JSON_DEEP levels;
+ * a key that is there twice is a fault. All of it stands in the arena, but for `text`. NULL: *value is it; else what is wrong at *line. */
+const char *json_read(struct str text, struct arena *, struct filter_value *value, uint32_t *line);
 #endif

@@ -215,7 +215,7 @@ def test_a_session_that_is_to_leave_sleeps_until_the_backend_has_answered_its_en
 def test_the_socket_is_the_owners_alone_and_takes_short_lines_only(gateway):
     mode = os.stat(gateway.folder + "/control").st_mode
     assert stat.S_ISSOCK(mode) and stat.S_IMODE(mode) == 0o600
-    assert talk(gateway, b"x" * 2000 + b"\n").startswith(b"no 1\nthe line is too long")
+    assert talk(gateway, b"x" * 5000 + b"\n").startswith(b"no 1\nthe line is too long")
     assert talk(gateway, b"burn down\n") == b"no 2\nunknown command: reload, drain [LISTENER], status, upgrade, stop\n"
     assert talk(gateway, b"status\r\n").startswith(b"ok\n")
     assert talk(gateway, b"\n").startswith(b"no 2\n")

@@ -97,6 +97,10 @@ class Tried:
         return lines[0] if len(lines) == 1 else lines
 
 
+def run_try(*words, stdin=b"", env=None, cwd=None):
+    return Tried(subprocess.run([SLUICE, "try", *words], input=stdin, capture_output=True, cwd=cwd, timeout=60 * SLOW, env=dict(os.environ, **(env or {}))))
+
+
 @pytest.fixture
 def place(tmp_path):
     for name, text in SCRIPTS.items():
@@ -118,8 +122,7 @@ listen "x" {{ "127.0.0.1:2525", backend = "postfix", chain = "c" }}
 """
             (place / "sluice.lua").write_text(text)
             conf = ["-c", str(place / "sluice.lua")]
-        return Tried(subprocess.run([SLUICE, "try", *conf, *words], input=stdin, capture_output=True, cwd=place, timeout=60 * SLOW,
-                                    env=dict(os.environ, **(env or {}))))
+        return run_try(*conf, *words, stdin=stdin, env=env, cwd=place)
     return run
 
 
@@ -170,9 +173,9 @@ def test_the_order_of_keys_is_fixed(sluice_try):
     got = sluice_try(ALL, PLAIN, "--json").json
     assert " ".join(got) == ("schema source conf listen chain offline session from rcpts calls edits verdict stage filter code enhanced text why "
                              "backend tags score octets_in octets_out sha256_out took waited run notes")
-    assert " ".join(got["calls"][0]) == ("event n stage rcpt part filter place verdict applied code enhanced text why at run wait waits notes "
+    assert " ".join(got["calls"][0]) == ("event id t n stage rcpt part filter place verdict applied code enhanced text why at run wait waits notes "
                                          "score log error")
-    assert " ".join(got["edits"][0]) == "event n call filter kind name index before after applied"
+    assert " ".join(got["edits"][0]) == "event id t n call filter kind name index before after applied"
 
 
 def test_colour_needs_a_terminal(sluice_try):
@@ -227,7 +230,7 @@ def test_octets_that_nobody_edits_leave_as_they_came(sluice_try, place):
     odd = open(ODD, "rb").read()
     got = sluice_try(judge("none"), ODD, "--out", "-", "-q")
     field, rest = got.raw.split(b"\r\nFrom: ", 1)
-    assert b"From: " + rest == odd and field.startswith(b"Received: from client.example ([198.51.100.25])\r\n\tby mx.example.org (Sluice) with ESMTP id ")
+    assert b"From: " + rest == odd + b"\r\n" and field.startswith(b"Received: from client.example ([198.51.100.25])\r\n\tby mx.example.org (Sluice) with ESMTP id ")
     got = sluice_try(judge("none"), ODD, "--out", "out", "--json")
     out = (place / "out").read_bytes()
     assert hashlib.sha256(out).hexdigest() == got.json["sha256_out"] and len(out) == got.json["octets_out"]
@@ -311,6 +314,14 @@ def test_who_sends_is_said(sluice_try):
     assert facts(sluice_try) == "198.51.100.25|client.example|nil|nil|nil|nil"
     assert facts(sluice_try, "--client", "[2001:db8::1]:99", "--helo", "h.test", "--rdns", "r.test", "--auth", "joe:LOGIN", "--tls=1.2",
                  "--fact", "tls.sni=mx.test") == "2001:db8::1|h.test|r.test|joe|TLSv1.2|mx.test"
+
+
+def test_where_the_client_came_in_and_how_it_said_hello(sluice_try, place):
+    (place / "s.lua").write_text('function on.rcpt(s) return reject("550 5.7.1 %s %s %s", tostring(s.local_ip), tostring(s.local_port), tostring(s.esmtp)) end')
+    got = sluice_try('filter "s.lua"', PLAIN, "--fact", "server.ip=2001:DB8::1", "--fact", "server.port=587", "--fact", "helo.esmtp=0", "--json").json
+    assert got["text"] == "2001:db8::1 587 false" and got["session"]["esmtp"] is False
+    for bad in ("server.ip=x", "server.ip=192.0.2.1:25", "server.port=70000", "helo.esmtp=2"):
+        assert sluice_try(ALL, PLAIN, "--fact", bad).code == 2
 
 
 def test_as_received(sluice_try):
@@ -500,9 +511,9 @@ def test_those_that_differ_from_what_is_expected_are_named(sluice_try, place):
     (["--clinet", "1"], "did you mean --client"), (["--client", "x"], "expected an IP address"), (["--client", "192.0.2.1:0"], "expected an IP address"),
     (["--to"], "needs a value"), (["--tls=9"], "a version"), (["--fact", "client.ip=1"], "--fact"), (["--fact", "tls.sni=x"], "say --tls"),
     (["--reply", "data=250 x"], "--reply"), (["--reply", "rcpt=no"], "--reply"), (["--expect", "maybe"], "--expect"), (["--now", "soon"], "--now"),
-    (["--now", "received"], "--as-received"), (["--dns", "zone.json"], "not supported yet"), (["--real-stores"], "not supported yet"),
-    (["--store", "x"], "not supported yet"), (["--option", "a=1"], "belongs to a script"), (["--filter", "subject_tga"], "did you mean \"subject_tag\""),
-    (["--skip", "x"], "has no filter \"x\""), (["--listen", "y"], "there is no listen \"y\""), (["--rcpt-params", "NOTIFY=NEVER"], "a --to before it"),
+    (["--now", "received"], "--as-received"), (["--dns", "zone.json"], "No such file"), (["--real-stores"], "not there yet"),
+    (["--store", "x"], "No such file"), (["--option", "a=1"], "belongs to a script"), (["--filter", "subject_tga"], "did you mean \"subject_tag\""),
+    (["--skip", "x"], "has no filter \"x\""), (["--listen", "y"], "there is no listen or milter \"y\""), (["--rcpt-params", "NOTIFY=NEVER"], "a --to before it"),
     (["--mail-params", "SIZE=x"], "no parameters of MAIL"), (["--from", "a b"], "no sender address"), (["--to", "@b"], "no recipient address"),
     (["--auth", "joe:"], "USER or USER:METHOD"), (["--rdns", ""], "--rdns"), (["--json", "--out", "-"], "standard output"),
     (["/nonexistent.eml"], "No such file"), (["--out", "x", PLAIN], "for one message"),
@@ -533,7 +544,6 @@ def test_every_option_is_in_the_page_and_the_manual(sluice_try):
     for path in ("docs/try.md", "contrib/man/sluice.8"):
         text = open(os.path.join(ROOT, path)).read().replace("\\-", "-")
         assert not [o for o in options if o not in text], path
-        assert "--real-stores" not in text and "--store" not in text
 
 
 # ---- large ones
