@@ -72,7 +72,7 @@ void flow_start(struct visit *v)
     struct message *m = v->message;
     struct flow *f = &m->flow;
     f->at = FLOW_HEAD;
-    f->content.mark = f->outgoing.mark = PIPE_MARK;
+    f->content.mark = PIPE_MARK;
     f->filtered.mark = m->say == SAY_AT_BOUND ? max_size(v->conf->limits.hold_memory, PIPE_MARK) : PIPE_MARK;
     f->passes = chain_passes(chain_of(v));
     if (m->say == SAY_AT_VERDICT)
@@ -85,7 +85,6 @@ void flow_free(struct flow *f)
     pipe_clear(&f->content);
     pipe_clear(&f->filtered);
     pipe_clear(&f->chunk);
-    pipe_clear(&f->outgoing);
     for (uint16_t i = 0; f->between && i < f->nsegments; i++)
         pipe_clear(&f->between[i]);
     spool_close(&f->spool);

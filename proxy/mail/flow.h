@@ -29,15 +29,12 @@ struct segment {             /* filters [first, end) of the chain; the last of t
 };
 
 struct flow {
-    struct encoder encoder;
-    struct headers_sender sender;
     enum flow_at at;
     bool edits_body;         /* a filter of the pass at hand may emit */
     bool emitted;            /* a filter has: the body is not that of the client any more */
     uint16_t pass, passes;
     struct pipe content;     /* decoded */
     struct pipe filtered;    /* behind the last body filter */
-    struct pipe outgoing;    /* rendered fields, or what is read back from the spool, on the way to the encoder */
     bool pending_cr;         /* the same, for what a message hook emits */
     struct pipe chunk;       /* in hand of a body hook */
     bool chunk_last, chunk_replaced;

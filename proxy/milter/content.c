@@ -14,8 +14,7 @@ static void begin(struct milter *m)
         return;
     m->message.data_at = loop_micros(m->worker->mail->loop);
     flow_start(&m->visit);
-    m->message.flow.outgoing.mark =
-        4 * PIPE_MARK; /* the body is said anew from it, a packet of MILTER_DATA_MOST at a time */
+    m->said_body.mark = 4 * PIPE_MARK; /* the body is said anew from it, a packet of MILTER_DATA_MOST at a time */
 }
 
 static void put(struct milter *m, struct str octets)

@@ -228,15 +228,15 @@ static bool say_body(struct milter *m)
         return true;
     }
     while (!all && !pipe_is_full(&m->stream->out)) {
-        all = spool_take(f->spool, &f->outgoing) || spool_failed(f->spool);
-        while (f->outgoing.octets >= (all ? 1 : MILTER_DATA_MOST)) {
-            size_t n = min_size(f->outgoing.octets, MILTER_DATA_MOST);
+        all = spool_take(f->spool, &m->said_body) || spool_failed(f->spool);
+        while (m->said_body.octets >= (all ? 1 : MILTER_DATA_MOST)) {
+            size_t n = min_size(m->said_body.octets, MILTER_DATA_MOST);
             struct arena flat = {0};
-            milter_say_packet(m, &(struct milter_packet){.kind = 'b', .rest = pipe_flat(&f->outgoing, n, &flat)});
-            pipe_drop(&f->outgoing, n);
+            milter_say_packet(m, &(struct milter_packet){.kind = 'b', .rest = pipe_flat(&m->said_body, n, &flat)});
+            pipe_drop(&m->said_body, n);
             arena_reset(&flat);
         }
-        pipe_compact(&f->outgoing); /* it has room again for a whole packet */
+        pipe_compact(&m->said_body); /* it has room again for a whole packet */
     }
     return all;
 }

@@ -47,6 +47,7 @@ void milter_message_end(struct milter *m, enum transaction_end end)
     maillog_message(&m->visit);
     visit_forget_waits(&m->visit);
     flow_free(&message->flow);
+    pipe_clear(&m->said_body);
     arena_reset(&message->arena);
     m->visit.message = NULL;
     m->place = AT_CLIENT;

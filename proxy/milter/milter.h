@@ -80,6 +80,7 @@ struct milter {
     bool head_ended;               /* EOH has come */
     struct was *was;               /* [fields]: from the end of the header section on */
     enum edit edit;
+    struct pipe said_body;         /* read from the spool, on its way into packets */
     struct planned *planned;       /* what is said behind the body */
 };
 

@@ -65,15 +65,6 @@ static enum guard guard_of(const struct trial *t)
     return t->world->milter || t->message.params.body == BODY_BINARYMIME ? GUARD_NONE : GUARD_NUL;
 }
 
-static bool encode(struct trial *t, struct pipe *from)
-{
-    struct flow *f = &t->message.flow;
-    bool moved = encoder_step(&f->encoder, from, &t->out, FLOW_OCTETS);
-    if (f->encoder.bad)
-        flow_refuse_named(&t->visit, f->encoder.hidden ? REPLY_HIDDEN_END : REPLY_FILTER_FAILED);
-    return moved;
-}
-
 /* Whether a backend would have been told DATA by now. */
 static bool is_open(struct trial *t)
 {
@@ -82,7 +73,7 @@ static bool is_open(struct trial *t)
     bool time =
         flow_is_judged(f) || m->say <= SAY_AFTER_HEADERS || (m->say == SAY_AT_BOUND && pipe_is_full(&f->filtered));
     if (!t->open && time) {
-        encoder_start(&f->encoder, t->raw ? FRAMING_BINARY : FRAMING_CHUNKS, guard_of(t));
+        outgoing_start(&t->outgoing, t->raw ? FRAMING_BINARY : FRAMING_CHUNKS, guard_of(t));
         t->open = true;
     }
     return t->open;
@@ -95,27 +86,7 @@ static bool take(struct outlet *o)
     struct flow *f = &m->flow;
     if (content_is_dropped(m) || !flow_head_is_done(f) || !is_open(t))
         return false;
-    bool moved = false;
-    if (!f->sender.done) {
-        headers_send(&m->headers, &f->sender, &f->outgoing);
-        moved = true;
-    }
-    if (!pipe_is_empty(&f->outgoing))
-        moved |= encode(t, &f->outgoing);
-    if (content_is_dropped(m) || !f->sender.done || !pipe_is_empty(&f->outgoing))
-        return moved;
-    if (m->say == SAY_AT_VERDICT) {
-        size_t before = f->outgoing.octets;
-        spool_take(f->spool, &f->outgoing);
-        moved |= f->outgoing.octets != before;
-        if (spool_failed(f->spool))
-            flow_refuse_held(&t->visit, f->spool);
-        else if (!pipe_is_empty(&f->outgoing))
-            moved |= encode(t, &f->outgoing);
-    } else if (!pipe_is_empty(&f->filtered)) {
-        moved |= encode(t, &f->filtered);
-    }
-    return moved;
+    return outgoing_take(&t->visit, &t->outgoing, &t->out);
 }
 
 static void abandon(struct outlet *o)
@@ -132,14 +103,6 @@ void outlet_start(struct trial *t)
     t->hop = t->world->nhops ? t->world->hops[0].hop : NULL;
 }
 
-static bool nobody_is_left(const struct message *m)
-{
-    for (uint32_t i = 0; i < m->nrcpts; i++)
-        if (rcpt_stands(&m->rcpts[i]))
-            return false;
-    return true;
-}
-
 static bool ends_line(const struct pipe *out)
 {
     return !out->last || out->last->at[out->last->len - 1] == '\n'; /* the encoder lets no bare LF pass */
@@ -148,21 +111,16 @@ static bool ends_line(const struct pipe *out)
 bool outlet_has_all(struct trial *t)
 {
     struct message *m = &t->message;
-    struct flow *f = &m->flow;
-    if (nobody_is_left(m)) {
+    if (message_is_empty(m)) {
         m->fate = MESSAGE_DISCARDED;
         m->verdict_why = STR("no recipient is left");
         return false;
     }
     while (take(&t->outlet))
         ;
-    if (content_is_dropped(m) || !f->sender.done || !pipe_is_empty(&f->outgoing))
+    if (!outgoing_has_all(&t->visit, &t->outgoing))
         return false;
-    if (!encoder_may_end(&f->encoder)) {
-        flow_refuse_named(&t->visit, f->encoder.hidden ? REPLY_HIDDEN_END : REPLY_FILTER_FAILED);
-        return false;
-    }
-    encoder_end(&f->encoder, &t->out);
+    encoder_end(&t->outgoing.encoder, &t->out);
     if (!t->raw && !t->world->milter && !ends_line(&t->out)) /* by DATA no content leaves without one */
         pipe_put(&t->out, STR("\r\n"));
     return true;

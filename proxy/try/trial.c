@@ -533,6 +533,7 @@ void trial_free(struct trial *t)
 {
     client_end(&t->client);
     flow_free(&t->message.flow);
+    outgoing_clear(&t->outgoing);
     pipe_clear(&t->out);
     record_free(&t->record);
     arena_reset(&t->message.arena);

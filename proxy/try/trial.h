@@ -2,6 +2,7 @@
  * that keeps what would have left. */
 #ifndef TRY_TRIAL_H
 #define TRY_TRIAL_H
+#include "mail/outgoing.h"
 #include "mail/outlet.h"
 #include "try/record.h"
 #include "wire/content.h"
@@ -63,6 +64,7 @@ struct trial {
     struct rcpt *parsed;          /* of who->rcpts: each enters the envelope at its RCPT */
     uint32_t said;                /* of them so far */
     uint32_t rcpt;                /* the one in hand: its index in the envelope */
+    struct outgoing outgoing;
     bool open;                    /* a backend would have been told DATA by now */
     struct pipe out;              /* what would have left; empty unless forwarded or quarantined */
     enum fate fate;

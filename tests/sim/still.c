@@ -39,7 +39,7 @@ static uint64_t sum_of_transaction(uint64_t sum, const struct transaction *tx, c
     sum = mix(mix(mix(sum, tx->message.serial), tx->message.named), tx->told_named);
     sum = mix(mix(mix(sum, content_is_dropped(&tx->message)), t->data), f->at);
     sum = mix(mix(mix(sum, flow_is_taken(f)), flow_is_judged(f)), f->pass);
-    sum = mix(mix(sum, tx->decoder.wire), f->encoder.octets);
+    sum = mix(mix(sum, tx->decoder.wire), t->outgoing.encoder.octets);
     return mix(mix(mix(sum, f->content.octets), f->filtered.octets), t->packed.octets);
 }
 
@@ -67,7 +67,7 @@ static void show(const char *when, const struct session *s)
         sim_trace("  wire %llu content %zu filtered %zu encoded %llu packed %zu data %d head %d sink %d taken %d "
                   "judged %d pass %d",
                   (unsigned long long)s->tx->decoder.wire, f->content.octets, f->filtered.octets,
-                  (unsigned long long)f->encoder.octets, s->delivery.transfer.packed.octets, s->delivery.transfer.data, f->at, content_is_dropped(&s->tx->message), flow_is_taken(f),
+                  (unsigned long long)s->delivery.transfer.outgoing.encoder.octets, s->delivery.transfer.packed.octets, s->delivery.transfer.data, f->at, content_is_dropped(&s->tx->message), flow_is_taken(f),
                   flow_is_judged(f), f->pass);
     if (b)
         sim_trace("  backend step %d owes %u unsaid %zu in %zu out %zu", b->step, b->count, b->unsaid.octets,

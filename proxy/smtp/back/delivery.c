@@ -35,6 +35,7 @@ void delivery_message_end(struct delivery *d)
         envelope_leave(d, !answered ? delivery_way_out(d) : unsure ? LEAVE_ENVELOPE : LEAVE_CLEAN);
     }
     pipe_clear(&t->packed);
+    outgoing_clear(&t->outgoing);
     d->transfer = (struct transfer){0};
 }
 

@@ -5,6 +5,7 @@
  * said: nothing in here writes to a client. */
 #ifndef SMTP_BACK_DELIVERY_H
 #define SMTP_BACK_DELIVERY_H
+#include "mail/outgoing.h"
 #include "mail/outlet.h"
 #include "mail/visit.h"
 #include "smtp/worker.h"
@@ -29,6 +30,7 @@ struct transfer {           /* of one message; zeroed when it begins */
     uint32_t losses;        /* connections that this message has lost */
     bool spent;             /* it has been said anew after a loss: once per message */
     enum transfer_data data;
+    struct outgoing outgoing; /* started when data becomes OPEN */
     bool chunked;           /* content goes by BDAT */
     uint32_t chunks_owed;   /* BDATs that the backend has not answered */
     struct pipe packed;     /* encoded: the chunk that is said next */

@@ -60,8 +60,7 @@ static void lost_in_content(struct delivery *d, const struct reply *why)
 {
     struct transfer *t = &d->transfer;
     struct message *m = d->visit->message;
-    struct flow *f = &m->flow;
-    bool again = !f->encoder.octets && !t->spent && !content_is_dropped(m) && !envelope_is_forgotten(d);
+    bool again = !t->outgoing.encoder.octets && !t->spent && !content_is_dropped(m) && !envelope_is_forgotten(d);
     t->data = DATA_UNSAID;
     if (!again) {
         flow_refuse(d->visit, BY_BACKEND, why);
@@ -69,9 +68,7 @@ static void lost_in_content(struct delivery *d, const struct reply *why)
     }
     t->spent = t->stale = true;
     t->envelope = ENVELOPE_UNSAID;
-    f->sender = (struct headers_sender){0};
     t->chunked = false;
-    pipe_clear(&f->outgoing);
 }
 
 /* May what was said be said again as it was? Only if the connection had been idle before and answered nothing, once. */

@@ -139,7 +139,7 @@ static void apply_data(struct delivery *d, const struct reply *r)
     if (r->code == 354) {
         t->data_reply = reply_keep(&m->arena, r);
         t->data = DATA_OPEN;
-        encoder_start(&m->flow.encoder, FRAMING_DOTS, delivery_guard(d->backend));
+        outgoing_start(&t->outgoing, FRAMING_DOTS, delivery_guard(d->backend));
         d->backend->deadline = 0;
         return;
     }

@@ -14,24 +14,6 @@ enum guard delivery_guard(const struct backend *b)
     return b->can.has & EXT_8BITMIME ? GUARD_NUL : GUARD_EIGHTH_BIT;
 }
 
-static void refuse_bad(struct delivery *d)
-{
-    struct flow *f = &d->visit->message->flow;
-    if (!f->encoder.hidden)
-        log_say(LOG_ERROR, "%s.%u: content with a bare CR or LF reached the encoder", d->visit->id, d->visit->message->number);
-    flow_refuse_named(d->visit, f->encoder.hidden ? REPLY_HIDDEN_END : REPLY_FILTER_FAILED);
-}
-
-static bool encode(struct delivery *d, struct pipe *from)
-{
-    struct transfer *t = &d->transfer;
-    struct flow *f = &d->visit->message->flow;
-    bool moved = encoder_step(&f->encoder, from, t->chunked ? &t->packed : &d->backend->stream->out, FLOW_OCTETS);
-    if (f->encoder.bad)
-        refuse_bad(d);
-    return moved;
-}
-
 /* A chunk that is full is said, while the backend owes few replies to others. It is answered: nobody waits for that. */
 static bool say_chunk(struct delivery *d)
 {
@@ -47,7 +29,6 @@ static bool say_chunk(struct delivery *d)
     return true;
 }
 
-/* Fields first, at most a block a step, then the body from the chain or, judged, from the spool. */
 bool delivery_take(struct delivery *d)
 {
     struct transfer *t = &d->transfer;
@@ -60,30 +41,7 @@ bool delivery_take(struct delivery *d)
     bool moved = t->chunked && say_chunk(d);
     if (pipe_is_full(&t->packed))
         return moved;
-    if (!f->sender.done) {
-        if (!f->sender.begun) {
-            /* Field edits of a headers hook are known now; later ones only where the content was held (AT_VERDICT). */
-            must(m->say != SAY_AT_VERDICT || flow_is_judged(f));
-        }
-        headers_send(&m->headers, &f->sender, &f->outgoing);
-        moved = true;
-    }
-    if (!pipe_is_empty(&f->outgoing))
-        moved |= encode(d, &f->outgoing);
-    if (content_is_dropped(m) || !f->sender.done || !pipe_is_empty(&f->outgoing))
-        return moved;
-    if (m->say == SAY_AT_VERDICT) {
-        size_t before = f->outgoing.octets;
-        spool_take(f->spool, &f->outgoing);
-        moved |= f->outgoing.octets != before;
-        if (spool_failed(f->spool))
-            flow_refuse_held(d->visit, f->spool);
-        else if (!pipe_is_empty(&f->outgoing))
-            moved |= encode(d, &f->outgoing);
-    } else if (!pipe_is_empty(&f->filtered)) {
-        moved |= encode(d, &f->filtered);
-    }
-    return moved;
+    return outgoing_take(d->visit, &t->outgoing, t->chunked ? &t->packed : &d->backend->stream->out) || moved;
 }
 
 enum leave delivery_way_out(const struct delivery *d)
@@ -124,7 +82,7 @@ static void open_chunks(struct delivery *d)
     t->data = DATA_OPEN;
     /* Whoever takes binary content drops nothing. Others hear no more by BDAT than they would by DATA, whichever it happens to be. */
     bool safe = d->backend->can.has & EXT_BINARYMIME;
-    encoder_start(&f->encoder, binary ? FRAMING_BINARY : FRAMING_CHUNKS, safe ? GUARD_NONE : delivery_guard(d->backend));
+    outgoing_start(&t->outgoing, binary ? FRAMING_BINARY : FRAMING_CHUNKS, safe ? GUARD_NONE : delivery_guard(d->backend));
 }
 
 /* Time has come: says DATA, or refuses the content where that cannot be. */
@@ -175,17 +133,9 @@ bool delivery_send(struct delivery *d)
     must(flow_is_judged(f));
     while (delivery_take(d))
         ;
-    if (content_is_dropped(m) || t->data != DATA_OPEN || !f->sender.done || !pipe_is_empty(&f->outgoing))
+    if (content_is_dropped(m) || t->data != DATA_OPEN || (t->chunks_owed && !(d->backend->can.has & EXT_PIPELINING)))
         return false;
-    if (t->chunks_owed && !(d->backend->can.has & EXT_PIPELINING))
-        return false;
-    bool all = m->say == SAY_AT_VERDICT ? spool_take(f->spool, &f->outgoing) && pipe_is_empty(&f->outgoing)
-                                         : f->filtered.ended && pipe_is_empty(&f->filtered);
-    if (all && !encoder_may_end(&f->encoder)) {
-        refuse_bad(d);
-        return false;
-    }
-    return all;
+    return outgoing_has_all(d->visit, &t->outgoing);
 }
 
 void delivery_release(struct delivery *d)
@@ -193,14 +143,14 @@ void delivery_release(struct delivery *d)
     struct transfer *t = &d->transfer;
     struct message *m = d->visit->message;
     struct flow *f = &m->flow;
-    must(t->data == DATA_OPEN && flow_is_taken(f) && flow_is_judged(f) && !content_is_dropped(m) && !f->encoder.bad);
+    must(t->data == DATA_OPEN && flow_is_taken(f) && flow_is_judged(f) && !content_is_dropped(m) && !t->outgoing.encoder.bad);
     must(!message_is_empty(m));
     if (!pipe_is_empty(&d->backend->stream->in) && !t->chunks_owed) { /* half a reply before our end: it is none to it */
         backend_break(d->backend, REPLY_BACKEND_NONSENSE, "it spoke unasked");
         return;
     }
     struct pipe *out = &d->backend->stream->out;
-    encoder_end(&f->encoder, t->chunked ? &t->packed : out);
+    encoder_end(&t->outgoing.encoder, t->chunked ? &t->packed : out);
     if (t->chunked) {
         pipe_print(out, "BDAT %zu LAST\r\n", t->packed.octets);
         pipe_move(&t->packed, out, t->packed.octets);

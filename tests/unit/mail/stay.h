@@ -27,6 +27,7 @@ struct stay {
     struct message message;
     struct arena life, scratch;
     struct outlet outlet;
+    struct headers_sender fields;
     struct pipe out;        /* rendered fields and body, as they are taken */
     struct arena texts;
     bool abandoned;
@@ -68,8 +69,8 @@ static bool stay_take(struct outlet *o)
     size_t before = S.out.octets;
     if (!flow_head_is_done(f) || (S.message.say > SAY_AFTER_HEADERS && !flow_is_judged(f)))
         return false;
-    if (!f->sender.done)
-        headers_send(&S.message.headers, &f->sender, &S.out);
+    if (!S.fields.done)
+        headers_send(&S.message.headers, &S.fields, &S.out);
     else if (f->spool)
         spool_take(f->spool, &S.out);
     else
@@ -194,6 +195,7 @@ static inline void stay_message_end(void)
     arena_reset(&S.message.arena);
     memset(&S.message, 0, sizeof S.message);
     pipe_clear(&S.out);
+    S.fields = (struct headers_sender){0};
     S.visit.message = NULL;
 }
 
