@@ -280,7 +280,7 @@ static bool make_world(struct attempt *c)
     w->conf.chain = &c->chain;
     w->dns = conf->dns;
     w->milter = c->milter;
-    w->say = c->milter ? milter_say(&c->chain) : chain_say(&c->chain);
+    w->data_when = c->milter ? milter_say(&c->chain) : chain_data_when(&c->chain);
     w->bare = c->milter ? BARE_NORMALIZE : c->listen->bare;
     w->end_by = c->milter ? c->milter->timeouts.end_by : c->listen->timeouts.end_by;
     make_hops(c);

@@ -248,7 +248,7 @@ static void say_milter(FILE *to, const struct milter_conf *m)
     say_filters(to, m->visit.chain);
     say_bits(to, "actions", milter_actions, needs.actions);
     say_bits(to, "protocol", milter_steps, needs.steps);
-    fprintf(to, "    body       %s\n", milter_say(m->visit.chain) == SAY_AT_VERDICT ? "is held" : "is not held");
+    fprintf(to, "    body       %s\n", milter_say(m->visit.chain) == WHEN_AT_VERDICT ? "is held" : "is not held");
 }
 
 void conf_say_order(FILE *to, const struct conf *conf)
@@ -261,7 +261,7 @@ void conf_say_order(FILE *to, const struct conf *conf)
         fprintf(to, "\n    backend    %.*s at %.*s\n", STR_ARGS(l->backend->hop.name), STR_ARGS(l->backend->address.text));
         fprintf(to, "    chain      %.*s\n", STR_ARGS(l->visit.chain->nfilters ? l->visit.chain->name : STR("without filters")));
         say_filters(to, l->visit.chain);
-        fprintf(to, "    DATA       %s\n", chain_say_name(l->visit.chain));
+        fprintf(to, "    DATA       %s\n", chain_data_when_name(l->visit.chain));
     }
     for (size_t i = 0; i < conf->nmilters; i++)
         say_milter(to, &conf->milters[i]);

@@ -73,9 +73,9 @@ void flow_start(struct visit *v)
     struct flow *f = &m->flow;
     f->at = FLOW_HEAD;
     f->content.mark = PIPE_MARK;
-    f->filtered.mark = m->say == SAY_AT_BOUND ? max_size(v->conf->limits.hold_memory, PIPE_MARK) : PIPE_MARK;
+    f->filtered.mark = m->data_when == WHEN_AT_BOUND ? max_size(v->conf->limits.hold_memory, PIPE_MARK) : PIPE_MARK;
     f->passes = chain_passes(chain_of(v));
-    if (m->say == SAY_AT_VERDICT)
+    if (m->data_when == WHEN_AT_VERDICT)
         f->spool = spool_open(v->conf->limits.hold_memory, v->conf->limits.held);
     build_segments(v);
 }
@@ -351,7 +351,7 @@ void flow_refuse_held(struct visit *v, const struct spool *spool)
 static bool hold(struct visit *v)
 {
     struct flow *f = &v->message->flow;
-    if (v->message->say != SAY_AT_VERDICT || pipe_is_empty(&f->filtered))
+    if (v->message->data_when != WHEN_AT_VERDICT || pipe_is_empty(&f->filtered))
         return false;
     if (f->pass && !f->edits_body) {
         pipe_clear(&f->filtered);
@@ -448,7 +448,7 @@ bool flow_judge(struct visit *v)
         if (f->at != FLOW_MESSAGE) {
             if (!flow_run(v) || f->at < FLOW_BODY_DONE || content_is_dropped(m))
                 return false;
-            if (m->say == SAY_AT_VERDICT) {
+            if (m->data_when == WHEN_AT_VERDICT) {
                 must(pipe_is_empty(&f->filtered));
                 if (f->pass)
                     swap_spools(f);

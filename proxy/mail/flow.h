@@ -1,6 +1,6 @@
 /* flow.h - the content of one transaction on its way: decoder, head, chain, spool, encoder (DESIGN 8; engine.md A2, A14, A15).
  *
- * Stages take what they can and put what fits; they are run tail to head. DATA is said to the backend when the chain's `say`
+ * Stages take what they can and put what fits; they are run tail to head. DATA is said to the backend when the chain's `data_when`
  * allows it, and the end of mail data only by delivery_release. */
 #ifndef MAIL_FLOW_H
 #define MAIL_FLOW_H
@@ -15,7 +15,7 @@ struct visit;
 enum author { BY_BACKEND, BY_FILTER, BY_ROUTE, BY_LIMIT, BY_SYNTAX };
 
 /* When DATA is said to the backend, computed per chain at load. */
-enum say { SAY_AT_DATA, SAY_AFTER_HEADERS, SAY_AT_BOUND, SAY_AT_VERDICT };
+enum data_when { WHEN_AT_DATA, WHEN_AFTER_HEADERS, WHEN_AT_BOUND, WHEN_AT_VERDICT };
 /* Where content stands; a later pass begins again at HEADERS. BODY_DONE: the last chunk of the pass at hand has been through its filters.
  * JUDGED: all message hooks of all passes are done. */
 enum flow_at { FLOW_NONE, FLOW_HEAD, FLOW_HEADERS, FLOW_BODY, FLOW_BODY_DONE, FLOW_MESSAGE, FLOW_JUDGED };
@@ -44,7 +44,7 @@ struct flow {
     uint16_t nsegments;
     struct segment *segments;
     struct pipe *between;    /* pipes behind the rewriters, nsegments - 1 */
-    struct spool *spool;     /* SAY_AT_VERDICT: the body as it stands */
+    struct spool *spool;     /* WHEN_AT_VERDICT: the body as it stands */
     struct spool *next_spool; /* the body as the pass at hand, or a message hook, leaves it */
     struct str message_id;
 };

@@ -54,7 +54,7 @@ struct message {
     struct headers headers;
     struct queued_field *queued;
     struct flow flow;
-    enum say say;
+    enum data_when data_when;
     struct note *notes;
     double score;
     bool passed;                /* PASS within this message */

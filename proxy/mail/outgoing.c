@@ -49,7 +49,7 @@ bool outgoing_take(struct visit *v, struct outgoing *o, struct pipe *to)
     bool moved = false;
     if (!o->fields.done) {
         /* Field edits of a headers hook are known now; later ones only where the content was held (AT_VERDICT). */
-        must(o->fields.begun || m->say != SAY_AT_VERDICT || flow_is_judged(f));
+        must(o->fields.begun || m->data_when != WHEN_AT_VERDICT || flow_is_judged(f));
         headers_send(&m->headers, &o->fields, &o->unencoded);
         moved = true;
     }
@@ -57,7 +57,7 @@ bool outgoing_take(struct visit *v, struct outgoing *o, struct pipe *to)
         moved |= encode(v, o, &o->unencoded, to);
     if (content_is_dropped(m) || !o->fields.done || !pipe_is_empty(&o->unencoded))
         return moved;
-    if (m->say == SAY_AT_VERDICT)
+    if (m->data_when == WHEN_AT_VERDICT)
         moved |= take_held(v, o, to);
     else if (!pipe_is_empty(&f->filtered))
         moved |= encode(v, o, &f->filtered, to);
@@ -70,7 +70,7 @@ bool outgoing_has_all(struct visit *v, struct outgoing *o)
     struct flow *f = &m->flow;
     if (content_is_dropped(m) || !o->fields.done || !pipe_is_empty(&o->unencoded))
         return false;
-    bool all = m->say == SAY_AT_VERDICT ? spool_take(f->spool, &o->unencoded) && pipe_is_empty(&o->unencoded)
+    bool all = m->data_when == WHEN_AT_VERDICT ? spool_take(f->spool, &o->unencoded) && pipe_is_empty(&o->unencoded)
                                          : f->filtered.ended && pipe_is_empty(&f->filtered);
     if (all && !encoder_may_end(&o->encoder)) {
         refuse_bad(v, o);

@@ -96,6 +96,6 @@ bool received_is_loop(struct visit *v)
 
 uint64_t visit_adds(const struct visit_conf *conf)
 {
-    bool edits = chain_say(conf->chain) != SAY_AT_DATA;
+    bool edits = chain_data_when(conf->chain) != WHEN_AT_DATA;
     return (conf->received ? ADDED_MOST : 0) + (edits ? ADDED_MOST : 0);
 }

@@ -29,21 +29,21 @@ bool chain_has(const struct chain *chain, enum filter_stage stage)
 
 static const unsigned late = FILTER_LATE_FIELDS | FILTER_LATE_BODY | FILTER_LATE_ENVELOPE | FILTER_LATE_ROUTE | FILTER_READS_BACK;
 
-enum say chain_say(const struct chain *chain)
+enum data_when chain_data_when(const struct chain *chain)
 {
-    enum say say = SAY_AT_DATA;
+    enum data_when say = WHEN_AT_DATA;
     for (size_t i = 0; i < chain->nfilters; i++) {
         const struct filter *f = chain->filters[i];
         if (f->flags & FILTER_READS_BACK)
-            say = SAY_AT_VERDICT; /* also under observe: it reads what is held */
+            say = WHEN_AT_VERDICT; /* also under observe: it reads what is held */
         if (f->observe)
             continue;
         if (f->flags & late)
-            say = SAY_AT_VERDICT;
-        else if (say < SAY_AT_BOUND && (may(f, FILTER_BODY) || may(f, FILTER_MESSAGE) || may(f, FILTER_PART)))
-            say = SAY_AT_BOUND;
-        else if (say < SAY_AFTER_HEADERS && may(f, FILTER_HEADERS))
-            say = SAY_AFTER_HEADERS;
+            say = WHEN_AT_VERDICT;
+        else if (say < WHEN_AT_BOUND && (may(f, FILTER_BODY) || may(f, FILTER_MESSAGE) || may(f, FILTER_PART)))
+            say = WHEN_AT_BOUND;
+        else if (say < WHEN_AFTER_HEADERS && may(f, FILTER_HEADERS))
+            say = WHEN_AFTER_HEADERS;
     }
     return say;
 }
@@ -57,11 +57,11 @@ bool chain_is_binary_safe(const struct chain *chain)
     return true;
 }
 
-const char *chain_say_name(const struct chain *chain)
+const char *chain_data_when_name(const struct chain *chain)
 {
     static const char *const names[] = {"at DATA", "after the header section", "when 256 KiB are held or the verdict is in",
                                         "at the verdict (the content is held)"};
-    return names[chain_say(chain)];
+    return names[chain_data_when(chain)];
 }
 
 /* Behind each filter that edits fields or body late, unless it is the last or only watches. */

@@ -37,8 +37,8 @@ struct run { /* one stage on its way over the chain */
     struct verdict verdict;
 };
 
-enum say chain_say(const struct chain *);
-const char *chain_say_name(const struct chain *); /* for check --explain */
+enum data_when chain_data_when(const struct chain *);
+const char *chain_data_when_name(const struct chain *); /* for check --explain */
 bool chain_has(const struct chain *, enum filter_stage);
 bool chain_is_binary_safe(const struct chain *); /* whoever sees content may see BINARYMIME */
 uint16_t chain_passes(const struct chain *);

@@ -107,7 +107,7 @@ bool milter_body_is_taken(struct milter *m)
 /* Content held here is read by somebody in the end, whoever that is. */
 bool milter_wants_body(struct milter *m)
 {
-    return m->message.say == SAY_AT_VERDICT || visit_wants(&m->visit, FILTER_BODY) ||
+    return m->message.data_when == WHEN_AT_VERDICT || visit_wants(&m->visit, FILTER_BODY) ||
            visit_wants(&m->visit, FILTER_PART) || visit_wants(&m->visit, FILTER_MESSAGE);
 }
 

@@ -27,5 +27,5 @@ struct milter_conf {
  * cut down to what the MTA offers. */
 struct milter_needs { uint32_t actions, steps; };
 struct milter_needs milter_needs(const struct chain *);
-enum say milter_say(const struct chain *); /* as chain_say, but the MTA holds the message: only what reads or writes the body again holds it here */
+enum data_when milter_say(const struct chain *); /* as chain_data_when, but the MTA holds the message: only what reads or writes the body again holds it here */
 #endif

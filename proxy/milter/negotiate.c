@@ -29,11 +29,11 @@ static unsigned flags_of(const struct chain *chain, bool observed)
     return flags;
 }
 
-enum say milter_say(const struct chain *chain)
+enum data_when milter_say(const struct chain *chain)
 {
     bool holds = (flags_of(chain, true) & FILTER_READS_BACK) ||
                  (flags_of(chain, false) & (FILTER_EDITS_BODY | FILTER_LATE_BODY)) || chain_passes(chain) > 1;
-    return holds ? SAY_AT_VERDICT : SAY_AT_BOUND;
+    return holds ? WHEN_AT_VERDICT : WHEN_AT_BOUND;
 }
 
 static uint32_t actions_of(const struct chain *chain, struct hooks h)

@@ -39,7 +39,7 @@ static void where(const struct outlet *o, struct str *name, struct str *address,
 static bool take(struct outlet *o)
 {
     struct message *m = &owner(o)->message;
-    if (m->say == SAY_AT_VERDICT || pipe_is_empty(&m->flow.filtered))
+    if (m->data_when == WHEN_AT_VERDICT || pipe_is_empty(&m->flow.filtered))
         return false;
     pipe_clear(&m->flow.filtered);
     return true;

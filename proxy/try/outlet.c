@@ -71,7 +71,7 @@ static bool is_open(struct trial *t)
     struct message *m = &t->message;
     struct flow *f = &m->flow;
     bool time =
-        flow_is_judged(f) || m->say <= SAY_AFTER_HEADERS || (m->say == SAY_AT_BOUND && pipe_is_full(&f->filtered));
+        flow_is_judged(f) || m->data_when <= WHEN_AFTER_HEADERS || (m->data_when == WHEN_AT_BOUND && pipe_is_full(&f->filtered));
     if (!t->open && time) {
         outgoing_start(&t->outgoing, t->raw ? FRAMING_BINARY : FRAMING_CHUNKS, guard_of(t));
         t->open = true;

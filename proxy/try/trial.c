@@ -348,7 +348,7 @@ static void begin_message(struct trial *t)
     m->number = ++t->visit.messages;
     m->serial = ++t->world->worker.serial;
     m->started = loop_micros(t->world->worker.loop);
-    m->say = t->world->say;
+    m->data_when = t->world->data_when;
     m->passed = t->visit.passed;
 }
 

@@ -13,7 +13,7 @@ struct try_world { /* what all messages of a run share */
     struct filter_set filters;
     struct visit_conf conf;       /* a copy of a listener's, with the chain that is tried */
     struct try_hop *hops; size_t nhops; /* the first: where mail goes unless a filter says otherwise */
-    enum say say;                 /* as the front decides it for this chain: when content goes on */
+    enum data_when data_when;                 /* as the front decides it for this chain: when content goes on */
     enum bare bare;               /* what it makes of bare line ends */
     bool milter;                  /* an MTA is asked: it keeps the message, hears no reply of a next hop, quarantines itself */
     struct str dns;               /* servers; NONE: those of the machine */

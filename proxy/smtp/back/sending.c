@@ -66,7 +66,7 @@ static bool is_for_chunks(const struct delivery *d)
         return true;
     if (m->headers.first && m->headers.first->mbox) /* Postfix knows mbox lines behind DATA only */
         return false;
-    uint64_t body = m->say == SAY_AT_VERDICT ? spool_octets(f->spool) : f->filtered.octets;
+    uint64_t body = m->data_when == WHEN_AT_VERDICT ? spool_octets(f->spool) : f->filtered.octets;
     /* Who has been silent for long may be gone: DATA asks without losing anything, the last chunk would leave us uncertain. */
     bool fresh = loop_now(d->generation->worker->mail.loop) - b->heard < SILENCE;
     return flow_is_judged(f) && fresh && m->headers.octets + body <= ONE_CHUNK;
@@ -118,7 +118,7 @@ bool delivery_open(struct delivery *d)
     struct flow *f = &m->flow;
     if (t->data != DATA_UNSAID || content_is_dropped(m) || !flow_head_is_done(f))
         return false;
-    bool time = flow_is_judged(f) || m->say <= SAY_AFTER_HEADERS || (m->say == SAY_AT_BOUND && pipe_is_full(&f->filtered));
+    bool time = flow_is_judged(f) || m->data_when <= WHEN_AFTER_HEADERS || (m->data_when == WHEN_AT_BOUND && pipe_is_full(&f->filtered));
     if (!time)
         return false;
     open_now(d);

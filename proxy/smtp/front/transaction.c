@@ -15,7 +15,7 @@ struct transaction *transaction_start(struct session *s, struct arena *arena)
     tx->message.arena = *arena;
     *arena = (struct arena){0};
     tx->message.started = loop_micros(s->worker->mail.loop);
-    tx->message.say = chain_say(s->listen->visit.chain);
+    tx->message.data_when = chain_data_when(s->listen->visit.chain);
     tx->message.passed = s->visit.passed;
     s->tx = tx;
     s->visit.message = &tx->message;

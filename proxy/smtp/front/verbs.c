@@ -222,7 +222,7 @@ static enum next check_rcpt(struct session *s)
 static bool data_may_join(const struct session *s)
 {
     const struct transaction *tx = s->tx;
-    return !session_settled(s) && tx->message.say == SAY_AT_DATA && !chain_has(s->listen->visit.chain, FILTER_DATA);
+    return !session_settled(s) && tx->message.data_when == WHEN_AT_DATA && !chain_has(s->listen->visit.chain, FILTER_DATA);
 }
 
 static enum next data_refused(struct session *s, const struct reply *r)
@@ -241,7 +241,7 @@ static enum next data_go(struct session *s)
             content_begin(s, STATE_DATA);
         return NEXT_MORE;
     }
-    if (tx->message.say == SAY_AT_DATA) {
+    if (tx->message.data_when == WHEN_AT_DATA) {
         session_go(s, STEP_BACKEND);
         return NEXT_MORE;
     }

@@ -67,7 +67,7 @@ static bool stay_take(struct outlet *o)
 {
     struct flow *f = &S.message.flow;
     size_t before = S.out.octets;
-    if (!flow_head_is_done(f) || (S.message.say > SAY_AFTER_HEADERS && !flow_is_judged(f)))
+    if (!flow_head_is_done(f) || (S.message.data_when > WHEN_AFTER_HEADERS && !flow_is_judged(f)))
         return false;
     if (!S.fields.done)
         headers_send(&S.message.headers, &S.fields, &S.out);
@@ -142,7 +142,7 @@ static inline void stay_message(const char *from)
     struct message *m = &S.message;
     m->serial = ++S.worker.serial;
     m->number = ++S.visit.messages;
-    m->say = chain_say(&S.chain);
+    m->data_when = chain_data_when(&S.chain);
     m->passed = S.visit.passed;
     assert_int_equal(path_from_address(str_of(from), PATH_REVERSE, &m->arena, &m->from), 0);
     headers_start(&m->headers, &m->arena);

@@ -22,20 +22,20 @@ static struct filter reader = {.stages = ON(MESSAGE), .flags = FILTER_READS_BACK
 
 static void data_is_said_as_early_as_the_chain_allows(void **state)
 {
-    assert_int_equal(chain_say(&(struct chain){0}), SAY_AT_DATA);
-    assert_int_equal(chain_say(CHAIN(&rcpt_only)), SAY_AT_DATA);
-    assert_int_equal(chain_say(CHAIN(&rcpt_only, &fields)), SAY_AFTER_HEADERS);
-    assert_int_equal(chain_say(CHAIN(&judge, &fields)), SAY_AT_BOUND);
-    assert_int_equal(chain_say(CHAIN(&rewriter)), SAY_AT_BOUND);
-    assert_int_equal(chain_say(CHAIN(&fields, &signer)), SAY_AT_VERDICT);
-    assert_int_equal(chain_say(CHAIN(&late_route)), SAY_AT_VERDICT);
+    assert_int_equal(chain_data_when(&(struct chain){0}), WHEN_AT_DATA);
+    assert_int_equal(chain_data_when(CHAIN(&rcpt_only)), WHEN_AT_DATA);
+    assert_int_equal(chain_data_when(CHAIN(&rcpt_only, &fields)), WHEN_AFTER_HEADERS);
+    assert_int_equal(chain_data_when(CHAIN(&judge, &fields)), WHEN_AT_BOUND);
+    assert_int_equal(chain_data_when(CHAIN(&rewriter)), WHEN_AT_BOUND);
+    assert_int_equal(chain_data_when(CHAIN(&fields, &signer)), WHEN_AT_VERDICT);
+    assert_int_equal(chain_data_when(CHAIN(&late_route)), WHEN_AT_VERDICT);
 }
 
 static void a_filter_that_only_watches_does_not_hold_anything_back(void **state)
 {
-    assert_int_equal(chain_say(CHAIN(&watcher)), SAY_AT_DATA);
-    assert_int_equal(chain_say(CHAIN(&watcher, &fields)), SAY_AFTER_HEADERS);
-    assert_int_equal(chain_say(CHAIN(&reader)), SAY_AT_VERDICT); /* it reads what is held */
+    assert_int_equal(chain_data_when(CHAIN(&watcher)), WHEN_AT_DATA);
+    assert_int_equal(chain_data_when(CHAIN(&watcher, &fields)), WHEN_AFTER_HEADERS);
+    assert_int_equal(chain_data_when(CHAIN(&reader)), WHEN_AT_VERDICT); /* it reads what is held */
     assert_int_equal(chain_passes(CHAIN(&watcher, &judge)), 1);
 }
 

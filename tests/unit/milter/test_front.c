@@ -289,12 +289,12 @@ static void the_body_is_held_only_for_who_writes_or_reads_it_again(void **state)
                   body = {.stages = ON(BODY), .flags = FILTER_EDITS_BODY};
     struct filter watcher = {.stages = ON(BODY), .flags = FILTER_EDITS_BODY, .observe = true},
                   reader = {.stages = ON(MESSAGE), .flags = FILTER_READS_BACK};
-    assert_int_equal(milter_say(&(struct chain){0}), SAY_AT_BOUND);
-    assert_int_equal(milter_say(CHAIN(&fields)), SAY_AT_BOUND); /* fields and envelope are said at the end anyway */
-    assert_int_equal(milter_say(CHAIN(&fields, &watcher)), SAY_AT_VERDICT); /* whom they are shown to a second time */
-    assert_int_equal(milter_say(CHAIN(&watcher)), SAY_AT_BOUND);
-    assert_int_equal(milter_say(CHAIN(&body)), SAY_AT_VERDICT);
-    assert_int_equal(milter_say(CHAIN(&reader)), SAY_AT_VERDICT);
+    assert_int_equal(milter_say(&(struct chain){0}), WHEN_AT_BOUND);
+    assert_int_equal(milter_say(CHAIN(&fields)), WHEN_AT_BOUND); /* fields and envelope are said at the end anyway */
+    assert_int_equal(milter_say(CHAIN(&fields, &watcher)), WHEN_AT_VERDICT); /* whom they are shown to a second time */
+    assert_int_equal(milter_say(CHAIN(&watcher)), WHEN_AT_BOUND);
+    assert_int_equal(milter_say(CHAIN(&body)), WHEN_AT_VERDICT);
+    assert_int_equal(milter_say(CHAIN(&reader)), WHEN_AT_VERDICT);
 }
 
 static void needs_are_those_of_filters_that_decide(void **state)

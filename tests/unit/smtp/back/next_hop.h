@@ -110,7 +110,7 @@ static inline void hop_mail(const char *from)
     struct message *m = &H.message;
     m->serial = ++H.worker.mail.serial;
     m->number = ++H.visit.messages;
-    m->say = chain_say(&H.chain);
+    m->data_when = chain_data_when(&H.chain);
     assert_int_equal(path_from_address(str_of(from), PATH_REVERSE, &m->arena, &m->from), 0);
     headers_start(&m->headers, &m->arena);
     H.visit.message = m;

@@ -243,7 +243,7 @@ static void lost_before_an_octet_of_content_it_is_said_anew_with_the_content(voi
 static void what_is_judged_and_small_goes_by_one_bdat(void **state)
 {
     two_rcpts("PIPELINING\r\n250-8BITMIME\r\n250 CHUNKING");
-    H.message.say = SAY_AT_VERDICT;
+    H.message.data_when = WHEN_AT_VERDICT;
     hop_hears(TWO_NAMED);
     hop_says("250 ok\r\n250 ok\r\n250 ok\r\n");
     assert_int_equal(hop_told(1), 250);
