@@ -102,8 +102,8 @@ enum next chunk_check(struct session *s)
         return verb_bye(s, WHY_BDAT, REPLY_BDAT_BAD); /* where its octets end, nobody knows */
     if (!s->bdat.octets && !s->bdat.last)
         s->junk++;
-    if (s->refusal.code)
-        return skip(s, &s->refusal);
+    if (s->connect_refusal.code)
+        return skip(s, &s->connect_refusal);
     bool strict = s->listen->syntax == SYNTAX_STRICT;
     if (!s->said_hello && strict)
         return skip_sequence(s, "send EHLO first");

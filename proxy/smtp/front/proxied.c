@@ -127,7 +127,7 @@ enum next proxied_xclient(struct session *s)
     text_set(&s->visit.client->helo, x.helo);
     auth_told(s, x.login);
     s->said_hello = s->visit.esmtp = s->visit.passed = false;
-    s->refusal = (struct reply){0};
+    s->connect_refusal = (struct reply){0};
     s->state = STATE_GREETING;
     return session_hook(s, FILTER_CONNECT);
 }

@@ -203,8 +203,8 @@ void session_begin(struct session *s)
 static void greet(struct session *s)
 {
     struct reply r = reply_print(&s->line, REPLY_BANNER, s->listen->visit.hostname.at);
-    if (s->refusal.code && reply_class(&s->refusal) == 5) {
-        r = s->refusal;
+    if (s->connect_refusal.code && reply_class(&s->connect_refusal) == 5) {
+        r = s->connect_refusal;
         r.code = 554; /* RFC 5321 3.1: a server that refuses at the start */
         r.enhanced[0] = 0;
     }
@@ -312,7 +312,7 @@ static enum next step_line(struct session *s)
         return no_line(s);
     s->client_by = s->line_by = 0;
     s->command = (struct command){.verb = VERB_NONE};
-    s->refused = (struct reply){0};
+    s->rcpt_answer = (struct reply){0};
     if (took == LINE_TAKEN) {
         command_parse(line, s->listen->syntax, &s->command);
         if (s->first_line && command_is_http(line))

@@ -48,8 +48,8 @@ struct session {
     enum close_why why;
     struct line_reader reader;
     struct command command;
-    struct reply refused;        /* the RCPT in hand has been looked at, and is told this in its turn; code 0: not */
-    struct reply refusal;        /* connect or tls hook refused: told to everything but QUIT (DEFER: and EHLO, HELO) */
+    struct reply rcpt_answer;    /* the RCPT in hand has been looked at, and is told this in its turn; code 0: not */
+    struct reply connect_refusal; /* connect or tls hook refused: told to everything but QUIT (DEFER: and EHLO, HELO) */
     bool entered;                /* counted among the connections of its address */
     bool said_hello;
     bool drop_when_told;         /* a filter said DROP at RCPT: those before it are told first */

@@ -59,8 +59,8 @@ void sessionlog_end(struct session *s)
         log_text("detail", s->stream->why_text);
     log_number("errors", s->visit.errors);
     log_tally(s);
-    if (s->refusal.code)
-        log_number("refused", s->refusal.code);
+    if (s->connect_refusal.code)
+        log_number("refused", s->connect_refusal.code);
     log_seconds("t_total", loop_micros(s->worker->mail.loop) - s->started);
     log_end();
 }

@@ -170,15 +170,15 @@ static enum next tell_refused(struct session *s)
         return NEXT_WAIT;
     s->tx->commands++; /* its words are in the transaction's memory: refused ones count too */
     struct rcpt r = {.path = {.address = rcpt_as_typed(s->command.rest)},
-                     .reply = s->refused,
-                     .by = reply_class(&s->refused) == 4 ? BY_LIMIT : BY_SYNTAX};
+                     .reply = s->rcpt_answer,
+                     .by = reply_class(&s->rcpt_answer) == 4 ? BY_LIMIT : BY_SYNTAX};
     maillog_rcpt(&s->visit, &r);
-    return verb_answer(s, &s->refused);
+    return verb_answer(s, &s->rcpt_answer);
 }
 
 static enum next refuse_rcpt(struct session *s, enum reply_name name, struct str word)
 {
-    s->refused = reply_print(&s->line, name, word.at ? word.at : "");
+    s->rcpt_answer = reply_print(&s->line, name, word.at ? word.at : "");
     return tell_refused(s);
 }
 
@@ -187,7 +187,7 @@ static enum next check_rcpt(struct session *s)
     struct transaction *tx = s->tx;
     struct str rest = s->command.rest, word = STR("");
     const struct limits *l = &s->listen->visit.limits;
-    if (s->refused.code)
+    if (s->rcpt_answer.code)
         return tell_refused(s);
     if (!str_starts_nocase(rest, STR("TO:")))
         return refuse_rcpt(s, REPLY_SYNTAX, STR("RCPT TO:<address>"));
@@ -345,7 +345,7 @@ static bool is_shut_out(const struct session *s)
 {
     enum verb v = s->command.verb;
     bool hello = v == VERB_EHLO || v == VERB_HELO;
-    return s->refusal.code && v != VERB_QUIT && !(hello && reply_class(&s->refusal) == 4);
+    return s->connect_refusal.code && v != VERB_QUIT && !(hello && reply_class(&s->connect_refusal) == 4);
 }
 
 static enum next check_unknown(struct session *s)
@@ -407,7 +407,7 @@ enum next verb_check(struct session *s)
     if (v == VERB_BDAT) /* first of all: whatever is wrong with it, its octets are no commands */
         return session_settled(s) ? chunk_check(s) : NEXT_WAIT;
     if (is_shut_out(s))
-        return session_refuse(s, &s->refusal);
+        return session_refuse(s, &s->connect_refusal);
     bool legal = is_legal(s, v);
     if (legal && row->traits & GROUP)
         return v == VERB_RCPT ? check_rcpt(s) : check_data(s);
@@ -426,14 +426,14 @@ enum next verb_check(struct session *s)
 
 static void keep_refusal(struct session *s, const struct verdict *v)
 {
-    s->refusal = reply_keep(&s->arena, &v->reply);
+    s->connect_refusal = reply_keep(&s->arena, &v->reply);
 }
 
 static enum next connected(struct session *s, const struct verdict *v)
 {
     if (v->kind == VERDICT_DROP)
         return session_end(s, WHY_FILTER, s->listen->implicit && s->stream->tls == STREAM_PLAIN ? NULL : &v->reply);
-    if (v->kind != VERDICT_CONTINUE && !s->refusal.code)
+    if (v->kind != VERDICT_CONTINUE && !s->connect_refusal.code)
         keep_refusal(s, v);
     session_go(s, s->state == STATE_GREETING ? STEP_GREET : STEP_LINE);
     return NEXT_MORE;
