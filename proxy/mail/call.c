@@ -122,8 +122,8 @@ void filter_progress(struct filter_call *call)
     const struct filter *f = call->filter;
     uint64_t limit = call->stage == FILTER_MESSAGE ? f->message_timeout : f->timeout;
     call->deadline = loop_now(call->worker->loop) + limit;
-    if (call->message && call->message->end_by)
-        call->deadline = min_u64(call->deadline, call->message->end_by);
+    if (call->message && call->message->end_by_ms)
+        call->deadline = min_u64(call->deadline, call->message->end_by_ms);
 }
 
 void filter_lessen_rest(struct filter_call *call, enum filter_life life, unsigned stages, unsigned flags)

@@ -46,7 +46,7 @@ static struct filter_text words(const char *text)
 #define WITH_REPLY(e) (c->replied ? (e) : absent)
 
 GET(session_id, WITH_S(words(v->id)))
-GET(session_started, WITH_S(number(c, v->started_wall)))
+GET(session_started, WITH_S(number(c, v->started_wall_us)))
 GET(session_listen, WITH_S(fact_of_text(v->conf->name)))
 GET(session_messages, WITH_S(number(c, v->messages)))
 GET(session_errors, WITH_S(number(c, v->errors)))
@@ -117,9 +117,9 @@ static struct filter_text fact_helo_name(struct filter_call *c)
 
 static struct filter_text fact_transaction_end_by(struct filter_call *c)
 {
-    if (!c->message || !c->message->end_by)
+    if (!c->message || !c->message->end_by_ms)
         return absent;
-    int64_t left = (int64_t)(c->message->end_by - loop_now(c->worker->loop)) * 1000;
+    int64_t left = (int64_t)(c->message->end_by_ms - loop_now(c->worker->loop)) * 1000;
     return number(c, left > 0 ? left : 0);
 }
 

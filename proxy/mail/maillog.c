@@ -26,7 +26,7 @@ static const char *verdict_name(const struct message *m)
  * them was. */
 static void find_end(struct message *m)
 {
-    if (m->end != END_ABORTED || m->data_at || m->left || !m->named)
+    if (m->end != END_ABORTED || m->data_at_us || m->left || !m->named)
         return;
     const struct rcpt *last = &m->rcpts[m->nrcpts - 1];
     while (rcpt_is_added(last))
@@ -192,15 +192,15 @@ static void log_waits(const struct visit *v)
     for (int n = 0; v->slots && n < WAITS_TOLD; n++) {
         size_t longest = SIZE_MAX;
         for (size_t i = 0; i < chain->nfilters; i++) {
-            uint64_t waited = v->slots[i].waited;
+            uint64_t waited = v->slots[i].waited_us;
             bool next = waited < below || (waited == below && i > told);
-            if (waited >= WAIT_LEAST && next && (longest == SIZE_MAX || waited > v->slots[longest].waited))
+            if (waited >= WAIT_LEAST && next && (longest == SIZE_MAX || waited > v->slots[longest].waited_us))
                 longest = i;
         }
         if (longest == SIZE_MAX)
             break;
         told = longest;
-        below = v->slots[longest].waited;
+        below = v->slots[longest].waited_us;
         text = arena_print(arena, "%.*s%s%.*s:%.3f", STR_ARGS(text), n ? "," : "",
                            STR_ARGS(chain->filters[longest]->name), (double)below / 1e6);
     }
@@ -243,10 +243,10 @@ void maillog_message(struct visit *v)
     log_waits(v);
     if (m->end == END_UNCERTAIN)
         log_number("uncertain", 1);
-    log_seconds("t_total", now - m->started);
-    log_seconds("t_filter", m->filter_run + m->filter_waited);
-    log_seconds("t_run", m->filter_run);
-    log_seconds("t_backend", m->backend_micros);
-    log_seconds("t_data", m->data_at && m->data_done ? m->data_done - m->data_at : 0);
+    log_seconds("t_total", now - m->started_us);
+    log_seconds("t_filter", m->filter_run_us + m->filter_waited_us);
+    log_seconds("t_run", m->filter_run_us);
+    log_seconds("t_backend", m->backend_us);
+    log_seconds("t_data", m->data_at_us && m->data_done_us ? m->data_done_us - m->data_at_us : 0);
     log_end();
 }

@@ -65,8 +65,8 @@ struct message {
     enum author refused_by;     /* where it is, in part or whole */
     bool quarantined;
     struct reply refusal;       /* REFUSED: the first one stays; told at the strict end of content */
-    uint64_t end_at;            /* loop_now of the client's end of mail data; 0: not yet */
-    uint64_t end_by;            /* after it ours is not said any more */
+    uint64_t end_at_ms;           /* loop_now of the client's end of mail data; 0: not yet */
+    uint64_t end_by_ms;           /* after it ours is not said any more */
     /* for the log */
     struct str verdict_by, verdict_stage, verdict_why;
     enum transaction_end end;
@@ -74,8 +74,8 @@ struct message {
     struct str queue_id;        /* of the next hop, where that is known without its reply; at NULL: not */
     struct reply data_refused;  /* what DATA heard last, when that was a refusal */
     uint32_t refused;           /* refused recipients; the first 100 have a log line each */
-    uint64_t started, data_at, data_done; /* loop_micros */
-    uint64_t filter_run, filter_waited, backend_micros; /* microseconds */
+    uint64_t started_us, data_at_us, data_done_us; /* loop_micros */
+    uint64_t filter_run_us, filter_waited_us, backend_us;
     uint32_t edits;
 };
 

@@ -335,7 +335,7 @@ void visit_name(struct visit *v)
 {
     static const char letters[] = "0123456789ABCDEFGHJKLMNPQRSTVWXYZabcdefghjkmnpqrstvwxyz";
     const unsigned base = sizeof letters - 1;
-    uint64_t n = (uint64_t)v->started_wall / 1000 * 64 + v->filters->worker->number % 64;
+    uint64_t n = (uint64_t)v->started_wall_us / 1000 * 64 + v->filters->worker->number % 64;
     n = n * 4096 + v->serial % 4096;
     for (int i = 11; i >= 0; i--, n /= base)
         v->id[i] = letters[n % base];
@@ -360,7 +360,7 @@ static void count_run(struct visit *v, struct filter_call *call, uint64_t from, 
 {
     uint64_t now = loop_micros(v->filters->worker->loop);
     if (v->message)
-        v->message->filter_run += now - from;
+        v->message->filter_run_us += now - from;
     call->ran += now - from;
     call->suspended_at = said == VERDICT_SUSPEND ? now : 0;
 }
@@ -368,10 +368,10 @@ static void count_run(struct visit *v, struct filter_call *call, uint64_t from, 
 static void count_wait(struct visit *v, struct filter_call *call)
 {
     uint64_t waited = call->suspended_at ? loop_micros(v->filters->worker->loop) - call->suspended_at : 0;
-    call->slot->waited += waited;
+    call->slot->waited_us += waited;
     call->waited += waited;
     if (v->message)
-        v->message->filter_waited += waited;
+        v->message->filter_waited_us += waited;
     call->suspended_at = 0;
 }
 
@@ -584,7 +584,7 @@ void visit_reset(struct visit *v)
 void visit_forget_waits(struct visit *v)
 {
     for (size_t i = 0; v->slots && i < v->conf->chain->nfilters; i++)
-        v->slots[i].waited = 0;
+        v->slots[i].waited_us = 0;
 }
 
 void visit_end(struct visit *v)

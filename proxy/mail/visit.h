@@ -16,7 +16,7 @@ struct slot { /* one filter's life in one session */
     bool called, called_tx;      /* for DISCONNECT, RESET */
     bool skip, skip_tx;
     size_t added;                /* octets to the header section, in this transaction */
-    uint64_t waited;             /* microseconds that its calls were suspended: since the session began, or the last transaction ended */
+    uint64_t waited_us;          /* that its calls were suspended: since the session began, or the last transaction ended */
     bool edited;                 /* in this transaction: from now on it fails closed */
     unsigned lessen, lessen_tx;  /* stages taken away (bits set: not called) */
     unsigned flags_less, flags_less_tx;
@@ -68,7 +68,7 @@ struct visit {
     bool passed;                    /* PASS before MAIL: no filter sees this client any more */
     bool esmtp;                     /* the dialogue is: EHLO was said */
     uint32_t messages, errors;
-    int64_t started_wall;           /* microseconds since 1970 */
+    int64_t started_wall_us;        /* since 1970 */
     struct trace *trace;            /* who listens (mail/trace.h); NULL: nobody */
 };
 

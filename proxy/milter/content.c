@@ -12,7 +12,7 @@ static void begin(struct milter *m)
 {
     if (flow_has_begun(flow_of(m)))
         return;
-    m->message.data_at = loop_micros(m->worker->mail->loop);
+    m->message.data_at_us = loop_micros(m->worker->mail->loop);
     flow_start(&m->visit);
     m->said_body.mark = 4 * PIPE_MARK; /* the body is said anew from it, a packet of MILTER_DATA_MOST at a time */
 }
@@ -60,9 +60,9 @@ void milter_content_end(struct milter *m)
     struct flow *f = flow_of(m);
     milter_end_head(m);
     f->content.ended = true;
-    m->message.data_done = loop_micros(loop);
-    m->message.end_at = loop_now(loop);
-    m->message.end_by = m->message.end_at + m->listen->timeouts.end_by;
+    m->message.data_done_us = loop_micros(loop);
+    m->message.end_at_ms = loop_now(loop);
+    m->message.end_by_ms = m->message.end_at_ms + m->listen->timeouts.end_by;
 }
 
 /* ---- the filters' side ---- */

@@ -18,7 +18,7 @@ static void message_begin(struct milter *m)
     struct message *message = &m->message;
     *message =
         (struct message){.number = ++m->visit.messages, .serial = ++m->worker->mail->serial, .arena.first = 2048};
-    message->started = loop_micros(m->worker->mail->loop);
+    message->started_us = loop_micros(m->worker->mail->loop);
     message->data_when = milter_say(m->conf.chain);
     message->passed = m->visit.passed;
     headers_start(&message->headers, &message->arena);

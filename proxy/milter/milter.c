@@ -97,7 +97,7 @@ void milter_begin_visit(struct milter *m)
         filter_set_leave(was);
     m->conf = m->listen->visit;
     m->visit.serial = ++m->worker->mail->serial;
-    m->visit.started_wall = loop_wall(m->worker->mail->loop);
+    m->visit.started_wall_us = loop_wall(m->worker->mail->loop);
     m->started = loop_micros(m->worker->mail->loop);
     visit_name(&m->visit);
     client_start(&m->client);

@@ -32,7 +32,7 @@ struct worker {
     struct session *sessions;        /* all, newest first */
     uint32_t nsessions;
     size_t descriptors;              /* streams it may have open: who would dial beyond waits in line; 0: any number */
-    uint64_t oldest, oldest_at;      /* worker_oldest_content as it was at that loop_now */
+    uint64_t oldest_us, oldest_at_ms; /* worker_oldest_content as it was at that loop_now */
     uint64_t drain_by;
     bool stressed;                   /* limits are near: clients are given less time and fewer mistakes */
 };

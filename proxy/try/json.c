@@ -86,7 +86,7 @@ static void put_session(struct json *j, const struct show *s, const struct trial
 {
     const struct client *c = &t->client;
     char ts[40] = "1970-01-01T00:00:00";
-    int64_t wall = s->stable ? 0 : t->visit.started_wall;
+    int64_t wall = s->stable ? 0 : t->visit.started_wall_us;
     time_t seconds = (time_t)(wall / 1000000);
     struct tm tm;
     strftime(ts, sizeof ts, "%Y-%m-%dT%H:%M:%S", gmtime_r(&seconds, &tm));

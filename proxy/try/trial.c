@@ -224,7 +224,7 @@ static void begin_content(struct trial *t)
         end_discarded(t);
         return;
     }
-    m->data_at = loop_micros(t->world->worker.loop);
+    m->data_at_us = loop_micros(t->world->worker.loop);
     decoder_start(&t->decoder, t->raw ? FRAMING_BINARY : FRAMING_DOTS, t->world->bare);
     t->left = t->content;
     if (t->raw)
@@ -316,10 +316,10 @@ static void next_hop_answers(struct trial *t)
 static bool run_judge(struct trial *t)
 {
     struct message *m = &t->message;
-    if (!m->end_at) {
-        m->data_done = loop_micros(t->world->worker.loop);
-        m->end_at = loop_now(t->world->worker.loop);
-        m->end_by = m->end_at + t->world->end_by;
+    if (!m->end_at_ms) {
+        m->data_done_us = loop_micros(t->world->worker.loop);
+        m->end_at_ms = loop_now(t->world->worker.loop);
+        m->end_by_ms = m->end_at_ms + t->world->end_by;
     }
     bool judged = flow_judge(&t->visit);
     if (content_is_dropped(m)) {
@@ -347,7 +347,7 @@ static void begin_message(struct trial *t)
     t->visit.message = m;
     m->number = ++t->visit.messages;
     m->serial = ++t->world->worker.serial;
-    m->started = loop_micros(t->world->worker.loop);
+    m->started_us = loop_micros(t->world->worker.loop);
     m->data_when = t->world->data_when;
     m->passed = t->visit.passed;
 }
@@ -487,7 +487,7 @@ static void start_visit(struct trial *t)
     v->task = &t->task;
     v->life = &t->life;
     v->scratch = &t->scratch;
-    v->started_wall = loop_wall(w->worker.loop);
+    v->started_wall_us = loop_wall(w->worker.loop);
     v->trace = &t->record.trace;
     outlet_start(t);
 }

@@ -34,7 +34,7 @@ struct transfer {           /* of one message; zeroed when it begins */
     bool chunked;           /* content goes by BDAT */
     uint32_t chunks_owed;   /* BDATs that the backend has not answered */
     struct pipe packed;     /* encoded: the chunk that is said next */
-    uint64_t release_at;    /* loop_micros: our end was said */
+    uint64_t release_at_us; /* loop_micros: our end was said */
     struct lmtp *lmtp;      /* what it said for each rcpt; NULL: it speaks SMTP */
     /* Replies by who hears them when; code 0: none. */
     struct reply mail_reply;        /* the backend's, of MAIL: each RCPT where it is a refusal */

@@ -159,7 +159,7 @@ static void apply_chunk(struct delivery *d, const struct reply *r)
     must(t->chunks_owed > 0);
     t->chunks_owed--;
     if (t->data == DATA_ENDED) /* whatever comes before the last reply, that one has its own time */
-        d->backend->deadline = m->end_at + d->listen->timeouts.end_reply;
+        d->backend->deadline = m->end_at_ms + d->listen->timeouts.end_reply;
     if (is_yes(r, 2))
         return;
     struct reply said = relayed(d, r, 2);
@@ -196,7 +196,7 @@ static void apply_lmtp_end(struct delivery *d, const struct reply *r)
         visit_reply(d->visit, FILTER_MESSAGE, &m->end_reply, 0);
     } else {
         backend_owe(d->backend, EXPECT_END, m->serial);
-        d->backend->deadline = m->end_at + d->listen->timeouts.end_reply;
+        d->backend->deadline = m->end_at_ms + d->listen->timeouts.end_reply;
     }
 }
 

@@ -157,9 +157,9 @@ void delivery_release(struct delivery *d)
     }
     t->data = DATA_ENDED;
     m->fate = MESSAGE_RELEASED;
-    t->release_at = loop_micros(d->generation->worker->mail.loop);
+    t->release_at_us = loop_micros(d->generation->worker->mail.loop);
     backend_owe(d->backend, EXPECT_END, m->serial);
-    uint64_t most = m->end_at + d->listen->timeouts.end_reply;
+    uint64_t most = m->end_at_ms + d->listen->timeouts.end_reply;
     d->backend->deadline = most;
 }
 

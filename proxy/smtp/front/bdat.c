@@ -91,7 +91,7 @@ static enum next begin(struct session *s, enum author by, const struct reply *re
 static enum next begin_refused(struct session *s, struct reply r)
 {
     enum next next = begin(s, BY_SYNTAX, &r);
-    s->tx->message.data_at = 0; /* for the log it never came to content: its rcpts tell what became of it */
+    s->tx->message.data_at_us = 0; /* for the log it never came to content: its rcpts tell what became of it */
     return next;
 }
 

@@ -12,7 +12,7 @@ void content_begin(struct session *s, enum state state)
     uint64_t now = loop_now(s->worker->mail.loop);
     s->state = state;
     session_go(s, STEP_CONTENT);
-    s->tx->message.data_at = loop_micros(s->worker->mail.loop);
+    s->tx->message.data_at_us = loop_micros(s->worker->mail.loop);
     s->client_by = now + s->listen->timeouts.data;
     s->rate_from = now;
     s->rate_octets = 0;
@@ -101,7 +101,7 @@ static bool must_pause(struct session *s)
     struct transaction *tx = s->tx;
     uint64_t most = s->listen->visit.limits.memory, now = loop_now(s->worker->mail.loop);
     bool pause = !content_is_dropped(&tx->message) && block_total() + arena_total() > most + most / 4 && !pipe_is_empty(&s->stream->in) &&
-                 worker_oldest_content(s->worker) < tx->message.started;
+                 worker_oldest_content(s->worker) < tx->message.started_us;
     if (!pause) {
         tx->paused_at = 0;
     } else if (!tx->paused_at) {
@@ -130,7 +130,7 @@ static bool decode(struct session *s)
         content_refuse_size(s);
     if (tx->decoder.ended) {
         f->content.ended = true;
-        tx->message.data_done = loop_micros(s->worker->mail.loop);
+        tx->message.data_done_us = loop_micros(s->worker->mail.loop);
     }
     return moved;
 }
@@ -221,10 +221,10 @@ static enum next tell_discarded(struct session *s)
 static void set_clocks(struct session *s)
 {
     struct transaction *tx = s->tx;
-    if (tx->message.end_at)
+    if (tx->message.end_at_ms)
         return;
-    tx->message.end_at = loop_now(s->worker->mail.loop);
-    tx->message.end_by = tx->message.end_at + s->listen->timeouts.end_by;
+    tx->message.end_at_ms = loop_now(s->worker->mail.loop);
+    tx->message.end_by_ms = tx->message.end_at_ms + s->listen->timeouts.end_by;
     s->client_by = 0;
 }
 
@@ -236,11 +236,11 @@ enum next verdict_turn(struct session *s)
     if (tx->message.fate == MESSAGE_RELEASED) {
         if (!tx->message.end_reply.code)
             return NEXT_WAIT;
-        tx->message.backend_micros = loop_micros(s->worker->mail.loop) - s->delivery.transfer.release_at;
+        tx->message.backend_us = loop_micros(s->worker->mail.loop) - s->delivery.transfer.release_at_us;
         return finish(s, tx->message.quarantined && reply_class(&tx->message.end_reply) == 2 ? END_QUARANTINED : transaction_end_of(&tx->message.end_reply),
                       &tx->message.end_reply);
     }
-    if (!content_is_dropped(&tx->message) && loop_now(s->worker->mail.loop) >= tx->message.end_by) {
+    if (!content_is_dropped(&tx->message) && loop_now(s->worker->mail.loop) >= tx->message.end_by_ms) {
         struct reply r = reply_named(REPLY_BACKEND_SLOW);
         visit_stop(&s->visit, CANCEL_TIMEOUT);
         flow_refuse(&s->visit, BY_BACKEND, &r);

@@ -160,8 +160,8 @@ void session_start(struct worker *w, const struct listen_conf *listen, uint32_t 
     s->stream = stream;
     task_start(&s->task, w->mail.loop, wake);
     stream->task = &s->task;
-    s->started = loop_micros(w->mail.loop);
-    s->visit.started_wall = loop_wall(w->mail.loop);
+    s->started_us = loop_micros(w->mail.loop);
+    s->visit.started_wall_us = loop_wall(w->mail.loop);
     struct address peer = stream_peer(stream, &s->line), local = stream_local(stream, &s->line);
     client_start(&s->self);
     s->visit.filters = &s->generation->filters;
@@ -229,7 +229,7 @@ static enum next step_greet(struct session *s)
         struct reply r = reply_named(REPLY_EARLY_TALKER);
         return session_end(s, WHY_EARLY, &r);
     }
-    uint64_t until = (s->started / 1000) + s->listen->timeouts.greeting;
+    uint64_t until = (s->started_us / 1000) + s->listen->timeouts.greeting;
     if (s->listen->timeouts.greeting && now < until) {
         s->client_by = until;
         return NEXT_WAIT;
@@ -466,7 +466,7 @@ static void set_clock(struct session *s)
     if (!our_end_is_said(s)) { /* then nobody gives up before the reply has come */
         earlier(&at, s->write_by);
         earlier(&at, s->leave_by);
-        earlier(&at, s->tx ? s->tx->message.end_by : 0);
+        earlier(&at, s->tx ? s->tx->message.end_by_ms : 0);
     }
     alarm_set(&s->alarm, &s->task, at && at <= now ? now + 10 : at);
 }

@@ -59,7 +59,7 @@ struct session {
     bool may_xclient, may_xforward;
     struct auth *auth;           /* from the first AUTH, or XCLIENT LOGIN, on */
     struct client *covered;      /* proxied.c: whom XFORWARD names; NULL: none so far */
-    uint64_t started;            /* loop_micros */
+    uint64_t started_us;         /* loop_micros */
     uint64_t client_by;          /* deadline of the client: only counts while we read or have unsent octets; 0: none */
     uint64_t line_by;            /* the command that has begun must end by then; 0: none has */
     uint64_t write_by;

@@ -61,6 +61,6 @@ void sessionlog_end(struct session *s)
     log_tally(s);
     if (s->connect_refusal.code)
         log_number("refused", s->connect_refusal.code);
-    log_seconds("t_total", loop_micros(s->worker->mail.loop) - s->started);
+    log_seconds("t_total", loop_micros(s->worker->mail.loop) - s->started_us);
     log_end();
 }

@@ -31,12 +31,12 @@ void worker_set_usage(struct worker *w, unsigned percent)
 uint64_t worker_oldest_content(struct worker *w)
 {
     uint64_t now = loop_now(w->mail.loop);
-    if (w->oldest_at == now)
-        return w->oldest;
-    w->oldest_at = now;
-    w->oldest = UINT64_MAX;
+    if (w->oldest_at_ms == now)
+        return w->oldest_us;
+    w->oldest_at_ms = now;
+    w->oldest_us = UINT64_MAX;
     for (const struct session *s = w->sessions; s; s = s->next)
         if (s->tx && s->step == STEP_CONTENT && !pipe_is_empty(&s->stream->in))
-            w->oldest = min_u64(w->oldest, s->tx->message.started);
-    return w->oldest;
+            w->oldest_us = min_u64(w->oldest_us, s->tx->message.started_us);
+    return w->oldest_us;
 }

@@ -14,7 +14,7 @@ struct transaction *transaction_start(struct session *s, struct arena *arena)
     tx->message.serial = ++s->worker->mail.serial;
     tx->message.arena = *arena;
     *arena = (struct arena){0};
-    tx->message.started = loop_micros(s->worker->mail.loop);
+    tx->message.started_us = loop_micros(s->worker->mail.loop);
     tx->message.data_when = chain_data_when(s->listen->visit.chain);
     tx->message.passed = s->visit.passed;
     s->tx = tx;

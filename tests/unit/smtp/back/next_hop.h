@@ -162,7 +162,7 @@ static inline unsigned hop_data(void)
 static inline void hop_ends(void)
 {
     H.message.flow.content.ended = true;
-    H.message.end_at = loop_now(H.worker.mail.loop);
+    H.message.end_at_ms = loop_now(H.worker.mail.loop);
 }
 
 /* The whole content, judged, given to the backend; true: our end was said. */
