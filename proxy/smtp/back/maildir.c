@@ -42,7 +42,7 @@ static struct {
     struct box *boxes;
     bool started;
     unsigned serial;
-} post = {.lock = PTHREAD_MUTEX_INITIALIZER};
+} maildir = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static void box_say(struct box *b, const char *line)
 {
@@ -107,7 +107,7 @@ static bool open_file(struct box *b)
         if (*c == '/' || *c == ':')
             *c = '_';
     snprintf(b->name, sizeof b->name, "%lld.M%ldP%dQ%u.%s", (long long)now.tv_sec, now.tv_nsec / 1000, (int)getpid(),
-             ++post.serial, host);
+             ++maildir.serial, host);
     if (!make_folders(b->folder))
         return false;
     snprintf(path, sizeof path, "%s/tmp/%s", b->folder, b->name);
@@ -291,18 +291,18 @@ static void open_box(void *data)
     struct box *b = must_alloc(sizeof *b);
     b->fd = -1;
     snprintf(b->folder, sizeof b->folder, "%s", o->folder);
-    task_start(&b->task, post.loop, box_turn);
-    b->stream = stream_open(post.loop, o->fd, &b->task);
+    task_start(&b->task, maildir.loop, box_turn);
+    b->stream = stream_open(maildir.loop, o->fd, &b->task);
     free(o);
     if (!b->stream) {
         free(b);
         return;
     }
-    b->at = &post.boxes;
-    b->next = post.boxes;
+    b->at = &maildir.boxes;
+    b->next = maildir.boxes;
     if (b->next)
         b->next->at = &b->next;
-    post.boxes = b;
+    maildir.boxes = b;
     box_say(b, "220 maildir ESMTP");
     stream_flush(b->stream);
     task_wake(&b->task);
@@ -315,11 +315,11 @@ static void flush_log(void *data)
 
 static void *run(void *data)
 {
-    loop_before_sleep(post.loop, flush_log, NULL);
-    loop_run(post.loop);
-    while (post.boxes)
-        box_close(post.boxes);
-    loop_close(post.loop);
+    loop_before_sleep(maildir.loop, flush_log, NULL);
+    loop_run(maildir.loop);
+    while (maildir.boxes)
+        box_close(maildir.boxes);
+    loop_close(maildir.loop);
     block_forget();
     return NULL;
 }
@@ -329,13 +329,13 @@ int maildir_dial(const struct backend_conf *conf)
     int pair[2];
     if (fault_strikes(FAULT_DIAL) || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair))
         return -1;
-    pthread_mutex_lock(&post.lock);
-    if (!post.started) {
-        post.loop = loop_open();
-        post.started = pthread_create(&post.thread, NULL, run, NULL) == 0;
+    pthread_mutex_lock(&maildir.lock);
+    if (!maildir.started) {
+        maildir.loop = loop_open();
+        maildir.started = pthread_create(&maildir.thread, NULL, run, NULL) == 0;
     }
-    bool good = post.started;
-    pthread_mutex_unlock(&post.lock);
+    bool good = maildir.started;
+    pthread_mutex_unlock(&maildir.lock);
     if (!good) {
         close(pair[0]);
         close(pair[1]);
@@ -344,22 +344,22 @@ int maildir_dial(const struct backend_conf *conf)
     struct opening *o = must_alloc(sizeof *o);
     o->fd = pair[1];
     snprintf(o->folder, sizeof o->folder, "%.*s", STR_ARGS(conf->address.host));
-    loop_post(post.loop, open_box, o);
+    loop_post(maildir.loop, open_box, o);
     return pair[0];
 }
 
 static void stop(void *data)
 {
-    loop_stop(post.loop);
+    loop_stop(maildir.loop);
 }
 
 void maildir_stop(void)
 {
-    pthread_mutex_lock(&post.lock);
-    if (post.started) {
-        loop_post(post.loop, stop, NULL);
-        pthread_join(post.thread, NULL);
-        post.started = false;
+    pthread_mutex_lock(&maildir.lock);
+    if (maildir.started) {
+        loop_post(maildir.loop, stop, NULL);
+        pthread_join(maildir.thread, NULL);
+        maildir.started = false;
     }
-    pthread_mutex_unlock(&post.lock);
+    pthread_mutex_unlock(&maildir.lock);
 }
