@@ -16,7 +16,7 @@ install_packages() { # 1: only what a Release build and dialogs need
     local want=(gcc cmake ninja-build pkg-config libc6-dev libuv1-dev libssl-dev libpcre2-dev liblua5.4-dev libc-ares-dev libidn2-dev libcmocka-dev
         python3 python3-pytest python3-pytest-xdist openssl procps)
     local deeper=(make mandoc clang-tidy cppcheck strace valgrind binutils
-        postfix swaks libnet-ssleay-perl dovecot-core dovecot-lmtpd haproxy msmtp curl testssl.sh systemd m4)
+        postfix miltertest swaks libnet-ssleay-perl dovecot-core dovecot-lmtpd haproxy msmtp curl testssl.sh systemd m4)
     [ "$1" = 1 ] || want+=("${deeper[@]}")
     local missing=() p
     for p in "${want[@]}"; do is_installed "$p" || missing+=("$p"); done

@@ -57,6 +57,10 @@ bool outgoing_take(struct visit *v, struct outgoing *o, struct pipe *to)
         moved |= encode(v, o, &o->unencoded, to);
     if (content_is_dropped(m) || !o->fields.done || !pipe_is_empty(&o->unencoded))
         return moved;
+    if (m->data_when == WHEN_AT_VERDICT ? spool_octets(f->spool) > 0 : !pipe_is_empty(&f->filtered))
+        headers_part(&m->headers, &o->fields, &o->unencoded);
+    if (!pipe_is_empty(&o->unencoded))
+        return encode(v, o, &o->unencoded, to) || moved;
     if (m->data_when == WHEN_AT_VERDICT)
         moved |= take_held(v, o, to);
     else if (!pipe_is_empty(&f->filtered))

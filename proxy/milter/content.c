@@ -13,6 +13,8 @@ static void begin(struct milter *m)
     if (flow_has_begun(flow_of(m)))
         return;
     m->message.data_at_us = loop_micros(m->worker->mail->loop);
+    if (m->message.fate == MESSAGE_FLOWS && milter_nobody_is_left(&m->message)) /* and no filter sees content that goes nowhere */
+        m->message.fate = MESSAGE_DISCARDED;
     flow_start(&m->visit);
     m->said_body.mark = 4 * PIPE_MARK; /* the body is said anew from it, a packet of MILTER_DATA_MOST at a time */
 }

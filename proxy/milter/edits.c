@@ -201,6 +201,13 @@ static bool refuse(struct milter *m)
     return true;
 }
 
+/* Nothing instead of nothing is no edit: an MTA would put an empty line behind fields that came without. */
+static bool is_body_changed(const struct milter *m)
+{
+    const struct flow *f = &m->message.flow;
+    return f->emitted && (m->message.octets > m->head_octets || spool_octets(f->spool));
+}
+
 static bool begin(struct milter *m)
 {
     struct plan fields = {.m = m}, last = {.m = m};
@@ -214,7 +221,7 @@ static bool begin(struct milter *m)
         return false;
     say_all(m, fields.first);
     m->planned = last.first;
-    m->edit = m->message.flow.emitted ? EDIT_BODY : EDIT_LAST;
+    m->edit = is_body_changed(m) ? EDIT_BODY : EDIT_LAST;
     return true;
 }
 

@@ -27,7 +27,7 @@ static void message_begin(struct milter *m)
     m->heard_end = &m->heard;
     m->fields = 0;
     m->head_octets = 0;
-    m->head_ended = false;
+    m->head_ended = m->data_refused = false;
     m->was = NULL;
     m->edit = EDIT_NOT_BEGUN;
     m->planned = NULL;
@@ -61,8 +61,7 @@ static void refuse_message(struct milter *m, enum reply_name name)
     message_refuse(&m->message, BY_LIMIT, &r);
 }
 
-/* Whoever was named is left out by filters, and nobody was added: there is no message any more. */
-static bool nobody_is_left(const struct message *message)
+bool milter_nobody_is_left(const struct message *message)
 {
     bool left_out = false;
     for (uint32_t i = 0; i < message->nrcpts; i++) {
@@ -118,7 +117,7 @@ static void answer_message(struct milter *m, char kind, char good)
         return;
     if (message->refusal.code)
         end_refused(m);
-    else if (message->fate == MESSAGE_DISCARDED || (kind != 'M' && nobody_is_left(message)))
+    else if (message->fate == MESSAGE_DISCARDED || (kind != 'M' && milter_nobody_is_left(message)))
         end_discarded(m);
     else if (message->passed && !is_edited(message) && !message->quarantined)
         end_passed(m);
@@ -293,6 +292,33 @@ static bool mail_done(struct milter *m)
     return true;
 }
 
+/* DATA was refused. That ends the reply, and not the message: an MTA may name more recipients and say DATA again. */
+static bool data_done(struct milter *m)
+{
+    struct message *message = message_of(m);
+    bool anew = !message->refusal.code;
+    apply(m);
+    if (!message->refusal.code || !anew || !milter_is_awaited(m, 'T')) {
+        answer_message(m, 'T', 'c');
+        return true;
+    }
+    message->end_reply = message->refusal;
+    m->data_refused = true;
+    m->place = AT_RCPT;
+    milter_say_reply(m, &message->refusal);
+    return true;
+}
+
+/* The message goes on behind a refused DATA. */
+static void forget_refused_data(struct milter *m)
+{
+    if (!m->data_refused)
+        return;
+    m->data_refused = false;
+    m->message.fate = MESSAGE_FLOWS;
+    m->message.refusal = m->message.end_reply = (struct reply){0};
+}
+
 static void take_rcpt(struct milter *m, const struct milter_packet *p)
 {
     struct message *message = message_of(m);
@@ -300,6 +326,7 @@ static void take_rcpt(struct milter *m, const struct milter_packet *p)
     struct heard *heard;
     struct str word;
     m->place = AT_RCPT;
+    forget_refused_data(m);
     if (message->named >= m->conf.limits.recipients) {
         if (!milter_is_awaited(m, 'R'))
             refuse_message(m, REPLY_TOO_MANY_RCPTS);
@@ -396,7 +423,7 @@ static bool end_goes_on(struct milter *m)
         say_progress(m);
         return false;
     }
-    if (!content_is_dropped(message) && nobody_is_left(message))
+    if (!content_is_dropped(message) && milter_nobody_is_left(message))
         message->fate = MESSAGE_DISCARDED;
     if (!content_is_dropped(message) && !milter_edits(m))
         return false;
@@ -425,10 +452,7 @@ bool milter_go_on(struct milter *m)
     case 'H': return helo_done(m);
     case 'M': return mail_done(m);
     case 'R': return rcpt_done(m);
-    case 'T':
-        apply(m);
-        answer_message(m, 'T', 'c');
-        return true;
+    case 'T': return data_done(m);
     default: never("a packet that no filter is asked about");
     }
 }
@@ -523,6 +547,7 @@ void milter_take(struct milter *m, const struct milter_packet *p)
     case 'R': take_rcpt(m, p); break;
     case 'T':
         m->place = AT_DATA;
+        forget_refused_data(m);
         ask(m, FILTER_DATA);
         break;
     case 'L':

@@ -266,8 +266,8 @@ static bool take_next(struct milter *m)
         milter_fault(m, milter_fault_print(fault, &p, whole, &m->scratch));
     else if (done)
         take(m, &p);
-    else if (took == MILTER_MORE)
-        s->in.mark = max_size(PIPE_MARK, whole + BLOCK_READ);
+    else if (took == MILTER_MORE) /* short reads pin up to four times their octets before the pipe is compacted */
+        s->in.mark = max_size(PIPE_MARK, 4 * whole + BLOCK_READ);
     if (done && took == MILTER_PACKET)
         pipe_drop(&s->in, whole);
     arena_reset(&flat);

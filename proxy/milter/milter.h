@@ -78,6 +78,7 @@ struct milter {
     uint32_t fields;               /* that came */
     uint64_t head_octets;          /* put into the header section */
     bool head_ended;               /* EOH has come */
+    bool data_refused;             /* by a filter: the MTA may go on with R and T */
     struct was *was;               /* [fields]: from the end of the header section on */
     enum edit edit;
     struct pipe said_body;         /* read from the spool, on its way into packets */
@@ -96,6 +97,7 @@ void milter_end_visit(struct milter *);
 
 /* ---- events.c: what packets mean ---- */
 void milter_take(struct milter *, const struct milter_packet *); /* it is in hand then, or has been dealt with */
+bool milter_nobody_is_left(const struct message *); /* whoever was named is left out by filters, and nobody was added */
 bool milter_go_on(struct milter *);                              /* true: nothing is in hand any more */
 void milter_message_end(struct milter *, enum transaction_end);
 bool milter_negotiate(struct milter *, const struct milter_option *);

@@ -77,7 +77,7 @@ static struct str body_after(const struct trial *t, struct arena *arena)
     const struct headers *h = &t->message.headers;
     for (const struct field *f = h->first; f; f = f->next)
         octets += f->raw.len;
-    bool empty_line = h->separator || (h->added && h->body);
+    bool empty_line = h->separator || (h->body ? h->added : t->outgoing.fields.parted);
     return str_part(all, octets + (empty_line ? 2 : 0), all.len);
 }
 

@@ -424,6 +424,19 @@ bool headers_send(const struct headers *h, struct headers_sender *s, struct pipe
     return true;
 }
 
+void headers_part(const struct headers *h, struct headers_sender *s, struct pipe *out)
+{
+    must(s->done);
+    if (s->parted)
+        return;
+    s->parted = true;
+    if (owes_separator(h) || h->body)
+        return;
+    if (h->last && !ends_line(h->last->raw))
+        pipe_put(out, STR("\r\n"));
+    pipe_put(out, STR("\r\n"));
+}
+
 struct str header_unfold(struct str value, struct arena *arena)
 {
     value = str_trim(value.at ? value : STR(""));

@@ -65,8 +65,10 @@ void headers_hide(struct headers *, struct field *); /* from filters, and from `
 /* Sends fields while `out` has room, at most a block's worth per call; *from is where to go on (start with NULL and
  * *begun = false). True when all is out, the separator included: an empty line is sent when there was one, or when fields were
  * added to a section that had none and a body follows. */
-struct headers_sender { const struct field *next; size_t offset; bool begun, done; }; /* offset: sent of next */
+struct headers_sender { const struct field *next; size_t offset; bool begun, done, parted; }; /* offset: sent of next */
 bool headers_send(const struct headers *, struct headers_sender *, struct pipe *out);
+/* When all is out, before a body: content that ended within the header section gets the empty line that this body needs. */
+void headers_part(const struct headers *, struct headers_sender *, struct pipe *out);
 
 struct str header_unfold(struct str value, struct arena *); /* CRLF before WSP removed, outer WSP trimmed */
 #endif

@@ -237,9 +237,32 @@ def write(data, into):
         out.append("## A real Postfix behind\n\nPostfix queues and throws away; measured until its queue is empty. 4 KiB, 1 message a connection, 20 at once.\n\n"
                    "![Postfix behind](plots/mta.svg)\n\n" + mta_table(data))
     text = "\n".join(out)
+    kept = own_section(into)
     with open(os.path.join(into, "REPORT.md"), "w") as f:
-        f.write(text)
+        f.write(text + kept)
     return text
+
+
+# milter.py's section, the last of REPORT.md: each of the two writers keeps what the other has written.
+SECTION = "## As a milter"
+
+
+def parted(into):
+    path = os.path.join(into, "REPORT.md")
+    if not os.path.exists(path):
+        return "", ""
+    with open(path) as f:
+        others, _, own = f.read().partition("\n" + SECTION + "\n")
+    return others, own
+
+
+def own_section(into):
+    own = parted(into)[1]
+    return "\n" + SECTION + "\n" + own if own else ""
+
+
+def other_sections(into):
+    return parted(into)[0]
 
 
 METHOD = """Each cell is the median of the rounds, in brackets the lowest and the highest. Subjects take turns within a round, and a ratio is taken

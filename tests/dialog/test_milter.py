@@ -202,6 +202,52 @@ def test_a_body_that_nobody_wants_any_more_is_skipped():
         assert m.final() == [("c", b"")]
 
 
+def test_a_body_that_nobody_answers_comes_through_however_small_its_pieces():
+    """A read of 33,000 octets pins a block of 64 KiB: a packet of that size must fit all the same."""
+    with House("edits_late() function on.message(s, m) m.headers:add('N', 'v', 'bottom') end") as h:
+        m = h.mta().begin()
+        assert not m.awaits("B")
+        m.event("M", packet("M", "<a@example.org>"))
+        m.event("R", packet("R", "<b@example.net>"))
+        content = packet("L", "A", " 1") + packet("N") + packet("B", data=b"x" * 65534 + b"\r") * 16 + packet("E")
+        for at in range(0, len(content), 33000):
+            m.say(content[at:at + 33000])
+            time.sleep(0.01)
+        assert edits(m.final()) == ["i 1073741823 N: v"]
+
+
+def test_behind_a_refused_data_the_message_goes_on():
+    """So does Postfix: the client may name more recipients, and say DATA again."""
+    script = "function on.rcpt(s, m, to) end function on.data(s, m) if #m.rcpts < 2 then return defer('451 4.7.1 two are needed') end end function on.message(s, m) end"
+    with House(script) as h:
+        m = h.mta().begin()
+        m.event("M", packet("M", "<a@example.org>"))
+        assert m.event("R", packet("R", "<b@example.net>")) == ("c", b"")
+        for _ in range(2):
+            assert m.event("T", packet("T")) == ("y", b"451 4.7.1 two are needed\0")
+        assert m.event("R", packet("R", "<c@example.net>")) == ("c", b"")
+        assert m.content(PLAIN) == [("c", b"")]
+        m.event("M", packet("M", "<again@example.org>"))
+        m.event("R", packet("R", "<b@example.net>"))
+        assert m.event("T", packet("T"))[0] == "y"
+        m.say(packet("A"))
+        assert m.message(PLAIN, recipients=("<b@example.net>", "<c@example.net>")) == [("c", b"")]
+        told = [l for l in h.lines("msg")]
+        assert len(told) == 3 and "verdict=forwarded" in told[0] and "from=<again@example.org>" in told[1] and "code=451" in told[1], told
+
+
+def test_content_for_nobody_is_discarded_before_filters_see_it():
+    script = "edits_late() function on.rcpt(s, m, to) return discard('so') end function on.message(s, m) m:add_rcpt('late@example.net') end"
+    with House(script) as h:
+        assert h.mta().begin().message(PLAIN) == [("d", b"")]
+
+
+@pytest.mark.parametrize("body,said", [(b"", []), (b"x", ["b "])])
+def test_nothing_instead_of_no_body_is_no_edit(body, said):
+    with House("edits_body() function on.body(s, m, c) c:drop() end") as h:
+        assert edits(h.mta().begin().message(b"A: 1\r\n\r\n" + body)) == said
+
+
 def test_a_refusal_at_connect_is_told_again_to_its_mail():
     with House("function on.connect(s) return defer('450 4.7.1 not now') end function on.mail(s, m, f) end") as h:
         m = h.mta().begin()

@@ -69,6 +69,7 @@ class Mta:
 
 class Postfix(Mta):
     name, hold, at_once = "postfix", "hold/**", 1
+    more_cf, more_services = "", ()  # lines of main.cf and master.cf that a test adds
 
     @staticmethod
     def lacks():
@@ -105,12 +106,12 @@ milter_default_action = tempfail
 milter_command_timeout = 30s
 milter_content_timeout = 60s
 smtpd_error_sleep_time = 0
-""" % self.__dict__)
+""" % self.__dict__ + self.more_cf)
         services = ["127.0.0.1:%d inet n - n - 20 smtpd" % self.port, "qmgr unix n - n 300 1 qmgr", "postlog unix-dgram n - n - 1 postlogd",
                     "tlsmgr unix - - n 1000? 1 tlsmgr", "anvil unix - - n - 1 anvil", "cleanup unix n - n - 0 cleanup"]
         programs = {"rewrite": "trivial-rewrite", "bounce": "bounce", "defer": "bounce", "trace": "bounce", "proxymap": "proxymap",
                     "smtp": "smtp", "relay": "smtp", "error": "error", "retry": "error"}
-        services += ["%s unix - - n - - %s" % s for s in programs.items()]
+        services += ["%s unix - - n - %s %s" % (name, "0" if program == "bounce" else "-", program) for name, program in programs.items()] + list(self.more_services)
         self.write("etc/master.cf", "\n".join(services) + "\n")
         subprocess.run(["postfix", "-c", self.folder + "/etc", "start"], check=True, capture_output=True, timeout=60)
 

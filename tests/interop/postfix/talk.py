@@ -7,6 +7,7 @@ A session is a list of steps:
     raw(OCTETS, n)         octets as they stand; n replies
     group(STEP, ...)       lines, bdat and raw in one write, then their replies
     TLS                    STARTTLS; behind a 220 the handshake
+    ("from", ADDRESS)      in front of all others: the client's own address
 Text is Latin-1: "\\xff" is that octet. A Reply says what it answers; EOF has the code 0."""
 import asyncio
 import collections
@@ -101,7 +102,8 @@ class Client:
                 await asyncio.wait_for(self.writer.start_tls(context), PATIENCE)
 
     async def run(self, steps):
-        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 20)
+        own = (steps[0][1], 0) if steps and steps[0][0] == "from" else None
+        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 20, local_addr=own)
         try:
             await self.reply("")
             for step in steps:
