@@ -173,6 +173,51 @@ def test_start_tick_and_stop_are_called(run):
     assert "probe stops after 2" in gw.log()
 
 
+def test_a_reload_amid_a_wait_work_a_tick_and_a_kept_stream_leaves_old_sessions_their_filters(run):
+    """Reloads come while a call waits for a service, while work runs on another thread, while ticks come, and with a stream that is kept: a
+    session goes on with the filters it began with, a new one has the new ones, and nothing is left of the old ones at the end."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    gw, server, c = run("mail: work first", "rcpt: dial inet:127.0.0.1:%d rcpt\\\\r\\\\n" % listener.getsockname()[1], "data: timer 200", "data: work last",
+                        "tick: work idle", "tick: timer 900", "disconnect: log left", more=", tick = \"1s\"")
+    text = open(gw.conf).read()
+
+    def answer():
+        while True:
+            server.used.get().rest()
+
+    threading.Thread(target=answer, daemon=True).start()
+    c.reply()
+    say(c, "EHLO c.test", "250")
+    c.send(b"MAIL FROM:<a@x.test>\r\n")
+    gateway.reload(gw, text)
+    assert c.reply().startswith("250")
+    c.send(b"RCPT TO:<b@y.test>\r\n")
+    service = listener.accept()[0]
+    assert service.recv(100) == b"rcpt\r\n"
+    gateway.reload(gw, text.replace("mail: work first", "mail: reject 550 5.7.1 by the new ones"))
+    service.sendall(b"yes\r\n")
+    assert c.reply().startswith("250")
+    c.send(b"DATA\r\n")
+    gateway.reload(gw, text.replace("mail: work first", "mail: defer 450 4.7.1 by the newest ones"))
+    assert c.reply().startswith("354")
+    c.send(b"Subject: s\r\n\r\nbody\r\n.\r\n")
+    assert c.reply().startswith("250")
+    say(c, "MAIL FROM:<a@x.test>", "250")  # of the session's own generation, still
+    c.send(b"RCPT TO:<b@y.test>\r\n")
+    assert service.recv(100) == b"rcpt\r\n"  # the kept stream
+    service.sendall(b"yes\r\n")
+    assert c.reply().startswith("250")
+    new = Client(c.sock.getpeername()[1])
+    new.reply()
+    say(new, "EHLO c.test", "250")
+    say(new, "MAIL FROM:<a@x.test>", "450 4.7.1 by the newest ones")
+    new.close()
+    c.close()
+    eventually(lambda: gw.log().count("msg=left") == 2)
+    service.close()
+    listener.close()
+
+
 def check(sluice, folder, text):
     path = os.path.join(str(folder), "sluice.lua")
     with open(path, "w") as f:

@@ -126,6 +126,26 @@ def test_octets_behind_a_refused_rcpt_that_waits_for_its_turn_leave_memory_flat(
     sink.close()
 
 
+FORWARDED = b"XFORWARD NAME=first.test ADDR=192.0.2.%d PORT=2101\r\nXFORWARD HELO=%s PROTO=SMTP IDENT=Q%d SOURCE=LOCAL\r\nMAIL FROM:<a@x.test>\r\nRSET\r\n"
+
+
+def test_a_million_clients_named_by_xforward_on_one_connection_leave_memory_flat(world):
+    gateway, _, port = world(listen='xforward = { "127.0.0.1" }, limits = { junk = 0, messages = 0 }')
+    c = Talker(port)
+    c.hello()
+
+    def go(n):
+        for i in range(n // 500):
+            batch = b"".join(FORWARDED % (k % 250, b"h" * (1 + k % 200), k) for k in range(500 * i, 500 * i + 500))
+            threading.Thread(target=c.sock.sendall, args=(batch,), daemon=True).start()
+            for _ in range(2000):
+                assert c.file.readline().startswith(b"250")
+    go(5000)
+    before = gateway.rss()
+    go(1000000 if LONG else 20000)
+    assert gateway.rss() - before < (8 if sanitized() else 1) * MIB
+
+
 def test_a_note_made_anew_by_each_xclient_leaves_memory_flat():
     sink, port = Sink(), free_port()
     text = configuration(port, sink.port, chain='filter "n.lua" { }', listen='xclient = { "127.0.0.1" }, limits = { junk = 0 }')
