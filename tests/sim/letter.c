@@ -231,6 +231,11 @@ static void letter_whole(const struct letter *l, struct octets *to)
         apply(&l->edits[i], to);
     struct octets body = {0};
     letter_body(l, &body);
+    if (body.len && head_of(&l->content) == l->content.len && bottom_of(to) == to->len) { /* filters wrote a body where there was none */
+        if (to->len && to->at[to->len - 1] != '\n')
+            put_text(to, "\r\n");
+        put_text(to, "\r\n");
+    }
     octets_put(to, body.at, body.len);
     octets_free(&body);
 }

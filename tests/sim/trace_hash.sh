@@ -22,7 +22,7 @@ fold_hashes() {
 now=$(mktemp)
 trap 'rm -f "$now" "$now.folded"' EXIT
 if ! "$build/sim" --seed 1 --hash $seeds >"$now" 2>"$now.folded"; then
-    tail -3 "$now" "$now.folded"
+    tail -n 3 "$now" | cat - "$now.folded" | tail -n 20
     exit 1
 fi
 fold_hashes <"$now" >"$now.folded"
