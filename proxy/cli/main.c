@@ -187,7 +187,7 @@ static int probe(struct conf *conf)
     unsigned doubts;
     signal(SIGPIPE, SIG_IGN);
     log_set(&(struct log_settings){.level = LOG_ERROR}, 2); /* what is to be said of a server stands in the report */
-    unsigned lost = probe_run(stdout, conf, &doubts);
+    unsigned lost = probe_run(stdout, &conf->smtp, &doubts);
     if (doubts)
         printf("%u warning%s\n", doubts, doubts == 1 ? "" : "s");
     return lost ? 1 : 0;
@@ -223,9 +223,9 @@ static int check(int argc, char **argv)
     if (conf && a.explain)
         conf_say_order(stdout, conf);
     else if (conf)
-        printf("%s: good: %zu listener%s, %zu backend%s, %zu filter%s\n", a.path, conf->nlistens + conf->nmilters,
-               plural(conf->nlistens + conf->nmilters), conf->nbackends, plural(conf->nbackends), conf->mail.nfilters,
-               plural(conf->mail.nfilters));
+        printf("%s: good: %zu listener%s, %zu backend%s, %zu filter%s\n", a.path, conf->smtp.nlistens + conf->nmilters,
+               plural(conf->smtp.nlistens + conf->nmilters), conf->smtp.nbackends, plural(conf->smtp.nbackends), conf->smtp.mail.nfilters,
+               plural(conf->smtp.mail.nfilters));
     int code = conf ? 0 : 2;
     if (conf && a.probe)
         code = probe(conf);

@@ -214,7 +214,7 @@ static bool report(FILE *to, const struct backend_conf *c, const struct inquiry 
     return true;
 }
 
-static size_t count_servers(const struct conf *conf)
+static size_t count_servers(const struct smtp_conf *conf)
 {
     size_t n = 0;
     for (size_t i = 0; i < conf->nbackends; i++)
@@ -222,7 +222,7 @@ static size_t count_servers(const struct conf *conf)
     return n;
 }
 
-static void inquiry_all(struct probe *p, struct conf *conf)
+static void inquiry_all(struct probe *p, struct smtp_conf *conf)
 {
     p->worker.mail.loop = loop_open();
     p->worker.mail.draining = true; /* nothing is kept for later */
@@ -254,7 +254,7 @@ static void leave(struct probe *p)
     free(p->visits);
 }
 
-unsigned probe_run(FILE *to, struct conf *conf, unsigned *doubts)
+unsigned probe_run(FILE *to, struct smtp_conf *conf, unsigned *doubts)
 {
     struct probe p = {0};
     unsigned lost = 0;

@@ -203,7 +203,7 @@ static void open_show(struct attempt *c)
     c->show.quiet = c->a.quiet;
     c->show.stable = c->a.stable;
     c->show.colour = isatty(fileno(c->show.to)) && !(no_colour && *no_colour) && !c->a.json;
-    c->show.conf = c->conf->mail.path.len ? str_of(c->a.path) : STR_NONE;
+    c->show.conf = c->conf->smtp.mail.path.len ? str_of(c->a.path) : STR_NONE;
 }
 
 static int run(struct attempt *c)

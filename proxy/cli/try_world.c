@@ -55,15 +55,15 @@ static bool load(struct attempt *c)
 /* The i-th place where mail comes in: listens, then milters. */
 static const struct visit_conf *place_at(const struct conf *conf, size_t i)
 {
-    return i < conf->nlistens ? &conf->listens[i].visit : &conf->milters[i - conf->nlistens].visit;
+    return i < conf->smtp.nlistens ? &conf->smtp.listens[i].visit : &conf->milters[i - conf->smtp.nlistens].visit;
 }
 
 static void take_place(struct attempt *c, size_t i)
 {
     const struct conf *conf = c->conf;
     c->place = place_at(conf, i);
-    c->listen = i < conf->nlistens ? &conf->listens[i] : NULL;
-    c->milter = c->listen ? NULL : &conf->milters[i - conf->nlistens];
+    c->listen = i < conf->smtp.nlistens ? &conf->smtp.listens[i] : NULL;
+    c->milter = c->listen ? NULL : &conf->milters[i - conf->smtp.nlistens];
 }
 
 static bool no_place(const struct attempt *c, const char **names, size_t n)
@@ -83,7 +83,7 @@ static bool no_place(const struct attempt *c, const char **names, size_t n)
 
 static bool find_place(struct attempt *c)
 {
-    size_t n = c->conf->nlistens + c->conf->nmilters;
+    size_t n = c->conf->smtp.nlistens + c->conf->nmilters;
     const char **names = arena_alloc(&c->a.arena, (n + 1) * sizeof *names);
     for (size_t i = 0; i < n && !c->place; i++) {
         const struct visit_conf *v = place_at(c->conf, i);
@@ -100,9 +100,9 @@ static bool find_place(struct attempt *c)
 
 static const struct chain *chain_named(const struct conf *conf, struct str name)
 {
-    for (size_t i = 0; i < conf->mail.nchains; i++)
-        if (str_equal(conf->mail.chains[i].name, name))
-            return &conf->mail.chains[i];
+    for (size_t i = 0; i < conf->smtp.mail.nchains; i++)
+        if (str_equal(conf->smtp.mail.chains[i].name, name))
+            return &conf->smtp.mail.chains[i];
     return NULL;
 }
 
@@ -211,11 +211,11 @@ static void lay_over(struct attempt *c)
     struct arena *arena = &c->a.arena;
     const struct conf *conf = c->conf;
     c->show.stores = STR("new and empty");
-    c->images = arena_alloc(arena, (conf->mail.nstores + 1) * sizeof *c->images);
-    for (size_t i = 0; i < conf->mail.nstores && conf->control.len; i++) {
+    c->images = arena_alloc(arena, (conf->smtp.mail.nstores + 1) * sizeof *c->images);
+    for (size_t i = 0; i < conf->smtp.mail.nstores && conf->control.len; i++) {
         struct image_source *source = &c->images[i];
-        image_source_start(source, conf->control.at, conf->mail.stores[i].name);
-        bool laid = store_lay_over(conf->mail.stores[i].store, &source->below);
+        image_source_start(source, conf->control.at, conf->smtp.mail.stores[i].name);
+        bool laid = store_lay_over(conf->smtp.mail.stores[i].store, &source->below);
         if (laid)
             c->show.stores = arena_print(arena, "overlay of process %lu", c->a.stable ? 0 : source->pid);
         else if (!i)
@@ -226,7 +226,7 @@ static void lay_over(struct attempt *c)
 
 void try_say_lost(const struct attempt *c)
 {
-    for (size_t i = 0; i < c->conf->mail.nstores; i++)
+    for (size_t i = 0; i < c->conf->smtp.mail.nstores; i++)
         if (c->images[i].pid && c->images[i].why)
             fprintf(stderr, "sluice try: store %.*s: %s any more; what was not asked before began empty\n",
                     STR_ARGS(c->images[i].store), c->images[i].why);
@@ -242,7 +242,7 @@ static bool fill(struct attempt *c)
         return false;
     }
     const char *fault =
-        preload(&c->conf->mail, (struct str){text, len}, (double)loop_micros(c->world.worker.loop) / 1e6, &p);
+        preload(&c->conf->smtp.mail, (struct str){text, len}, (double)loop_micros(c->world.worker.loop) / 1e6, &p);
     free(text);
     if (fault) {
         fprintf(stderr, "sluice try: %s:%u: %s\n", c->a.store, p.line, fault);
@@ -262,13 +262,13 @@ static void make_hops(struct attempt *c)
 {
     struct try_world *w = &c->world;
     const struct conf *conf = c->conf;
-    w->hops = arena_alloc(&c->a.arena, (conf->nbackends + 1) * sizeof *w->hops);
+    w->hops = arena_alloc(&c->a.arena, (conf->smtp.nbackends + 1) * sizeof *w->hops);
     if (c->milter)
         return;
     w->hops[w->nhops++] = (struct try_hop){&c->listen->backend->hop, c->listen->backend->address.text};
-    for (size_t i = 0; i < conf->nbackends; i++)
-        if (&conf->backends[i] != c->listen->backend)
-            w->hops[w->nhops++] = (struct try_hop){&conf->backends[i].hop, conf->backends[i].address.text};
+    for (size_t i = 0; i < conf->smtp.nbackends; i++)
+        if (&conf->smtp.backends[i] != c->listen->backend)
+            w->hops[w->nhops++] = (struct try_hop){&conf->smtp.backends[i].hop, conf->smtp.backends[i].address.text};
 }
 
 static bool make_world(struct attempt *c)
@@ -278,7 +278,7 @@ static bool make_world(struct attempt *c)
     char error[256];
     w->conf = *c->place;
     w->conf.chain = &c->chain;
-    w->dns = conf->dns;
+    w->dns = conf->smtp.dns;
     w->milter = c->milter;
     w->data_when = c->milter ? milter_say(&c->chain) : chain_data_when(&c->chain);
     w->bare = c->milter ? BARE_NORMALIZE : c->listen->bare;
@@ -286,7 +286,7 @@ static bool make_world(struct attempt *c)
     make_hops(c);
     if (!open_dns(c))
         return false;
-    if (!world_open(w, &conf->mail, error, sizeof error)) {
+    if (!world_open(w, &conf->smtp.mail, error, sizeof error)) {
         fprintf(stderr, "sluice try: %s: there is no DNS; --dns off does without\n", error);
         world_close(w);
         return false;

@@ -76,7 +76,7 @@ void tls_build(struct loader *l)
     struct tls_parts p;
     for (size_t i = 0; i < l->nitems; i++)
         l->ntls += item_is_a(l->items[i], "tls");
-    l->tls = arena_alloc(&l->conf->mail.arena, (l->ntls + 1) * sizeof *l->tls);
+    l->tls = arena_alloc(&l->conf->smtp.mail.arena, (l->ntls + 1) * sizeof *l->tls);
     l->ntls = 0;
     for (size_t i = 0; i < l->nitems; i++) {
         struct conf_item *item = l->items[i];
@@ -118,9 +118,9 @@ struct tls *tls_named(struct loader *l, const struct conf_item *item, const stru
 
 const struct backend_conf *backend_named(struct loader *l, const struct conf_item *item, const struct filter_value *at)
 {
-    for (size_t i = 0; i < l->conf->nbackends; i++)
-        if (str_equal(l->conf->backends[i].hop.name, at->text))
-            return &l->conf->backends[i];
+    for (size_t i = 0; i < l->conf->smtp.nbackends; i++)
+        if (str_equal(l->conf->smtp.backends[i].hop.name, at->text))
+            return &l->conf->smtp.backends[i];
     complain_no_name(l, item, at, "backend", at->text);
     return NULL;
 }
@@ -159,7 +159,7 @@ static void backend_tls(struct loader *l, struct conf_item *item, struct backend
 static bool server_address(struct loader *l, struct conf_item *item, const struct filter_value *at, struct address *to)
 {
     const char *why;
-    if (!address_parse(at->text, &l->conf->mail.arena, to, &why))
+    if (!address_parse(at->text, &l->conf->smtp.mail.arena, to, &why))
         item_complain(l, item, at, "%s: \"%.*s\" is no address: %s%s", item_title(l, item), STR_ARGS(at->text), why,
                       to->formless ? ", or maildir:/PATH" : "");
     else if (address_is_both(at->text) || (to->name.ss_family != AF_UNIX && !to->port))
@@ -203,13 +203,13 @@ static void server_build(struct loader *l, struct conf_item *item, const struct 
 static void backend_servers(struct loader *l, struct conf_item *item, struct backend_conf *b)
 {
     const struct filter_value *at = block_element(item->checked, 1);
-    b->servers = arena_alloc(&l->conf->mail.arena, (item->checked->count + 1) * sizeof *b->servers);
+    b->servers = arena_alloc(&l->conf->smtp.mail.arena, (item->checked->count + 1) * sizeof *b->servers);
     if (!at)
         return;
     if (at->type == VALUE_TEXT && str_starts(at->text, STR("maildir:"))) {
         b->protocol = IS_MAILDIR;
         b->address.host = conf_path(l, str_part(at->text, 8, at->text.len));
-        b->address.text = arena_print(&l->conf->mail.arena, "maildir:%.*s", STR_ARGS(b->address.host));
+        b->address.text = arena_print(&l->conf->smtp.mail.arena, "maildir:%.*s", STR_ARGS(b->address.host));
         b->servers[b->nservers++] = (struct server_conf){.address = b->address, .weight = 1};
         if (at->text.len == 8 || str_has_control(at->text))
             item_complain(l, item, at, "%s: expected maildir:/PATH", item_title(l, item));
@@ -239,11 +239,11 @@ static enum identity identity_of(struct str text)
 
 static void backend_build(struct loader *l, struct conf_item *item)
 {
-    struct backend_conf *b = &l->conf->backends[l->conf->nbackends];
+    struct backend_conf *b = &l->conf->smtp.backends[l->conf->smtp.nbackends];
     const struct filter_value *block = block_check(l, item, &item->body, IN_BACKEND, item_title(l, item), false);
     item->checked = block;
     b->hop.name = item->name;
-    b->index = (unsigned)l->conf->nbackends++;
+    b->index = (unsigned)l->conf->smtp.nbackends++;
     b->identity = identity_of(block_text(block, "identity"));
     b->identity_required = block_true(block, "identity_required");
     b->protocol = str_equal(block_text(block, "protocol"), STR("lmtp")) ? SPEAKS_LMTP : SPEAKS_SMTP;
@@ -274,7 +274,7 @@ void backends_build(struct loader *l)
     size_t n = 0;
     for (size_t i = 0; i < l->nitems; i++)
         n += item_is_a(l->items[i], "backend");
-    l->conf->backends = arena_alloc(&l->conf->mail.arena, (n + 1) * sizeof(struct backend_conf));
+    l->conf->smtp.backends = arena_alloc(&l->conf->smtp.mail.arena, (n + 1) * sizeof(struct backend_conf));
     for (size_t i = 0; i < l->nitems; i++)
         if (item_is_a(l->items[i], "backend"))
             backend_build(l, l->items[i]);
@@ -304,8 +304,8 @@ static void twins_complain(struct loader *l, const struct conf_item *item, const
 
 static void route_build(struct loader *l, struct conf_item *item)
 {
-    struct arena *a = &l->conf->mail.arena;
-    struct route *r = &l->conf->routes[l->conf->nroutes++];
+    struct arena *a = &l->conf->smtp.mail.arena;
+    struct route *r = &l->conf->smtp.routes[l->conf->smtp.nroutes++];
     size_t n = item->body.type == VALUE_MAP ? item->body.count : 0, count = 0;
     struct str *keys = arena_alloc(a, (n + 1) * sizeof *keys), *values = arena_alloc(a, (n + 1) * sizeof *values);
     char error[512];
@@ -337,7 +337,7 @@ static void route_build(struct loader *l, struct conf_item *item)
     twins_complain(l, item, keys, count);
     r->table = table_of(keys, values, count, error, sizeof error);
     if (r->table)
-        conf_keep_table(&l->conf->mail, r->table);
+        conf_keep_table(&l->conf->smtp.mail, r->table);
     else
         item_complain(l, item, NULL, "%s: %s", item_title(l, item), error);
 }
@@ -347,7 +347,7 @@ void routes_build(struct loader *l)
     size_t n = 0;
     for (size_t i = 0; i < l->nitems; i++)
         n += item_is_a(l->items[i], "route");
-    l->conf->routes = arena_alloc(&l->conf->mail.arena, (n + 1) * sizeof(struct route));
+    l->conf->smtp.routes = arena_alloc(&l->conf->smtp.mail.arena, (n + 1) * sizeof(struct route));
     for (size_t i = 0; i < l->nitems; i++)
         if (item_is_a(l->items[i], "route"))
             route_build(l, l->items[i]);
@@ -355,9 +355,9 @@ void routes_build(struct loader *l)
 
 const struct route *route_named(struct loader *l, const struct conf_item *item, const struct filter_value *at)
 {
-    for (size_t i = 0; i < l->conf->nroutes; i++)
-        if (str_equal(l->conf->routes[i].name, at->text))
-            return &l->conf->routes[i];
+    for (size_t i = 0; i < l->conf->smtp.nroutes; i++)
+        if (str_equal(l->conf->smtp.routes[i].name, at->text))
+            return &l->conf->smtp.routes[i];
     complain_no_name(l, item, at, "route", at->text);
     return NULL;
 }

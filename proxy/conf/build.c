@@ -50,7 +50,7 @@ struct str name_in(struct loader *l, const struct conf_item *item, const char *k
     const struct filter_value *at = value_get(item->checked, str_of(key));
     if (!at)
         return STR("");
-    name_check(l, item, at, arena_print(&l->conf->mail.arena, "%s: \"%s\"", item_title(l, item), key).at, at->text);
+    name_check(l, item, at, arena_print(&l->conf->smtp.mail.arena, "%s: \"%s\"", item_title(l, item), key).at, at->text);
     return at->text;
 }
 
@@ -114,10 +114,10 @@ static void timeouts_judge(struct loader *l, const struct conf_item *item, const
 static void limits_build(struct loader *l)
 {
     struct conf_item *item;
-    limits_fill(&l->conf->limits, only_block(l, "limits", IN_LIMITS, &item), NULL);
-    limits_judge(l, item, item ? &item->body : NULL, &l->conf->limits);
-    timeouts_fill(&l->conf->timeouts, only_block(l, "timeouts", IN_TIMEOUTS, &item), NULL);
-    timeouts_judge(l, item, item ? &item->body : NULL, &l->conf->timeouts);
+    limits_fill(&l->conf->smtp.limits, only_block(l, "limits", IN_LIMITS, &item), NULL);
+    limits_judge(l, item, item ? &item->body : NULL, &l->conf->smtp.limits);
+    timeouts_fill(&l->conf->smtp.timeouts, only_block(l, "timeouts", IN_TIMEOUTS, &item), NULL);
+    timeouts_judge(l, item, item ? &item->body : NULL, &l->conf->smtp.timeouts);
 }
 
 /* ---- stores ---- */
@@ -127,7 +127,7 @@ static void store_build(struct loader *l, struct conf_item *item)
     static const struct filter_value nothing = {.type = VALUE_MAP};
     const struct filter_value *block =
         block_check(l, item, item ? &item->body : &nothing, IN_STORE, item ? item_title(l, item) : "store", false);
-    struct store_conf *s = &l->conf->mail.stores[l->conf->mail.nstores];
+    struct store_conf *s = &l->conf->smtp.mail.stores[l->conf->smtp.mail.nstores];
     struct str kind = block_text(block, "1");
     if (str_starts(kind, STR("lmdb:")) || str_starts(kind, STR("redis:"))) {
         item_complain(l, item, block_element(block, 1), "%s: \"%.*s\" is not supported yet: expected \"memory\"",
@@ -145,7 +145,7 @@ static void store_build(struct loader *l, struct conf_item *item)
     s->prefix = block_text(block, "prefix").at ? block_text(block, "prefix") : STR("");
     s->timeout = block_milliseconds(block, "timeout");
     s->store = store_memory_open(s->size);
-    l->conf->mail.nstores++;
+    l->conf->smtp.mail.nstores++;
 }
 
 static void stores_build(struct loader *l)
@@ -153,7 +153,7 @@ static void stores_build(struct loader *l)
     size_t n = 1;
     for (size_t i = 0; i < l->nitems; i++)
         n += item_is_a(l->items[i], "store");
-    l->conf->mail.stores = arena_alloc(&l->conf->mail.arena, n * sizeof(struct store_conf));
+    l->conf->smtp.mail.stores = arena_alloc(&l->conf->smtp.mail.arena, n * sizeof(struct store_conf));
     if (!item_named(l, "store", STR("default")))
         store_build(l, NULL);
     for (size_t i = 0; i < l->nitems; i++)
@@ -178,8 +178,8 @@ static void listen_limits(struct loader *l, const struct conf_item *item, struct
     static const char *const shared_limits[] = {"stress", NULL}, *const shared_timeouts[] = {"pool_idle", "pool_age",
                                                                                              "drain", NULL};
     const struct filter_value *own;
-    listen->visit.limits = l->conf->limits;
-    listen->timeouts = l->conf->timeouts;
+    listen->visit.limits = l->conf->smtp.limits;
+    listen->timeouts = l->conf->smtp.timeouts;
     if ((own = value_get(item->checked, STR("limits")))) {
         limits_fill(&listen->visit.limits, block_check(l, item, own, IN_LIMITS, item_title(l, item), false), own);
         refuse_shared(l, item, own, shared_limits);
@@ -203,7 +203,7 @@ static void address_taken(struct loader *l, const struct conf_item *item, const 
 
 size_t addresses_build(struct loader *l, struct conf_item *item, struct address **addresses)
 {
-    struct arena *a = &l->conf->mail.arena;
+    struct arena *a = &l->conf->smtp.mail.arena;
     const struct filter_value *at;
     const char *why;
     size_t n = 0;
@@ -224,9 +224,9 @@ size_t addresses_build(struct loader *l, struct conf_item *item, struct address 
             n++;
     }
     for (size_t m = 0; m < n; m++) {
-        for (size_t i = 0; i < l->conf->nlistens; i++)
-            address_taken(l, item, *addresses + m, l->conf->listens[i].addresses, l->conf->listens[i].naddresses, "listen",
-                          l->conf->listens[i].visit.name);
+        for (size_t i = 0; i < l->conf->smtp.nlistens; i++)
+            address_taken(l, item, *addresses + m, l->conf->smtp.listens[i].addresses, l->conf->smtp.listens[i].naddresses, "listen",
+                          l->conf->smtp.listens[i].visit.name);
         for (size_t i = 0; i < l->conf->nmilters; i++)
             address_taken(l, item, *addresses + m, l->conf->milters[i].addresses, l->conf->milters[i].naddresses, "milter",
                           l->conf->milters[i].visit.name);
@@ -237,19 +237,19 @@ size_t addresses_build(struct loader *l, struct conf_item *item, struct address 
 /* `which of "one", "two"?` */
 static const char *which_backend(struct loader *l)
 {
-    struct arena *a = &l->conf->mail.arena;
+    struct arena *a = &l->conf->smtp.mail.arena;
     struct str text = STR("which of ");
-    for (size_t i = 0; i < l->conf->nbackends; i++)
-        text = arena_print(a, "%.*s%s\"%.*s\"", STR_ARGS(text), i ? ", " : "", STR_ARGS(l->conf->backends[i].hop.name));
-    return l->conf->nbackends ? arena_print(a, "%.*s?", STR_ARGS(text)).at : "the name of a backend, and none is there";
+    for (size_t i = 0; i < l->conf->smtp.nbackends; i++)
+        text = arena_print(a, "%.*s%s\"%.*s\"", STR_ARGS(text), i ? ", " : "", STR_ARGS(l->conf->smtp.backends[i].hop.name));
+    return l->conf->smtp.nbackends ? arena_print(a, "%.*s?", STR_ARGS(text)).at : "the name of a backend, and none is there";
 }
 
 const struct chain *chain_named(struct loader *l, const struct conf_item *item)
 {
     const struct filter_value *at = value_get(item->checked, STR("chain"));
-    for (size_t i = 0; at && i < l->conf->mail.nchains; i++)
-        if (str_equal(l->conf->mail.chains[i].name, at->text))
-            return &l->conf->mail.chains[i];
+    for (size_t i = 0; at && i < l->conf->smtp.mail.nchains; i++)
+        if (str_equal(l->conf->smtp.mail.chains[i].name, at->text))
+            return &l->conf->smtp.mail.chains[i];
     if (at)
         complain_no_name(l, item, at, "chain", at->text);
     return l->empty_chain;
@@ -266,8 +266,8 @@ static void listen_names(struct loader *l, struct conf_item *item, struct listen
         listen->backend = backend_named(l, item, at);
     else if (listen->route && listen->route->nbackends)
         listen->backend = listen->route->backends[0];
-    else if (l->conf->nbackends == 1)
-        listen->backend = l->conf->backends;
+    else if (l->conf->smtp.nbackends == 1)
+        listen->backend = l->conf->smtp.backends;
     else
         item_complain(l, item, NULL, "%s: \"backend\" is missing: %s", item_title(l, item), which_backend(l));
     listen->visit.chain = chain_named(l, item);
@@ -310,14 +310,14 @@ static bool backend_says_received(const struct backend_conf *b)
 
 static void listen_build(struct loader *l, struct conf_item *item)
 {
-    struct listen_conf *listen = &l->conf->listens[l->conf->nlistens];
+    struct listen_conf *listen = &l->conf->smtp.listens[l->conf->smtp.nlistens];
     item->checked = block_check(l, item, &item->body, IN_LISTEN, item_title(l, item), false);
     listen->visit.name = item->name;
     listen->file = item->file;
     listen->line = item->line;
-    listen->index = (unsigned)l->conf->nlistens;
+    listen->index = (unsigned)l->conf->smtp.nlistens;
     listen->naddresses = addresses_build(l, item, &listen->addresses);
-    l->conf->nlistens++;
+    l->conf->smtp.nlistens++;
     listen_names(l, item, listen);
     listen_identity(l, item, listen);
     listen->chunking = block_true(item->checked, "chunking");
@@ -329,7 +329,7 @@ static void listen_build(struct loader *l, struct conf_item *item)
                            ? block_true(item->checked, "received")
                            : !(listen->backend && backend_says_received(listen->backend));
     struct str hostname = name_in(l, item, "hostname");
-    listen->visit.hostname = hostname.len ? hostname : l->conf->mail.hostname;
+    listen->visit.hostname = hostname.len ? hostname : l->conf->smtp.mail.hostname;
     listen_limits(l, item, listen);
 }
 
@@ -340,12 +340,12 @@ static void listens_build(struct loader *l)
         n += item_is_a(l->items[i], "listen");
         milters += item_is_a(l->items[i], "milter");
     }
-    l->conf->listens = arena_alloc(&l->conf->mail.arena, (n + 1) * sizeof(struct listen_conf));
+    l->conf->smtp.listens = arena_alloc(&l->conf->smtp.mail.arena, (n + 1) * sizeof(struct listen_conf));
     for (size_t i = 0; i < l->nitems; i++)
         if (item_is_a(l->items[i], "listen"))
             listen_build(l, l->items[i]);
     if (!n && !milters)
-        complain(l->complaints, false, l->conf->mail.path, 0, "there is no listener: write listen \"NAME\" { \":25\" }");
+        complain(l->complaints, false, l->conf->smtp.mail.path, 0, "there is no listener: write listen \"NAME\" { \":25\" }");
 }
 
 /* ---- the rest ---- */
@@ -354,7 +354,7 @@ static struct str only_text(struct loader *l, const char *directive, struct conf
 {
     struct conf_item *item = *said = only_item(l, directive);
     struct filter_value value;
-    if (!item || !value_convert(&l->conf->mail, l->complaints, &item->body, TYPE_TEXT, TYPE_NONE, directive, &value))
+    if (!item || !value_convert(&l->conf->smtp.mail, l->complaints, &item->body, TYPE_TEXT, TYPE_NONE, directive, &value))
         return STR_NONE;
     return value.text;
 }
@@ -364,31 +364,31 @@ static void hostname_build(struct loader *l)
     char name[HOST_NAME_MAX + 1] = "localhost";
     struct conf *conf = l->conf;
     struct conf_item *item;
-    conf->mail.hostname = only_text(l, "hostname", &item);
-    if (!conf->mail.hostname.at) {
+    conf->smtp.mail.hostname = only_text(l, "hostname", &item);
+    if (!conf->smtp.mail.hostname.at) {
         gethostname(name, sizeof name - 1);
-        conf->mail.hostname = arena_str(&conf->mail.arena, str_of(name));
+        conf->smtp.mail.hostname = arena_str(&conf->smtp.mail.arena, str_of(name));
     }
-    name_check(l, item, NULL, "hostname", conf->mail.hostname);
+    name_check(l, item, NULL, "hostname", conf->smtp.mail.hostname);
 }
 
 static void workers_build(struct loader *l)
 {
     struct conf_item *item = only_item(l, "workers");
     cpu_set_t set;
-    l->conf->workers = sched_getaffinity(0, sizeof set, &set) == 0 ? (unsigned)CPU_COUNT(&set) : 1;
+    l->conf->smtp.workers = sched_getaffinity(0, sizeof set, &set) == 0 ? (unsigned)CPU_COUNT(&set) : 1;
     if (!item || (item->body.type == VALUE_TEXT && str_equal(item->body.text, STR("auto"))))
         return;
     if (item->body.type == VALUE_NUMBER && item->body.number >= 1 && item->body.number <= 1024 &&
         item->body.number == (double)item->body.integer)
-        l->conf->workers = (unsigned)item->body.integer;
+        l->conf->smtp.workers = (unsigned)item->body.integer;
     else
         item_complain(l, item, NULL, "workers: expected workers(N), N from 1 to 1024, or workers \"auto\"");
 }
 
 static void dns_server(struct loader *l, const struct conf_item *item, const struct filter_value *at)
 {
-    struct arena *a = &l->conf->mail.arena;
+    struct arena *a = &l->conf->smtp.mail.arena;
     struct address address;
     const char *why;
     uint8_t octets[16];
@@ -403,7 +403,7 @@ static void dns_server(struct loader *l, const struct conf_item *item, const str
         return;
     }
     const char *format = address.name.ss_family == AF_INET6 ? "%.*s%s[%.*s]:%u" : "%.*s%s%.*s:%u";
-    l->conf->dns = arena_print(a, format, STR_ARGS(l->conf->dns), l->conf->dns.len ? "," : "",
+    l->conf->smtp.dns = arena_print(a, format, STR_ARGS(l->conf->smtp.dns), l->conf->smtp.dns.len ? "," : "",
                                STR_ARGS(address_ip(&address, a)), address.port);
 }
 
@@ -471,7 +471,7 @@ static void log_build(struct loader *l)
                       "log: \"to\": expected \"stderr\", \"syslog\" or the path of a file");
     else if (wrong)
         item_complain(l, item, value_get(block, STR("to")), "log: %.*s: %s", STR_ARGS(log->path), wrong);
-    l->conf->mail.log_subject = block_true(block, "subject");
+    l->conf->smtp.mail.log_subject = block_true(block, "subject");
 }
 
 static void user_build(struct loader *l)

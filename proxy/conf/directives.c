@@ -271,11 +271,11 @@ static bool choice_holds(struct loader *l, const struct conf_item *item, const s
     while ((word = str_word(&rest)).at && n < countof(names)) {
         if (text && str_equal(word, got))
             return true;
-        names[n++] = arena_str(&l->conf->mail.arena, word).at;
+        names[n++] = arena_str(&l->conf->smtp.mail.arena, word).at;
     }
     struct str list = STR(""), near = text ? nearest_name(got, names, n) : STR_NONE;
     for (size_t i = 0; i < n; i++)
-        list = arena_print(&l->conf->mail.arena, "%.*s%s\"%s\"", STR_ARGS(list),
+        list = arena_print(&l->conf->smtp.mail.arena, "%.*s%s\"%s\"", STR_ARGS(list),
                            i == 0       ? ""
                            : i + 1 == n ? " or "
                                         : ", ",
@@ -289,7 +289,7 @@ static bool choice_holds(struct loader *l, const struct conf_item *item, const s
 static void take(struct loader *l, const struct conf_item *item, const struct directive *d, const char *title,
                  struct str key, const struct filter_value *raw, struct filter_value *into)
 {
-    struct arena *a = &l->conf->mail.arena;
+    struct arena *a = &l->conf->smtp.mail.arena;
     struct filter_value value;
     const char *what = strcmp(d->name, "1") == 0 ? title : arena_print(a, "%s: \"%s\"", title, d->name).at;
     if (d->kind == KIND_BLOCK) {
@@ -306,7 +306,7 @@ static void take(struct loader *l, const struct conf_item *item, const struct di
         return;
     } else if (d->kind == KIND_CHOICE && raw->type != VALUE_TEXT && !choice_holds(l, item, d, what, raw, raw)) {
         return;
-    } else if (!value_convert(&l->conf->mail, l->complaints, raw, d->type, d->of, what, &value)) {
+    } else if (!value_convert(&l->conf->smtp.mail, l->complaints, raw, d->type, d->of, what, &value)) {
         return;
     } else if (!range_holds(l, item, d, what, raw, &value)) {
         return;
@@ -332,17 +332,17 @@ static void presets_fill(struct loader *l, const struct conf_item *item, enum co
         if (!d->preset)
             continue;
         struct filter_value raw = value_text(str_of(d->preset)), value;
-        bool good = value_convert(&l->conf->mail, l->complaints, &raw, d->type == TYPE_ANY ? TYPE_TEXT : d->type, d->of,
+        bool good = value_convert(&l->conf->smtp.mail, l->complaints, &raw, d->type == TYPE_ANY ? TYPE_TEXT : d->type, d->of,
                                   d->name, &value);
         must(good);
-        value_put(&l->conf->mail.arena, into, str_of(d->name), value);
+        value_put(&l->conf->smtp.mail.arena, into, str_of(d->name), value);
     }
 }
 
 const struct filter_value *block_check(struct loader *l, const struct conf_item *item, const struct filter_value *body,
                                        enum conf_place where, const char *title, bool skip_unknown)
 {
-    struct filter_value *into = arena_alloc(&l->conf->mail.arena, sizeof *into);
+    struct filter_value *into = arena_alloc(&l->conf->smtp.mail.arena, sizeof *into);
     *into = (struct filter_value){.type = VALUE_MAP, .line = body->line, .file = body->file};
     const struct filter_value as_map = {.type = VALUE_MAP};
     body = body->type == VALUE_MAP ? body : &as_map; /* {} */
@@ -367,7 +367,7 @@ const struct filter_value *block_check(struct loader *l, const struct conf_item 
                 item_complain(l, item, raw, "%s: takes no unnamed element: write name = value", title);
             else
                 item_complain(l, item, raw, "%s: unknown name \"%.*s\"%s", title, STR_ARGS(key),
-                              directive_hint(&l->conf->mail.arena, where, key).at);
+                              directive_hint(&l->conf->smtp.mail.arena, where, key).at);
             continue;
         }
         if (element && !d->many && n > 1) {

@@ -49,11 +49,11 @@ static bool milter_has(const struct loader *l, const struct chain *chain)
 static bool never_comes(const struct loader *l, const struct chain *chain, bool (*can)(const struct listen_conf *))
 {
     size_t users = 0;
-    for (size_t i = 0; i < l->conf->nlistens; i++) {
-        if (l->conf->listens[i].visit.chain != chain)
+    for (size_t i = 0; i < l->conf->smtp.nlistens; i++) {
+        if (l->conf->smtp.listens[i].visit.chain != chain)
             continue;
         users++;
-        if (can(&l->conf->listens[i]))
+        if (can(&l->conf->smtp.listens[i]))
             return false;
     }
     return users > 0 && !milter_has(l, chain);
@@ -81,8 +81,8 @@ static void doubt_chain(struct loader *l, const struct chain *chain)
 {
     if (milter_has(l, chain))
         return;
-    for (size_t i = 0; i < l->conf->nlistens; i++)
-        if (l->conf->listens[i].visit.chain == chain)
+    for (size_t i = 0; i < l->conf->smtp.nlistens; i++)
+        if (l->conf->smtp.listens[i].visit.chain == chain)
             return;
     if (chain->nfilters)
         complain(l->complaints, true, chain->filters[0]->file, chain->filters[0]->line,
@@ -112,7 +112,7 @@ static void doubt_circle(struct loader *l, const struct listen_conf *listen)
     const struct backend_conf *b = listen->backend;
     for (size_t i = 0; b && i < b->nservers; i++)
         for (size_t k = 0; k < listen->naddresses; k++)
-            if (leads_to(&b->servers[i].address, &listen->addresses[k], &l->conf->mail.arena))
+            if (leads_to(&b->servers[i].address, &listen->addresses[k], &l->conf->smtp.mail.arena))
                 complain(
                     l->complaints, true, listen->file, listen->line,
                     "listen \"%.*s\": its backend \"%.*s\" is this listener itself (%.*s): mail would go in a circle",
@@ -126,13 +126,13 @@ void conf_doubt(struct loader *l)
             complain(l->complaints, true, l->conf->milters[i].file, l->conf->milters[i].line,
                      "milter \"%.*s\": \"clients\" trusts the whole internet: anybody may ask the filters in any client's name",
                      STR_ARGS(l->conf->milters[i].visit.name));
-    for (size_t i = 0; i < l->conf->nlistens; i++) {
-        doubt_trust(l, &l->conf->listens[i]);
-        doubt_circle(l, &l->conf->listens[i]);
+    for (size_t i = 0; i < l->conf->smtp.nlistens; i++) {
+        doubt_trust(l, &l->conf->smtp.listens[i]);
+        doubt_circle(l, &l->conf->smtp.listens[i]);
     }
-    for (size_t i = 0; i < l->conf->mail.nchains; i++)
-        doubt_chain(l, &l->conf->mail.chains[i]);
-    for (size_t i = 0; i < l->conf->mail.nchains; i++)
-        for (size_t k = 0; k < l->conf->mail.chains[i].nfilters; k++)
-            doubt_filter(l, &l->conf->mail.chains[i], l->conf->mail.chains[i].filters[k]);
+    for (size_t i = 0; i < l->conf->smtp.mail.nchains; i++)
+        doubt_chain(l, &l->conf->smtp.mail.chains[i]);
+    for (size_t i = 0; i < l->conf->smtp.mail.nchains; i++)
+        for (size_t k = 0; k < l->conf->smtp.mail.chains[i].nfilters; k++)
+            doubt_filter(l, &l->conf->smtp.mail.chains[i], l->conf->smtp.mail.chains[i].filters[k]);
 }

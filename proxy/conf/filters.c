@@ -17,7 +17,7 @@ static bool is_suffix(const struct filter_def *d)
 
 static void def_add(struct loader *l, const struct conf_item *item, const char *from, const struct filter_def *given)
 {
-    struct filter_def *d = arena_alloc(&l->conf->mail.arena, sizeof *d);
+    struct filter_def *d = arena_alloc(&l->conf->smtp.mail.arena, sizeof *d);
     if (given->size < offsetof(struct filter_def, stop) || given->abi != FILTER_ABI) {
         item_complain(l, item, NULL, "%s: built for filter ABI %u, this is %u", from, given->abi, (unsigned)FILTER_ABI);
         return;
@@ -57,7 +57,7 @@ static const char *later_function(const char *why)
 static void module_load(struct loader *l, const struct conf_item *item)
 {
     struct filter_value path_value;
-    if (!value_convert(&l->conf->mail, l->complaints, &item->body, TYPE_TEXT, TYPE_NONE, "module", &path_value))
+    if (!value_convert(&l->conf->smtp.mail, l->complaints, &item->body, TYPE_TEXT, TYPE_NONE, "module", &path_value))
         return;
     const char *path = conf_path(l, path_value.text).at;
     /* RTLD_NOW: a module built for a newer host fails here, by the name of the missing function. */
@@ -116,12 +116,12 @@ static void folders_of(struct loader *l, struct str folders[FOLDERS])
 
 static struct str script_find(struct loader *l, struct str name)
 {
-    struct str folders[FOLDERS], path = arena_str(&l->conf->mail.arena, name);
+    struct str folders[FOLDERS], path = arena_str(&l->conf->smtp.mail.arena, name);
     if (name.at[0] == '/')
         return access(path.at, R_OK) == 0 ? path : STR_NONE;
     folders_of(l, folders);
     for (size_t i = 0; i < FOLDERS; i++) {
-        path = i == 0 ? conf_path(l, name) : arena_print(&l->conf->mail.arena, "%s/%.*s", folders[i].at, STR_ARGS(name));
+        path = i == 0 ? conf_path(l, name) : arena_print(&l->conf->smtp.mail.arena, "%s/%.*s", folders[i].at, STR_ARGS(name));
         if (access(path.at, R_OK) == 0)
             return path;
     }
@@ -146,11 +146,11 @@ static struct str filter_near(struct loader *l, struct str name)
                 if (is_suffix(l->defs[k]) && str_ends_nocase(str_of(e->d_name), str_of(l->defs[k]->name))) {
                     if (str_equal(str_part(str_of(e->d_name), 0, name.len), name) &&
                         strcmp(e->d_name + name.len, l->defs[k]->name) == 0) { /* "greylist" for "greylist.lua" */
-                        names[0] = arena_str(&l->conf->mail.arena, str_of(e->d_name)).at;
+                        names[0] = arena_str(&l->conf->smtp.mail.arena, str_of(e->d_name)).at;
                         closedir(dir);
                         return str_of(names[0]);
                     }
-                    names[n++] = arena_str(&l->conf->mail.arena, str_of(e->d_name)).at;
+                    names[n++] = arena_str(&l->conf->smtp.mail.arena, str_of(e->d_name)).at;
                     break;
                 }
         if (dir)
@@ -190,7 +190,7 @@ static void condition_build(struct loader *l, const struct conf_item *item, cons
     c->from = block_table(block, "from");
     c->rcpt = block_table(block, "rcpt");
     const struct filter_value *listens = value_get(block, STR("listen"));
-    struct str *names = arena_alloc(&l->conf->mail.arena, (listens ? listens->count : 0) * sizeof *names + 1);
+    struct str *names = arena_alloc(&l->conf->smtp.mail.arena, (listens ? listens->count : 0) * sizeof *names + 1);
     for (size_t i = 0; listens && i < listens->count; i++) {
         names[c->nlistens++] = listens->items[i].text;
         if (!item_named(l, "listen", listens->items[i].text) && !item_named(l, "milter", listens->items[i].text))
@@ -205,8 +205,8 @@ static void condition_build(struct loader *l, const struct conf_item *item, cons
 
 static bool name_is_taken(const struct loader *l, struct str name)
 {
-    for (size_t i = 0; i < l->conf->mail.nfilters; i++)
-        if (str_equal(l->conf->mail.filters[i]->name, name))
+    for (size_t i = 0; i < l->conf->smtp.mail.nfilters; i++)
+        if (str_equal(l->conf->smtp.mail.filters[i]->name, name))
             return true;
     return false;
 }
@@ -223,7 +223,7 @@ static struct str stem_of(struct arena *a, struct str path, const struct filter_
 
 static void name_give(struct loader *l, struct filter *f, const struct conf_item *item, const struct filter_value *core)
 {
-    struct arena *a = &l->conf->mail.arena;
+    struct arena *a = &l->conf->smtp.mail.arena;
     struct str said = block_text(core, "name"), base = said.len ? said : stem_of(a, f->source, f->def);
     f->name = base;
     if (said.len && name_is_taken(l, said) && item->used < 2)
@@ -250,7 +250,7 @@ static bool holds_item(const struct filter_value *v)
 /* What is the filter's own: all but the core's names. The host of scripts also gets `memory` and `cpu`. */
 static const struct filter_value *raw_of(struct loader *l, const struct conf_item *item, const struct filter_def *def)
 {
-    struct filter_value *raw = arena_alloc(&l->conf->mail.arena, sizeof *raw);
+    struct filter_value *raw = arena_alloc(&l->conf->smtp.mail.arena, sizeof *raw);
     *raw = (struct filter_value){.type = VALUE_MAP, .file = item->file.at, .line = item->line};
     for (size_t i = 0; i < item->body.count; i++) {
         struct str key = item->body.keys[i];
@@ -263,7 +263,7 @@ static const struct filter_value *raw_of(struct loader *l, const struct conf_ite
         if (holds_item(item->body.items + i))
             item_complain(l, item, item->body.items + i, "a block cannot be an option of a filter");
         else
-            value_put(&l->conf->mail.arena, raw, key, item->body.items[i]);
+            value_put(&l->conf->smtp.mail.arena, raw, key, item->body.items[i]);
     }
     return raw;
 }
@@ -280,9 +280,9 @@ static struct filter *filter_build(struct loader *l, struct conf_item *item, boo
         item->checked = core;
         return NULL;
     }
-    struct filter *f = arena_alloc(&l->conf->mail.arena, sizeof *f);
+    struct filter *f = arena_alloc(&l->conf->smtp.mail.arena, sizeof *f);
     f->def = def;
-    f->conf = &l->conf->mail;
+    f->conf = &l->conf->smtp.mail;
     f->source = source;
     f->file = item->file;
     f->line = item->line;
@@ -296,13 +296,13 @@ static struct filter *filter_build(struct loader *l, struct conf_item *item, boo
                                                        : ON_ERROR_DEFER;
     f->observe = value_get(core, STR("observe")) ? block_true(core, "observe") : observe;
     name_give(l, f, item, core);
-    condition_build(l, item, value_get(core, STR("only")), arena_print(&l->conf->mail.arena, "%s: only", title).at,
+    condition_build(l, item, value_get(core, STR("only")), arena_print(&l->conf->smtp.mail.arena, "%s: only", title).at,
                     &f->only);
-    condition_build(l, item, value_get(core, STR("except")), arena_print(&l->conf->mail.arena, "%s: except", title).at,
+    condition_build(l, item, value_get(core, STR("except")), arena_print(&l->conf->smtp.mail.arena, "%s: except", title).at,
                     &f->except);
     f->raw = raw_of(l, item, def);
-    f->index = (unsigned)l->conf->mail.nfilters;
-    l->conf->mail.filters[l->conf->mail.nfilters++] = f;
+    f->index = (unsigned)l->conf->smtp.mail.nfilters;
+    l->conf->smtp.mail.filters[l->conf->smtp.mail.nfilters++] = f;
     return f;
 }
 
@@ -313,13 +313,13 @@ static void chain_build(struct loader *l, struct conf_item *item, struct chain *
     const char *title = item_title(l, item);
     const struct filter_value *block = block_check(l, item, &item->body, IN_CHAIN, title, false), *element;
     chain->name = item->name;
-    chain->filters = arena_alloc(&l->conf->mail.arena, (item->body.count + 1) * sizeof(struct filter *));
+    chain->filters = arena_alloc(&l->conf->smtp.mail.arena, (item->body.count + 1) * sizeof(struct filter *));
     const struct filter_value *quarantine = value_get(block, STR("quarantine"));
     if (quarantine)
         chain->quarantine = hop_of(backend_named(l, item, quarantine));
-    condition_build(l, item, value_get(block, STR("only")), arena_print(&l->conf->mail.arena, "%s: only", title).at,
+    condition_build(l, item, value_get(block, STR("only")), arena_print(&l->conf->smtp.mail.arena, "%s: only", title).at,
                     &chain->only);
-    condition_build(l, item, value_get(block, STR("except")), arena_print(&l->conf->mail.arena, "%s: except", title).at,
+    condition_build(l, item, value_get(block, STR("except")), arena_print(&l->conf->smtp.mail.arena, "%s: except", title).at,
                     &chain->except);
     for (size_t i = 1; (element = block_element(&item->body, i)); i++) {
         struct conf_item *inner = value_is_item(element) ? l->items[element->integer] : NULL;
@@ -348,18 +348,18 @@ void chains_build(struct loader *l)
         if (strcmp(l->items[i]->directive->name, "filter") == 0 && !l->items[i]->used)
             item_warn(l, l->items[i], NULL, "filter \"%.*s\" stands in no chain", STR_ARGS(l->items[i]->name));
     }
-    l->conf->mail.chains = arena_alloc(&l->conf->mail.arena, (chains + 1) * sizeof(struct chain));
-    l->conf->mail.filters = arena_alloc(&l->conf->mail.arena, (filters + 1) * sizeof(struct filter *));
-    l->empty_chain = arena_alloc(&l->conf->mail.arena, sizeof *l->empty_chain);
+    l->conf->smtp.mail.chains = arena_alloc(&l->conf->smtp.mail.arena, (chains + 1) * sizeof(struct chain));
+    l->conf->smtp.mail.filters = arena_alloc(&l->conf->smtp.mail.arena, (filters + 1) * sizeof(struct filter *));
+    l->empty_chain = arena_alloc(&l->conf->smtp.mail.arena, sizeof *l->empty_chain);
     *l->empty_chain =
         (struct chain){.name = STR(""), .only = {.auth = -1, .tls = -1}, .except = {.auth = -1, .tls = -1}};
     for (size_t i = 0; i < l->nitems; i++)
         if (strcmp(l->items[i]->directive->name, "chain") == 0)
-            chain_build(l, l->items[i], &l->conf->mail.chains[l->conf->mail.nchains++]);
+            chain_build(l, l->items[i], &l->conf->smtp.mail.chains[l->conf->smtp.mail.nchains++]);
 }
 
 void filters_open(struct loader *l)
 {
-    for (size_t i = 0; i < l->conf->mail.nfilters; i++)
-        filter_open(l->conf->mail.filters[i], l->complaints);
+    for (size_t i = 0; i < l->conf->smtp.mail.nfilters; i++)
+        filter_open(l->conf->smtp.mail.filters[i], l->complaints);
 }

@@ -160,7 +160,7 @@ static void take_key(struct lexer *x, struct braces *g, struct braces_key *e, un
         }
     }
     *x = back;
-    e->key = arena_print(&x->loader->conf->mail.arena, "%u", ++*unnamed);
+    e->key = arena_print(&x->loader->conf->smtp.mail.arena, "%u", ++*unnamed);
 }
 
 static struct braces_key **bucket_of(const struct braces *g, struct str key)
@@ -185,7 +185,7 @@ static void note_key(struct lexer *x, struct braces *g, struct braces_key *e)
         return;
     }
     g->nbuckets = g->nbuckets ? g->nbuckets * 4 : 8;
-    g->buckets = arena_alloc(&x->loader->conf->mail.arena, g->nbuckets * sizeof(struct braces_key *));
+    g->buckets = arena_alloc(&x->loader->conf->smtp.mail.arena, g->nbuckets * sizeof(struct braces_key *));
     for (struct braces_key *o = g->first; o; o = o->next)
         if (o->key.at)
             index_entry(g, o);
@@ -207,7 +207,7 @@ static void refuse_twice(struct lexer *x, const struct braces *g, const struct b
 /* From behind '{' to behind its '}'. */
 static struct braces *walk_group(struct lexer *x)
 {
-    struct arena *a = &x->loader->conf->mail.arena;
+    struct arena *a = &x->loader->conf->smtp.mail.arena;
     struct braces *g = arena_alloc(a, sizeof *g);
     unsigned unnamed = 0;
     g->line = x->now.line;

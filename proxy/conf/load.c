@@ -20,7 +20,7 @@ static void complain_at(struct loader *l, bool warning, const struct conf_item *
     else if (item)
         complain(l->complaints, warning, item->file, item->line, "%s", text.at);
     else
-        complain(l->complaints, warning, l->conf->mail.path, 0, "%s", text.at);
+        complain(l->complaints, warning, l->conf->smtp.mail.path, 0, "%s", text.at);
 }
 
 void item_complain(struct loader *l, const struct conf_item *item, const struct filter_value *at, const char *format,
@@ -44,7 +44,7 @@ const char *item_title(struct loader *l, const struct conf_item *item)
 {
     if (!item->name.at)
         return item->directive->name;
-    return arena_print(&l->conf->mail.arena, "%s \"%.*s\"", item->directive->name, STR_ARGS(item->name)).at;
+    return arena_print(&l->conf->smtp.mail.arena, "%s \"%.*s\"", item->directive->name, STR_ARGS(item->name)).at;
 }
 
 struct conf_item *item_named(struct loader *l, const char *directive, struct str name)
@@ -149,10 +149,10 @@ static struct conf *load(const char *path, const char *more, bool to_try, struct
     struct loader *l = must_alloc(sizeof *l);
     struct conf *conf = must_alloc(sizeof *conf);
     unsigned before = complaints->errors;
-    conf->refs = 1;
-    conf->generation = generation + 1;
-    conf->mail.arena.first = 16384;
-    conf->mail.path = arena_str(&conf->mail.arena, str_of(path));
+    conf->smtp.refs = 1;
+    conf->smtp.generation = generation + 1;
+    conf->smtp.mail.arena.first = 16384;
+    conf->smtp.mail.path = arena_str(&conf->smtp.mail.arena, str_of(path));
     l->conf = conf;
     l->complaints = complaints;
     l->more = more;
@@ -190,8 +190,8 @@ bool conf_control(const char *path, struct str *control, struct arena *arena, st
 {
     struct loader *l = must_alloc(sizeof *l);
     struct conf *conf = l->conf = must_alloc(sizeof *conf);
-    conf->refs = 1;
-    conf->mail.path = arena_str(&conf->mail.arena, str_of(path));
+    conf->smtp.refs = 1;
+    conf->smtp.mail.path = arena_str(&conf->smtp.mail.arena, str_of(path));
     l->complaints = complaints;
     l->items = must_alloc(ITEMS_MOST * sizeof(struct conf_item *));
     bool good = conf_evaluate(l, path);
@@ -253,8 +253,8 @@ static void say_milter(FILE *to, const struct milter_conf *m)
 
 void conf_say_order(FILE *to, const struct conf *conf)
 {
-    for (size_t i = 0; i < conf->nlistens; i++) {
-        const struct listen_conf *l = &conf->listens[i];
+    for (size_t i = 0; i < conf->smtp.nlistens; i++) {
+        const struct listen_conf *l = &conf->smtp.listens[i];
         fprintf(to, "listen \"%.*s\"", STR_ARGS(l->visit.name));
         for (size_t k = 0; k < l->naddresses; k++)
             fprintf(to, " %.*s", STR_ARGS(l->addresses[k].text));

@@ -146,7 +146,7 @@ static const char **names_sorted(lua_State *L, int index, struct arena *a)
 
 static struct filter_value table_value(lua_State *L, int index, const struct copy *c, unsigned depth, bool body)
 {
-    struct arena *a = &c->run->loader->conf->mail.arena;
+    struct arena *a = &c->run->loader->conf->smtp.mail.arena;
     bool names;
     luaL_checkstack(L, 8, "too deeply nested");
     if (depth > DEPTH_MOST)
@@ -185,7 +185,7 @@ static struct filter_value to_value(lua_State *L, int index, const struct copy *
         const char *text = lua_tolstring(L, index, &len);
         if (strlen(text) != len)
             luaL_error(L, "a NUL in a text");
-        v = value_text(arena_str(&l->conf->mail.arena, (struct str){text, len}));
+        v = value_text(arena_str(&l->conf->smtp.mail.arena, (struct str){text, len}));
         break;
     }
     case LUA_TNUMBER:
@@ -218,7 +218,7 @@ static struct conf_item *item_new(lua_State *L, const struct directive *d, unsig
     struct loader *l = evaluation_of(L)->loader;
     if (l->nitems == ITEMS_MOST)
         luaL_error(L, "more than %d directives", (int)ITEMS_MOST);
-    struct conf_item *item = arena_alloc(&l->conf->mail.arena, sizeof *item);
+    struct conf_item *item = arena_alloc(&l->conf->smtp.mail.arena, sizeof *item);
     item->directive = d;
     here(L, &item->source, &item->line);
     item->file = l->sources[item->source].path;
@@ -281,7 +281,7 @@ static int directive_call(lua_State *L)
     if (d->kind == KIND_NAMED) {
         size_t len;
         const char *name = lua_tolstring(L, 1, &len);
-        item->name = arena_str(&evaluation_of(L)->loader->conf->mail.arena, (struct str){name, strlen(name)});
+        item->name = arena_str(&evaluation_of(L)->loader->conf->smtp.mail.arena, (struct str){name, strlen(name)});
     } else {
         body_take(L, item, 1);
         if (d->kind == KIND_VALUE)
@@ -319,7 +319,7 @@ static int file_call(lua_State *L)
 {
     struct loader *l = evaluation_of(L)->loader;
     struct str path = conf_path(l, str_of(luaL_checkstring(L, 1)));
-    struct str text = file_text(&l->conf->mail.arena, path.at);
+    struct str text = file_text(&l->conf->smtp.mail.arena, path.at);
     if (!text.at)
         return luaL_error(L, "%s: %s", path.at, strerror(errno));
     if (text.len && text.at[text.len - 1] == '\n')
@@ -361,14 +361,14 @@ static void chunk_run(lua_State *L, const char *path)
     if (l->nsources == SOURCES_MOST || r->deep > INCLUDES_DEEP)
         luaL_error(L, "too many files, or a file that includes itself: %s", path);
     struct conf_source *s = &l->sources[l->nsources];
-    s->path = arena_str(&l->conf->mail.arena, str_of(path));
-    s->text = *path ? file_text(&l->conf->mail.arena, path) : STR("");
+    s->path = arena_str(&l->conf->smtp.mail.arena, str_of(path));
+    s->text = *path ? file_text(&l->conf->smtp.mail.arena, path) : STR("");
     if (!s->text.at)
         luaL_error(L, "%s: %s", path, strerror(errno));
     if (str_starts(s->text, STR("\xef\xbb\xbf"))) /* the mark that some editors put in front of UTF-8 */
         s->text = str_part(s->text, 3, s->text.len);
     if (l->more && l->nsources == 0)
-        s->text = arena_print(&l->conf->mail.arena, "%.*s\n%s", STR_ARGS(s->text), l->more);
+        s->text = arena_print(&l->conf->smtp.mail.arena, "%.*s\n%s", STR_ARGS(s->text), l->more);
     snprintf(name, sizeof name, "=#%u", l->nsources++);
     size_t mark = str_starts(s->text, STR("\xef\xbb\xbf")) ? 3 : 0; /* editors put it there; Lua skips it in files only */
     if (luaL_loadbufferx(L, s->text.at + mark, s->text.len - mark, name, "t") != LUA_OK)
@@ -391,7 +391,7 @@ static int include_call(lua_State *L)
     size_t n = 0;
     if (glob(path.at, 0, NULL, &found) == 0) { /* sorted by name; none is no mistake */
         for (; n < found.gl_pathc && n < SOURCES_MOST; n++)
-            paths[n] = arena_str(&l->conf->mail.arena, str_of(found.gl_pathv[n])).at; /* an error jumps over globfree */
+            paths[n] = arena_str(&l->conf->smtp.mail.arena, str_of(found.gl_pathv[n])).at; /* an error jumps over globfree */
         globfree(&found);
     }
     for (size_t i = 0; i < n; i++)
@@ -454,7 +454,7 @@ static int global_read(lua_State *L)
         lua_pushboolean(L, yes);
         return 1;
     }
-    struct str hint = directive_hint(&l->conf->mail.arena, AT_TOP, str_of(name));
+    struct str hint = directive_hint(&l->conf->smtp.mail.arena, AT_TOP, str_of(name));
     if (hint.len) {
         complain_here(L, lua_pushfstring(L, "unknown directive \"%s\"%s", name, hint.at));
         lua_pushcfunction(L, swallow);
@@ -473,7 +473,7 @@ static int global_write(lua_State *L)
         return luaL_error(L, "\"%s\" is a directive: write %s%s { ... }, without \"=\"", name, name,
                           d->kind == KIND_NAMED ? " \"NAME\"" : "");
     return luaL_error(L, "unknown directive \"%s\"%s; a variable is written local %s = ...", name,
-                      directive_hint(&evaluation_of(L)->loader->conf->mail.arena, AT_TOP, str_of(name)).at, name);
+                      directive_hint(&evaluation_of(L)->loader->conf->smtp.mail.arena, AT_TOP, str_of(name)).at, name);
 }
 
 static int sandbox_run(lua_State *L)
@@ -552,17 +552,17 @@ static void complain_lua(struct loader *l, const char *text)
 {
     unsigned source = 0, line = 0;
     int used = 0;
-    struct arena *a = &l->conf->mail.arena;
+    struct arena *a = &l->conf->smtp.mail.arena;
     bool placed = sscanf(text, "#%u:%u: %n", &source, &line, &used) == 2 && used && source < l->nsources;
     if (placed && is_told(l, l->sources[source].path, line) && strstr(text, "attempt to index"))
         return; /* of a name that is no directive: it was told so */
     if (placed)
         complain(l->complaints, false, l->sources[source].path, line, "%s", reword(a, text + used));
     else if (strstr(text, "not enough memory"))
-        complain(l->complaints, false, l->conf->mail.path, 0,
+        complain(l->complaints, false, l->conf->smtp.mail.path, 0,
                  "the configuration takes more than 64 MiB: is there an endless loop?");
     else
-        complain(l->complaints, false, l->conf->mail.path, 0, "%s", text);
+        complain(l->complaints, false, l->conf->smtp.mail.path, 0, "%s", text);
 }
 
 static int value_run(lua_State *L)
@@ -595,7 +595,7 @@ bool conf_evaluate(struct loader *l, const char *path)
     struct evaluation run = {.loader = l};
     lua_State *L = lua_newstate(allocate, &run);
     if (!L) {
-        complain(l->complaints, false, l->conf->mail.path, 0, "no memory is left to read it");
+        complain(l->complaints, false, l->conf->smtp.mail.path, 0, "no memory is left to read it");
         return false;
     }
     lua_pushcfunction(L, sandbox_run);

@@ -11,7 +11,7 @@ static struct table *clients_of(struct loader *l, const struct conf_item *item)
         return said;
     struct table *t = table_of(here, NULL, countof(here), error, sizeof error);
     must(t);
-    conf_keep_table(&l->conf->mail, t);
+    conf_keep_table(&l->conf->smtp.mail, t);
     return t;
 }
 
@@ -45,9 +45,9 @@ static void milter_build(struct loader *l, struct conf_item *item)
     const struct filter_value *limits = own_block(l, item, "limits", IN_MILTER_LIMITS),
                               *timeouts = own_block(l, item, "timeouts", IN_MILTER_TIMEOUTS);
     m->visit = (struct visit_conf){.name = item->name,
-                                   .hostname = l->conf->mail.hostname,
+                                   .hostname = l->conf->smtp.mail.hostname,
                                    .chain = chain_named(l, item),
-                                   .limits = l->conf->limits};
+                                   .limits = l->conf->smtp.limits};
     m->visit.limits.header_size = (uint64_t)block_integer(limits, "header_size");
     m->visit.limits.hold_memory = (uint64_t)block_integer(limits, "hold_memory");
     m->visit.limits.recipients = (uint32_t)block_integer(limits, "recipients");
@@ -74,7 +74,7 @@ void milters_build(struct loader *l)
     size_t n = 0;
     for (size_t i = 0; i < l->nitems; i++)
         n += item_is_a(l->items[i], "milter");
-    l->conf->milters = arena_alloc(&l->conf->mail.arena, (n + 1) * sizeof(struct milter_conf));
+    l->conf->milters = arena_alloc(&l->conf->smtp.mail.arena, (n + 1) * sizeof(struct milter_conf));
     for (size_t i = 0; i < l->nitems; i++)
         if (item_is_a(l->items[i], "milter"))
             milter_build(l, l->items[i]);

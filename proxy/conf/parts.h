@@ -125,7 +125,7 @@ void complain_no_name(struct loader *, const struct conf_item *, const struct fi
 
 static inline struct str conf_path(struct loader *l, struct str path)
 {
-    return conf_beside(&l->conf->mail, path);
+    return conf_beside(&l->conf->smtp.mail, path);
 }
 static inline bool item_is_a(const struct conf_item *item, const char *directive)
 {

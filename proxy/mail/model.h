@@ -61,7 +61,7 @@ struct chain {
 struct store; /* store/store.h */
 struct store_conf { struct str name, kind; struct store *store; struct str prefix; uint64_t timeout, size; };
 
-struct mail_conf { /* the first member of struct conf */
+struct mail_conf { /* the first member of struct smtp_conf */
     struct arena arena;
     struct str path, hostname;
     struct chain *chains; size_t nchains;

@@ -28,27 +28,27 @@ static void check_server(const struct conf *conf, struct complaints *c, struct s
 void environment_files(const struct conf *conf, struct complaints *c)
 {
     char error[512];
-    check_server(conf, c, conf->mail.path, 0, "", conf->mail.path.at);
-    for (size_t i = 0; i < conf->nlistens; i++) {
-        const struct listen_conf *l = &conf->listens[i];
+    check_server(conf, c, conf->smtp.mail.path, 0, "", conf->smtp.mail.path.at);
+    for (size_t i = 0; i < conf->smtp.nlistens; i++) {
+        const struct listen_conf *l = &conf->smtp.listens[i];
         if (l->tls && !tls_is_readable(l->tls, error, sizeof error))
             complain(c, true, l->file, l->line, "listen \"%.*s\": user \"%.*s\" cannot read it again: %s", STR_ARGS(l->visit.name),
                      STR_ARGS(conf->user), error);
     }
-    for (size_t i = 0; i < conf->nbackends; i++) {
-        const struct backend_conf *b = &conf->backends[i];
+    for (size_t i = 0; i < conf->smtp.nbackends; i++) {
+        const struct backend_conf *b = &conf->smtp.backends[i];
         if (b->tls && !tls_is_readable(b->tls, error, sizeof error))
-            complain(c, true, conf->mail.path, 0, "backend \"%.*s\": user \"%.*s\" cannot read it again: %s", STR_ARGS(b->hop.name),
+            complain(c, true, conf->smtp.mail.path, 0, "backend \"%.*s\": user \"%.*s\" cannot read it again: %s", STR_ARGS(b->hop.name),
                      STR_ARGS(conf->user), error);
     }
-    for (size_t i = 0; i < conf->mail.nfilters; i++) {
-        const struct filter *f = conf->mail.filters[i];
+    for (size_t i = 0; i < conf->smtp.mail.nfilters; i++) {
+        const struct filter *f = conf->smtp.mail.filters[i];
         if (memchr(f->source.at, '/', f->source.len))
             check_server(conf, c, f->file, f->line, "script", f->source.at);
     }
-    for (size_t i = 0; i < conf->mail.ntables; i++)
-        if (table_path(conf->mail.tables[i]))
-            check_server(conf, c, conf->mail.path, 0, "table", table_path(conf->mail.tables[i]));
+    for (size_t i = 0; i < conf->smtp.mail.ntables; i++)
+        if (table_path(conf->smtp.mail.tables[i]))
+            check_server(conf, c, conf->smtp.mail.path, 0, "table", table_path(conf->smtp.mail.tables[i]));
 }
 
 /* In a process of its own, which becomes that user for good; what it finds comes back as lines "LINE FILE\tTEXT". */
@@ -118,7 +118,7 @@ static void ports(const struct conf *conf, struct complaints *c)
     struct holder holder;
     char text[128];
     const struct address *addresses;
-    for (size_t i = 0; i < conf->nlistens + conf->nmilters; i++) {
+    for (size_t i = 0; i < conf->smtp.nlistens + conf->nmilters; i++) {
         struct inlet inlet = inlet_at(conf, i);
         for (size_t k = 0; k < inlet_addresses(inlet, &addresses); k++) {
             if (!holder_find(&addresses[k], NULL, 0, &holder) || is_sluice(&holder))
@@ -134,7 +134,7 @@ static void ports(const struct conf *conf, struct complaints *c)
 void environment_root(const struct conf *conf, struct complaints *c)
 {
     if (geteuid() == 0 && !conf->user.len)
-        complain(c, true, conf->mail.path, 0, "it runs as root, filters and scripts too: name a user, or start it as one, as the unit of systemd does");
+        complain(c, true, conf->smtp.mail.path, 0, "it runs as root, filters and scripts too: name a user, or start it as one, as the unit of systemd does");
 }
 
 static void groups(const struct conf *conf, struct complaints *c)

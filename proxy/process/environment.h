@@ -2,7 +2,7 @@
  * so does `run`. Warnings and errors like those of the loader. */
 #ifndef PROCESS_ENVIRONMENT_H
 #define PROCESS_ENVIRONMENT_H
-#include "smtp/model.h"
+#include "conf/conf.h"
 
 /* Files that who we are now cannot read: a reload, an upgrade, a change of certificates will fail for them. */
 void environment_files(const struct conf *, struct complaints *);

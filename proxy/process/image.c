@@ -19,9 +19,9 @@ static bool unhex(struct str hex, char *to)
 
 static struct store *store_named(const struct conf *conf, struct str name)
 {
-    for (size_t i = 0; i < conf->mail.nstores; i++)
-        if (str_equal(conf->mail.stores[i].name, name))
-            return conf->mail.stores[i].store;
+    for (size_t i = 0; i < conf->smtp.mail.nstores; i++)
+        if (str_equal(conf->smtp.mail.stores[i].name, name))
+            return conf->smtp.mail.stores[i].store;
     return NULL;
 }
 

@@ -3,7 +3,7 @@
 #ifndef PROCESS_IMAGE_H
 #define PROCESS_IMAGE_H
 #include "process/control.h"
-#include "smtp/model.h"
+#include "conf/conf.h"
 #include "store/store.h"
 
 #define IMAGE_WORD "image"

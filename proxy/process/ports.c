@@ -185,9 +185,9 @@ bool inlet_group(const struct milter_conf *m, unsigned *group)
 
 struct inlet inlet_at(const struct conf *conf, size_t i)
 {
-    if (i < conf->nlistens)
-        return (struct inlet){.listen = &conf->listens[i]};
-    i -= conf->nlistens;
+    if (i < conf->smtp.nlistens)
+        return (struct inlet){.listen = &conf->smtp.listens[i]};
+    i -= conf->smtp.nlistens;
     return (struct inlet){.milter = i < conf->nmilters ? &conf->milters[i] : NULL};
 }
 

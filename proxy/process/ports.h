@@ -5,8 +5,7 @@
  * queue (engine.md A21e). Main's thread only. */
 #ifndef PROCESS_PORTS_H
 #define PROCESS_PORTS_H
-#include "milter/model.h"
-#include "smtp/model.h"
+#include "conf/conf.h"
 
 struct port { /* one address */
     struct port *next;

@@ -79,7 +79,7 @@ static bool open_control(struct process *p, const struct conf *conf, struct cont
     if (there)
         p->inherited.control = -1;
     if (!*to)
-        complain(c, false, conf->mail.path, 0, "%s", error);
+        complain(c, false, conf->smtp.mail.path, 0, "%s", error);
     return *to != NULL;
 }
 
@@ -103,7 +103,7 @@ static bool open_log(const struct conf *conf, int *fd, struct complaints *c)
     *fd = log_open(&conf->log, user, error, sizeof error);
     privileges_back(stands_in);
     if (*fd < 0)
-        complain(c, false, conf->mail.path, 0, "log: %s", error);
+        complain(c, false, conf->smtp.mail.path, 0, "log: %s", error);
     return *fd >= 0;
 }
 
@@ -111,11 +111,11 @@ static bool open_log(const struct conf *conf, int *fd, struct complaints *c)
 
 static void warn_of_what_stays(const struct conf *now, struct conf *next, struct complaints *c)
 {
-    if (next->workers != now->workers)
-        complain(c, true, next->mail.path, 0, "workers: %u threads run; %u need a restart", now->workers, next->workers);
+    if (next->smtp.workers != now->smtp.workers)
+        complain(c, true, next->smtp.mail.path, 0, "workers: %u threads run; %u need a restart", now->smtp.workers, next->smtp.workers);
     if (!str_equal(next->user, now->user))
-        complain(c, true, next->mail.path, 0, "user: another user needs a restart");
-    next->workers = now->workers;
+        complain(c, true, next->smtp.mail.path, 0, "user: another user needs a restart");
+    next->smtp.workers = now->smtp.workers;
 }
 
 static void switch_to(struct process *p, struct conf *conf, struct ports_plan *plan, struct worker_order *order, int log)
@@ -146,11 +146,11 @@ static void drop_old(struct process *p, bool all)
 static struct worker_order *prepare(struct process *p, struct conf *conf, struct ports_plan *plan, struct complaints *c)
 {
     char error[200];
-    if (!ports_plan(&p->ports, conf, p->conf->workers, plan, c))
+    if (!ports_plan(&p->ports, conf, p->conf->smtp.workers, plan, c))
         return NULL;
     struct worker_order *order = workers_prepare(p->workers, conf, plan, error, sizeof error);
     if (!order) {
-        complain(c, false, conf->mail.path, 0, "%s", error);
+        complain(c, false, conf->smtp.mail.path, 0, "%s", error);
         ports_forgo(&p->ports, plan);
     }
     return order;
@@ -186,12 +186,12 @@ static bool reload(struct process *p, FILE *to)
     if (to)
         complaints_say(to, &c);
     if (good)
-        log_say(LOG_INFO, "reloaded: generation %u, configuration %s", p->conf->generation, p->arguments.conf);
+        log_say(LOG_INFO, "reloaded: generation %u, configuration %s", p->conf->smtp.generation, p->arguments.conf);
     else
         log_say(LOG_ERROR, "not reloaded: %u mistake%s; the configuration stays as it is", c.errors,
                 c.errors == 1 ? "" : "s");
     if (good && to)
-        fprintf(to, "reloaded: generation %u\n", p->conf->generation);
+        fprintf(to, "reloaded: generation %u\n", p->conf->smtp.generation);
     notify_ready(p);
     arena_reset(&arena);
     return good;
@@ -302,7 +302,7 @@ static void answer_no_listener(struct process *p, struct caller *caller, struct 
 {
     char text[256];
     const char *names[256];
-    size_t n = min_size(p->conf->nlistens + p->conf->nmilters, countof(names));
+    size_t n = min_size(p->conf->smtp.nlistens + p->conf->nmilters, countof(names));
     for (size_t i = 0; i < n; i++)
         names[i] = inlet_conf(inlet_at(p->conf, i))->name.at;
     struct str near = nearest_name(name, names, n);
@@ -537,7 +537,7 @@ static bool bind_all(struct process *p)
     p->ports.lent = p->inherited.ready >= 0;
     ports_inherit(&p->ports);
     bool good =
-        open_control(p, p->conf, &p->control, &c) && ports_plan(&p->ports, p->conf, p->conf->workers, &p->plan, &c);
+        open_control(p, p->conf, &p->control, &c) && ports_plan(&p->ports, p->conf, p->conf->smtp.workers, &p->plan, &c);
     if (!good)
         say_complaints(p, &c);
     arena_reset(&arena);
@@ -639,7 +639,7 @@ static bool start(struct process *p)
     take_over(p);
     p->started = (int64_t)(clock_ms() / 1000);
     p->sign_at = notify_watchdog() ? clock_ms() : 0;
-    log_say(LOG_INFO, "Sluice " SLUICE_VERSION " runs with %u workers, configuration %s", p->conf->workers,
+    log_say(LOG_INFO, "Sluice " SLUICE_VERSION " runs with %u workers, configuration %s", p->conf->smtp.workers,
             p->arguments.conf);
     write_pid_file(p);
     upgrade_ready(&p->inherited);

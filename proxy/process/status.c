@@ -56,18 +56,18 @@ void status_say(FILE *to, int64_t started, const struct conf *conf, const struct
     struct worker_status s;
     bool all = workers_status(workers, &s);
     say_uptime(to, started);
-    fprintf(to, "configuration %.*s, generation %u\n", STR_ARGS(conf->mail.path), conf->generation);
+    fprintf(to, "configuration %.*s, generation %u\n", STR_ARGS(conf->smtp.mail.path), conf->smtp.generation);
     fprintf(to, "%u worker%s, %u session%s of %u%s\n", s.workers, plural(s.workers), s.sessions, plural(s.sessions),
-            conf->limits.connections, s.paused ? "; accepting is paused for want of room" : "");
+            conf->smtp.limits.connections, s.paused ? "; accepting is paused for want of room" : "");
     if (!all)
         fprintf(to, "a worker does not answer: these numbers are without it\n");
     for (size_t i = 0; i < s.ngenerations; i++)
         fprintf(to, "generation %-10u %u session%s%s\n", s.generations[i].generation, s.generations[i].sessions,
-                plural(s.generations[i].sessions), s.generations[i].generation == conf->generation ? "" : ", ending");
-    for (size_t i = 0; i < conf->nlistens + conf->nmilters; i++)
+                plural(s.generations[i].sessions), s.generations[i].generation == conf->smtp.generation ? "" : ", ending");
+    for (size_t i = 0; i < conf->smtp.nlistens + conf->nmilters; i++)
         say_inlet(to, inlet_at(conf, i), plan, &s);
-    for (size_t i = 0; i < conf->nlistens; i++)
-        say_certificate(to, &conf->listens[i]);
+    for (size_t i = 0; i < conf->smtp.nlistens; i++)
+        say_certificate(to, &conf->smtp.listens[i]);
     for (size_t i = 0; i < s.nservers; i++)
         fprintf(to, "server   %-12s %-28s %s, %u connection%s%s%s\n", s.servers[i].backend, s.servers[i].address,
                 !s.servers[i].checked ? "not checked yet"
@@ -82,6 +82,6 @@ void status_say(FILE *to, int64_t started, const struct conf *conf, const struct
 
 void status_line(char *to, size_t room, const struct conf *conf)
 {
-    snprintf(to, room, "generation %u, %zu listener%s, %u worker%s", conf->generation, conf->nlistens + conf->nmilters,
-             plural(conf->nlistens + conf->nmilters), conf->workers, plural(conf->workers));
+    snprintf(to, room, "generation %u, %zu listener%s, %u worker%s", conf->smtp.generation, conf->smtp.nlistens + conf->nmilters,
+             plural(conf->smtp.nlistens + conf->nmilters), conf->smtp.workers, plural(conf->smtp.workers));
 }

@@ -77,8 +77,8 @@ static int stores_pass(const struct conf *conf)
 {
     int fd = fault_strikes(FAULT_FILE) ? -1 : memfd_create("sluice-stores", MFD_CLOEXEC);
     FILE *to = fd < 0 ? NULL : fdopen(dup(fd), "w");
-    for (size_t i = 0; to && i < conf->mail.nstores; i++) {
-        const struct store_conf *s = &conf->mail.stores[i];
+    for (size_t i = 0; to && i < conf->smtp.mail.nstores; i++) {
+        const struct store_conf *s = &conf->smtp.mail.stores[i];
         uint32_t len = (uint32_t)s->name.len;
         fwrite(&len, sizeof len, 1, to);
         fwrite(s->name.at, 1, len, to);
@@ -228,9 +228,9 @@ static bool take_store(FILE *from, uint32_t name_len, const struct conf *conf)
     struct store *store = NULL;
     if (name_len >= sizeof name || fread(name, 1, name_len, from) != name_len)
         return false;
-    for (size_t i = 0; i < conf->mail.nstores && !store; i++)
-        if (str_equal(conf->mail.stores[i].name, (struct str){name, name_len}))
-            store = store_hold(conf->mail.stores[i].store);
+    for (size_t i = 0; i < conf->smtp.mail.nstores && !store; i++)
+        if (str_equal(conf->smtp.mail.stores[i].name, (struct str){name, name_len}))
+            store = store_hold(conf->smtp.mail.stores[i].store);
     if (!store)
         store = store_memory_open(0);
     bool good = store_memory_take(store, from);

@@ -155,7 +155,7 @@ static void refresh_tls(struct tls *tls, const char *kind, struct str name)
 
 static void refresh_run(void *data)
 {
-    struct conf *conf = ((struct worker_thread *)data)->refreshed;
+    struct smtp_conf *conf = ((struct worker_thread *)data)->refreshed;
     for (size_t i = 0; i < conf->mail.ntables; i++)
         table_refresh(conf->mail.tables[i]);
     for (size_t i = 0; i < conf->nlistens; i++) {
@@ -184,7 +184,7 @@ static void watch_peak(struct worker_thread *p)
 static void refresh_done(void *data)
 {
     struct worker_thread *p = data;
-    conf_drop(p->refreshed);
+    smtp_conf_drop(p->refreshed);
     p->refreshing = false;
     if (!p->ended)
         task_wake(&p->task); /* a drain may wait for us */
@@ -233,7 +233,7 @@ static void turn(struct task *task)
         p->next_tick = now + TICK;
         if (!p->refreshing) {
             p->refreshing = true;
-            p->refreshed = conf_hold(p->worker.generation->conf);
+            p->refreshed = smtp_conf_hold(p->worker.generation->conf);
             watch_peak(p);
             loop_work(p->worker.mail.loop, refresh_run, refresh_done, p);
         }
@@ -277,7 +277,7 @@ void worker_thread_switch(struct worker_thread *p, struct worker_order *order)
             next = p->listeners; /* an address may have several */
         }
     }
-    worker_switch(&p->worker, order->conf);
+    worker_switch(&p->worker, &order->conf->smtp);
     p->milters.filters = &p->worker.generation->filters;
     p->milters.confs = order->conf->milters;
     p->milters.nconfs = order->conf->nmilters;
@@ -367,7 +367,7 @@ void worker_thread_tell(struct worker_thread *p, struct worker_order *order)
     s->workers++;
     s->sessions += p->worker.nsessions;
     s->paused += p->paused;
-    const struct conf *conf = p->worker.generation->conf;
+    const struct smtp_conf *conf = p->worker.generation->conf;
     for (size_t i = 0; i < conf->nbackends; i++) {
         const struct pool *pool = p->worker.generation->pools[i];
         if (pool)

@@ -38,7 +38,7 @@ struct worker_thread {
     struct task task;
     struct alarm alarm;
     uint64_t next_tick;
-    struct conf *refreshed; /* while refreshing: the pool thread's */
+    struct smtp_conf *refreshed; /* while refreshing: the pool thread's */
     uint64_t drain_at;      /* retired: when its sessions are asked to leave; 0: not */
     uint64_t end_by;        /* 0: not draining */
     uint32_t places;        /* of all->places: its sessions, and connections about to become one */

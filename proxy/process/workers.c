@@ -214,17 +214,17 @@ struct workers *workers_start(struct conf *conf, const struct ports_plan *plan, 
 {
     struct workers *all = must_alloc_lines(sizeof *all);
     unsigned started = 0;
-    all->n = conf->workers;
+    all->n = conf->smtp.workers;
     all->threads = must_alloc_lines(all->n * sizeof *all->threads);
     all->connections = connections_open();
     all->on_end = on_end;
     all->on_end_data = data;
     all->descriptors = descriptors_of(plan, all->n);
     size_t enough = all->descriptors * all->n * 4 / 5; /* as worker.c counts */
-    if (conf->limits.connections > enough)
+    if (conf->smtp.limits.connections > enough)
         log_say(LOG_WARNING,
                 "limits: connections = %u, but descriptors are enough for %zu (LimitNOFILE=, ulimit -n): more wait",
-                conf->limits.connections, enough);
+                conf->smtp.limits.connections, enough);
     pthread_mutex_init(&all->lock, NULL);
     pthread_condattr_t steady; /* whoever sets the clock does not end or prolong a wait */
     pthread_condattr_init(&steady);

@@ -5,7 +5,7 @@
 #include "smtp/model.h"
 #include "store/store.h"
 
-void conf_take_over(struct conf *conf, const struct conf *old)
+void smtp_conf_take_over(struct smtp_conf *conf, const struct smtp_conf *old)
 {
     for (size_t i = 0; i < conf->mail.ntables; i++)
         for (size_t k = 0; k < old->mail.ntables; k++)
@@ -26,18 +26,18 @@ void conf_take_over(struct conf *conf, const struct conf *old)
         }
 }
 
-struct conf *conf_hold(struct conf *conf)
+struct smtp_conf *smtp_conf_hold(struct smtp_conf *conf)
 {
     __atomic_add_fetch(&conf->refs, 1, __ATOMIC_RELAXED);
     return conf;
 }
 
-bool conf_is_left(const struct conf *conf)
+bool smtp_conf_is_left(const struct smtp_conf *conf)
 {
     return __atomic_load_n(&conf->refs, __ATOMIC_ACQUIRE) == 1;
 }
 
-void conf_drop(struct conf *conf)
+void smtp_conf_drop(struct smtp_conf *conf)
 {
     if (!conf || __atomic_sub_fetch(&conf->refs, 1, __ATOMIC_ACQ_REL) > 0)
         return;

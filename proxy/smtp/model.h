@@ -1,4 +1,4 @@
-/* model.h - the configuration as mail and smtp see it: one immutable, counted snapshot. proxy/conf/load.c builds it from a Lua file;
+/* model.h - the configuration as smtp sees it: one immutable, counted snapshot. proxy/conf/load.c builds it from a Lua file;
  * nothing here is changed after loading but the reference count. Durations in milliseconds, sizes in octets. */
 #ifndef SMTP_MODEL_H
 #define SMTP_MODEL_H
@@ -96,27 +96,22 @@ struct listen_conf {
     struct timeouts timeouts;
 };
 
-struct milter_conf; /* milter/model.h, which only conf and process look into */
-struct conf {
+struct smtp_conf { /* the first member of struct conf (conf/conf.h) */
     struct mail_conf mail;    /* the first member: what is known below this floor */
     uint32_t refs;            /* of workers and the loader; atomic */
     unsigned generation;
     unsigned workers;
     struct str dns;           /* servers, or STR_NONE */
-    struct str user;
     struct listen_conf *listens; size_t nlistens;
-    struct milter_conf *milters; size_t nmilters;
     struct backend_conf *backends; size_t nbackends;
     struct route *routes; size_t nroutes;
-    struct str control;       /* path of the control socket; STR_NONE: none */
-    struct log_settings log;
     struct limits limits;
     struct timeouts timeouts;
 };
 /* Before anybody uses it: stores of the same name and kind go on with what the old configuration's hold. */
-void conf_take_over(struct conf *, const struct conf *old);
-struct conf *conf_hold(struct conf *);
-bool conf_is_left(const struct conf *); /* one reference is held: the caller's */
-void conf_drop(struct conf *); /* the last one closes filters, tables, tls, stores' references */
+void smtp_conf_take_over(struct smtp_conf *, const struct smtp_conf *old);
+struct smtp_conf *smtp_conf_hold(struct smtp_conf *);
+bool smtp_conf_is_left(const struct smtp_conf *); /* one reference is held: the caller's */
+void smtp_conf_drop(struct smtp_conf *); /* the last one closes filters, tables, tls, stores' references, and frees the struct conf around it */
 
 #endif

@@ -16,7 +16,7 @@ struct pool;
 struct generation {
     struct filter_set filters;       /* its users: sessions, and work that filters began on other threads */
     struct worker *worker;
-    struct conf *conf;
+    struct smtp_conf *conf;
     struct generation *older;        /* those whose sessions have not all ended */
     struct pool **pools;             /* [backend_conf.index]; made at first use */
     struct task task;                /* ends it */
@@ -38,7 +38,7 @@ struct worker {
 };
 /* New sessions begin under this configuration from now on, those there are end under theirs. Pools probe their backends (EHLO
  * answers to intersect with), filters hear START, ticks begin. */
-void worker_switch(struct worker *, struct conf *);
+void worker_switch(struct worker *, struct smtp_conf *);
 /* Sessions are asked to leave: 421 at the next command boundary without a transaction, and from `by` (loop_now) on wherever
  * that may be said. LISTEN_ALL: all of them, and no pool keeps anything from now on; else those that came in at this address. */
 enum { LISTEN_ALL = 0 };

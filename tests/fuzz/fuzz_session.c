@@ -302,7 +302,7 @@ static void guest_arrives(void)
         return;
     struct guest *g = &fuzz.guests[fuzz.nguests++];
     struct stream *s;
-    const struct conf *conf = fuzz.world.worker.generation->conf;
+    const struct smtp_conf *conf = fuzz.world.worker.generation->conf;
     g->wire = wire_open(fuzz.world.worker.mail.loop, fuzz.nguests, &s);
     g->wire->heard = guest_hears;
     g->wire->peer = g;
@@ -341,7 +341,7 @@ static enum filter_verdict resume(struct filter_call *call, const struct filter_
     return VERDICT_CONTINUE;
 }
 
-void filters_fill(struct world *w, struct conf *conf)
+void filters_fill(struct world *w, struct smtp_conf *conf)
 {
     static const struct filter_def def = {.size = sizeof def,
                                           .abi = FILTER_ABI,
@@ -440,11 +440,11 @@ static void override(struct str text)
 
 static void reload(void)
 {
-    struct conf *fresh = conf_new(&fuzz.world, fuzz.world.conf->generation + 1);
+    struct smtp_conf *fresh = conf_new(&fuzz.world, fuzz.world.conf->generation + 1);
     fresh->listens[0].visit.received = false;
-    conf_take_over(fresh, fuzz.world.conf);
+    smtp_conf_take_over(fresh, fuzz.world.conf);
     worker_switch(&fuzz.world.worker, fresh);
-    conf_drop(fuzz.world.conf);
+    smtp_conf_drop(fuzz.world.conf);
     fuzz.world.conf = fresh;
 }
 
@@ -576,7 +576,7 @@ static void end(void)
         guest_goes(&fuzz.guests[i], false);
         dialogue_close(&fuzz.guests[i].talk);
     }
-    conf_drop(w->conf);
+    smtp_conf_drop(w->conf);
     connections_close(w->worker.connections);
     servers_forget();
     for (struct host *h = fuzz.hosts, *next; h; h = next) {

@@ -311,7 +311,7 @@ static void heard(void *data)
 static void arrive(struct event *e)
 {
     struct sim_client *c = holder_of(e, struct sim_client, act);
-    const struct conf *conf = c->world->worker.generation->conf;
+    const struct smtp_conf *conf = c->world->worker.generation->conf;
     struct stream *s;
     c->wire = wire_open(c->world->worker.mail.loop, c->number, &s);
     c->wire->heard = heard;

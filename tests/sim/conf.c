@@ -113,7 +113,7 @@ static void fill_backend(struct backend_conf *b, struct arena *arena, unsigned p
         b->identity = identity < 4 ? (enum identity)(identity + 1) : IDENTITY_NONE;
 }
 
-static struct table *everybody(struct conf *c, enum feature f, unsigned percent)
+static struct table *everybody(struct smtp_conf *c, enum feature f, unsigned percent)
 {
     const struct str all = STR("0.0.0.0/0");
     char why[200];
@@ -125,7 +125,7 @@ static struct table *everybody(struct conf *c, enum feature f, unsigned percent)
     return t;
 }
 
-static void fill_route(struct conf *c, struct listen_conf *l)
+static void fill_route(struct smtp_conf *c, struct listen_conf *l)
 {
     static const char *const odd[] = {"c1.test", "c3.test", "c5.test", "c7.test", "c9.test", "z.test", "*"};
     struct str keys[countof(odd)], values[countof(odd)];
@@ -150,7 +150,7 @@ static void fill_route(struct conf *c, struct listen_conf *l)
     l->route_falls_back = true;
 }
 
-static void fill_listen(struct conf *c)
+static void fill_listen(struct smtp_conf *c)
 {
     struct listen_conf *l = c->listens;
     *l = (struct listen_conf){.visit.name = STR("in"),
@@ -172,9 +172,9 @@ static void fill_listen(struct conf *c)
     l->xforward = everybody(c, F_CLAIMS, 20);
 }
 
-struct conf *conf_new(struct world *w, unsigned generation)
+struct smtp_conf *conf_new(struct world *w, unsigned generation)
 {
-    struct conf *c = must_alloc(sizeof *c);
+    struct smtp_conf *c = must_alloc(sizeof *c);
     struct arena *arena = &c->mail.arena;
     c->refs = 1;
     c->generation = generation;

@@ -222,7 +222,7 @@ static unsigned some_stages(void)
     return some;
 }
 
-void filters_fill(struct world *w, struct conf *conf)
+void filters_fill(struct world *w, struct smtp_conf *conf)
 {
     struct chain *chain = conf->mail.chains;
     size_t n = !sim_may(F_FILTERS, 60) ? 0 : 1 + sim_random(FILTERS_MOST);

@@ -15,10 +15,10 @@ static void reload(struct event *e)
 {
     struct world *w = holder_of(e, struct world, reload);
     sim_trace("reload");
-    struct conf *fresh = conf_new(w, w->conf->generation + 1);
-    conf_take_over(fresh, w->conf);
+    struct smtp_conf *fresh = conf_new(w, w->conf->generation + 1);
+    smtp_conf_take_over(fresh, w->conf);
     worker_switch(&w->worker, fresh);
-    conf_drop(w->conf);
+    smtp_conf_drop(w->conf);
     w->conf = fresh;
     if (sim_chance(60))
         event_set(e, sim_random(sim_chance(50) ? 200 : 30000), reload);
@@ -164,7 +164,7 @@ static void world_close(struct world *w)
     worker_forget(&w->worker);
     if (sim_violated())
         return;
-    conf_drop(w->conf);
+    smtp_conf_drop(w->conf);
     connections_close(w->worker.connections);
     servers_forget();
     clients_free(w);

@@ -81,7 +81,7 @@ struct world {
     bool healed; /* nothing goes wrong any more, and every wait is one of the gateway's clocks at most */
     bool looks;  /* each time that nothing is under way, whether somebody sleeps who could go on */
     struct worker worker;
-    struct conf *conf;
+    struct smtp_conf *conf;
     struct sim_client *clients;
     unsigned nclients, left; /* left: those that are still to end */
     unsigned letters_each;   /* most of a client */
@@ -120,7 +120,7 @@ enum place letter_place(const struct letter *,
 bool letter_needs_nobody(const struct letter *); /* all whom it was for were left out */
 
 /* conf.c */
-struct conf *conf_new(struct world *, unsigned generation);
+struct smtp_conf *conf_new(struct world *, unsigned generation);
 
 /* client.c, plan.c */
 struct sim_client;
@@ -133,7 +133,7 @@ enum routing client_routing(const struct sim_client *);
 enum identity client_identity(const struct sim_client *, enum place); /* of the configuration its session has */
 
 /* filters.c */
-void filters_fill(struct world *, struct conf *);
+void filters_fill(struct world *, struct smtp_conf *);
 
 /* service.c */
 enum dialled service_dialled(struct world *, struct wire *);

@@ -31,7 +31,7 @@ static void free_generation(struct generation *g)
 {
     free(g->pools);
     filter_set_free(&g->filters);
-    conf_drop(g->conf);
+    smtp_conf_drop(g->conf);
     free(g);
 }
 
@@ -48,10 +48,10 @@ static void generation_turn(struct task *task)
     free_generation(g);
 }
 
-void worker_switch(struct worker *w, struct conf *conf)
+void worker_switch(struct worker *w, struct smtp_conf *conf)
 {
     struct generation *g = must_alloc(sizeof *g), *old = w->generation;
-    *g = (struct generation){.worker = w, .conf = conf_hold(conf), .older = old};
+    *g = (struct generation){.worker = w, .conf = smtp_conf_hold(conf), .older = old};
     g->pools = must_alloc(max_size(conf->nbackends, 1) * sizeof *g->pools);
     filter_set_open(&g->filters, &w->mail, &conf->mail, &g->task);
     task_start(&g->task, w->mail.loop, generation_turn);

@@ -16,7 +16,7 @@ static void stale(struct outlet *o, const struct rcpt *r)
 
 static const struct next_hop *hop(struct outlet *o, struct str name)
 {
-    const struct conf *conf = owner(o)->generation->conf;
+    const struct smtp_conf *conf = owner(o)->generation->conf;
     for (size_t i = 0; i < conf->nbackends; i++)
         if (str_equal(conf->backends[i].hop.name, name))
             return &conf->backends[i].hop;

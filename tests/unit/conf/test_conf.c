@@ -173,13 +173,13 @@ static void certificate_write(const char *certificate, const char *key_file)
 static void minimal_file_gives_the_defaults(void **state)
 {
     struct conf *conf = good(BASE);
-    assert_int_equal(conf->nlistens, 1);
-    const struct listen_conf *l = &conf->listens[0];
+    assert_int_equal(conf->smtp.nlistens, 1);
+    const struct listen_conf *l = &conf->smtp.listens[0];
     assert_string_equal(l->visit.name.at, "mx");
     assert_int_equal(l->naddresses, 2); /* ":25" is both families */
     assert_string_equal(l->addresses[0].text.at, "inet6:[::]:2525");
     assert_string_equal(l->addresses[1].text.at, "inet:0.0.0.0:2525");
-    assert_ptr_equal(l->backend, &conf->backends[0]);
+    assert_ptr_equal(l->backend, &conf->smtp.backends[0]);
     assert_non_null(l->visit.chain);
     assert_int_equal(l->visit.chain->nfilters, 0);
     assert_true(l->visit.received && l->bare == BARE_REJECT && !l->tls);
@@ -193,11 +193,11 @@ static void minimal_file_gives_the_defaults(void **state)
     assert_true(t->connect == 30000 && t->banner == 60000 && t->helo == 60000 && t->mail == 300000 && t->rcpt == 300000);
     assert_true(t->data_reply == 120000 && t->block == 180000 && t->end_reply == 590000 && t->end_by == 240000);
     assert_true(t->greeting == 0 && t->pool_idle == 60000 && t->pool_age == 600000 && t->drain == 30000);
-    assert_true(conf->backends[0].pool == 16 && conf->backends[0].pool_uses == 100);
-    assert_int_equal(conf->mail.nstores, 1);
-    assert_string_equal(conf->mail.stores[0].name.at, "default");
-    assert_true(conf->mail.stores[0].timeout == 500 && conf->mail.stores[0].store);
-    assert_true(conf->workers >= 1 && conf->log.level == LOG_INFO && conf->log.format == LOG_AUTO && conf->log.target == LOG_TO_STDERR && conf->log.facility == 2 && !conf->mail.log_subject);
+    assert_true(conf->smtp.backends[0].pool == 16 && conf->smtp.backends[0].pool_uses == 100);
+    assert_int_equal(conf->smtp.mail.nstores, 1);
+    assert_string_equal(conf->smtp.mail.stores[0].name.at, "default");
+    assert_true(conf->smtp.mail.stores[0].timeout == 500 && conf->smtp.mail.stores[0].store);
+    assert_true(conf->smtp.workers >= 1 && conf->log.level == LOG_INFO && conf->log.format == LOG_AUTO && conf->log.target == LOG_TO_STDERR && conf->log.facility == 2 && !conf->smtp.mail.log_subject);
     conf_drop(conf);
 }
 
@@ -210,9 +210,9 @@ static void header_size_follows_a_lower_size_down(void **state)
 {
     struct conf *conf = good(BASE "limits { size = \"100K\" }\nlisten \"own\" { \":9\", limits = { size = \"10K\" } }\n"
                                   "listen \"both\" { \":8\", limits = { size = \"10K\", header_size = \"2K\" } }\n");
-    assert_true(conf->listens[0].visit.limits.size == 100 << 10 && conf->listens[0].visit.limits.header_size == 100 << 10);
-    assert_true(conf->listens[1].visit.limits.size == 10 << 10 && conf->listens[1].visit.limits.header_size == 10 << 10);
-    assert_true(conf->listens[2].visit.limits.size == 10 << 10 && conf->listens[2].visit.limits.header_size == 2 << 10);
+    assert_true(conf->smtp.listens[0].visit.limits.size == 100 << 10 && conf->smtp.listens[0].visit.limits.header_size == 100 << 10);
+    assert_true(conf->smtp.listens[1].visit.limits.size == 10 << 10 && conf->smtp.listens[1].visit.limits.header_size == 10 << 10);
+    assert_true(conf->smtp.listens[2].visit.limits.size == 10 << 10 && conf->smtp.listens[2].visit.limits.header_size == 2 << 10);
     conf_drop(conf);
 }
 
@@ -229,33 +229,33 @@ static void everything_said_is_in_the_model(void **state)
         "dns { servers = { \"127.0.0.1\", \"[::1]:5353\" } }\n"
         "store \"s\" { \"memory\", size = \"1M\", prefix = \"p:\", timeout = \"2s\" }\n"
         "chain \"c\" { quarantine = \"jail\", only = { listen = { \"mx\" } }, filter \"plain\" {} }\n");
-    const struct listen_conf *l = &conf->listens[0];
+    const struct listen_conf *l = &conf->smtp.listens[0];
     assert_int_equal(l->naddresses, 2);
     assert_string_equal(l->backend->hop.name.at, "two");
     assert_true(l->visit.received && l->bare == BARE_NORMALIZE);
     assert_string_equal(l->visit.hostname.at, "other.test");
     assert_true(l->visit.limits.size == 0 && l->visit.limits.recipients == 500 && l->visit.limits.errors == 7);
     assert_true(l->timeouts.command == 90000 && l->timeouts.end_reply == 540000 && l->timeouts.greeting == 500);
-    assert_true(conf->limits.recipients == 200 && conf->timeouts.command == 90000);
+    assert_true(conf->smtp.limits.recipients == 200 && conf->smtp.timeouts.command == 90000);
     assert_true(l->backend->identity == IDENTITY_XCLIENT && l->backend->tls_mode == BACKEND_TLS_OPPORTUNISTIC && l->backend->tls);
-    assert_true(l->backend->pool_uses == 5 && conf->backends[0].pool == 0);
+    assert_true(l->backend->pool_uses == 5 && conf->smtp.backends[0].pool == 0);
     assert_string_equal(l->backend->tls_name.at, "n.test");
-    assert_string_equal(conf->backends[0].helo.at, "h.test");
-    assert_true(conf->backends[2].protocol == IS_MAILDIR);
-    assert_true(str_ends_nocase(conf->backends[2].address.host, STR("/jail")) && conf->backends[2].address.host.at[0] == '/');
-    assert_ptr_equal(l->visit.chain->quarantine, &conf->backends[2]);
+    assert_string_equal(conf->smtp.backends[0].helo.at, "h.test");
+    assert_true(conf->smtp.backends[2].protocol == IS_MAILDIR);
+    assert_true(str_ends_nocase(conf->smtp.backends[2].address.host, STR("/jail")) && conf->smtp.backends[2].address.host.at[0] == '/');
+    assert_ptr_equal(l->visit.chain->quarantine, &conf->smtp.backends[2]);
     assert_int_equal(l->visit.chain->only.nlistens, 1);
-    assert_string_equal(conf->dns.at, "127.0.0.1:53,[::1]:5353");
-    assert_true(conf->workers == 3 && conf->log.format == LOG_JSON && conf->log.target == LOG_TO_FILE && conf->log.facility == 19 && conf->log.level == LOG_WARNING && conf->mail.log_subject);
-    assert_int_equal(conf->mail.nstores, 2);
-    assert_string_equal(conf->mail.stores[1].prefix.at, "p:");
+    assert_string_equal(conf->smtp.dns.at, "127.0.0.1:53,[::1]:5353");
+    assert_true(conf->smtp.workers == 3 && conf->log.format == LOG_JSON && conf->log.target == LOG_TO_FILE && conf->log.facility == 19 && conf->log.level == LOG_WARNING && conf->smtp.mail.log_subject);
+    assert_int_equal(conf->smtp.mail.nstores, 2);
+    assert_string_equal(conf->smtp.mail.stores[1].prefix.at, "p:");
     conf_drop(conf);
 }
 
 static void received_is_left_out_when_the_backend_knows_the_client(void **state)
 {
     struct conf *conf = good("backend \"b\" { \"127.0.0.1:1\", identity = \"xclient\" }\nlisten \"a\" { \":0\" }\n");
-    assert_false(conf->listens[0].visit.received);
+    assert_false(conf->smtp.listens[0].visit.received);
     conf_drop(conf);
 }
 
@@ -267,20 +267,20 @@ static void backends_have_servers_and_routes_choose_among_them(void **state)
                              "route \"r\" { [\"a.test\"] = \"a\", [\".b.test\"] = \"b\", [\"*\"] = \"a\" }\n"
                              "route \"s\" { by = \"from\", [\"*\"] = \"b\" }\n"
                              "listen \"x\" { \":0\", route = \"r\", xclient = { \"192.0.2.0/24\" } }\n");
-    const struct backend_conf *a = &conf->backends[0], *b = &conf->backends[1];
+    const struct backend_conf *a = &conf->smtp.backends[0], *b = &conf->smtp.backends[1];
     assert_int_equal(a->nservers, 3);
     assert_string_equal(a->servers[1].address.text.at, "inet:127.0.0.1:2");
     assert_true(a->servers[0].weight == 1 && a->servers[1].weight == 3 && a->servers[2].backup && !a->servers[1].backup);
     assert_true(a->balance == BALANCE_ROUND_ROBIN && a->connections == 7 && a->wait == 3000 && a->health == 9000);
     assert_true(a->rise == 4 && a->fall == 5 && a->chunking && a->protocol != SPEAKS_LMTP);
     assert_true(b->protocol == SPEAKS_LMTP && b->separate && b->identity == IDENTITY_PROXY);
-    const struct listen_conf *l = &conf->listens[0];
+    const struct listen_conf *l = &conf->smtp.listens[0];
     struct str found;
-    assert_ptr_equal(l->route, &conf->routes[0]);
+    assert_ptr_equal(l->route, &conf->smtp.routes[0]);
     assert_ptr_equal(l->backend, a);
     assert_true(table_match(l->route->table, STR("u@x.b.test"), &found) && str_equal(found, STR("1")));
     assert_true(table_match(l->route->table, STR("u@a.test"), &found) && str_equal(found, STR("0")));
-    assert_true(conf->routes[1].by_sender && conf->routes[1].nbackends == 1);
+    assert_true(conf->smtp.routes[1].by_sender && conf->smtp.routes[1].nbackends == 1);
     assert_true(table_match_ip(l->xclient, STR("192.0.2.1"), NULL) && !l->proxy);
     conf_drop(conf);
 }
@@ -296,8 +296,8 @@ static void filters_get_options_names_and_conditions(void **state)
         "    only = { auth = false, client = \"192.0.2.0/24\" }, except = { from = { \"x.test\" }, tls = true } },\n"
         "  filter \"probe\" { needed = \"n\", observe = false, name = \"mine\", prefix = \"pp\", names = \"one\" },\n"
         "  filter \"plain\" }\n");
-    assert_int_equal(conf->mail.nfilters, 3);
-    const struct filter *f = conf->mail.filters[0];
+    assert_int_equal(conf->smtp.mail.nfilters, 3);
+    const struct filter *f = conf->smtp.mail.filters[0];
     const struct filter_value *o = f->options;
     assert_string_equal(f->name.at, "probe");
     assert_int_equal(f->timeout, 7000);
@@ -323,10 +323,10 @@ static void filters_get_options_names_and_conditions(void **state)
     assert_string_equal(found.at, "yes");
     assert_true(filter_value_match(filter_value_get(o, "clients"), (struct filter_text){"192.0.2.1", 9}, NULL));
     assert_int_equal(filter_value_type(NULL), TYPE_NONE);
-    assert_string_equal(conf->mail.filters[1]->name.at, "mine");
-    assert_string_equal(conf->mail.filters[1]->prefix.at, "pp");
-    assert_true(!conf->mail.filters[1]->observe && conf->mail.filters[2]->observe);
-    assert_null(filter_value_get(conf->mail.filters[1]->options, "peer"));
+    assert_string_equal(conf->smtp.mail.filters[1]->name.at, "mine");
+    assert_string_equal(conf->smtp.mail.filters[1]->prefix.at, "pp");
+    assert_true(!conf->smtp.mail.filters[1]->observe && conf->smtp.mail.filters[2]->observe);
+    assert_null(filter_value_get(conf->smtp.mail.filters[1]->options, "peer"));
     assert_int_equal(heard.warnings, 2); /* the preset's table is not there, and empty then; no listener names the chain */
     assert_int_equal(opened, 2);
     conf_drop(conf_hold(conf));
@@ -344,11 +344,11 @@ static void scripts_are_found_and_named_by_their_file(void **state)
     write_file("filters/grey.lua", "");
     struct conf *conf = good(BASE "chain \"c\" { filter \"near.lua\" { memory = \"8M\" }, filter \"grey.lua\" { memory = \"8M\", delay = \"3m\" },\n"
                                   "filter \"grey.lua\" { memory = \"8M\" } }\n");
-    assert_string_equal(conf->mail.filters[1]->name.at, "grey");
-    assert_string_equal(conf->mail.filters[2]->name.at, "grey-2");
-    assert_string_equal(conf->mail.filters[2]->prefix.at, "grey");
-    assert_true(str_ends_nocase(conf->mail.filters[1]->source, STR("/filters/grey.lua")));
-    assert_int_equal(filter_value_integer(filter_value_get(conf->mail.filters[1]->options, "delay")), 180);
+    assert_string_equal(conf->smtp.mail.filters[1]->name.at, "grey");
+    assert_string_equal(conf->smtp.mail.filters[2]->name.at, "grey-2");
+    assert_string_equal(conf->smtp.mail.filters[2]->prefix.at, "grey");
+    assert_true(str_ends_nocase(conf->smtp.mail.filters[1]->source, STR("/filters/grey.lua")));
+    assert_int_equal(filter_value_integer(filter_value_get(conf->smtp.mail.filters[1]->options, "delay")), 180);
     conf_drop(conf);
     refused(BASE "chain \"c\" { filter \"grey\" {} }", 3, "did you mean \"grey.lua\"?");
     refused(BASE "chain \"c\" { filter \"gery.lua\" {} }", 3, "did you mean \"grey.lua\"?");
@@ -360,8 +360,8 @@ static void scripts_are_found_and_named_by_their_file(void **state)
 static void one_object_may_stand_in_two_chains(void **state)
 {
     struct conf *conf = good(BASE "local f = filter \"plain\" { name = \"x\" }\nchain \"c\" { f }\nchain \"d\" { f, f }\n");
-    assert_int_equal(conf->mail.nfilters, 3);
-    assert_string_equal(conf->mail.filters[2]->name.at, "x-3");
+    assert_int_equal(conf->smtp.mail.nfilters, 3);
+    assert_string_equal(conf->smtp.mail.filters[2]->name.at, "x-3");
     conf_drop(conf);
 }
 
@@ -377,9 +377,9 @@ static void env_file_and_include_bring_texts(void **state)
     write_file("conf.d/1.lua", "listen \"one\" { \":1\" }");
     struct conf *conf = good("include \"conf.d/*.lua\"\nhostname(file \"name\")\nbackend \"b\" { env \"SLUICE_TEST\" }\n"
                              "if env(\"SLUICE_NONE\", \"\") ~= \"\" then backend \"c\" {} end");
-    assert_string_equal(conf->mail.hostname.at, "from-file.test");
-    assert_int_equal(conf->backends[0].address.port, 9);
-    assert_string_equal(conf->listens[0].visit.name.at, "one");
+    assert_string_equal(conf->smtp.mail.hostname.at, "from-file.test");
+    assert_int_equal(conf->smtp.backends[0].address.port, 9);
+    assert_string_equal(conf->smtp.listens[0].visit.name.at, "one");
     conf_drop(conf);
     write_file("conf.d/2.lua", "\n\nlisten \"two\" { \":2\", bakcend = 1 }");
     assert_null(load("include \"conf.d/*.lua\"\n" BASE));
@@ -403,8 +403,8 @@ static void tls_blocks_give_contexts(void **state)
                              "tls \"c\" { ca = \"cert.pem\" }\n"
                              "backend \"b\" { \"127.0.0.1:25\", tls = \"c\", tls_name = \"mx.test\" }\n"
                              "listen \"a\" { \":25\", tls = \"t\", require_tls = true }\nlisten \"s\" { \":465\", tls = \"t\", implicit = true }\n");
-    assert_true(conf->listens[0].tls && conf->listens[0].require_tls && conf->listens[0].tls == conf->listens[1].tls);
-    assert_true(conf->listens[1].implicit && conf->backends[0].tls && conf->backends[0].tls_mode == BACKEND_TLS_VERIFIED);
+    assert_true(conf->smtp.listens[0].tls && conf->smtp.listens[0].require_tls && conf->smtp.listens[0].tls == conf->smtp.listens[1].tls);
+    assert_true(conf->smtp.listens[1].implicit && conf->smtp.backends[0].tls && conf->smtp.backends[0].tls_mode == BACKEND_TLS_VERIFIED);
     conf_drop(conf);
     refused(BASE "tls \"t\" {\n certificate = \"cert.pem\",\n key = \"live/privkey.pem\" }", 4, "key");
     refused(BASE "tls \"t\" { certificate = \"absent.pem\" }", 3, "absent.pem");
@@ -436,7 +436,7 @@ static void modules_bring_filters(void **state)
     if (!module_make("m.so", "-DABI=FILTER_ABI -DNAME='\"guest\"'"))
         skip();
     struct conf *conf = good(BASE "module \"m.so\"\nchain \"c\" { filter \"guest\" {} }");
-    assert_string_equal(conf->mail.filters[0]->def->name, "guest");
+    assert_string_equal(conf->smtp.mail.filters[0]->def->name, "guest");
     conf_drop(conf);
     refused(BASE "module \"m.so\"\nchain \"c\" { filter \"geust\" {} }", 4, "did you mean \"guest\"?");
     assert_true(module_make("abi.so", "-DABI=9 -DNAME='\"other\"'"));

@@ -260,7 +260,7 @@ static void each_identity_is_known_by_its_name(void **state)
                  names[i]);
         struct conf *conf = load(text);
         assert_non_null(conf);
-        assert_true(conf->backends[0].identity == i && str_equal(identity_name((enum identity)i), str_of(names[i])));
+        assert_true(conf->smtp.backends[0].identity == i && str_equal(identity_name((enum identity)i), str_of(names[i])));
         conf_drop(conf);
     }
 }

@@ -50,8 +50,8 @@ static void who_only_tries_needs_no_keys_and_no_user(void **state)
     heard = (struct complaints){.arena = &arena};
     struct conf *conf = conf_load_to_try(write_file(text), NULL, &heard);
     assert_non_null(conf);
-    assert_null(conf->listens[0].tls);
-    assert_true(conf->listens[0].require_tls);
+    assert_null(conf->smtp.listens[0].tls);
+    assert_true(conf->smtp.listens[0].require_tls);
     conf_drop(conf);
     assert_null(conf_load_to_try(write_file("listen \"mx\" { \":2525\", tls = \"u\" }\n"), NULL, &heard));
     assert_non_null(heard.last);
@@ -64,7 +64,7 @@ static void a_text_stands_behind_a_file_or_alone(void **state)
     heard = (struct complaints){.arena = &arena};
     struct conf *conf = conf_load_to_try(write_file(BASE), "chain \"more\" { }\n", &heard);
     assert_non_null(conf);
-    assert_int_equal(conf->mail.nchains, 1);
+    assert_int_equal(conf->smtp.mail.nchains, 1);
     conf_drop(conf);
     assert_non_null(conf = conf_load_to_try(NULL, BASE, &heard));
     conf_drop(conf);

@@ -52,22 +52,22 @@ struct row {
 #define LIMIT(name, ...)                                                                                               \
     static uint64_t limit_##name(const struct conf *conf)                                                              \
     {                                                                                                                  \
-        return conf->limits.name;                                                                                      \
+        return conf->smtp.limits.name;                                                                                      \
     }                                                                                                                  \
     static uint64_t own_limit_##name(const struct conf *conf)                                                          \
     {                                                                                                                  \
-        return conf->listens[0].visit.limits.name;                                                                           \
+        return conf->smtp.listens[0].visit.limits.name;                                                                           \
     }
 #include "mail/limits.def"
 #undef LIMIT
 #define TIMEOUT(name, ...)                                                                                             \
     static uint64_t timeout_##name(const struct conf *conf)                                                            \
     {                                                                                                                  \
-        return conf->timeouts.name;                                                                                    \
+        return conf->smtp.timeouts.name;                                                                                    \
     }                                                                                                                  \
     static uint64_t own_timeout_##name(const struct conf *conf)                                                        \
     {                                                                                                                  \
-        return conf->listens[0].timeouts.name;                                                                         \
+        return conf->smtp.listens[0].timeouts.name;                                                                         \
     }
 #include "smtp/timeouts.def"
 #undef TIMEOUT

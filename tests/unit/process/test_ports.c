@@ -32,9 +32,9 @@ static int tear_down(void **state)
 static struct conf *conf_of(size_t n, const char *const *texts)
 {
     struct conf *conf = arena_alloc(&arena, sizeof *conf);
-    struct listen_conf *l = conf->listens = arena_alloc(&arena, sizeof *l);
+    struct listen_conf *l = conf->smtp.listens = arena_alloc(&arena, sizeof *l);
     const char *why = "";
-    conf->nlistens = 1;
+    conf->smtp.nlistens = 1;
     l->visit.name = STR("mx");
     l->file = STR("x.lua");
     l->line = 7;

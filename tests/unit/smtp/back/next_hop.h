@@ -21,7 +21,7 @@ enum { HOPS = 2, HEARD_ROOM = 65536, PATIENCE = 5000 /* milliseconds until a tes
 struct next_hop_test {
     struct worker worker;
     struct generation generation;
-    struct conf conf;
+    struct smtp_conf conf;
     struct backend_conf backends[HOPS];
     struct server_conf servers[HOPS];
     struct listen_conf listen;
