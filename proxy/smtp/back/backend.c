@@ -1,6 +1,6 @@
-/* backend.c - one connection to the next hop: dial, banner, EHLO, STARTTLS, XCLIENT, then words and debts (engine.md A11).
+/* backend.c - one connection to the next hop: dial, banner, EHLO, STARTTLS, XCLIENT, then commands and the replies expected to them.
  *
- * Owns the stream and the ring of debts. Never knows an envelope: whoever takes it says words and is told replies. Whatever
+ * Owns the stream and the ring of expected replies. Never knows an envelope: whoever takes it says words and is told replies. Whatever
  * the peer does wrong ends as BROKEN with the reply a client is to hear: a 4yz, for a fault of ours and his is no verdict on
  * the mail (protocol.md 4.6). What it says of the client it was told of is said to that client as it is. */
 #include "smtp/back/backend.h"

@@ -88,7 +88,7 @@ bool delivery_join_data(struct delivery *);
 enum delivery_says { DELIVERY_WAITS, DELIVERY_GO, DELIVERY_REFUSED };
 enum delivery_says delivery_data(struct delivery *, struct reply *r);
 /* Says DATA to the backend when it is time, the envelope anew before it if it must be. True: content can move again, to the backend (by
- * BDAT) or into the sink. The caller then runs the flow once more in the same turn: no event is left that would wake the session. */
+ * BDAT) or be dropped. The caller then runs the flow once more in the same turn: no event is left that would wake the session. */
 bool delivery_open(struct delivery *);
 bool delivery_is_open(const struct delivery *);            /* the backend takes content */
 bool delivery_is_full(const struct delivery *);            /* it takes no more for now */

@@ -109,7 +109,7 @@ static void say_added(struct delivery *d)
     }
 }
 
-/* The envelope that was accepted, on a connection that knows nothing of it: in one write, or as the ring of debts has room. */
+/* The envelope that was accepted, on a connection that knows nothing of it: in one write, or as the ring of expected replies has room. */
 static void say_again(struct delivery *d)
 {
     struct transfer *t = &d->transfer;
@@ -183,7 +183,7 @@ static void pump(struct delivery *d)
     }
 }
 
-/* ---- take, ask, leave ----------------------------------------------------------------------------------------------- */
+/* ---- connections, recipients ----------------------------------------------------------------------------------------------- */
 
 /* The connection that was logged in as this user is lost, and this transaction would need it. */
 bool envelope_is_forgotten(const struct delivery *d)
