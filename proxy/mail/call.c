@@ -238,7 +238,7 @@ struct str note_of(const struct visit *v, struct str name)
 
 enum { NOTES_MOST = 64, NOTE_OCTETS = 1024 };
 
-/* Session notes live in slots that are replaced: a name's memory is taken once (engine.md A4). */
+/* Session notes live in slots that are replaced: a name's memory is taken once. */
 void filter_note(struct filter_call *call, enum filter_life life, const char *name, struct filter_text value)
 {
     struct visit *v = call->visit;

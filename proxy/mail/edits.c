@@ -1,4 +1,4 @@
-/* edits.c - envelope, fields and body as filters see and change them (filters/filter.h; contract.md 2).
+/* edits.c - envelope, fields and body as filters see and change them (filters/filter.h).
  *
  * An edit of a filter under `observe` is taken and thrown away; one that was not declared, or comes too late for what the
  * backend has been told, is refused with a reason. */

@@ -1,4 +1,4 @@
-/* flow.c - the stages of content, run tail to head: first make room, then fill (DESIGN 8; engine.md A2, A13 to A15).
+/* flow.c - the stages of content, run tail to head: first make room, then fill.
  *
  * Owns the pipes from the decoder up to the spool; what follows is delivery.c's. A pass is a run
  * of the whole content through the filters behind a late editor: pass 0 takes what the client sends, a later one what the
@@ -173,7 +173,7 @@ static void judge_content(struct visit *v)
     case VERDICT_QUARANTINE:
         if (v->outlet->ops->quarantine(v->outlet, chain_of(v)->quarantine))
             m->quarantined = true;
-        else /* half of it is elsewhere: undeclared and late (engine.md A16) */
+        else /* half of it is elsewhere: undeclared and late */
             flow_refuse_named(v, REPLY_FILTER_FAILED);
         break;
     default: never("a verdict that content does not know");

@@ -1,4 +1,4 @@
-/* flow.h - the content of one transaction on its way: decoder, head, chain, spool, encoder (DESIGN 8; engine.md A2, A14, A15).
+/* flow.h - the content of one transaction on its way: decoder, head, chain, spool, encoder.
  *
  * Stages take what they can and put what fits; they are run tail to head. DATA is said to the backend when the chain's `data_when`
  * allows it, and the end of mail data only by delivery_release. */

@@ -1,4 +1,4 @@
-/* visit.c - one stage at a time over the row of filters; verdicts, failures and their scope (engine.md A15, A16; contract 2).
+/* visit.c - one stage at a time over the row of filters; verdicts, failures and their scope.
  *
  * Owns the order and the outcome, never a filter's memory (call.c). While a filter's circuit breaker is open, on_error is
  * applied without running it. */
@@ -109,7 +109,7 @@ static bool rcpts_match(const struct visit *v, struct table *table, enum filter_
     return all ? n && matching == n : matching;
 }
 
-/* All keys that were given must hold; any element of a key does (contract.md 4a). all_rcpts: see rcpts_match. */
+/* All keys that were given must hold; any element of a key does. all_rcpts: see rcpts_match. */
 static bool holds(const struct visit *v, const struct condition *c, enum filter_stage stage, bool all_rcpts)
 {
     if (c->auth >= 0 && c->auth != v->client->authenticated)
@@ -602,6 +602,6 @@ void visit_again(struct visit *v)
             memset(memory, 0, chain->filters[i]->def->session_memory);
         v->slots[i] = (struct slot){.session_memory = memory};
     }
-    for (struct note *n = v->notes; n; n = n->next) /* their slots are used again: the session's memory is taken once (engine.md A4) */
+    for (struct note *n = v->notes; n; n = n->next) /* their slots are used again: the session's memory is taken once */
         n->value = STR_NONE;
 }

@@ -1,5 +1,5 @@
-/* visit.h - hooks over the row of filters: who is called, in which order, and what comes of the verdict (DESIGN 9; engine.md
- * A15, A16; contract.md 2). One call at a time; a suspended one is a stage that takes nothing. */
+/* visit.h - hooks over the row of filters: who is called, in which order, and what comes of the verdict.
+ * One call at a time; while a call is suspended its stage takes no content. */
 #ifndef MAIL_VISIT_H
 #define MAIL_VISIT_H
 #include "mail/client.h"

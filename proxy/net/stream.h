@@ -43,7 +43,7 @@ void stream_flush_soon(struct stream *);
  * meanwhile would be answered with a reset. */
 enum stream_close { CLOSE_GRACEFUL, CLOSE_ABORT, CLOSE_LINGER };
 void stream_close(struct stream **, enum stream_close);
-/* True when nothing the peer has sent so far is waiting: no octet in `in`, none undecrypted (RFC 3207 4.2, engine.md A9). */
+/* True when nothing the peer has sent so far is waiting: no octet in `in`, none undecrypted (RFC 3207 4.2). */
 bool stream_in_is_empty(const struct stream *);
 /* True when octets are in the socket right now, although reading may be paused or not yet have happened (early talkers). */
 bool stream_has_unread(struct stream *);

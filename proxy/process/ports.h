@@ -2,7 +2,7 @@
  *
  * The main thread owns the sockets, workers listen on duplicates. A socket whose address stays in the configuration is never
  * closed, neither by a reload nor by an upgrade of the binary: closing one of an SO_REUSEPORT group resets what waits in its
- * queue (engine.md A21e). Main's thread only. */
+ * queue. Main's thread only. */
 #ifndef PROCESS_PORTS_H
 #define PROCESS_PORTS_H
 #include "conf/conf.h"

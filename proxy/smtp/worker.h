@@ -11,8 +11,8 @@ struct connections;
 struct session;
 struct pool;
 
-/* One configuration as one worker runs it, from the switch to it until its last session has ended (engine.md A21d: one
- * reference to the conf, sessions are counted without atomics). What filters call worker memory lives and dies with it. */
+/* One configuration as one worker runs it, from the switch to it until its last session has ended. It holds one reference to the conf;
+ * its sessions are counted without atomics. What filters call worker memory lives and dies with it. */
 struct generation {
     struct filter_set filters;       /* its users: sessions, and work that filters began on other threads */
     struct worker *worker;

@@ -34,7 +34,7 @@ void decoder_chunk(struct decoder *, uint64_t octets, bool last);
 /* Takes what it can while out has room (out->mark), returns whether anything was taken. out NULL: decodes on to the strict end
  * and drops the octets (sink). Takes at most `most` octets a call. A CR at the end of what is there is held back inside.
  * BARE_NORMALIZE: bare LF becomes CRLF, bare CR becomes SP; a line of a lone dot whose own or previous line end was bare is
- * neither an end nor content: it is dropped (protocol.md 4.12). Of chunks it takes `left` octets and nothing behind them; nothing
+ * neither an end nor content: it is dropped. Of chunks it takes `left` octets and nothing behind them; nothing
  * is unstuffed, and a dot is a dot. A last chunk of no octet ends at the next call. BINARY knows no lines at all. */
 bool decoder_step(struct decoder *, struct pipe *in, struct pipe *out, size_t most);
 

@@ -11,7 +11,7 @@ struct reply {
     struct str text;      /* without codes; '\n' parts the lines; never CR, NUL or other control octets but HTAB */
 };
 
-enum { REPLY_OCTETS = 4096, REPLY_LINES = 50 }; /* of one reply of a backend (engine.md A19) */
+enum { REPLY_OCTETS = 4096, REPLY_LINES = 50 }; /* of one reply of a backend */
 
 enum reply_name {
 #define REPLY(name, code, enhanced, text) REPLY_##name,

@@ -1,6 +1,6 @@
 """Three filters in a chain, in every order: one rewrites the body as it comes, one adds a field at the end, one replaces the body at the end.
 Each sees what those before it have made of the message, whether its hooks wait or not, whatever the size of the content and however it
-comes, and the backend gets every octet of it (DESIGN 8: late edits cut the chain into passes)."""
+comes, and the backend gets every octet of it (late edits cut the chain into passes)."""
 import itertools
 import random
 

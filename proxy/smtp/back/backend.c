@@ -2,7 +2,7 @@
  *
  * Owns the stream and the ring of expected replies. Never knows an envelope: whoever takes it says words and is told replies. Whatever
  * the peer does wrong ends as BROKEN with the reply a client is to hear: a 4yz, for a fault of ours and his is no verdict on
- * the mail (protocol.md 4.6). What it says of the client it was told of is said to that client as it is. */
+ * the mail. What it says of the client it was told of is said to that client as it is. */
 #include "smtp/back/backend.h"
 #include "smtp/back/identity.h"
 
@@ -329,7 +329,7 @@ static void say_hello(struct backend *b)
     backend_step_to(b, b->helo_only ? BACKEND_HELO : BACKEND_EHLO, hurried(b, timeouts_of(b)->helo));
 }
 
-/* Nothing may follow it before its answer: it may be several lines, each answered (protocol.md 2.1). */
+/* Nothing may follow it before its answer: it may be several lines, each answered. */
 static void say_xclient(struct backend *b)
 {
     b->xclient_more = identity_put_xclient(b->delivery->visit, b->can.xclient, b->xclient_parts++, &b->stream->out);

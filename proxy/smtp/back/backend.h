@@ -1,4 +1,4 @@
-/* backend.h - one connection to the next hop: its own steps, what it owes us, what is still to be said (engine.md A11, C).
+/* backend.h - one connection to the next hop: its own steps, what it owes us, what is still to be said.
  *
  * What is said before READY, or to a peer without PIPELINING, waits inside and leaves in order; the front never asks which. */
 #ifndef SMTP_BACK_BACKEND_H

@@ -1,5 +1,5 @@
-/* delivery.h - one client's way to the next hop: a connection, what was said of the message at hand, what came back (engine.md B, A11,
- * A12). The front embeds it, asks, and tells its client afterwards what stands in the message.
+/* delivery.h - one client's way to the next hop: a connection, what was said of the message at hand, what came back.
+ * The front embeds it, asks, and tells its client afterwards what stands in the message.
  *
  * mail knows it as the outlet; the front as what follows. Replies of the backend are applied to the recipients and to the message, never
  * said: nothing in here writes to a client. */
@@ -82,7 +82,7 @@ bool delivery_is_refused(const struct delivery *);         /* MAIL is, or every 
 const struct reply *delivery_failure(const struct delivery *); /* the envelope could not be said anew; NULL: nothing of the kind */
 
 /* ---- content ---- */
-/* DATA may be said together with the RCPTs it follows, if nothing of ours can come between (engine.md B). True: it is said. */
+/* DATA may be said together with the RCPTs it follows, if nothing of ours can come between. True: it is said. */
 bool delivery_join_data(struct delivery *);
 /* DATA is said once all rcpts have been told. GO: *r is the backend's 354; REFUSED: *r says why. */
 enum delivery_says { DELIVERY_WAITS, DELIVERY_GO, DELIVERY_REFUSED };

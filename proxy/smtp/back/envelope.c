@@ -1,4 +1,4 @@
-/* envelope.c - the back: what the backend is told of the envelope, saying it anew, and its loss (engine.md B).
+/* envelope.c - the back: what the backend is told of the envelope, saying it anew, and its loss.
  *
  * The rcpts are the queue: replies are applied to them in the order they are owed (replies.c), and leave while they are final. Words are
  * made only for a backend that is READY, so that they fit what it can do; until then rcpts wait as PASSED. */

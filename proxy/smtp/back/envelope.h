@@ -1,5 +1,5 @@
-/* envelope.h - what the files of a delivery share: the envelope at the backend, what a reply means, how a connection is left (engine.md B,
- * A11, A12). The front sees delivery.h only. */
+/* envelope.h - what the files of a delivery share: the envelope at the backend, what a reply means, how a connection is left.
+ * The front sees delivery.h only. */
 #ifndef SMTP_BACK_ENVELOPE_H
 #define SMTP_BACK_ENVELOPE_H
 #include "smtp/back/delivery.h"
@@ -26,8 +26,8 @@ struct expected;
 /* A refusal as the client hears it; ours where the words of the backend would mislead. */
 struct reply replies_refusal(struct delivery *, const struct reply *);
 void replies_apply(struct delivery *, const struct expected *, const struct reply *);
-/* A reply although nothing is owed. Amid content a refusal is told at the end as said, anything else is nonsense (engine.md
- * A21 h): either way this content goes nowhere any more. */
+/* A reply although nothing is owed. Amid content a refusal is told to the client at its end of mail data, as said; anything else is
+ * nonsense. Either way this content goes nowhere any more. */
 void replies_unasked(struct delivery *, const struct reply *);
 
 /* sending.c */

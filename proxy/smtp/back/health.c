@@ -1,5 +1,5 @@
 /* health.c - health checks of the servers of a backend: a connection, its banner and EHLO, QUIT. What it says goes to server.c, and from
- * there to the pools of all workers: what clients may be offered, and who is up (protocol.md 4.1).
+ * there to the pools of all workers: what clients may be offered, and who is up.
  *
  * Real mail counts as one too, so a server in use is hardly ever checked. A check is claimed by one worker for the process. */
 #include "smtp/back/backend.h"

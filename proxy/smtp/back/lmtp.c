@@ -129,7 +129,7 @@ bool lmtp_end(struct delivery *d, const struct reply *r, struct reply *folded)
     struct one *one = &l->rcpts[l->answered++];
     one->reply = *r;
     maillog_lmtp(d->visit, rcpt_of(d, one)->path.address, r);
-    if (rcpt_is_added(rcpt_of(d, one)) && reply_class(r) == 5) /* the client hears a 5yz only for recipients that it named (engine.md A12) */
+    if (rcpt_is_added(rcpt_of(d, one)) && reply_class(r) == 5) /* the client hears a 5yz only for recipients that it named */
         one->reply = reply_named(REPLY_BACKEND_NONSENSE);
     if (l->answered < l->count)
         return false;

@@ -1,5 +1,5 @@
-/* loss.c - a connection to the next hop is lost amid a message: who hears what of it, and what is said again on another one (engine.md
- * B; RFC 5321 4.2.4.2 and 6.1: no reply is a reply that may come yet).
+/* loss.c - a connection to the next hop is lost amid a message: who hears what of it, and what is said again on another one
+ * (RFC 5321 4.2.4.2 and 6.1: no reply is a reply that may come yet).
  *
  * Three questions: was it a connection of this message at all; how far was the content (nothing said, open, ended); and may what was said
  * be said again without anybody noticing. */

@@ -1,7 +1,7 @@
 /* pool.c - the connections to one backend that a worker keeps: idle ones by server, those that RSET makes clean, and who waits for one.
  *
  * No identity is ever bound to a connection in here. An idle connection keeps being read: EOF, 421 or any octet while nothing is
- * owed removes it (engine.md A11). The one that was used last is used next, so that the others grow old and go. Where the
+ * owed removes it. The one that was used last is used next, so that the others grow old and go. Where the
  * number of connections is limited, that is of all workers together: whoever finds no room waits in line here, is given what
  * is left in this worker, and looks every 100 ms for what others have closed. */
 #include "smtp/back/pool.h"

@@ -1,4 +1,4 @@
-/* replies.c - what a reply of the backend means to the transaction, by what it is owed for (engine.md A11, A12).
+/* replies.c - what a reply of the backend means to the transaction, by what it is owed for.
  *
  * Applies, and says nothing: the rcpts that are final are told by envelope.c, the end by verdict_turn. What the client hears
  * are the backend's own words, or ours where its words would mislead; a reply that shows that we and the backend have lost each
@@ -7,7 +7,7 @@
 #include "smtp/back/envelope.h"
 #include "smtp/back/lmtp.h"
 
-/* A yes is a yes only in its own words: 220 to an envelope or to content is none (protocol.md 4.6). */
+/* A yes is a yes only in its own words: 220 to an envelope or to content is none. */
 static bool is_yes(const struct reply *r, unsigned wanted)
 {
     return reply_class(r) == wanted && (wanted != 2 || (r->code >= 250 && r->code <= 252));
@@ -43,7 +43,7 @@ static struct reply relayed(struct delivery *d, const struct reply *r, unsigned 
     return said;
 }
 
-/* RFC 5321 4.5.3.1.10: 552 in reply to RCPT would be read as "too many recipients" (engine.md A10). */
+/* RFC 5321 4.5.3.1.10: 552 in reply to RCPT would be read as "too many recipients". */
 struct reply replies_refusal(struct delivery *d, const struct reply *r)
 {
     struct reply said = relayed(d, r, 2);
@@ -125,7 +125,7 @@ static void apply_again(struct delivery *d, const struct expected *owed, const s
     if (is_desync(r, 2))
         backend_break(d->backend, REPLY_BACKEND_NONSENSE, "unexpected reply to an envelope said anew");
     /* An accepted rcpt cannot be dropped in silence: the whole message gets this. A 5yz stays one only where it was said for
-     * what the client named (engine.md A12). */
+     * what the client named. */
     bool for_client = t->losses == 0 && owed->what != EXPECT_RCPT_ADDED && reply_class(r) == 5;
     t->anew_failure = for_client ? relayed(d, r, 2) : reply_named(t->losses ? REPLY_BACKEND_CHANGED : REPLY_BACKEND_NONSENSE);
     log_say(LOG_WARNING, "%s.%u: the envelope said anew was refused: %u %.*s", d->visit->id, m->number, r->code,

@@ -1,4 +1,4 @@
-/* route.c - the listener's route: a table from addresses to backends (contract.md 4, routes). The first recipient that
+/* route.c - the listener's route: a table from addresses to backends. The first recipient that
  * is not refused decides for the transaction; another one that belongs elsewhere hears 451 and comes in a transaction
  * of its own, never at the wrong backend. */
 #include "smtp/back/route.h"

@@ -1,4 +1,4 @@
-/* sending.c - content leaves for the backend: when and how, and the one end of mail data (DESIGN 8; engine.md A2, A8, A20).
+/* sending.c - content leaves for the backend: when and how, and the one end of mail data.
  *
  * DATA is the rule: stuffed, streaming. BDAT (RFC 3030) carries what is binary, in chunks as it comes, and what is held whole
  * and is small, in one chunk and one write: that saves the round trip of DATA. A chunk enters the backend's out pipe whole or
@@ -197,7 +197,7 @@ static enum delivery_says refused(struct delivery *d, struct reply *r, struct re
     return DELIVERY_REFUSED;
 }
 
-/* DATA had joined a group of which no RCPT was accepted: never a dot (engine.md A8). */
+/* DATA had joined a group of which no RCPT was accepted: never a dot. */
 static enum delivery_says nobody_is_left(struct delivery *d, struct reply *r, bool waiting)
 {
     struct transfer *t = &d->transfer;

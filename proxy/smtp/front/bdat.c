@@ -3,7 +3,7 @@
  * Never loses count: the octets of a chunk are taken whatever becomes of it, in the flow when there is a transaction
  * for them and by STEP_SKIP when there is none, so that no octet of content is ever read as a command (promise 3).
  * Between two chunks the front is at LINE and the flow goes on behind it. A refusal is told at the end of its chunk,
- * then 503 to each further one until RSET or LAST (engine.md A20). */
+ * then 503 to each further one until RSET or LAST. */
 #include "smtp/front/content.h"
 #include "smtp/front/session.h"
 

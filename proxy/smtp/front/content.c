@@ -1,7 +1,7 @@
 /* content.c - the front while mail data flows: CONTENT up to the client's strict end or the end of a chunk, VERDICT up to the reply to it.
  *
  * Promise 1 lives here: the client hears 250 only after the backend's 250, a client that has left gets no end of mail data
- * said in its name, and after tx->end_by none is said at all (engine.md A7). */
+ * said in its name, and after tx->end_by none is said at all. */
 #include "smtp/front/content.h"
 #include "smtp/front/session.h"
 
@@ -94,8 +94,8 @@ void content_refuse_size(struct session *s)
 
 /* ---- decoding ------------------------------------------------------------------------------------------------------ */
 
-/* Above 125 % of limits.memory only the oldest transaction with unread content reads on, so that one finishes and frees its memory
- * (engine.md A19). Who has been paused for min(timeouts.data, PAUSE_MOST) is refused (452), which frees its share. */
+/* Above 125 % of limits.memory only the oldest transaction with unread content reads on, so that one finishes and frees its
+ * memory. A transaction that has been paused for min(timeouts.data, PAUSE_MOST) is refused (452), which frees its share. */
 static bool must_pause(struct session *s)
 {
     struct transaction *tx = s->tx;

@@ -1,4 +1,4 @@
-/* content.h - the front while mail data comes: by DATA, or by BDAT in chunks (engine.md A7, A20). */
+/* content.h - the front while mail data comes: by DATA, or by BDAT in chunks. */
 #ifndef SMTP_FRONT_CONTENT_H
 #define SMTP_FRONT_CONTENT_H
 #include "smtp/front/session.h"

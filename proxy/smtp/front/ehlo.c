@@ -1,5 +1,5 @@
 /* ehlo.c - what a client is offered: what we can do ourselves, what the next hop can do and we pass on, the lesser of both
- * limits (protocol.md 4.1). Nothing else is ever advertised, and a parameter that was not offered is 555. */
+ * limits. Nothing else is ever advertised, and a parameter that was not offered is 555. */
 #include "smtp/back/pool.h"
 #include "smtp/front/proxied.h"
 #include "smtp/front/session.h"

@@ -1,4 +1,4 @@
-/* session.c - one client, from accept to close: the turn, the steps that are not a verb's, the clock (DESIGN 7).
+/* session.c - one client, from accept to close: the turn, the steps that are not a verb's, the clock.
  *
  * session_turn is called by the ready list only. It settles the back, runs the front until it waits, flushes each side
  * once and sets one alarm. A session is freed in the turn that ends it. */
@@ -471,8 +471,8 @@ static void set_clock(struct session *s)
     alarm_set(&s->alarm, &s->task, at && at <= now ? now + 10 : at);
 }
 
-/* Replies ahead of what the backend still owes leave together with its next one: a packet saved for each (engine.md,
- * Costs). Not while a filter works, nor for longer than a second. */
+/* Replies ahead of what the backend still owes leave together with its next one: that saves a packet for each. Not while a
+ * filter works, nor for longer than a second. */
 static bool replies_may_wait(struct session *s)
 {
     const struct transaction *tx = s->tx;

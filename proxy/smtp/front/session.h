@@ -1,4 +1,4 @@
-/* session.h - the dialogue with one client: a state, a step, the line in hand (DESIGN 7; engine.md A1, B, C).
+/* session.h - the dialogue with one client: a state, a step, the line in hand.
  *
  * The front is the one line in hand, driven by its step. The back is what the backend owes. session_turn settles the back
  * first, then runs the front until it waits, then flushes each side once and sets one clock. Only the ready list calls it. */

@@ -1,4 +1,4 @@
-/* transaction.c - the life of one transaction (engine.md A5): born when MAIL has passed CHECK, ended by transaction_reset and
+/* transaction.c - the life of one transaction: born when MAIL has passed CHECK, ended by transaction_reset and
  * nothing else. Its arena dies with it; what is logged is logged here. */
 #include "smtp/front/transaction.h"
 #include "smtp/front/proxied.h"
@@ -41,7 +41,7 @@ void transaction_tell(struct session *s)
         }
         if (rcpt->fate == FATE_HELD || !rcpt->reply.code)
             return;
-        if (!s->visit.esmtp && !stream_in_is_empty(s->stream)) { /* no pipelining was offered to it (engine.md A9) */
+        if (!s->visit.esmtp && !stream_in_is_empty(s->stream)) { /* no pipelining was offered to it */
             struct reply r = reply_named(REPLY_SYNCHRONIZATION);
             session_end(s, WHY_PIPELINING, &r);
             return;

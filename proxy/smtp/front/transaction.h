@@ -1,4 +1,4 @@
-/* transaction.h - one envelope and its content, from MAIL that passed CHECK to transaction_reset (engine.md A5).
+/* transaction.h - one envelope and its content, from MAIL that passed CHECK to transaction_reset.
  *
  * The rcpts are the queue of replies: `told` of them have left, in order. */
 #ifndef SMTP_FRONT_TRANSACTION_H

@@ -1,8 +1,7 @@
-/* verbs.c - what each command may do, and does: CHECK before the filters, APPLY behind them (RFC 5321 4.1, 4.3; DESIGN
- * 7).
+/* verbs.c - what each command may do, and does: CHECK before the filters, APPLY behind them (RFC 5321 4.1, 4.3).
  *
  * The only place where state changes by what the client says. Every line but a RCPT that passed CHECK, and a DATA that
- * may join, waits here until all rcpts have been told (engine.md A1: the barrier). */
+ * may join, waits here until all rcpts have been told (the barrier). */
 #include "smtp/front/proxied.h"
 #include "smtp/front/content.h"
 #include "smtp/back/pool.h"
@@ -36,7 +35,7 @@ enum next verb_bye(struct session *s, enum close_why why, enum reply_name name)
 }
 
 /* The reply to the line in hand. Behind a LAST verb, and behind every verb of a client that was offered no PIPELINING,
- * nothing may have been sent: what follows could be read two ways (RFC 2920 3.1; engine.md A9). False: something was, the session ends. */
+ * nothing may have been sent: what follows could be read two ways (RFC 2920 3.1). False: something was, the session ends. */
 static bool answered(struct session *s, const struct reply *r)
 {
     bool last = verb_is_last(s->command.verb) || !s->visit.esmtp;
@@ -340,7 +339,7 @@ static const char *what_is_missing(const struct session *s)
     }
 }
 
-/* A connect or tls hook refused: only QUIT is served, after a deferral EHLO and HELO too (protocol.md 1.6). */
+/* A connect or tls hook refused: only QUIT is served, after a deferral EHLO and HELO too. */
 static bool is_shut_out(const struct session *s)
 {
     enum verb v = s->command.verb;
@@ -459,7 +458,7 @@ static enum next helo_passed(struct session *s, const struct verdict *v)
     if (v->kind == VERDICT_DROP)
         return session_end(s, WHY_FILTER, &v->reply);
     if (v->kind != VERDICT_CONTINUE)
-        return verb_answer(s, &v->reply); /* state and HELO name stay (protocol.md 4.4) */
+        return verb_answer(s, &v->reply); /* state and HELO name stay */
     transaction_reset(s, END_ABORTED);
     proxied_restore(s);
     struct str name = s->command.rest;
