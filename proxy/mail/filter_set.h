@@ -13,7 +13,7 @@ struct mail_worker { /* one thread as mail sees it */
     struct loop *loop;
     unsigned number;
     uint64_t serial;  /* of visits and messages, never used twice */
-    bool draining;    /* nothing is kept for later */
+    bool draining;    /* the process is to end: no idle connection is kept */
 };
 
 struct filter_set {
@@ -25,19 +25,19 @@ struct filter_set {
     struct solo *solos;
     struct filter_stream *streams;    /* idle ones that filters dialled */
     uint32_t users;                   /* visits, and work that filters began on other threads */
-    bool offline;                     /* who dials is refused at once; a filter that fails by it lets the message go on */
+    bool offline;                     /* every dial of a filter is refused at once, and a filter that fails by that lets the message go on */
     bool no_dns;                      /* dns is NULL on purpose: every question ends "timeout" */
     bool current;                     /* new visits begin with it; it ticks */
-    struct task *owner;               /* woken when the last user of one that is not current leaves; NULL: nobody is */
+    struct task *owner;               /* woken when the last user leaves a set that is not current; NULL: no task */
 };
 void filter_set_open(struct filter_set *, struct mail_worker *, const struct mail_conf *, struct task *owner);
-void filter_set_start(struct filter_set *);  /* filters hear START, and TICK on worker 0 while it is current */
-void filter_set_stop(struct filter_set *);   /* they hear STOP, their memory goes. Needs the loop */
-void filter_set_free(struct filter_set *);   /* what needs no loop */
-void filter_set_enter(struct filter_set *);
+void filter_set_start(struct filter_set *);  /* START hooks are called, and TICK hooks on worker 0 while the set is current */
+void filter_set_stop(struct filter_set *);   /* `stop` of each filter is called, worker memory is freed. Before the loop closes */
+void filter_set_free(struct filter_set *);   /* the rest; the loop may have closed */
+void filter_set_enter(struct filter_set *);  /* one user more; each needs its leave */
 void filter_set_leave(struct filter_set *);
 
 /* breaker.c: a filter whose services keep failing (dial, answer, store) is not run for a while. */
 bool breaker_is_open(struct filter_set *, const struct filter *);
-void breaker_count(struct filter_set *, const struct filter *, bool failed); /* a call has ended. failed: what it waited for */
+void breaker_count(struct filter_set *, const struct filter *, bool failed); /* a call has ended. failed: a service it waited for did */
 #endif

@@ -1,4 +1,4 @@
-/* message.h - one envelope, its fields, its content, what became of it: from MAIL that passed CHECK to RESET. */
+/* message.h - one envelope, its fields, its content, what became of it: from a MAIL without a mistake to the end of the transaction. */
 #ifndef MAIL_MESSAGE_H
 #define MAIL_MESSAGE_H
 #include "mail/flow.h"
@@ -6,13 +6,13 @@
 #include "wire/path.h"
 
 enum rcpt_fate {
-    FATE_HELD,      /* its filters are at work */
-    FATE_PASSED,    /* by them; an added one: not said to the next hop yet */
-    FATE_ASKED,     /* the next hop is */
+    FATE_HELD,      /* its rcpt hooks are being called */
+    FATE_PASSED,    /* they let it pass; an added recipient: not said to the next hop yet */
+    FATE_ASKED,     /* RCPT was said to the next hop, which has not answered */
     FATE_ACCEPTED,
-    FATE_REFUSED,   /* an added one is never: it is dropped, or, needed or alone, stays ASKED while the message fails */
-    FATE_DISCARDED, /* 250 by us, no next hop hears of it. In its own hooks without a reply yet */
-    FATE_DROPPED,   /* left out by a filter after it was accepted; an optional added one: refused, too */
+    FATE_REFUSED,   /* never of an added recipient: that is DROPPED, or, needed or alone, stays ASKED while the message fails */
+    FATE_DISCARDED, /* 250 by us, no next hop hears of it; while its rcpt hooks are being called, without a reply yet */
+    FATE_DROPPED,   /* a filter left it out after it was accepted; or it was added, may be missing, and was refused */
 };
 struct rcpt {
     struct path path;
@@ -22,9 +22,9 @@ struct rcpt {
     struct str added_by;    /* the filter that added it: no reply is owed to the client. STR_NONE: the client named it */
     bool needed;            /* added, and without it the message is not forwarded */
     bool routed;            /* a filter said where it goes */
-    enum author by;         /* of a refusal */
-    const struct filter *filter; /* BY_FILTER: which, and why */
-    struct str why;
+    enum author by;         /* REFUSED: who refused it */
+    const struct filter *filter; /* BY_FILTER: which filter */
+    struct str why;         /* what that filter says of it in the log; NONE: nothing */
 };
 
 struct queued_field { struct queued_field *next; bool top; struct str name, value; }; /* added before the headers stage */
@@ -35,8 +35,9 @@ enum message_fate { MESSAGE_FLOWS, MESSAGE_REFUSED, MESSAGE_DISCARDED, MESSAGE_R
 enum transaction_end { END_NONE, END_FORWARDED, END_REJECTED, END_DEFERRED, END_DISCARDED, END_QUARANTINED, END_ABORTED,
                        END_UNCERTAIN };
 const char *transaction_end_name(enum transaction_end);
-enum transaction_end transaction_end_of(const struct reply *); /* to the end of mail data, or a refusal before it */
+enum transaction_end transaction_end_of(const struct reply *); /* from the reply to the end of mail data, or from a refusal before it */
 
+/* What filters set as fact "note.NAME". space, room: the memory that the value is written to. value NONE: it was removed. */
 struct note { struct note *next; bool session; struct str name, value; char *space; size_t room; };
 
 enum { RCPTS_ADDED_MOST = 64 }; /* recipients that filters may add to one message */
@@ -46,40 +47,40 @@ struct message {
     struct arena arena;
     struct path from;           /* the reverse-path */
     struct params params;
-    struct rcpt *rcpts;         /* named by the client and added by filters, as they came. An index is for ever one's own; keep no pointer */
+    struct rcpt *rcpts;         /* named by the client and added by filters, in the order they came. An index stays valid, a pointer does not */
     uint32_t nrcpts, room;
-    uint32_t named;             /* of them by the client; and of these: */
-    uint32_t accepted;
-    uint32_t discarded;         /* left out by filters: they count as accepted for the client */
+    uint32_t named;             /* of the nrcpts, those that the client named */
+    uint32_t accepted;          /* of the named, those that the next hop accepted */
+    uint32_t discarded;         /* of the named, those that filters left out: for the client they count as accepted */
     struct headers headers;
     struct queued_field *queued;
     struct flow flow;
     enum data_when data_when;
     struct note *notes;
     double score;
-    bool passed;                /* PASS within this message */
+    bool passed;                /* a filter said PASS: no later filter sees this message */
     bool drop;                  /* a filter said DROP: the front says the refusal at once and closes */
     bool left;                  /* the client left amid content */
-    uint64_t octets;            /* decoded so far: set by whoever decodes */
+    uint64_t octets;            /* of content decoded so far: the front sets it */
     enum message_fate fate;
-    enum author refused_by;     /* where it is, in part or whole */
+    enum author refused_by;     /* who refused it, in part (some recipients) or whole */
     bool quarantined;
-    struct reply refusal;       /* REFUSED: the first one stays; told at the strict end of content */
+    struct reply refusal;       /* fate REFUSED: the first refusal; the client hears it at its end of mail data */
     uint64_t end_at_ms;           /* loop_now of the client's end of mail data; 0: not yet */
-    uint64_t end_by_ms;           /* after it ours is not said any more */
+    uint64_t end_by_ms;           /* from then on our end of mail data is not said any more; 0: no end has come */
     /* for the log */
     struct str verdict_by, verdict_stage, verdict_why;
     enum transaction_end end;
     struct reply end_reply;     /* what the client heard at the end */
-    struct str queue_id;        /* of the next hop, where that is known without its reply; at NULL: not */
-    struct reply data_refused;  /* what DATA heard last, when that was a refusal */
+    struct str queue_id;        /* of the next hop, where it is known without its reply (a milter's MTA); NONE: read from end_reply */
+    struct reply data_refused;  /* the last reply to DATA, if it was a refusal; code 0: none */
     uint32_t refused;           /* refused recipients; the first 100 have a log line each */
     uint64_t started_us, data_at_us, data_done_us; /* loop_micros */
     uint64_t filter_run_us, filter_waited_us, backend_us;
-    uint32_t edits;
+    uint32_t edits;             /* that filters made */
 };
 
-struct rcpt *message_rcpt(struct message *); /* a new one, zeroed */
+struct rcpt *message_rcpt(struct message *); /* appends a recipient, zeroed. The pointer is good until the next one */
 static inline bool rcpt_is_added(const struct rcpt *r)
 {
     return r->added_by.at;
@@ -94,7 +95,7 @@ static inline bool content_is_dropped(const struct message *m)
 {
     return flow_has_begun(&m->flow) && (m->fate == MESSAGE_REFUSED || m->fate == MESSAGE_DISCARDED);
 }
-void message_refuse(struct message *, enum author, const struct reply *); /* the first refusal stays. Amid content: flow_refuse */
+void message_refuse(struct message *, enum author, const struct reply *); /* keeps the first refusal only. Amid content use flow_refuse */
 bool message_is_empty(const struct message *); /* no recipient is left that the next hop should have */
-struct reply reply_keep(struct arena *, const struct reply *);
+struct reply reply_keep(struct arena *, const struct reply *); /* a copy with its text in the arena */
 #endif

@@ -24,7 +24,7 @@ struct next_hop { struct str name; }; /* first member of backend_conf: mail comp
 enum on_error { ON_ERROR_DEFER, ON_ERROR_CONTINUE, ON_ERROR_REJECT };
 struct condition { /* only = { }, except = { }: all keys given must hold, any element of a key does */
     bool given;
-    int8_t auth, tls;         /* -1: not asked; 0, 1 */
+    int8_t auth, tls;         /* -1: not asked; 0: must not be; 1: must be */
     struct table *client, *from, *rcpt;
     const struct str *listens; size_t nlistens;
 };
@@ -44,7 +44,7 @@ struct filter { /* an instance: one place in one chain. What filters/filter.h ca
     uint64_t timeout, message_timeout;
     enum on_error on_error;
     bool observe, opened;
-    bool needs_auth;          /* it never acts for who has not authenticated */
+    bool needs_auth;          /* it never acts for a client that has not authenticated */
     struct condition only, except;
     struct { unsigned id, seconds; } ticks[16];
     unsigned nticks;

@@ -5,6 +5,8 @@
 #include "net/dns.h"
 
 struct client;
+/* NONE: not asked for. PTR, FORWARD: that look-up is under way. Final: OK confirmed; FORGED the name has other addresses; TEMP a question
+ * failed for now; FAIL there is no name. */
 enum rdns_state { RDNS_NONE, RDNS_PTR, RDNS_FORWARD, RDNS_OK, RDNS_FORGED, RDNS_TEMP, RDNS_FAIL };
 struct rdns {
     enum rdns_state state;
@@ -15,7 +17,7 @@ struct rdns {
 void rdns_start(struct client *, struct dns *, struct task *woken);
 bool rdns_is_done(struct client *, struct dns *, struct task *woken); /* call when woken; true: state is final */
 void rdns_stop(struct rdns *);
-void rdns_set(struct rdns *, enum rdns_state, struct str ptr); /* somebody told it; a look-up under way is given up */
+void rdns_set(struct rdns *, enum rdns_state, struct str ptr); /* a trusted peer told the name; a look-up under way is given up */
 const char *rdns_name(const struct rdns *);         /* the verified name, or NULL */
 const char *rdns_xclient(const struct rdns *);      /* NAME=: the name, [UNAVAILABLE] or [TEMPUNAVAIL] */
 const char *rdns_xclient_reverse(const struct rdns *); /* REVERSE_NAME= */

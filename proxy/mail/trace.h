@@ -1,5 +1,5 @@
-/* trace.h - what the filters of a visit do, told as it happens to whoever listens (`sluice try`). Without a listener it costs a test for NULL
- * where something would be told. */
+/* trace.h - what the filters of a visit do, told as it happens to a listener (`sluice try`). Without one, each place that would tell
+ * something costs a test for NULL. */
 #ifndef MAIL_TRACE_H
 #define MAIL_TRACE_H
 #include "mail/call.h"
@@ -10,15 +10,15 @@ enum edit_kind { EDIT_FIELD_ADD, EDIT_FIELD_SET, EDIT_FIELD_REMOVE, EDIT_FIELD_R
 
 struct trace_event {
     enum trace_kind kind;
-    uint32_t call;               /* its number, from 1; what a call waits for, edits and notes is told before the call itself, at its end */
+    uint32_t call;               /* its number, from 1. A call is told when it ends, behind its waits, edits and notes */
     enum filter_stage stage;
     const struct filter *filter;
-    uint32_t rcpt;               /* RCPT, REPLY to RCPT: which */
+    uint32_t rcpt;               /* at RCPT, and at REPLY to RCPT: the recipient's index in the message */
     union {
         struct {
             enum filter_verdict said;
             bool over;           /* the stage ends with it */
-            bool service;        /* it failed by what it waited for */
+            bool service;        /* it failed because a service it waited for did */
             struct reply reply;  /* code 0: none */
             struct str why;
             uint64_t run, waited; /* microseconds on the thread, and suspended */
