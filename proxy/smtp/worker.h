@@ -26,14 +26,14 @@ struct generation *generation_enter(struct generation *);
 void generation_leave(struct generation *); /* the last one of an old generation: it ends, in a turn of its own */
 
 struct worker {
-    struct mail_worker mail;         /* its draining: all of it, no new sessions */
+    struct mail_worker mail;         /* mail.draining: no new session begins */
     struct generation *generation;   /* that of new sessions */
     struct connections *connections;
     struct session *sessions;        /* all, newest first */
     uint32_t nsessions;
-    size_t descriptors;              /* streams it may have open: who would dial beyond waits in line; 0: any number */
+    size_t descriptors;              /* streams it may have open: a dial beyond that is queued; 0: any number */
     uint64_t oldest_us, oldest_at_ms; /* worker_oldest_content as it was at that loop_now */
-    uint64_t drain_by;
+    uint64_t drain_by;               /* loop_now: sessions leave wherever they are from then on; 0: no drain */
     bool stressed;                   /* limits are near: clients are given less time and fewer mistakes */
 };
 /* New sessions begin under this configuration from now on, those there are end under theirs. Pools probe their backends (EHLO
@@ -48,8 +48,8 @@ void worker_drain(struct worker *, uint32_t listen_id, uint64_t by);
 void worker_set_usage(struct worker *, unsigned percent);
 /* When the oldest of the transactions began that have content to be read (loop_micros); UINT64_MAX: none has. As of this millisecond. */
 uint64_t worker_oldest_content(struct worker *);
-void worker_close(struct worker *);              /* all sessions gone: pools and filter memory too */
-void worker_forget(struct worker *);             /* the loop has closed: the configurations are let go */
+void worker_close(struct worker *);              /* when all sessions have ended: frees pools and filter memory */
+void worker_forget(struct worker *);             /* when the loop has closed: drops the configurations */
 /* A client came; listen_id: the number that the caller gives a bound address. Says the banner after the connect hook. */
 void session_start(struct worker *, const struct listen_conf *, uint32_t listen_id, struct stream *);
 #endif

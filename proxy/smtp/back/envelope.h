@@ -6,16 +6,18 @@
 #include "wire/content.h"
 
 /* envelope.c */
-bool envelope_is_said_anew(const struct transfer *); /* that is under way */
+bool envelope_is_said_anew(const struct transfer *); /* the envelope is being said anew */
 bool envelope_mail_is_refused(const struct transfer *); /* by the backend */
-/* Before DATA: true while the envelope has to be said anew, or additions are still owed an answer. Starts what is needed. */
+/* Before DATA: true while the envelope has to be said anew, or the backend has not answered recipients that filters added. Starts saying
+ * what is needed. */
 bool envelope_is_pending(struct delivery *);
-void envelope_data(struct delivery *);      /* DATA is to be said: DATA_WANTED */
-enum leave { LEAVE_CLEAN, LEAVE_ENVELOPE, LEAVE_CONTENT }; /* a backend: to the pool, reset by RSET, or closed */
+void envelope_data(struct delivery *);      /* sets DATA_WANTED */
+/* What a connection has heard when it is left. CLEAN: nothing that is open, it goes to the pool. ENVELOPE: RSET first. CONTENT: it is closed. */
+enum leave { LEAVE_CLEAN, LEAVE_ENVELOPE, LEAVE_CONTENT };
 void envelope_leave(struct delivery *, enum leave);
-void envelope_refuse_waiting(struct delivery *, const struct reply *); /* what ASKED rcpts, and PASSED ones that nobody can be asked about, hear */
-void envelope_forget_asked(struct delivery *);   /* what was asked on the connection that is left is asked again on the next one */
-/* The connection that was logged in as this user is lost, and this message would need it. */
+void envelope_refuse_waiting(struct delivery *, const struct reply *); /* to each ASKED or PASSED rcpt that the client named */
+void envelope_forget_asked(struct delivery *);   /* the connection is left: its ASKED rcpts become PASSED, and are asked on the next one */
+/* This message needs the connection that was logged in as its client, and that is lost. */
 bool envelope_is_forgotten(const struct delivery *);
 
 /* loss.c: delivery.backend is BROKEN. */
@@ -23,7 +25,7 @@ void envelope_lost(struct delivery *);
 
 /* replies.c: replies of the backend. */
 struct expected;
-/* A refusal as the client hears it; ours where the words of the backend would mislead. */
+/* A refusal of the backend as the client hears it: in the backend's words, or in ours where those would mislead. */
 struct reply replies_refusal(struct delivery *, const struct reply *);
 void replies_apply(struct delivery *, const struct expected *, const struct reply *);
 /* A reply although nothing is owed. Amid content a refusal is told to the client at its end of mail data, as said; anything else is
@@ -31,13 +33,13 @@ void replies_apply(struct delivery *, const struct expected *, const struct repl
 void replies_unasked(struct delivery *, const struct reply *);
 
 /* sending.c */
-enum guard delivery_guard(const struct backend *); /* what content by DATA must not hide from it */
-bool delivery_take(struct delivery *);      /* encodes what is there for the backend, if it may have it. True: something moved */
-enum leave delivery_way_out(const struct delivery *); /* how the backend is left by content that goes nowhere any more */
+enum guard delivery_guard(const struct backend *); /* which hidden ends of mail data to guard content by DATA against */
+bool delivery_take(struct delivery *);      /* outlet_ops.take: encodes what there is, if DATA is OPEN. True: something moved */
+enum leave delivery_way_out(const struct delivery *); /* how to leave the backend when content is refused or discarded */
 
 /* outlet.c */
 extern const struct outlet_ops delivery_outlet;
 
 /* login.c */
-bool login_holds(const struct delivery *, const struct backend *); /* it is the connection on which the client authenticated; not when it is parked */
+bool login_holds(const struct delivery *, const struct backend *); /* the client authenticated on this connection, and it is not parked */
 #endif

@@ -1,4 +1,4 @@
-/* identity.h - who the client is, in the words a backend understands: XCLIENT, XFORWARD (Postfix' XCLIENT_README and
+/* identity.h - who the client is, in the words that a backend understands: XCLIENT, XFORWARD (Postfix' XCLIENT_README and
  * XFORWARD_README), or the header of the PROXY protocol. Writes words only; backend.c and envelope.c say them. */
 #ifndef SMTP_BACK_IDENTITY_H
 #define SMTP_BACK_IDENTITY_H
@@ -6,8 +6,8 @@
 
 struct visit;
 
-/* XCLIENT with those attributes of `can` that are known: one line, or two where one would be longer than 512 octets. Of two, the
- * second has what the first would reset, and the address: whoever is trusted by its own would not be believed again behind it.
+/* XCLIENT with those attributes of `can` that are known: one line, or two where one would be longer than 512 octets. Of two,
+ * the second has what the first would reset, and the address: behind an XCLIENT with an address the backend no longer trusts us by our own.
  * part: 0, then 1 if that returned true. Names must be there (rdns_is_done). */
 bool identity_put_xclient(const struct visit *, uint32_t can, unsigned part, struct pipe *out);
 /* XFORWARD with every attribute of `can`, what is not known as [UNAVAILABLE]: one command of at most 512 octets. *said: which

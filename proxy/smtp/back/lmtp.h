@@ -7,12 +7,12 @@
 struct delivery;
 struct lmtp; /* of a transaction, in its arena; NULL: its backend speaks SMTP */
 
-void lmtp_begin(struct delivery *);   /* MAIL is said (again): nobody is accepted so far */
-void lmtp_accepted(struct delivery *, uint32_t rcpt);
+void lmtp_begin(struct delivery *);   /* MAIL is said (again): no recipient is accepted so far */
+void lmtp_accepted(struct delivery *, uint32_t rcpt); /* the backend accepted this RCPT: one reply more behind the end */
 /* The next reply behind the end of mail data. False: more are owed. True: *folded is what the client hears:
  *   all of one class: the first one, as said;
- *   else any 4yz: 4yz, so that nobody is lost (whoever has it gets it again when the client comes back);
- *   else 5yz: the text says who was refused, why, and who has it.
+ *   else any 4yz: 4yz, so that no recipient is lost (those that have it get it again when the client comes back);
+ *   else 5yz: the text says which recipients were refused, why, and which ones have it.
  * A rcpt that a filter added counts as deferred when it is refused, or, if it may be missing, not at all unless it stands alone.
  * Each reply is logged. */
 bool lmtp_end(struct delivery *, const struct reply *, struct reply *folded);

@@ -1,4 +1,4 @@
-/* route.h - which backend a transaction goes to: by its recipients, by its sender, or by a filter's word, which comes first. */
+/* route.h - which backend a transaction goes to: by its recipients, by its sender, or by a filter, which comes first. */
 #ifndef SMTP_BACK_ROUTE_H
 #define SMTP_BACK_ROUTE_H
 #include "smtp/back/delivery.h"

@@ -17,7 +17,7 @@ struct server {
     struct server *next;           /* in the register */
     char *key;
     uint32_t holders;              /* under the register's lock */
-    unsigned workers;              /* how many: never changes */
+    unsigned workers;              /* length of tallies; never changes */
     atomic_uint wanted;            /* sessions of all workers that wait for a connection */
     atomic_bool up;                /* true until it has failed `fall` times in a row */
     atomic_bool checked;           /* it has answered or failed once */
@@ -38,21 +38,23 @@ void servers_forget(void); /* at the end of the process: nobody holds any */
 /* A number that is another one whenever some server has gone up or down, was first checked, or can other things than before. */
 unsigned servers_version(void);
 
-/* It has greeted us well. `can`: what its EHLO said, or NULL when that was said to somebody's name and is not for all.
- * `now`: loop_now; decides when it is checked next. Says so in the log when it comes back. */
+/* The server greeted us well. `can`: what its EHLO said, or NULL when it was said to a client that PROXY or XCLIENT had named, and is not
+ * for all.
+ * `now`: loop_now; decides when it is checked next. Logged when the server comes back. */
 void server_succeeded(struct server *, const struct backend_conf *, const struct capabilities *can, uint64_t now);
-/* It refused, did not answer or spoke nonsense before it was ready. Says so in the log when this takes it out. */
+/* The server refused, did not answer or spoke nonsense before it was ready. Logged when this takes it down. */
 void server_failed(struct server *, const struct backend_conf *, const char *why, uint64_t now);
 /* True for one caller of all when a check is due: it has until `by` to say how it went, then others may. */
 bool server_claim_check(struct server *, uint64_t now, uint64_t by);
-void server_check_soon(struct server *, uint64_t now); /* somebody wants it, and it is down */
+void server_check_soon(struct server *, uint64_t now); /* a session wants this server, and it is down */
 void server_why(struct server *, char *text, size_t room); /* why its last dial or check failed; "": it did not */
-bool server_is_known(struct server *, struct capabilities *can);
+bool server_is_known(struct server *, struct capabilities *can); /* true: an EHLO has been answered, and *can is what it said */
 
 /* Before a dial: false when `most` (0: any number) connections are there already. Each true needs its leave. */
 bool server_enter(struct server *, uint32_t most);
 void server_leave(struct server *);
-/* A session of that worker, whose thread this is, holds one of them; no longer does. How many do, of all workers. */
+/* A session of this worker holds a connection (use), holds it no longer (unuse); called in that worker's thread. server_in_use: of all
+ * workers. */
 void server_use(struct server *, unsigned worker);
 void server_unuse(struct server *, unsigned worker);
 unsigned server_in_use(const struct server *);
@@ -62,7 +64,7 @@ struct candidate {
     bool usable;      /* may be taken at all: not tried before, not full */
     bool up, backup;
     uint32_t weight, in_use;
-    int64_t *turn;    /* where it stands in the round; kept by the caller, 0 at first */
+    int64_t *turn;    /* private to server_choose; kept by the caller, 0 at first */
 };
 /* Its index, or -1: none is usable and up. Backups only when no other is up (usable or not). LEAST_CONNECTIONS: the fewest in
  * use for its weight, those that are equal by turns; ROUND_ROBIN: by turns, as often as its weight says, spread evenly. */

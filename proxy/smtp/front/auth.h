@@ -1,4 +1,5 @@
-/* auth.h - AUTH, relayed (RFC 4954): what a session keeps of it, from the first AUTH or XCLIENT LOGIN on. */
+/* auth.h - AUTH (RFC 4954), relayed to the backend: what a session keeps of an exchange. Made at the first AUTH or XCLIENT LOGIN, freed by
+ * auth_free. */
 #ifndef SMTP_FRONT_AUTH_H
 #define SMTP_FRONT_AUTH_H
 #include "wire/reply.h"
@@ -6,16 +7,16 @@
 struct session;
 
 struct auth {
-    char user[256], method[24];  /* of the exchange; user "": the mechanism tells none */
-    uint8_t at;                  /* auth.c's own */
+    char user[256], method[24];  /* of the exchange; user "": the mechanism tells no name */
+    uint8_t at;                  /* where the exchange stands; private to auth.c */
     unsigned turn;               /* responses so far */
-    uint32_t failures;
+    uint32_t failures;           /* of the session */
     struct reply reply;          /* of the backend; code 0: not yet */
-    struct arena arena;          /* that reply's */
-    struct pipe words;           /* to be said when the backend is ready. Secret */
+    struct arena arena;          /* holds the text of reply */
+    struct pipe words;           /* lines for the backend, until it is ready to hear them. Secret: never logged */
 };
 struct delivery;
-void auth_apply(struct delivery *, const struct reply *); /* delivery.login_said */
+void auth_apply(struct delivery *, const struct reply *); /* as delivery.login_said: the backend's answer to a line of AUTH */
 void auth_free(struct session *);
-void auth_told(struct session *, struct str user); /* by XCLIENT; "": nobody */
+void auth_told(struct session *, struct str user); /* XCLIENT LOGIN: this user has authenticated; "": nobody has */
 #endif
