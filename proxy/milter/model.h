@@ -8,9 +8,9 @@
 struct milter_timeouts {
     uint64_t packet;  /* 60s: from a packet's first octet to its last, and to the next packet of content */
     uint64_t idle;    /* 2h: the MTA's next packet otherwise */
-    uint64_t write;   /* 60s: it takes no octet of our answer */
+    uint64_t write;   /* 60s: until the MTA takes an octet of our answer */
     uint64_t command; /* 25s: our answer, but for the end of a message; then filters are timed out */
-    uint64_t end_by;  /* 240s: our answer to the end of a message, likewise */
+    uint64_t end_by;  /* 240s: our answer to the end of a message; then filters are timed out */
 };
 struct milter_conf {
     struct visit_conf visit; /* the first member; received: false. Of its limits header_size, hold_memory, held, memory and recipients count */
@@ -18,9 +18,9 @@ struct milter_conf {
     struct address *addresses; size_t naddresses;
     struct table *clients;   /* networks whose MTAs are believed; a unix socket is guarded by its mode */
     unsigned mode;           /* of a unix socket */
-    struct str group;        /* likewise, a name; STR_NONE: as it is made */
-    uint32_t connections;    /* of this process, over which mail hears 451 */
-    uint64_t progress;       /* between two words that the end of a message is still at work */
+    struct str group;        /* of a unix socket, by name; STR_NONE: the process's own */
+    uint32_t connections;    /* of this process; mail that comes by more of them hears 451 */
+    uint64_t progress;       /* between two progress packets while the end of a message is at work */
     struct milter_timeouts timeouts;
 };
 /* What of the protocol a chain cannot do without, and what of the conversation it does not want: the two words of our 'O', before they are

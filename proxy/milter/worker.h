@@ -8,11 +8,11 @@
 struct milter;
 struct milter_worker {
     struct mail_worker *mail;
-    struct filter_set *filters;         /* of the current configuration: new connections, and those that go on with another client, begin with it */
-    const struct milter_conf *confs; size_t nconfs; /* of the same */
+    struct filter_set *filters;         /* of the current configuration: each new client begins with it, on a connection that is there too */
+    const struct milter_conf *confs; size_t nconfs; /* of the current configuration */
     struct milter *first;               /* connections, newest first */
-    uint32_t n;
-    uint64_t drain_by;
+    uint32_t n;                         /* how many */
+    uint64_t drain_by;                  /* loop_now, see milter_drain; 0: none */
 };
 /* An MTA came; listen_id: the number that the caller gives a bound address. */
 void milter_start(struct milter_worker *, const struct milter_conf *, uint32_t listen_id, struct stream *);

@@ -1,9 +1,9 @@
-/* outlet.h - nobody as where a message goes: it is kept, as far as the chain's `say` lets it go. */
+/* outlet.h - an outlet without a next hop: what would leave is kept in trial->out, at the time that world->data_when says. */
 #ifndef TRY_OUTLET_H
 #define TRY_OUTLET_H
 #include "try/trial.h"
 
-void outlet_start(struct trial *);
-/* Judged: the rest is taken. True: trial->out has all of it. Content that the way to a backend would refuse is refused. */
+void outlet_start(struct trial *); /* fills trial->outlet */
+/* Takes the rest of judged content. True: trial->out has all of it. Content that delivery to a backend would refuse is refused here too. */
 bool outlet_has_all(struct trial *);
 #endif

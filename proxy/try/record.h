@@ -19,7 +19,7 @@ struct kept_edit { /* as in struct trace_event */
 struct kept_call {
     struct kept_call *next, *prev;
     uint32_t n, rcpt, place;          /* place: in the chain, from 1 */
-    bool ended, over, service;        /* not ended: the client's stay was over first */
+    bool ended, over, service;        /* not ended: the visit was over first. over, service: as in trace_event.verdict */
     enum filter_stage stage;
     const struct filter *filter;
     enum filter_verdict said;
@@ -37,14 +37,14 @@ struct record {
     struct trace trace;               /* the first member */
     struct arena arena;
     const struct visit *visit;        /* whose filters are heard */
-    struct kept_call *first, *last, *decided; /* decided: ended a stage last, by a verdict or by failing */
+    struct kept_call *first, *last, *decided; /* decided: the last call that ended a stage, by a verdict or by failing; NULL: none */
     struct kept_edit *edits, **edits_end;
     uint32_t nedits;
     double score;
     uint64_t began;                   /* loop_micros */
 };
 struct services { struct str *names; uint32_t n, room; struct arena arena; }; /* addresses that answered a filter's dial, each once */
-void record_services(const struct record *, struct services *); /* more of them */
+void record_services(const struct record *, struct services *); /* adds those of this record; services_free frees all */
 void services_free(struct services *);
 void record_start(struct record *, const struct visit *, uint64_t now); /* now: loop_micros */
 void record_free(struct record *);

@@ -21,7 +21,7 @@ struct sources {
 };
 /* Names: files, "-", folders (a Maildir if it has cur and new, else its files *.eml in order). False: *error says of which and why. */
 bool sources_open(struct sources *, size_t n, char *const *names, bool raw);
-bool sources_next(struct sources *, struct source *); /* false: no more, or error: one file is passed over by the next call */
+bool sources_next(struct sources *, struct source *); /* false: no more, or .error is set; the next call goes on behind the file in error */
 void sources_close(struct sources *);
 /* With bare LF made CRLF if there is no CRLF in it; malloced. unquote: a '>' is taken off lines of '>'s and "From ". */
 struct str source_lines(struct str, bool unquote, char **memory);

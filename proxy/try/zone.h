@@ -1,4 +1,4 @@
-/* zone.h - names and what the DNS says of them, out of a JSON text: answers in place of a resolver.
+/* zone.h - DNS records out of a JSON text, which answer in place of a resolver.
  *
  * {"zone": {"name": [RECORD, ...]}}, a RECORD [TYPE, VALUE] or [TYPE, VALUE, TTL]: A AAAA TXT SPF MX PTR CNAME NS SOA SRV TLSA RAW, or what
  * happens to a question: TIMEOUT SERVFAIL REFUSED FORMERR NXDOMAIN DELAY TRUNC WRONGID GARBAGE NOTCP. docs/try.md tells each. */
