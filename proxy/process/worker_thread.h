@@ -1,4 +1,4 @@
-/* worker_thread.h - one worker as floor 5 sees it: its thread, its listeners, and the orders that main gives it. Included by worker.c
+/* worker_thread.h - one worker as this room sees it: its thread, its listeners, and the orders that main gives it. Included by worker.c
  * (at work) and workers.c (all of them, from main's thread) and by nobody else. */
 #ifndef PROCESS_WORKER_THREAD_H
 #define PROCESS_WORKER_THREAD_H

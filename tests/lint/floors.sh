@@ -38,6 +38,30 @@ for folder in proxy/*/ proxy/*/*/ filters/*/; do
     ls "$folder"*.[ch] >/dev/null 2>&1 || continue
     case " $(echo $rooms) " in *" ${folder%/} "*) ;; *) complain "$folder: which floor is it?" ;; esac
 done
+# proxy/README.md names, in the row of its room, each .c and .def file and each header that has no .c file; and no file that is not there.
+for room in proxy/*/ proxy/*/*/; do
+    room=${room%/}
+    ls "$room"/*.[ch] >/dev/null 2>&1 || continue
+    row=$(grep -F "| \`${room#proxy/}/\` |" proxy/README.md) || { complain "$room: has no row in proxy/README.md"; continue; }
+    for file in $(ls "$room" | grep -E '\.(c|h|def)$'); do
+        name=$file file=$room/$file
+        [ "${file%.h}" != "$file" ] && [ -e "${file%.h}.c" ] && continue
+        case $row in *"\`${name%.*}\`"* | *"\`$name\`"*) ;; *) complain "$file: proxy/README.md does not say what it is, in the row of $room" ;; esac
+    done
+    for name in $(grep -oE '`[a-z_.]+`' <<<"$row" | tr -d '`'); do
+        [ -e "$room/$name" ] || [ -e "$room/$name.c" ] || [ -e "$room/$name.h" ] || complain "proxy/README.md: there is no $room/$name"
+    done
+done
+# filters/README.md has a section for each built-in filter and a row for each of its options.
+for file in filters/*.c; do
+    name=$(basename "$file" .c)
+    [ "$name" = builtin ] && continue
+    section=$(sed -n "/^## $name\$/,/^## /p" filters/README.md)
+    [ -n "$section" ] || complain "$file: filters/README.md has no section \"## $name\""
+    for option in $(sed -nE 's/^ *\{sizeof \*options, "([a-z_0-9]+)".*/\1/p' "$file"); do
+        grep -qE "^\|.*\`$option\`" <<<"$section" || complain "$file: option \"$option\" has no row in filters/README.md"
+    done
+done
 # No room below filters/ names a concrete filter: they know the contract and the facts only.
 while IFS=: read -r file line include; do
     case $include in filters/filter.h|filters/*.def) ;; *) complain "$file:$line: may not include \"$include\"" ;; esac

@@ -1,4 +1,4 @@
-/* sessions.c - a word to all sessions of a worker: they are to leave, limits are near; and which of them has waited longest. */
+/* sessions.c - what concerns all sessions of a worker: they are asked to leave, limits are near, and which content is the oldest. */
 #include "smtp/front/session.h"
 
 void worker_drain(struct worker *w, uint32_t listen_id, uint64_t by)
