@@ -20,7 +20,7 @@ enum reply_name {
     REPLY_COUNT
 };
 struct reply reply_named(enum reply_name); /* constant text; texts with %s go through reply_print */
-struct reply reply_print(struct arena *, enum reply_name, ...); /* the name's text as a printf format ("%s" only) */
+struct reply reply_print(struct arena *, enum reply_name, ...); /* the name's text as a printf format ("%s" only); control octets but HTAB become '?' */
 static inline unsigned reply_class(const struct reply *r)
 {
     return r->code / 100;

@@ -1,4 +1,4 @@
-/* verbs.c - what each command may do, and does: CHECK before the filters, APPLY behind them (RFC 5321 4.1, 4.3).
+/* verbs.c - what each command may do, and does: CHECK before the filters, and behind them what it changes (RFC 5321 4.1, 4.3).
  *
  * The only place where state changes by what the client says. Every line but a RCPT that passed CHECK, and a DATA that
  * may join, waits here until all rcpts have been told (the barrier). */
@@ -383,8 +383,15 @@ static enum next check_alone(struct session *s)
     case VERB_AUTH: return auth_check(s);
     case VERB_XCLIENT: return check_xclient(s);
     case VERB_XFORWARD: return check_xforward(s);
-    default: return answer_named(s, REPLY_NOT_IMPLEMENTED); /* EXPN, ETRN */
+    case VERB_EXPN:
+    case VERB_ETRN: return answer_named(s, REPLY_NOT_IMPLEMENTED);
+    case VERB_NONE:
+    case VERB_RCPT:
+    case VERB_DATA:
+    case VERB_BDAT:
+    case VERB_COUNT: break; /* verb_check tells these apart. No default: the compiler names a verb that is missing */
     }
+    never("a verb that waits at no barrier");
 }
 
 /* Legal in the state the session is in, or for all that Postfix says: EHLO may be left out, where no filter judges it,

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include "split.h"
+#include "wire/command.h"
 #include "wire/reply.h"
 
 struct taker {
@@ -214,6 +215,23 @@ static void every_sentence_is_sound(void **unused)
     }
 }
 
+static bool is_for_all(enum verb verb)
+{
+    return verb != VERB_EXPN && verb != VERB_ETRN && verb != VERB_XCLIENT && verb != VERB_XFORWARD;
+}
+
+static void help_lists_each_verb_that_is_served_to_all(void **unused)
+{
+    for (enum verb verb = VERB_NONE + 1; verb < VERB_COUNT; verb++) {
+        struct str rest = reply_named(REPLY_HELP).text, word;
+        bool listed = false;
+        while ((word = str_word(&rest)).len)
+            listed |= str_equal(word, str_of(verb_name(verb)));
+        if (listed != is_for_all(verb))
+            fail_msg("HELP and %s", verb_name(verb));
+    }
+}
+
 static void reply_print_fills_in_and_cleans(void **unused)
 {
     struct arena arena = {0};
@@ -327,6 +345,7 @@ int main(void)
         cmocka_unit_test(reply_put_lets_no_line_end_through),
         cmocka_unit_test(reply_put_cuts_long_lines_between_characters),
         cmocka_unit_test(every_sentence_is_sound),
+        cmocka_unit_test(help_lists_each_verb_that_is_served_to_all),
         cmocka_unit_test(reply_print_fills_in_and_cleans),
         cmocka_unit_test(reply_from_text_reads_what_is_given),
         cmocka_unit_test(reply_from_text_rejects_mismatched_classes),
