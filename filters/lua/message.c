@@ -371,7 +371,8 @@ static int set_rcpt(lua_State *L)
     return 0;
 }
 
-/* true; at rcpt also false and why, when an earlier recipient goes elsewhere: the script then defers this one */
+/* true; at rcpt also false and why, when an earlier recipient goes elsewhere: the script then defers this one.
+ * Where there are no routes at all it is an error, at rcpt as elsewhere: deferred mail would come again for ever. */
 static int route(lua_State *L)
 {
     struct filter_call *call = check_message(L);

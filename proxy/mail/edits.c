@@ -240,7 +240,10 @@ bool filter_route(struct filter_call *call, const char *backend)
         why = outlet->ops->route(outlet, hop, call->stage == FILTER_RCPT ? (int64_t)call->rcpt : ROUTE_ALL);
     if (call_is_traced(call) && !why)
         trace_envelope(call, EDIT_ROUTE, call->rcpt, STR_NONE, hop->name);
-    return !why || refused_as(call, call->stage == FILTER_RCPT ? REFUSED_ELSEWHERE : REFUSED_HERE, why);
+    enum filter_refused kind = outlet->routeless              ? REFUSED_NO_ROUTES
+                               : call->stage == FILTER_RCPT ? REFUSED_ELSEWHERE
+                                                            : REFUSED_HERE;
+    return !why || refused_as(call, kind, why);
 }
 
 /* ---- fields ---------------------------------------------------------------------------------------------------------- */

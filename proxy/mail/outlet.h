@@ -9,6 +9,7 @@ enum { ROUTE_ALL = -1 };
 struct outlet { /* embedded in what implements it; lives as long as the visit */
     const struct outlet_ops *ops;
     bool quarantines; /* it keeps quarantined mail itself: the chain needs no quarantine backend */
+    bool routeless;   /* there is one way only: `route` always refuses, and a filter is told REFUSED_NO_ROUTES */
 };
 
 struct outlet_ops {

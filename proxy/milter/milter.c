@@ -163,7 +163,7 @@ void milter_start(struct milter_worker *w, const struct milter_conf *conf, uint3
     m->peer = peer.name.ss_family == AF_UNIX ? STR("unix") : peer.host;
     m->leave_by = w->mail->draining ? w->drain_by : 0;
     m->reader = (struct milter_reader){MILTER_FROM_MTA, MILTER_BODY_MOST, MILTER_OTHER_MOST};
-    m->outlet = (struct outlet){&milter_outlet, .quarantines = true};
+    m->outlet = (struct outlet){&milter_outlet, .quarantines = true, .routeless = true};
     m->tls_told = text_none;
     for (size_t i = 0; i < MACROS; i++)
         m->macros[i] = text_none;

@@ -99,7 +99,7 @@ static const struct outlet_ops ops = {stale, hop, route, quarantine, where, take
 void outlet_start(struct trial *t)
 {
     t->outlet.ops = &ops;
-    t->outlet.quarantines = t->world->milter;
+    t->outlet.quarantines = t->outlet.routeless = t->world->milter;
     t->hop = t->world->nhops ? t->world->hops[0].hop : NULL;
 }
 

@@ -268,10 +268,19 @@ def test_a_filter_that_fails(on_error, answer):
         assert h.mta().begin().message(PLAIN)[-1][0] == answer
 
 
-def test_a_route_is_refused_in_words():
-    with House("function on.mail(s, m, from) m:route('b') end", more='backend "b" { "127.0.0.1:1" }') as h:
+@pytest.mark.parametrize("hook", ["mail(s, m, from)", "rcpt(s, m, to)", "data(s, m)"])
+def test_a_route_is_refused_in_words(hook):
+    """At rcpt it is no "false": a script that defers such recipients would do so for ever."""
+    with House("function on.%s m:route('b') end" % hook, more='backend "b" { "127.0.0.1:1" }') as h:
         assert h.mta().begin().message(PLAIN)[-1][0] == "y"
-        assert "a milter cannot route" in h.gateway.log()
+        assert "m:route: a milter cannot route" in h.gateway.log()
+
+
+def test_a_script_can_tell_that_there_are_no_routes():
+    with House("function on.rcpt(s, m, to) local ok, why = pcall(m.route, m, 'b') log.info(tostring(ok) .. ' ' .. why) end",
+               more='backend "b" { "127.0.0.1:1" }') as h:
+        assert h.mta().begin().message(PLAIN) == [("c", b"")]
+        assert re.search("false .*a milter cannot route", h.lines("script")[0])
 
 
 def test_paths_that_are_none_are_the_mtas_affair():

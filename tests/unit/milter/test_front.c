@@ -36,8 +36,14 @@ static enum filter_verdict work(struct filter_call *call)
 {
     struct filter_path path;
     switch (filter_stage(call)) {
-    case FILTER_MAIL: filter_field_add(call, FILTER_TOP, "Early", (struct filter_text){"e", 1}); break;
+    case FILTER_MAIL:
+        assert_false(filter_route(call, "mta"));
+        assert_int_equal(filter_refused(call), REFUSED_NO_ROUTES);
+        filter_field_add(call, FILTER_TOP, "Early", (struct filter_text){"e", 1});
+        break;
     case FILTER_RCPT:
+        assert_false(filter_route(call, "mta"));
+        assert_int_equal(filter_refused(call), REFUSED_NO_ROUTES);
         path.size = sizeof path;
         if (filter_rcpt(call, filter_rcpt_now(call), &path) && path.local.len && path.local.at[0] == 'x')
             return filter_reject(call, "550 5.1.1 no such");
