@@ -301,12 +301,12 @@ enum { PAIRS_MOST = 32, KEY_OCTETS = 64, MSG_ROOM = 1100, PAIRS_ROOM = 4000 };
 
 /* The keys of docs/log.md: what a filter says is never taken for what we say. */
 static const char *const own_keys[] = {
-    "accepted",  "auth",    "backend",  "by",     "changed", "client", "code", "detail", "dropped",
-    "ecode",     "errors",  "event",    "filter", "from",    "helo",   "id",   "last",   "level",
-    "listen",    "method",  "mid",      "more",   "msg",     "nrcpt",  "op",   "port",   "qid",
-    "rdns",      "refused", "replies",  "reply",  "result",  "score",  "size", "stage",  "subject",
-    "t_backend", "t_data",  "t_filter", "t_run",  "t_total", "tags",   "tls",  "to",     "ts",
-    "uncertain", "user",    "verdict",  "waited", "what",    "why"};
+    "accepted", "auth",     "backend",   "by",      "changed",  "client", "code",    "detail", "dropped",
+    "ecode",    "errors",   "event",     "filter",  "from",     "helo",   "id",      "last",   "level",
+    "listen",   "messages", "method",    "mid",     "more",     "msg",    "nrcpt",   "op",     "packets",
+    "port",     "qid",      "rdns",      "refused", "replies",  "reply",  "result",  "score",  "size",
+    "stage",    "subject",  "t_backend", "t_data",  "t_filter", "t_run",  "t_total", "tags",   "tls",
+    "to",       "ts",       "uncertain", "user",    "verdict",  "waited", "what",    "why"};
 
 static size_t key_write(char to[KEY_OCTETS + 3], const char *key)
 {

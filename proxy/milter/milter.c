@@ -119,6 +119,8 @@ static void log_end_of_visit(struct milter *m)
     if (m->stream->dead && m->stream->why_text.len)
         log_text("detail", m->stream->why_text);
     log_number("errors", m->visit.errors);
+    log_number("packets", m->packets);
+    log_number("messages", m->visit.messages);
     if (m->refusal.code)
         log_number("refused", m->refusal.code);
     log_seconds("t_total", loop_micros(m->worker->mail->loop) - m->started);

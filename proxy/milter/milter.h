@@ -53,7 +53,7 @@ struct milter {
     struct reply refusal;          /* by a connect or tls hook: each MAIL hears it; code 0: none */
     uint64_t started;              /* loop_micros */
     char *tls_told;                /* the TLS that filters were asked about; text_set */
-    uint32_t packets;
+    uint32_t packets;              /* since this client began, for the log */
     const char *why;               /* the connection ends, and why, for the log; NULL: it goes on */
     bool faulty;                   /* `why` is an error */
 

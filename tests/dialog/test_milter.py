@@ -15,6 +15,13 @@ LISTEN = 'workers(1)\nmilter "mta" { "127.0.0.1:%d", chain = "in" %s }\nchain "i
 PLAIN = b"Subject: s\r\nA: 1\r\nA: 2\r\n\r\nbody\r\n"
 
 
+def until(claim, seconds=20):
+    deadline = time.monotonic() + seconds * SLOW
+    while not claim():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 class House:
     def __init__(self, script="", options="", filters=None, more=""):
         self.port = free_port()
@@ -321,6 +328,22 @@ def test_who_is_no_client_is_closed_at_once():
         with pytest.raises((Closed, ConnectionError)):
             h.mta()
         assert "127.0.0.1 is not among its clients" in h.gateway.log()
+
+
+def test_the_line_of_a_connection_counts_packets_and_messages():
+    with House("function on.mail(s, m, f) end") as h:
+        m = h.mta().begin()
+        m.say(packet("Q"))
+        assert m.is_closed()
+        m = h.mta().begin()
+        assert m.message(PLAIN) == [("c", b"")]
+        m.event("M", packet("M", "<a@example.org>"), macros("M", i="Q1"))
+        m.say(packet("C"))  # a fault, amid the second message
+        assert m.is_closed()
+        until(lambda: len(h.lines("conn")) == 2)
+        first, second = h.lines("conn")
+        assert " why=quit errors=0 packets=5 messages=0 t_total=" in first  # O, D and C, H, Q
+        assert re.search(' why="protocol fault" errors=1 packets=[0-9]+ messages=2 t_total=', second)
 
 
 # ---- ends, at every point
