@@ -26,6 +26,50 @@ static void put(struct milter *m, struct str octets)
         pipe_copy(&flow_of(m)->content, octets.at, octets.len);
 }
 
+/* ---- memory ---- */
+
+bool milter_memory_is_short(const struct milter *m)
+{
+    uint64_t most = m->conf.limits.memory;
+    return block_total() + arena_total() > most + most / 4;
+}
+
+static bool is_content(const struct milter_packet *p)
+{
+    return p->kind == 'L' || ((p->kind == 'B' || p->kind == 'E') && p->rest.len);
+}
+
+/* When the oldest message began whose MTA has more to say of it. */
+static uint64_t oldest_content(const struct milter_worker *w)
+{
+    uint64_t oldest = UINT64_MAX;
+    for (const struct milter *m = w->first; m; m = m->next)
+        if (m->visit.message && !m->closing && !pipe_is_empty(&m->stream->in))
+            oldest = min_u64(oldest, m->message.started_us);
+    return oldest;
+}
+
+/* While memory is short only the oldest message with unread content goes on, so that one finishes and frees what it has. Whoever has
+ * waited as long as an MTA waits for an answer is put off, and gives back what it holds. */
+bool milter_must_pause(struct milter *m, const struct milter_packet *p)
+{
+    uint64_t now = loop_now(m->worker->mail->loop);
+    bool pause = is_content(p) && m->visit.message && m->message.fate == MESSAGE_FLOWS && milter_memory_is_short(m) &&
+                 oldest_content(m->worker) < m->message.started_us;
+    if (!pause) {
+        m->paused_at = 0;
+    } else if (!m->paused_at) {
+        m->paused_at = now;
+    } else if (now - m->paused_at >= m->listen->timeouts.command) {
+        flow_refuse_named(&m->visit, REPLY_MEMORY);
+        flow_free(flow_of(m));
+        m->paused_at = 0;
+    }
+    return m->paused_at;
+}
+
+/* ---- content ---- */
+
 /* In the order of packets, as many of them as there are fields: no other way leads into the header section. */
 void milter_field(struct milter *m, const struct milter_packet *p)
 {

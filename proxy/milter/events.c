@@ -51,7 +51,7 @@ void milter_message_end(struct milter *m, enum transaction_end end)
     arena_reset(&message->arena);
     m->visit.message = NULL;
     m->place = AT_CLIENT;
-    m->progress_at = 0;
+    m->progress_at = m->paused_at = 0;
 }
 
 /* By a limit of ours: told at the next packet of the message that is answered. */
@@ -327,11 +327,13 @@ static void take_rcpt(struct milter *m, const struct milter_packet *p)
     struct str word;
     m->place = AT_RCPT;
     forget_refused_data(m);
-    if (message->named >= m->conf.limits.recipients) {
+    bool many = message->named >= m->conf.limits.recipients;
+    if (many || milter_memory_is_short(m)) {
+        enum reply_name name = many ? REPLY_TOO_MANY_RCPTS : REPLY_MEMORY;
         if (!milter_is_awaited(m, 'R'))
-            refuse_message(m, REPLY_TOO_MANY_RCPTS);
+            refuse_message(m, name);
         m->busy = 0;
-        struct reply r = reply_named(REPLY_TOO_MANY_RCPTS);
+        struct reply r = reply_named(name);
         if (milter_is_awaited(m, 'R'))
             milter_say_reply(m, &r);
         return;

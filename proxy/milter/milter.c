@@ -219,6 +219,8 @@ void milter_count(const struct milter_worker *w, void (*count)(void *data, uint3
 
 /* ---- the turn ---- */
 
+enum { PAUSE_LOOK = 100 }; /* milliseconds between two looks at whether there is memory again */
+
 static uint64_t now_of(const struct milter *m)
 {
     return loop_now(m->worker->mail->loop);
@@ -263,7 +265,7 @@ static bool take_next(struct milter *m)
     struct arena flat = {0};
     enum milter_took took = milter_read(&m->reader, &s->in, m->busy ? &flat : &m->scratch, &p, &whole, &fault);
     bool ends = took == MILTER_PACKET && (p.kind == 'A' || p.kind == 'Q' || p.kind == 'K');
-    bool done = took == MILTER_BROKEN || ends || (took == MILTER_PACKET && !m->busy);
+    bool done = took == MILTER_BROKEN || ends || (took == MILTER_PACKET && !m->busy && !milter_must_pause(m, &p));
     if (took == MILTER_BROKEN)
         milter_fault(m, milter_fault_print(fault, &p, whole, &m->scratch));
     else if (done)
@@ -332,12 +334,14 @@ static void set_clock(struct milter *m)
     const struct milter_timeouts *t = &m->listen->timeouts;
     uint64_t at = 0, now = now_of(m);
     bool content = m->place >= AT_FIELDS && m->visit.message;
-    if (m->busy)
+    if (m->busy || m->paused_at)
         m->packet_by = m->idle_by = 0;
     else if ((!pipe_is_empty(&m->stream->in) || content) && !m->packet_by)
         m->packet_by = now + t->packet;
-    if (!m->busy && !m->packet_by && !m->idle_by)
+    if (!m->busy && !m->paused_at && !m->packet_by && !m->idle_by)
         m->idle_by = now + t->idle;
+    if (m->paused_at)
+        earlier(&at, now + PAUSE_LOOK);
     if (!m->stream->stuck) {
         m->write_by = 0;
     } else if (!m->write_by || m->stream->written_octets != m->written_mark) {

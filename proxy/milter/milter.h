@@ -70,6 +70,7 @@ struct milter {
     bool closing;                  /* to be closed when what is written has left */
     /* loop_now; 0: not running. written_mark: octets of the stream written when write_by was set */
     uint64_t command_by, packet_by, idle_by, write_by, written_mark, progress_at, leave_by;
+    uint64_t paused_at;            /* loop_now: since then memory is short, and the content that has come waits; 0: it is taken */
 
     /* the message at hand: visit.message is &message, or NULL */
     struct message message;
@@ -108,6 +109,8 @@ void milter_field(struct milter *, const struct milter_packet *);
 void milter_end_head(struct milter *);
 void milter_body(struct milter *, struct str octets);
 void milter_content_end(struct milter *);
+bool milter_memory_is_short(const struct milter *); /* of the worker: what holds more of it has to wait, or is put off */
+bool milter_must_pause(struct milter *, const struct milter_packet *content);
 bool milter_head_is_done(struct milter *);  /* headers hooks are done, or the content was refused */
 bool milter_body_is_taken(struct milter *);
 bool milter_wants_body(struct milter *);
