@@ -87,6 +87,18 @@ static bool is_left(const struct milter *m, const struct field *f)
     return f->handle <= m->fields && !f->removed && str_equal_nocase(f->name, m->was[f->handle - 1].name);
 }
 
+/* How many fields may be put in at the top: where the MTA shows us none of its own, those that filters put there; they
+ * stand first. */
+static uint32_t top_most(const struct milter *m)
+{
+    uint32_t n = 0;
+    if (!(m->agreed.protocol & MILTER_NOHDRS))
+        return UINT32_MAX;
+    for (const struct queued_field *q = m->message.queued; q; q = q->next)
+        n += q->top;
+    return n;
+}
+
 static void plan_fields(struct plan *plan)
 {
     struct milter *m = plan->m;
@@ -103,12 +115,11 @@ static void plan_fields(struct plan *plan)
                                                   .name = m->was[i].name,
                                                   .value = value_said(plan, f->value)});
     }
-    uint32_t top = 1;
+    uint32_t top = 1, most = top_most(m);
     bool below = false;
     for (const struct field *f = h->first; f; f = f->next) {
-        if (is_left(m, f))
-            below = true;
-        else
+        below |= is_left(m, f) || top > most;
+        if (!is_left(m, f))
             plan_add(plan, (struct milter_packet){.kind = 'i',
                                                   .index = below ? AT_BOTTOM : top++,
                                                   .name = f->name,

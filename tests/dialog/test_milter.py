@@ -166,6 +166,14 @@ def test_edits_come_in_the_one_order_that_all_mtas_understand():
         assert got[-1] == ("c", b"")
 
 
+def test_fields_of_early_hooks_stand_where_they_are_put_though_no_field_was_shown():
+    """The chain has no hook of content, so the MTA sends none: its own fields stand between these."""
+    with House("function on.mail(s, m, f) m.headers:add('A', '1', 'bottom') m.headers:add('B', '2', 'top') m.headers:add('C', '3', 'bottom') m.headers:add('D', '4', 'top') end") as h:
+        m = h.mta().begin()
+        assert not m.sends("L") and not m.sends("N")
+        assert edits(m.message(PLAIN)) == ["i 1 D: 4", "i 2 B: 2", "i 1073741823 A: 1", "i 1073741823 C: 3"]
+
+
 def test_edits_that_cancel_each_other_are_none():
     with House("function on.headers(s, m) local h = m.headers h:add('N', 'x', 'bottom') h:remove('N') h:set('Subject', 'other') h:set('Subject', 's') end") as h:
         assert edits(h.mta().begin().message(PLAIN)) == []
