@@ -270,8 +270,8 @@ static bool take_next(struct milter *m)
         milter_fault(m, milter_fault_print(fault, &p, whole, &m->scratch));
     else if (done)
         take(m, &p);
-    else if (took == MILTER_MORE) /* short reads pin up to four times their octets before the pipe is compacted */
-        s->in.mark = max_size(PIPE_MARK, 4 * whole + BLOCK_READ);
+    /* What pins more memory than it shows fills a pipe all the same: the rest of a packet always finds room. */
+    s->in.mark = took == MILTER_MORE ? max_size(PIPE_MARK, s->in.held + BLOCK_READ) : PIPE_MARK;
     if (done && took == MILTER_PACKET)
         pipe_drop(&s->in, whole);
     arena_reset(&flat);

@@ -468,6 +468,21 @@ def test_a_whole_conversation_in_one_write_and_octet_by_octet():
         assert [k for k, _ in answers[0]] == ["O", "i", "c", "i", "c"]
 
 
+def test_a_large_packet_comes_whole_in_reads_of_any_size():
+    """Each read pins a block that is larger than itself: the pipe is full of them before the packet is whole."""
+    with House("function on.body(s, m, c) end", ', timeouts { packet = "%ds" }' % (5 * SLOW)) as h:
+        for size in (40000, 33000, 70000):
+            m = h.mta().begin()
+            m.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            m.event("M", packet("M", "<a@example.org>"))
+            m.event("R", packet("R", "<b@example.net>"))
+            said = packet("L", "A", " 1") + packet("N") + packet("B", data=b"0123456789abcdef" * 65536) + packet("E")
+            for at in range(0, len(said), size):
+                m.say(said[at:at + size])
+                time.sleep(0.01)
+            assert not m.awaits("N") and [m.hear(), m.hear()] == [("c", b"")] * 2
+
+
 # ---- limits
 
 def test_limits_are_told_where_they_are_met():
