@@ -49,8 +49,8 @@ static uint64_t oldest_content(const struct milter_worker *w)
     return oldest;
 }
 
-/* While memory is short only the oldest message with unread content goes on, so that one finishes and frees what it has. Whoever has
- * waited as long as an MTA waits for an answer is put off, and gives back what it holds. */
+/* While memory is short only the oldest message with unread content goes on, so that one finishes and frees what it
+ * has. Whoever has waited as long as an MTA waits for an answer is put off, and gives back what it holds. */
 bool milter_must_pause(struct milter *m, const struct milter_packet *p)
 {
     uint64_t now = loop_now(m->worker->mail->loop);
@@ -159,5 +159,6 @@ bool milter_wants_body(struct milter *m)
 
 bool milter_is_judged(struct milter *m)
 {
-    return (milter_head_is_done(m) && !content_is_dropped(&m->message) && flow_judge(&m->visit)) || content_is_dropped(&m->message);
+    return (milter_head_is_done(m) && !content_is_dropped(&m->message) && flow_judge(&m->visit)) ||
+           content_is_dropped(&m->message);
 }

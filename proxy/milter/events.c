@@ -476,6 +476,7 @@ static bool is_legal(const struct milter *m, char kind)
     case 'N': return at >= AT_MAIL && at <= AT_FIELDS;
     case 'B': return at >= AT_MAIL && at <= AT_BODY;
     case 'E': return at >= AT_MAIL && at <= AT_BODY;
+    case 'K':
     case 'U': return at >= AT_OPTION;
     case 'D': return at >= AT_OPTION;
     default: return true;

@@ -67,12 +67,13 @@ void milter_fault(struct milter *m, struct str what)
     milter_close(m, "protocol fault", true);
 }
 
-/* The listener as the current configuration has it; else as it was. */
+/* The listener as the current configuration has it; else as it was, and also where the chain there asks for more than
+ * was agreed upon with this MTA. */
 static void find_listener(struct milter *m)
 {
     const struct milter_worker *w = m->worker;
     for (size_t i = 0; i < w->nconfs; i++)
-        if (str_equal(w->confs[i].visit.name, m->listen->visit.name)) {
+        if (str_equal(w->confs[i].visit.name, m->listen->visit.name) && milter_is_agreed(m, w->confs[i].visit.chain)) {
             m->listen = &w->confs[i];
             m->visit.filters = w->filters;
             return;

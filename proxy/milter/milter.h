@@ -102,7 +102,10 @@ void milter_take(struct milter *, const struct milter_packet *); /* the packet i
 bool milter_nobody_is_left(const struct message *); /* filters left out every recipient that was named, and added none */
 bool milter_go_on(struct milter *);                              /* true: nothing is in hand any more */
 void milter_message_end(struct milter *, enum transaction_end);
+
+/* ---- negotiate.c ---- */
 bool milter_negotiate(struct milter *, const struct milter_option *); /* false: the MTA offers too little, and the connection ends */
+bool milter_is_agreed(const struct milter *, const struct chain *); /* what the chain needs of an MTA this one has been asked for */
 
 /* ---- content.c ---- */
 void milter_field(struct milter *, const struct milter_packet *);

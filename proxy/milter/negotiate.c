@@ -111,6 +111,14 @@ bool milter_negotiate(struct milter *m, const struct milter_option *theirs)
     return true;
 }
 
+/* Nothing that it needs is lacking, and nothing that it wants to hear, or to answer, is left out. */
+bool milter_is_agreed(const struct milter *m, const struct chain *chain)
+{
+    struct milter_needs needs = milter_needs(chain);
+    return !(needs.actions & ~m->agreed.actions & ~(uint32_t)MILTER_ADDRCPT_PAR) &&
+           !(m->agreed.protocol & ~needs.steps);
+}
+
 bool milter_is_awaited(const struct milter *m, char kind)
 {
     static const struct {
