@@ -292,18 +292,19 @@ static bool mail_done(struct milter *m)
     return true;
 }
 
-/* DATA was refused. That ends the reply, and not the message: an MTA may name more recipients and say DATA again. */
+/* DATA was refused, by a filter or, before it, by a limit that could not be told. That ends the reply, and not the
+ * message: an MTA may name more recipients and say DATA again. Only what a filter said of DATA is forgotten then. */
 static bool data_done(struct milter *m)
 {
     struct message *message = message_of(m);
     bool anew = !message->refusal.code;
     apply(m);
-    if (!message->refusal.code || !anew || !milter_is_awaited(m, 'T')) {
+    if (!message->refusal.code || !milter_is_awaited(m, 'T')) {
         answer_message(m, 'T', 'c');
         return true;
     }
     message->end_reply = message->refusal;
-    m->data_refused = true;
+    m->data_refused = anew;
     m->place = AT_RCPT;
     milter_say_reply(m, &message->refusal);
     return true;

@@ -251,6 +251,22 @@ def test_behind_a_refused_data_the_message_goes_on():
         assert len(told) == 3 and "verdict=forwarded" in told[0] and "from=<again@example.org>" in told[1] and "code=451" in told[1], told
 
 
+def test_a_limit_that_is_told_at_data_does_not_end_the_message_either():
+    """Recipients are not awaited, so one too many is told at DATA; an MTA that names another, or says DATA again, is in its right."""
+    with House("function on.data(s, m) end", ', limits { recipients = 1 }') as h:
+        m = h.mta().begin()
+        m.say(packet("M", "<a@example.org>"), packet("R", "<b@example.net>"), packet("R", "<c@example.net>"))
+        assert not m.awaits("M") and not m.awaits("R")
+        for again in (b"", b"", packet("R", "<d@example.net>")):
+            m.say(again, packet("T"))
+            kind, data = m.hear()
+            assert kind == "y" and data.startswith(b"452 4.5.3 ")
+        m.say(packet("A"))
+        assert m.message(PLAIN) == [("c", b"")]
+        until(lambda: len(h.lines("msg")) == 2)
+        assert "code=452" in h.lines("msg")[0] and "verdict=forwarded" in h.lines("msg")[1]
+
+
 def test_content_for_nobody_is_discarded_before_filters_see_it():
     script = "edits_late() function on.rcpt(s, m, to) return discard('so') end function on.message(s, m) m:add_rcpt('late@example.net') end"
     with House(script) as h:
