@@ -125,6 +125,7 @@ run_pytest 'faults (ASan)' -n "$jobs" tests/faults --ignore tests/faults/test_ho
 run_pytest 'soak (ASan)' -n "$jobs" tests/soak --ignore tests/soak/test_memory.py --ignore tests/soak/test_crowd.py
 build_kind Release "$build-release" || { count 0 1 0; finish; }
 run_one 'simulation: 16,000 sessions (Release), beside the 4,000 of the unit tests (ASan)' "$build-release/sim" --seed 100001 --sessions 16000
+run_one 'simulation of milters: 16,000 sessions (Release), beside the 8,000 of the unit tests (ASan)' "$build-release/sim" --milter --seed 100001 --sessions 16000
 run_one 'simulation: the traces of 2,000 seeds are those of traces.txt' tests/sim/trace_hash.sh "$build-release"
 deeper=()
 [ $deep = 1 ] && deeper=(--deep)

@@ -2,6 +2,7 @@
  * quarantine, fail, pass, and edit (edits.c). What they say bears no mark of a backend. A wait may come at any stage
  * that may have one. */
 #include "filters.h"
+#include "mail/call.h"
 #include "mail/visit.h"
 
 #define ON(stage) (1u << FILTER_##stage)
@@ -26,7 +27,41 @@ unsigned filter_letter_rcpt(struct filter_call *call)
     return k;
 }
 
+/* ---- who has heard DISCONNECT */
+
+static uint64_t stay_of(const struct filter_call *call)
+{
+    return call->visit->serial << 4 | call->filter->index;
+}
+
+/* In the worlds of MTAs a visit has a serial of its own for each client. */
+static void look_for_ghost(struct filter_call *call)
+{
+    struct world *w = world_played;
+    for (size_t i = 0; w->milter && i < w->ngone; i++)
+        if (w->gone[i] == stay_of(call))
+            sim_violation("a filter is called behind its DISCONNECT");
+    if (!w->milter || filter_stage(call) != FILTER_DISCONNECT)
+        return;
+    if (w->ngone == w->gone_room) {
+        w->gone_room = w->gone_room ? 2 * w->gone_room : 64;
+        w->gone = must_grow(w->gone, w->gone_room * sizeof *w->gone);
+    }
+    w->gone[w->ngone++] = stay_of(call);
+}
+
 /* ---- verdicts */
+
+static void note_refusal(struct filter_call *call, struct letter *l, unsigned which)
+{
+    bool fails = which == 4 && filter_of(call)->on_error != ON_ERROR_CONTINUE;
+    if (!l || filter_of(call)->observe || (which > 2 && !fails))
+        return;
+    if (filter_stage(call) == FILTER_RCPT)
+        l->refused_rcpts |= 1u << filter_letter_rcpt(call);
+    else
+        l->refused = true;
+}
 
 static enum filter_verdict discard(struct filter_call *call, struct letter *l)
 {
@@ -59,6 +94,7 @@ static enum filter_verdict judge(struct filter_call *call)
         return quarantine(call, l);
     if (!sim_may(F_VERDICTS, 100))
         return VERDICT_CONTINUE;
+    note_refusal(call, l, which);
     switch (which) {
     case 0: return filter_reject(call, "550 5.7.1 not by the filter");
     case 1: return filter_defer(call, "451 4.7.1 later, says the filter");
@@ -161,6 +197,7 @@ static enum filter_verdict finish(struct filter_call *call, enum filter_stage st
 
 static enum filter_verdict hook(struct filter_call *call, enum filter_stage stage)
 {
+    look_for_ghost(call);
     if (stage == FILTER_RESET || stage == FILTER_DISCONNECT)
         return VERDICT_CONTINUE;
     if (sim_may(F_WAITS, stage == FILTER_BODY ? 2 : 6))
@@ -171,6 +208,7 @@ static enum filter_verdict hook(struct filter_call *call, enum filter_stage stag
 static enum filter_verdict resume(struct filter_call *call, const struct filter_event *event)
 {
     struct waiting *mine = filter_keep(call, LIFE_CALL);
+    look_for_ghost(call);
     if (!mine->op || event->op != mine->op)
         sim_violation("a filter's call is told the end of an op that is not its own");
     mine->op = 0;

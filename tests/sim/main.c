@@ -1,9 +1,10 @@
 /* main.c - sim: plays seeds until so many sessions have been, or one that breaks a promise; says which.
  *
  *   sim [--seed N] [--sessions N] [--clients N] [--letters N] [--without WORD,...] [--trace] [--twice] [--shrink]
- * [--find N]
+ * [--find N] [--milter]
  *       [--hash N] [--plant NAME]
  *   --clients, --letters: of each world, of each client, instead of by the dice.   --without: features.def switched off
+ *   --milter: MTAs ask us as a milter, in the place of clients and backends.
  *   --twice: each seed must give the same trace again.      --shrink: looks for the smallest world that breaks alike
  *   --hash N: says the hash of the whole trace of each of N seeds, and one over all of them (trace_hash.sh)
  *   --find N: success is a violation within N seeds.        --plant: only in sim_planted: which bug (plant.c) */
@@ -56,6 +57,8 @@ static bool orders_read(struct orders *o, int n, char **args)
         unsigned long number = strtoul(value, NULL, 10);
         if (!strcmp(args[i], "--trace"))
             o->wish.trace = true;
+        else if (!strcmp(args[i], "--milter"))
+            o->wish.milter = true;
         else if (!strcmp(args[i], "--twice"))
             o->twice = true;
         else if (!strcmp(args[i], "--shrink"))
@@ -135,7 +138,7 @@ int main(int n, char **args)
 {
     struct orders o;
     if (!orders_read(&o, n, args)) {
-        fputs("sim [--seed N] [--sessions N] [--clients N] [--letters N] [--without WORD,...] [--trace] [--twice] "
+        fputs("sim [--milter] [--seed N] [--sessions N] [--clients N] [--letters N] [--without WORD,...] [--trace] [--twice] "
               "[--shrink]"
               " [--find N] [--hash N] [--plant NAME]\n",
               stderr);

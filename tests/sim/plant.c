@@ -17,11 +17,18 @@
  *   unnamed    XFORWARD is not said: the client of the transaction before is the client of this one
  *   stalled    content that begins to be dropped, or to leave by BDAT, while all pipes are full goes on only when
  * somebody else wakes the session (a bug that was) unflushed  what was said, or room to read on, waits for the next
- * turn misled     a quarantine is forgotten: the message goes where it would have gone */
+ * turn misled     a quarantine is forgotten: the message goes where it would have gone
+ *
+ * Of the milter front, where asleep, clockless, stale and unedited are found as well:
+ *   unanswered an answer to an MTA is lost
+ *   repeated   one is said twice
+ *   unsaid     an edit of a field or of the envelope is dropped
+ *   forgotten  the refusal of a message, by a filter or a limit, is forgotten */
 #include "world.h"
 #include "smtp/back/backend.h"
 #include "smtp/back/envelope.h"
 #include "mail/call.h"
+#include "wire/milter.h"
 #include "smtp/back/identity.h"
 #include "smtp/front/session.h"
 
@@ -41,13 +48,17 @@ void __real_alarm_set(struct alarm *, struct task *, uint64_t);                 
 bool __real_flow_emit(struct visit *, struct str);                                 bool __wrap_flow_emit(struct visit *, struct str);
 bool __real_delivery_open(struct delivery *);                                           bool __wrap_delivery_open(struct delivery *);
 void __real_stream_flush_soon(struct stream *);                                    void __wrap_stream_flush_soon(struct stream *);
+void __real_milter_say_kind(struct milter *, char);                                void __wrap_milter_say_kind(struct milter *, char);
+void __real_milter_say_packet(struct milter *, const struct milter_packet *);      void __wrap_milter_say_packet(struct milter *, const struct milter_packet *);
+void __real_message_refuse(struct message *, enum author, const struct reply *);   void __wrap_message_refuse(struct message *, enum author, const struct reply *);
 bool __real_identity_put_xforward(const struct visit *, uint32_t, uint32_t *, struct pipe *);
 bool __wrap_identity_put_xforward(const struct visit *, uint32_t, uint32_t *, struct pipe *);
 /* clang-format on */
 
-static const char *const names[] = {"none",     "early",    "dot",    "swapped", "octet",    "stale",
-                                    "kept",     "accepted", "mixed",  "unbound", "asleep",   "clockless",
-                                    "unedited", "unnamed",  "misled", "stalled", "unflushed"};
+static const char *const names[] = {"none",     "early",    "dot",      "swapped", "octet",     "stale",
+                                    "kept",     "accepted", "mixed",    "unbound", "asleep",    "clockless",
+                                    "unedited", "unnamed",  "misled",   "stalled", "unflushed", "unanswered",
+                                    "repeated", "unsaid",   "forgotten"};
 enum plant {
     NONE,
     EARLY,
@@ -65,7 +76,11 @@ enum plant {
     UNNAMED,
     MISLED,
     STALLED,
-    UNFLUSHED
+    UNFLUSHED,
+    UNANSWERED,
+    REPEATED,
+    UNSAID,
+    FORGOTTEN
 };
 static enum plant plant;
 
@@ -84,7 +99,8 @@ static bool blooms(enum plant which) /* what seldom has a chance need not be rar
     return plant == which && sim_chance(which == MIXED || which == MISLED ? 50 : 2);
 }
 
-enum backend_took __wrap_backend_reply(struct backend *b, struct arena *arena, struct expected *expected, struct reply *reply)
+enum backend_took __wrap_backend_reply(struct backend *b, struct arena *arena, struct expected *expected,
+                                       struct reply *reply)
 {
     bool due = b->step == BACKEND_READY && b->count && b->sent && b->asked[b->first].what == EXPECT_END;
     if (!due || !blooms(EARLY)) {
@@ -193,4 +209,24 @@ void __wrap_stream_flush_soon(struct stream *s)
 {
     if (!blooms(UNFLUSHED))
         __real_stream_flush_soon(s);
+}
+
+void __wrap_milter_say_kind(struct milter *m, char kind)
+{
+    if (!blooms(UNANSWERED))
+        __real_milter_say_kind(m, kind);
+    if (blooms(REPEATED))
+        __real_milter_say_kind(m, kind);
+}
+
+void __wrap_milter_say_packet(struct milter *m, const struct milter_packet *p)
+{
+    if (p->kind == 'O' || p->kind == 'b' || !blooms(UNSAID))
+        __real_milter_say_packet(m, p);
+}
+
+void __wrap_message_refuse(struct message *m, enum author by, const struct reply *r)
+{
+    if (!blooms(FORGOTTEN))
+        __real_message_refuse(m, by, r);
 }

@@ -93,7 +93,7 @@ static bool find(const struct wishes *wish, const char *how, unsigned seeds, str
 
 static void tell(const struct wishes *w)
 {
-    printf("sim --seed %" PRIu64, w->seed);
+    printf("sim%s --seed %" PRIu64, w->milter ? " --milter" : "", w->seed);
     if (w->clients)
         printf(" --clients %u", w->clients);
     if (w->letters)

@@ -1,8 +1,9 @@
-/* world.c - one seed: a configuration, a worker of the gateway, clients, backends, reloads, outages; and the end of it
+/* world.c - one seed: a configuration, a worker of the gateway, clients and backends, or MTAs, reloads, outages; and the end of it
  * all.
  *
  * The worker is driven as proxy/process/worker.c does it: sessions are started, the loop runs, when the last session has ended
  * all is closed. Nothing may be left then: no stream, no block, no octet in an arena. */
+#include "mta_still.h"
 #include "world.h"
 #include "smtp/back/backend.h"
 #include "smtp/front/connections.h"
@@ -11,15 +12,25 @@ struct world *world_played;
 
 /* ---- the course of things */
 
+static struct smtp_conf *another_conf(struct world *w, unsigned generation)
+{
+    struct smtp_conf *c = conf_new(w, generation);
+    if (w->milter)
+        mta_conf_fill(w, c);
+    return c;
+}
+
 static void reload(struct event *e)
 {
     struct world *w = holder_of(e, struct world, reload);
     sim_trace("reload");
-    struct smtp_conf *fresh = conf_new(w, w->conf->generation + 1);
+    struct smtp_conf *fresh = another_conf(w, w->conf->generation + 1);
     smtp_conf_take_over(fresh, w->conf);
     worker_switch(&w->worker, fresh);
     smtp_conf_drop(w->conf);
     w->conf = fresh;
+    if (w->milter)
+        mta_conf_switch(w);
     if (sim_chance(60))
         event_set(e, sim_random(sim_chance(50) ? 200 : 30000), reload);
 }
@@ -28,7 +39,12 @@ static void drain(struct event *e)
 {
     struct world *w = holder_of(e, struct world, drain);
     sim_trace("drain");
-    worker_drain(&w->worker, sim_chance(70) ? LISTEN_ALL : 1, sim_now() + w->conf->timeouts.drain);
+    uint32_t listen_id = sim_chance(70) ? LISTEN_ALL : 1;
+    uint64_t by = sim_now() + w->conf->timeouts.drain;
+    worker_drain(&w->worker, listen_id, by);
+    if (w->milter)
+        milter_drain(&w->milters, listen_id, by);
+    w->drained = true;
 }
 
 static void strain(struct event *e)
@@ -54,7 +70,7 @@ static void outage(struct event *e)
 static void too_long(struct event *e)
 {
     struct world *w = holder_of(e, struct world, watch);
-    sim_violation("%u sessions live on though their clients have left", w->worker.nsessions);
+    sim_violation("%u sessions live on though their clients have left", w->worker.nsessions + w->milters.n);
 }
 
 static void look(void *data)
@@ -64,7 +80,7 @@ static void look(void *data)
         return;
     event_stop(&w->outage);
     event_stop(&w->strain);
-    if (!w->worker.nsessions)
+    if (!w->worker.nsessions && !w->milters.n)
         loop_stop(w->worker.mail.loop);
     else if (!event_is_set(&w->watch))
         event_set(&w->watch, w->healed ? PATIENCE_HEALED : PATIENCE, too_long);
@@ -90,7 +106,10 @@ static void heal(struct event *e)
     for (unsigned i = 0; i < PLACES; i++)
         memset(w->places[i].down, 0, sizeof w->places[i].down);
     event_stop(&w->outage);
-    clients_heal(w);
+    if (w->milter)
+        mtas_heal(w);
+    else
+        clients_heal(w);
     w->healed = true;
 }
 
@@ -111,9 +130,18 @@ static void place_choose(struct place_is *p)
     p->xclient = sim_chance(85);
 }
 
+/* An MTA says no such content, whatever its client did, and routes by itself. */
+static void be_milter(struct world *w)
+{
+    w->milter = true;
+    sim_features &= ~(1ull << F_MBOX | 1ull << F_BARE | 1ull << F_BINARY);
+}
+
 static void world_open(struct world *w, const struct wishes *wish)
 {
     static const unsigned faults[] = {0, 1, 5, 15}, leaving[] = {0, 2, 20}, breaking[] = {0, 0, 1, 10};
+    if (wish->milter)
+        be_milter(w);
     be_calm(w);
     w->seed = wish->seed;
     w->heavy = wish->seed % 8 == 5 && sim_may(F_HEAVY, 100);
@@ -124,20 +152,26 @@ static void world_open(struct world *w, const struct wishes *wish)
     w->breaking = breaking[sim_random(countof(breaking))];
     for (unsigned i = 0; i < PLACES; i++)
         place_choose(&w->places[i]);
-    w->conf = conf_new(w, 1);
+    w->conf = another_conf(w, 1);
     w->worker.mail.loop = loop_open();
     w->worker.connections = connections_open();
     w->worker.mail.serial = 1ull << 48;
     loop_before_sleep(w->worker.mail.loop, look, w);
     still_begin();
-    if (w->looks)
+    mta_still_begin();
+    if (w->looks && w->milter)
+        loop_when_still(w->worker.mail.loop, mta_still_look, &w->milters);
+    else if (w->looks)
         loop_when_still(w->worker.mail.loop, still_look, w);
     net_begin(w->breaking, w->heavy);
     net_on_dial(backend_dialled, w);
     worker_switch(&w->worker, w->conf);
     unsigned clients = 1 + (unsigned)sim_random(w->heavy ? 2 : 8);
     w->nclients = wish->clients ? wish->clients : clients;
-    w->clients = clients_new(w, w->nclients);
+    if (w->milter)
+        mta_conf_switch(w), mtas_new(w, w->nclients);
+    else
+        w->clients = clients_new(w, w->nclients);
     if (sim_may(F_RELOADS, 25))
         event_set(&w->reload, sim_random(60000), reload);
     if (sim_may(F_DRAINS, 10))
@@ -167,7 +201,11 @@ static void world_close(struct world *w)
     smtp_conf_drop(w->conf);
     connections_close(w->worker.connections);
     servers_forget();
-    clients_free(w);
+    if (w->milter)
+        mtas_free(w);
+    else
+        clients_free(w);
+    free(w->gone);
     letters_free(w);
     log_flush();
     if (stream_count() || w->backends || w->services || arena_total() || block_total())

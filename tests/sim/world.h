@@ -1,4 +1,4 @@
-/* world.h - what clients, backends, filters and their world share: letters, who they are, how likely faults are.
+/* world.h - what clients, backends, MTAs, filters and their world share: letters, who they are, how likely faults are.
  *
  * A letter is a message as a client means it, and what filters made of it. Clients fill it in, filters write down each
  * edit that the gateway took, backends compare with it what they are told; it lives as long as the world. One world is
@@ -6,6 +6,7 @@
 #ifndef SIM_WORLD_H
 #define SIM_WORLD_H
 #include "net.h"
+#include "milter/worker.h"
 #include "smtp/worker.h"
 
 enum { RCPTS_MOST = 5, ADDED_MOST = 4, EDITS_MOST = 24, FILTERS_MOST = 4 };
@@ -51,6 +52,8 @@ struct letter {
     bool forwarded;     /* by XFORWARD of the client, for this letter only */
     bool authenticated; /* its client has been told 235 before */
     /* by filters */
+    bool refused;               /* in whole; and rcpts, a bit each */
+    uint32_t refused_rcpts;
     bool discarded;             /* a 2yz needs no backend, and no backend may take it */
     bool quarantined;           /* only the JAIL may take it */
     bool routed_late;           /* for all rcpts, whatever was said of each */
@@ -81,6 +84,13 @@ struct world {
     bool healed; /* nothing goes wrong any more, and every wait is one of the gateway's clocks at most */
     bool looks;  /* each time that nothing is under way, whether somebody sleeps who could go on */
     struct worker worker;
+    bool milter; /* MTAs ask us as a milter, in the place of clients and backends */
+    struct milter_worker milters;
+    struct milter_conf *milter_conf; /* of the configuration at hand, and in its arena */
+    struct mta *mtas; /* nclients of them */
+    bool drained;     /* whoever is served may be asked to leave from now on */
+    uint64_t *gone;   /* for each DISCONNECT: of which filter and visit (filters.c) */
+    size_t ngone, gone_room;
     struct smtp_conf *conf;
     struct sim_client *clients;
     unsigned nclients, left; /* left: those that are still to end */
@@ -104,6 +114,7 @@ struct wishes { /* 0: by the dice */
     uint64_t seed;
     unsigned clients, letters;
     bool trace;
+    bool milter; /* the front that MTAs ask */
 };
 bool world_run(const struct wishes *, unsigned long *sessions, unsigned long *acknowledged);
 
@@ -131,6 +142,13 @@ uint64_t client_delivered(const struct sim_client *);
 unsigned client_number(const struct sim_client *);
 enum routing client_routing(const struct sim_client *);
 enum identity client_identity(const struct sim_client *, enum place); /* of the configuration its session has */
+
+/* mta.c, mta_conf.c */
+void mtas_new(struct world *, unsigned n);
+void mtas_heal(struct world *);
+void mtas_free(struct world *);
+void mta_conf_fill(struct world *, struct smtp_conf *); /* the milter listener of a configuration */
+void mta_conf_switch(struct world *);              /* the milter front has the configuration at hand */
 
 /* filters.c */
 void filters_fill(struct world *, struct smtp_conf *);
