@@ -1,7 +1,7 @@
 /* charset.c - iconv with a cache of descriptors; see charset.h.
  *
- * Only ever converts to UTF-8, without //IGNORE and //TRANSLIT, which have looped. A name cannot smuggle such a suffix
- * in, as '/' is none of its characters. */
+ * Converts to UTF-8 only, without the suffixes //IGNORE and //TRANSLIT, with which iconv has had endless loops. A charset name
+ * from a message cannot contain such a suffix, as '/' is not allowed in names. */
 #include "base/charset.h"
 #include <errno.h>
 #include <iconv.h>
@@ -14,10 +14,10 @@ struct cache { /* the newest first */
     struct {
         char name[CHARSET_NAME_MOST + 1];
         iconv_t to_utf8;
-        bool known; /* else there is no such charset */
+        bool known; /* false: iconv does not know this name */
     } entries[CACHED];
     size_t n;
-    unsigned opens; /* that are still allowed */
+    unsigned opens; /* how many may still be opened (charset_allow) */
 };
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -92,7 +92,7 @@ static bool is_utf8(const char *name)
     return false;
 }
 
-/* The name in lower case with its alias taken; false: it can be no name. */
+/* Writes the name in lower case, or the name that it is an alias of; false: not a possible name. */
 static bool name_take(struct str charset, char name[CHARSET_NAME_MOST + 1])
 {
     if (!charset.len || charset.len > CHARSET_NAME_MOST)
@@ -138,13 +138,13 @@ static bool find_descriptor(const char *name, iconv_t *found)
         c->entries[i].to_utf8 = iconv_open("UTF-8", name);
         /* NOLINTNEXTLINE(performance-no-int-to-ptr): POSIX' own way to say that */
         c->entries[i].known = c->entries[i].to_utf8 != (iconv_t)-1;
-        if (!c->entries[i].known && errno != EINVAL) { /* no descriptor, no memory: that may be over at the next mail */
+        if (!c->entries[i].known && errno != EINVAL) { /* out of descriptors or memory: temporary, so the failure is not cached */
             c->n = i;
             return false;
         }
         c->opens -= c->entries[i].known && c->opens != UINT_MAX;
     }
-    if (i) { /* to the front: the last ones of the row are the next to go */
+    if (i) { /* move it to the front: the last entry is evicted first */
         char entry[sizeof *c->entries];
         memcpy(entry, &c->entries[i], sizeof entry);
         memmove(c->entries + 1, c->entries, i * sizeof *c->entries);
@@ -179,7 +179,7 @@ static struct str convert(iconv_t to_utf8, struct str octets, struct arena *aren
         char *to = out.at + out.len;
         size_t room = out.room - out.len - 4; /* a U+FFFD and a NUL still fit */
         errno = 0;
-        /* at the end what the converter still holds, a base letter that awaits an accent */
+        /* at the end of input: flush what the converter holds back, such as a base letter that an accent may follow */
         size_t got = last ? iconv(to_utf8, NULL, NULL, &to, &room) : iconv(to_utf8, &in, &left, &to, &room);
         out.len = (size_t)(to - out.at);
         if (got != (size_t)-1) {

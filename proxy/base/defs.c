@@ -11,7 +11,7 @@ void (*must_transcript)(void);
 _Noreturn void must_failed(const char *claim, const char *file, int line, const char *function)
 {
     char text[512];
-    struct pollfd one = {.fd = 2, .events = POLLOUT}; /* a pipe that nobody reads must not hold up the end of a bug */
+    struct pollfd one = {.fd = 2, .events = POLLOUT}; /* do not block in the abort when stderr is a full pipe */
     int n = snprintf(text, sizeof text, "sluice: bug: %s, at %s:%d in %s\n", claim, file, line, function);
     if (poll(&one, 1, 1000) == 1 && write(2, text, min_size((size_t)n, sizeof text - 1)) < 0)
         abort();

@@ -1,6 +1,7 @@
-/* defs.h - what every floor needs: must() and never(), the magic on types that travel as void *, a few arithmetic words.
+/* defs.h - standard headers, assertions, checked allocation and small arithmetic functions for all of the source.
  *
- * must() is always on: a bug aborts with its place, it never corrupts mail. Peers, policy and limits are never must(). */
+ * must(claim) aborts with file and line when the claim is false, in release builds too: a bug ends the process before it corrupts
+ * mail. It is for bugs only, never for what a peer, a configuration or a limit can cause. never(why) marks unreachable code. */
 #ifndef BASE_DEFS_H
 #define BASE_DEFS_H
 #include <stdalign.h>
@@ -28,20 +29,20 @@
 #define never(why) must_failed(why, __FILE__, __LINE__, __func__)
 
 _Noreturn void must_failed(const char *claim, const char *file, int line, const char *function);
-/* Called by must_failed before abort(): prints what the thread did last. One per process. */
+/* Called by must_failed before abort(), to print the last events of the thread; NULL: none. One for the process. */
 extern void (*must_transcript)(void);
 
-/* Allocation that aborts when memory is gone: whatever can grow is bounded where it comes in. */
-void *must_alloc(size_t octets); /* zeroed */
-void *must_grow(void *, size_t octets);
-/* Zeroed, and no octet of its cache lines is anybody else's: for what one thread writes while others read what lies beside it. */
+/* Allocation that aborts when the system has no memory; the caller frees with free(). */
+void *must_alloc(size_t octets);        /* zeroed */
+void *must_grow(void *, size_t octets); /* as realloc; what is added is not zeroed */
+/* As must_alloc, and the block shares no cache line with another: for data that one thread writes often. */
 enum { CACHE_LINE = 64 };
 void *must_alloc_lines(size_t octets);
-/* What has been freed goes back to the system, pages between what is still used too, where the allocator can do that. Takes
- * milliseconds for a hundred MiB, and holds up whoever allocates meanwhile: after a crowd has left, not often. */
+/* Returns freed memory to the system, pages between used ones included, where the allocator can (malloc_trim). Takes milliseconds for
+ * a hundred MiB and blocks other allocations meanwhile: call it rarely, after many sessions have ended. */
 void alloc_give_back(void);
 
-/* CLOCK_MONOTONIC in milliseconds, read anew; who has a loop asks loop_now. */
+/* CLOCK_MONOTONIC in milliseconds, read by each call. Code that runs on a loop calls loop_now instead. */
 static inline uint64_t clock_ms(void)
 {
     struct timespec t;

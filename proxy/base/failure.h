@@ -1,4 +1,4 @@
-/* failure.h - why a connection, a look-up, a question to a store came to nothing: decided by value, told by word. */
+/* failure.h - why a connection, a DNS look-up or a store request failed: an enum, and the word that logs and scripts show for it. */
 #ifndef BASE_FAILURE_H
 #define BASE_FAILURE_H
 
@@ -9,5 +9,5 @@ enum failure {
 #undef FAILURE
     FAILURES
 };
-const char *failure_word(enum failure); /* NULL: none */
+const char *failure_word(enum failure); /* a constant, such as "timeout"; NULL for FAILURE_NONE */
 #endif

@@ -18,7 +18,7 @@ bool fault_strikes(enum fault_kind kind)
     if (LIKELY(what != (int)kind && what != ANY))
         return false;
     uint64_t n = atomic_load(&nth), now = atomic_fetch_add(&met, 1) + 1;
-    if (what == ANY && n && (now * UINT64_C(0x9e3779b97f4a7c15) >> 32) % n) /* dice that a run repeats */
+    if (what == ANY && n && (now * UINT64_C(0x9e3779b97f4a7c15) >> 32) % n) /* a hash as the random number, so that a run can be repeated */
         return false;
     if (!n || (what != ANY && (now < n || now > n + (kind == FAULT_MEMORY))))
         return false;

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
-/* False: errno. The octets so far are in *text all the same. */
+/* False: errno says why; *text then still points to what was read so far, for the caller to free. */
 static bool read_all(FILE *f, size_t most, char **text, size_t *len)
 {
     struct stat st;

@@ -3,7 +3,7 @@
 #define BASE_FILE_H
 #include "base/str.h"
 
-/* Its octets, in memory that the caller frees, with a NUL behind them that `len` does not count; a pipe is read to its end. NULL: errno
- * says why, EISDIR for a folder, EFBIG beyond `most` octets. */
+/* Reads a file, or a pipe to its end. Returns memory that the caller frees, NUL-terminated; *len does not count the NUL. NULL on error,
+ * with errno set: EISDIR for a directory, EFBIG for more than `most` octets. */
 char *file_read(const char *path, size_t most, size_t *len);
 #endif

@@ -1,4 +1,4 @@
-/* idn.c - domains to one spelling, by libidn2. */
+/* idn.c - the canonical form of domains, by libidn2. */
 #include "base/idn.h"
 #include "base/cidr.h"
 #include <arpa/inet.h>
@@ -12,8 +12,8 @@ static struct str lower(struct str s, char room[IDN_ROOM])
     return (struct str){room, n};
 }
 
-/* NULL: it is no name, or nothing is left of it (a zero width space). Non-transitional as browsers and Postfix do (UTS 46
- * 4); a name that fails so for its joiners is tried without them, for an MTA behind us may do that. */
+/* NULL: not a valid label, or the mapping leaves nothing of it (a zero width space). Non-transitional processing (UTS 46 4), as in
+ * browsers and Postfix; a label that fails because of joiners is tried again without them, since the backend may remove them. */
 static uint8_t *to_ascii(const char *domain)
 {
     uint8_t *ascii = NULL;
@@ -39,7 +39,7 @@ static bool put_literal(struct str domain, char room[IDN_ROOM])
     return true;
 }
 
-/* Octets of the dot at the head of s, of whatever script (UTS 46 4); 0: none stands there. */
+/* Length in octets of the full stop at the head of s, in any of the forms of UTS 46 4; 0: there is none. */
 static size_t dot_length(struct str s)
 {
     static const char *const dots[] = {".", "\xe3\x80\x82", "\xef\xbc\x8e", "\xef\xbd\xa1"};
@@ -49,8 +49,8 @@ static size_t dot_length(struct str s)
     return 0;
 }
 
-/* Where one label is none, the others fold all the same: nobody leaves a key ".bücher.example" by a name below it that
- * cannot be looked up. */
+/* Each label is folded by itself, so that an invalid label does not prevent the folding of the others: "_x.bücher.example" still
+ * matches the key ".bücher.example". */
 static struct str fold_labels(struct str domain, char room[IDN_ROOM])
 {
     char label[IDN_ROOM];
@@ -100,7 +100,7 @@ struct str idn_fold_address(struct str address, char room[IDN_ROOM])
     char domain_room[IDN_ROOM];
     size_t at = address.len;
     if (str_is_ascii(address) && !(address.len && memchr(address.at, '[', address.len)))
-        return lower(address, room); /* no U-label, no address literal: most are */
+        return lower(address, room); /* the usual case: no U-label and no address literal */
     while (at > 0 && address.at[at - 1] != '@')
         at--;
     struct str local = lower(str_part(address, 0, at), room), domain = idn_fold(str_part(address, at, address.len), domain_room);

@@ -1,14 +1,16 @@
-/* idn.h - one spelling for one domain: "xn--bcher-kva.example", "bücher.example", "BÜCHER.example", with letters of full width, decomposed, or
- * with joiners between them, are one name in DNS and must be one key here (RFC 5890 2.3.2.1, UTS 46). So must
- * all spellings of an address literal: "[IPv6:2001:DB8:0::1]" is "[ipv6:2001:db8::1]", "[IPv6:::ffff:192.0.2.1]" is "[192.0.2.1]". */
+/* idn.h - the canonical form of a domain, used as a key. "xn--bcher-kva.example", "bücher.example" and "BÜCHER.example" are one name in
+ * DNS, and so are spellings with full-width or decomposed letters or with joiners (RFC 5890 2.3.2.1, UTS 46): all give the same key.
+ * Address literals too: "[IPv6:2001:DB8:0::1]" becomes "[ipv6:2001:db8::1]", "[IPv6:::ffff:192.0.2.1]" becomes "[192.0.2.1]". */
 #ifndef BASE_IDN_H
 #define BASE_IDN_H
 #include "base/str.h"
 
 enum { IDN_ROOM = 1024 };
-/* The domain in lower case, its U-labels as A-labels. A dot in front is kept (".example.org" of tables). A label that
- * cannot be looked up, and a domain that is longer than the room, is only made lower case. The result is in `room`, at most IDN_ROOM octets; longer names are cut. */
+/* The domain in lower case, with A-labels for its U-labels. A leading dot is kept (".example.org" in tables). A label that IDNA
+ * refuses, and a domain whose result does not fit, is only converted to lower case. The result stands in `room`; it is cut after
+ * IDN_ROOM octets. */
 struct str idn_fold(struct str domain, char room[IDN_ROOM]);
-/* The same for what stands behind the last '@', the rest as it is but in lower case; without '@' all of it is a domain. */
+/* The same for an address: the part behind the last '@' is folded as a domain, the local part is converted to lower case. Without '@'
+ * the whole text is a domain. */
 struct str idn_fold_address(struct str address, char room[IDN_ROOM]);
 #endif

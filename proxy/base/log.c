@@ -6,19 +6,19 @@
 #include <sys/stat.h>
 #include <time.h>
 
-/* VALUE_MOST: of a value as it is written, with its escapes; no line has so many that LINE_MOST would not hold them. */
+/* VALUE_MOST: octets of one value as written, escapes included. LINE_MOST holds the longest line that these limits allow. */
 enum { LOG_BUFFER = 32768, LINE_MOST = 16384, VALUE_MOST = 1024, RARE_SLOTS = 64 };
 
-/* Read by all threads, field by field. */
+/* Read by all threads, each field atomically. */
 static struct {
     bool json, stamps, priorities;
     int level;
 } settings = {.stamps = true, .level = LOG_INFO};
 static _Thread_local struct {
     char at[LOG_BUFFER];
-    size_t len, line; /* line: where the one being built begins */
-    bool json;        /* of that line: a reload may change its mind in the middle */
-    bool urgent;      /* a warning or an error is among them */
+    size_t len, line; /* line: offset of the line being built */
+    bool json;        /* format of that line, since a reload may change `settings` while it is being built */
+    bool urgent;      /* the buffer holds a warning or an error */
 } buffer;
 
 /* systemd.exec(5): JOURNAL_STREAM has the device and inode of the standard error that it gave us. */
@@ -98,7 +98,7 @@ static void key_put(const char *key)
     }
 }
 
-/* What an octet asks for: quotes around the value, an escape, a look at whether all of it is UTF-8. */
+/* What an octet requires: quotes around the value, an escape, or a check that the value is UTF-8. */
 enum { QUOTE = 1, ESCAPE = 2, HIGH = 4 };
 static inline unsigned asks(unsigned char c)
 {
@@ -117,8 +117,8 @@ static uint64_t eight_at(const char *at)
     return x;
 }
 
-/* No octet asks for anything, as in most values. Eight in one go, some of the last ones twice; below 128 the top bit of
- * an octet shows where a difference fell below zero. */
+/* True: no octet requires anything, as in most values. Checks eight octets at a time (the last eight may overlap the ones before); for
+ * octets below 128 the top bit of each difference shows where it is negative. */
 static bool asks_nothing(const char *at, size_t n)
 {
     const uint64_t ones = UINT64_MAX / 255, high = ones * 128;
@@ -150,7 +150,7 @@ static void put_escape(unsigned char c)
         put(escape, (size_t)snprintf(escape, sizeof escape, buffer.json ? "\\u%04x" : "\\x%02x", c));
 }
 
-/* A character that was cut is left out, or all the others would be escaped with it. */
+/* Drops an incomplete UTF-8 character at the end: with it the value would not be UTF-8, and every character would be escaped. */
 static size_t without_part(const char *at, size_t len)
 {
     size_t n = len;
@@ -159,8 +159,7 @@ static size_t without_part(const char *at, size_t len)
     return n && (unsigned char)at[n - 1] >= 0xC0 ? n - 1 : len;
 }
 
-/* What stands raw in the buffer from `from` on, written anew with its opening quote and its escapes. False: the end of
- * it found no room. */
+/* Rewrites the raw value that begins at `from` in the buffer with an opening quote and escapes. False: it was cut for lack of room. */
 static bool write_anew(size_t from, unsigned all, bool quote)
 {
     char raw[VALUE_MOST];
@@ -188,8 +187,8 @@ static bool write_anew(size_t from, unsigned all, bool quote)
     return true;
 }
 
-/* JSON text, or logfmt's: quoted only when it holds SP, quotes, a backslash or control octets. Most values hold nothing
- * of the kind: they are copied first and looked at then. */
+/* Writes a value as JSON text or for logfmt, where it is quoted only if it holds SP, quotes, a backslash or control octets. Most values
+ * hold none of these, so the value is copied first and rewritten if necessary. */
 static void value_put(size_t n, const struct str *pieces)
 {
     size_t left = VALUE_MOST;
@@ -219,7 +218,7 @@ static void value_put(size_t n, const struct str *pieces)
         put_octet('"');
 }
 
-/* The time of day is made anew once a second. */
+/* The text of date and time is made once a second; only the milliseconds change in between. */
 static void put_stamp(void)
 {
     static _Thread_local char text[32];
@@ -239,7 +238,7 @@ static void put_stamp(void)
     put_text(text);
 }
 
-/* A value of ours, which needs no escapes. */
+/* A value that needs no escapes, such as a number. */
 static void put_word(const char *word)
 {
     if (buffer.json)

@@ -1,8 +1,8 @@
 /* log_writer.c - where lines go: a ring for each thread that logs, and one thread that writes them (log.h).
  *
- * Owns the target. A ring has one writer (its thread) and one reader (ours), so a line costs a copy and no lock. The
- * thread naps behind each write: under load there are 20 writes a second, however many lines, and hardly ever somebody
- * who has to wake it. It alone stands still when a pipe is full or a disk hangs. */
+ * Owns the target. Each ring has one producer (the thread that logs) and one consumer (the writing thread), so a line costs a copy and
+ * no lock. The writing thread sleeps after each write: under load it makes 20 writes a second, however many lines there are, and other
+ * threads rarely have to wake it. Only the writing thread blocks when a pipe is full or a disk hangs. */
 #include "base/log_ring.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -29,7 +29,7 @@ enum {
 struct log_ring {
     _Alignas(CACHE_LINE) atomic_size_t head; /* octets put in so far: written by its thread */
     atomic_bool left;                        /* its thread has ended */
-    _Alignas(CACHE_LINE) atomic_size_t tail; /* octets taken out so far: written by ours */
+    _Alignas(CACHE_LINE) atomic_size_t tail; /* octets taken out so far: written by the writing thread */
     struct log_ring *next;
     char octets[RING];
 };
@@ -37,7 +37,7 @@ struct log_ring {
 /* What the writing thread has of its own. */
 struct sink {
     enum log_target target;
-    char path[200]; /* of the file, or of syslog's socket */
+    char path[200]; /* of the file, or of the socket of syslog */
     int facility;
     int fd;
     bool torn;    /* the last line was written in part */
@@ -48,16 +48,16 @@ struct sink {
 
 static struct sink sink = {.fd = 2};
 static struct {
-    _Atomic(struct log_ring *) rings; /* threads put theirs in front; ours alone takes out */
+    _Atomic(struct log_ring *) rings; /* each thread prepends its ring; only the writing thread removes rings */
     pthread_t thread;
     pthread_key_t key;
     int bell;
     atomic_bool runs, ending, reopen;
-    pthread_mutex_t lock; /* of next */
+    pthread_mutex_t lock; /* protects `next` */
     struct sink next;
     atomic_bool has_next, has_left;          /* has_left: a thread with a ring has ended */
-    _Alignas(CACHE_LINE) atomic_bool asleep; /* what follows is written while workers read what is above */
-    atomic_ullong lost;                      /* lines that found no room, or could not be written */
+    _Alignas(CACHE_LINE) atomic_bool asleep; /* on a cache line of its own: written often, while workers read the members above */
+    atomic_ullong lost;                      /* lines dropped because a ring was full or a write failed */
     unsigned long long told;
 } log_thread = {.lock = PTHREAD_MUTEX_INITIALIZER, .bell = -1};
 static _Thread_local struct log_ring *own;
@@ -125,8 +125,8 @@ static void sink_close(struct sink *s)
     s->fd = -1;
 }
 
-/* After a rotation the path names another file, or none. The old one stays while the new one cannot be opened: that is
- * told in it, for it may be unlinked soon. */
+/* Opens the path again when it names another file, or none, after a rotation. While that fails, lines go on to the old file, and an
+ * error is written into it. */
 static void look_at_file(struct sink *s, time_t now)
 {
     struct stat st;
@@ -183,7 +183,7 @@ static void wait_until_writable(int fd)
     poll(&one, 1, 1000);
 }
 
-/* False: what is left of it cannot be written. EAGAIN: somebody made our standard error non-blocking. */
+/* False: the rest cannot be written. EAGAIN happens when another process has made the shared standard error non-blocking. */
 static bool write_all(int fd, const char *at, size_t len, size_t *done)
 {
     *done = 0;
@@ -199,7 +199,7 @@ static bool write_all(int fd, const char *at, size_t len, size_t *done)
     return true;
 }
 
-/* RFC 3164 as daemons on this machine read it from /dev/log: "<PRI>Mon dd hh:mm:ss TAG[PID]: TEXT". */
+/* RFC 3164 in the form that syslog daemons read from /dev/log: "<PRI>Mon dd hh:mm:ss TAG[PID]: TEXT". */
 static bool write_syslog(struct sink *s, const char *line, size_t len, time_t now)
 {
     char text[SYSLOG_LINE], stamp[20];
@@ -215,7 +215,7 @@ static bool write_syslog(struct sink *s, const char *line, size_t len, time_t no
         return true;
     if (now - s->tried < RETRY)
         return false;
-    s->tried = now; /* the daemon was started anew: its socket is another one */
+    s->tried = now; /* the daemon may have restarted, with another socket at the same path: connect again */
     sink_close(s);
     s->fd = open_syslog(s->path);
     return s->fd >= 0 && send(s->fd, text, octets, MSG_NOSIGNAL) >= 0;
@@ -229,7 +229,7 @@ static unsigned long long count_lines(const char *at, size_t len)
     return n;
 }
 
-/* What was written in part (a disk that got full) ends with a line end before the next line. */
+/* Terminates a line that was written only in part (disk full) before the next line is written. */
 static bool write_lines(struct sink *s, const char *at, size_t len, size_t *done)
 {
     *done = 0;
@@ -242,8 +242,7 @@ static bool write_lines(struct sink *s, const char *at, size_t len, size_t *done
     return good;
 }
 
-/* Whole lines. False: some were lost, and have been counted. A new target holds for all that is logged behind log_set.
- */
+/* Writes whole lines. False: some could not be written, and were counted as lost. Switches first to a target that log_set has left. */
 static bool sink_write(struct sink *s, const char *at, size_t len)
 {
     struct timespec now;
@@ -317,7 +316,8 @@ void log_hand_on(const char *lines, size_t len, bool urgent)
         return;
     }
     ring_copy(r, head, lines, len);
-    atomic_store(&r->head, head + len); /* before asleep is read: one of the two sees the other */
+    atomic_store(&r->head, head + len); /* before `asleep` is read, so that no wake-up is missed: either the writing thread sees
+                                           these octets, or this thread sees that it sleeps */
     if (urgent || atomic_load(&log_thread.asleep))
         ring_bell();
 }
@@ -327,7 +327,7 @@ uint64_t log_dropped(void)
     return atomic_load(&log_thread.lost);
 }
 
-/* Lines do not stand across the end of a ring's octets in one piece: such a line is put together. */
+/* A line that wraps around the end of the ring is copied together before it is written. */
 static bool ring_empty(struct log_ring *r, size_t *written)
 {
     size_t tail = atomic_load_explicit(&r->tail, memory_order_relaxed), head = atomic_load(&r->head);
@@ -352,7 +352,7 @@ static bool ring_empty(struct log_ring *r, size_t *written)
 static void ring_take_out(struct log_ring *r)
 {
     struct log_ring *first = r, *at;
-    if (!atomic_compare_exchange_strong(&log_thread.rings, &first, r->next)) { /* others stand in front of it */
+    if (!atomic_compare_exchange_strong(&log_thread.rings, &first, r->next)) { /* it is not the first ring: unlink it inside the list */
         for (at = first; at->next != r; at = at->next)
             ;
         at->next = r->next;
@@ -360,7 +360,7 @@ static void ring_take_out(struct log_ring *r)
     free(r);
 }
 
-/* Those whose threads have ended go once they are empty. */
+/* Frees the rings of threads that have ended, once they are empty. */
 static void drop_left(void)
 {
     bool more = false;
@@ -379,7 +379,7 @@ static void drop_left(void)
         atomic_store(&log_thread.has_left, true);
 }
 
-/* False: not everything that was written has arrived. */
+/* Writes what all rings hold. False: some lines could not be written. */
 static bool empty_all(size_t *written)
 {
     bool good = true;
@@ -388,7 +388,7 @@ static bool empty_all(size_t *written)
     return good;
 }
 
-/* Once lines flow again: how many did not. */
+/* After lines were lost: writes a line with their number once writing works again. */
 static void tell_lost(void)
 {
     unsigned long long n = log_dropped(), more = n - log_thread.told;
@@ -411,7 +411,7 @@ static void nap(int ms)
     (void)n;
 }
 
-/* A bug ends the process: what is in the rings is written as far as nobody has to be waited for. */
+/* The process aborts: writes what the rings hold, without waiting for other threads or for the target. */
 static void last_words(void)
 {
     log_flush();

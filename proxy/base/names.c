@@ -35,7 +35,7 @@ struct str nearest_name(struct str word, const char *const *names, size_t n)
     for (size_t i = 0; i < n; i++) {
         struct str name = str_of(names[i]);
         size_t d = distance(word, name, most);
-        if (d < least && d < word.len) { /* every letter replaced is no likeness */
+        if (d < least && d < word.len) { /* not if every letter would have to be replaced */
             least = d;
             best = name;
         }

@@ -1,12 +1,12 @@
-/* pattern.c - PCRE2, the only place that knows it.
+/* pattern.c - compiling and matching with PCRE2; the only file that includes it.
  *
  * A pattern owns its code; match data, contexts and the JIT's stack belong to the thread and go with it. The limits
  * bound a match whatever the pattern: a million match steps, 4 MiB of heap for the interpreter, 512 KiB of stack for
- * the JIT. Where the machine forbids memory that is written and executed, the interpreter does the work.
+ * the JIT. Where the system forbids memory that is both writable and executable, the interpreter is used.
  *
- * PCRE2 counts its steps anew at each place where a match may begin, and what a possessive repetition runs over not at
- * all. So a long subject is searched in windows of such places (an offset limit) and with few steps at first, doubled
- * when they did not suffice: no call into PCRE2 lasts long, and between two the caller is asked whether to stop. */
+ * PCRE2 restarts its step count at each offset where a match may begin, and does not count what a possessive repetition consumes.
+ * Therefore a long subject is searched in windows of start offsets (an offset limit), first with few steps, then with twice as many
+ * while they do not suffice: no call of PCRE2 takes long, and between two calls the caller's stop() is asked. */
 #include "base/pattern.h"
 #include <pthread.h>
 #include <time.h>
@@ -16,12 +16,12 @@
 
 enum {
     MATCH_LIMIT = 1000000,
-    STEPS_FIRST = 100,     /* match steps at one place: at least so many are tried at first */
-    WORK_FIRST = 4 << 20,  /* places of the first window, times the octets of the subject */
-    WORK_MOST = 64 << 20,  /* and of the widest */
-    STEPS_WORK = 16 << 20, /* steps at first, times octets: each may run over all of them */
-    QUICK_US = 1000,       /* a window that took less is followed by a wider one */
-    PATIENCE_US = 1000000, /* CPU time for one match where nobody else watches */
+    STEPS_FIRST = 100,     /* lower bound of the first step limit, per start offset */
+    WORK_FIRST = 4 << 20,  /* start offsets in the first window, times octets of the subject */
+    WORK_MOST = 64 << 20,  /* the same product for the widest window */
+    STEPS_WORK = 16 << 20, /* first step limit, times octets of the subject: one step may run over all of them */
+    QUICK_US = 1000,       /* after a window that took less than this the next one is wider */
+    PATIENCE_US = 1000000, /* CPU time in microseconds of one match, where the caller gives no stop() */
     DEPTH_LIMIT = 20000,
     HEAP_LIMIT_KIB = 4096,
     JIT_STACK_FIRST = 32768,
@@ -77,7 +77,7 @@ static struct tools *tools(void)
     return mine = t;
 }
 
-/* What depends on where a search began cannot be searched for in windows. NULL: nothing in it does. */
+/* Finds a construct whose meaning depends on where the search began, which searching in windows would change. NULL: there is none. */
 static const char *unfit(struct str s, bool anchored)
 {
     for (size_t i = 0; i + 1 < s.len; i++) {
@@ -110,7 +110,7 @@ struct pattern *pattern_open(struct str s, char *error, size_t room)
     size_t offset;
     uint32_t flags = PCRE2_NEVER_BACKSLASH_C | PCRE2_USE_OFFSET_LIMIT, options = 0;
     if (str_starts(s, STR("(*UTF)")))
-        flags |= PCRE2_MATCH_INVALID_UTF; /* mail is octets: what is not UTF-8 just does not match */
+        flags |= PCRE2_MATCH_INVALID_UTF; /* subjects may be any octets: invalid UTF-8 does not match, and is no error */
     pcre2_code *compiled = pcre2_compile((PCRE2_SPTR)(s.at ? s.at : ""), s.len, flags, &code, &offset, NULL);
     if (!compiled) {
         char text[256];
@@ -125,7 +125,7 @@ struct pattern *pattern_open(struct str s, char *error, size_t room)
         snprintf(error, room, "%s", why);
         return NULL;
     }
-    pcre2_jit_compile(compiled, PCRE2_JIT_COMPLETE); /* refused: pcre2_match interprets */
+    pcre2_jit_compile(compiled, PCRE2_JIT_COMPLETE); /* on failure pcre2_match uses the interpreter */
     struct pattern *p = must_alloc(sizeof *p);
     p->code = compiled;
     p->anchored = options & PCRE2_ANCHORED;
@@ -157,8 +157,8 @@ static int64_t cpu_us(void)
     return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
-/* The last place of a window that begins at `from` and has n where a match may begin; the next one does not begin
- * inside a character. */
+/* The last offset of a window that begins at `from` and has n offsets where a match may begin. The window after it does not begin inside
+ * a UTF-8 character. */
 static size_t window_end(const struct pattern *p, struct str s, size_t from, size_t n)
 {
     size_t last = from;
@@ -175,7 +175,7 @@ static int search(const struct pattern *p, struct str s, size_t from, bool (*sto
     const size_t len = max_size(s.len, 1), rest = s.len - from + 1, widest = max_size(WORK_MOST / len, 1);
     size_t window = min_size(max_size(WORK_FIRST / len, 1), rest);
     size_t steps = max_size(min_size(WORK_FIRST / window, STEPS_WORK / len), STEPS_FIRST);
-    const bool whole = window >= rest; /* in one call, as nearly always: without a look at the clock */
+    const bool whole = window >= rest; /* the usual case: one call, without reading the clock */
     int64_t began = whole ? 0 : cpu_us(), start = began;
     for (;;) {
         steps = min_size(steps, MATCH_LIMIT);

@@ -1,4 +1,4 @@
-/* pipe.c - blocks, spans and the rows they stand in. */
+/* pipe.c - blocks, spans and pipes. */
 #include "base/pipe.h"
 #include <stdarg.h>
 
@@ -101,7 +101,7 @@ static size_t charge(const struct block *b)
     return sizeof(struct span) + (b ? b->size + sizeof *b : 0);
 }
 
-/* Takes over the caller's reference. Neighbours that view one block are charged for it once. */
+/* Takes over the caller's reference. Adjacent spans of the same block count its memory once in `held`. */
 static void append(struct pipe *p, struct block *b, const char *at, size_t len)
 {
     struct span *s = span_take();
@@ -126,7 +126,7 @@ static void remove_first(struct pipe *p)
     span_free(s);
 }
 
-/* How much of `len` goes into the unshared tail block. */
+/* How many of `len` octets fit into the last block, if no other pipe shares it. */
 static size_t fill_tail(struct pipe *p, const char *at, size_t len)
 {
     struct span *s = p->last;
@@ -146,7 +146,7 @@ void pipe_copy(struct pipe *p, const void *octets, size_t len)
     const char *at = octets;
     size_t n = len ? fill_tail(p, at, len) : 0;
     for (at += n, len -= n; len; at += n, len -= n) {
-        /* Grow in steps: what waits for one more octet costs 512, what flows costs few blocks. */
+        /* Block sizes grow in steps: a pipe with few octets costs 512 octets, a stream of many needs few blocks. */
         size_t want = max_size(len, p->octets < 256 ? 1 : p->octets < 3072 ? 4000 : 16000);
         struct block *b = block_take(min_size(want, 16384 - sizeof *b));
         n = min_size(len, b->size);

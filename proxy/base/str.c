@@ -85,14 +85,14 @@ bool str_number(struct str s, uint64_t *value)
     return true;
 }
 
-/* Both halves of the product: who does not know the seed cannot say what a difference between two texts becomes. */
+/* Combines both halves of the 128-bit product, so that without the seed nobody can construct texts that collide. */
 static uint64_t multiplied(uint64_t a, uint64_t b)
 {
     unsigned __int128 product = (unsigned __int128)a * b;
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
-/* Eight octets in one go, some of the last ones twice. */
+/* Eight octets at a time; the last eight may overlap the ones before. */
 uint64_t str_hash(struct str s, uint64_t seed)
 {
     uint64_t h = seed ^ 0x9E3779B97F4A7C15u ^ (s.len * 0xD6E8FEB86659FD93u), x = 0;
@@ -129,7 +129,7 @@ bool str_is_ascii(struct str s)
     return true;
 }
 
-/* Eight octets in one go: every reply and many facts come by. */
+/* Eight octets at a time, since every reply and many facts are checked. */
 bool str_has_control(struct str s)
 {
     const uint64_t ones = UINT64_MAX / 255, high = ones * 128;

@@ -1,9 +1,9 @@
-/* table.c - the files of postmasters in memory: one hash of words, one hash of networks.
+/* table.c - look-up tables in memory: one hash table of words, one of networks.
  *
  * A table owns its path and one content; a refresh builds a new content beside the old one and swaps the two under the
- * write lock, so lookups never wait for a disk. A network is found by asking the hash once per prefix length in use,
- * longest first: at most 129 probes, however many entries. Content is plain memory, never an arena's: it is built by
- * one thread and freed by another. Duplicate keys: the first one counts, as with Postfix. */
+ * write lock, so look-ups never wait for a disk. A network is found by one probe per prefix length in use, longest first: at most 129
+ * probes, however many entries. Content is allocated by malloc and not in an arena, since one thread builds it and another frees it. Of
+ * duplicate keys the first one counts, as with Postfix. */
 #include "base/table.h"
 #include "base/fault.h"
 #include "base/idn.h"
@@ -27,12 +27,12 @@ struct net {
     unsigned line;
 };
 struct content {
-    unsigned holders; /* atomic: a table of the configuration before may have it too */
+    unsigned holders; /* atomic reference count: a table of the previous configuration may share the content */
     char *text;       /* what all keys and values point into */
     struct folded {
         struct folded *next;
         char key[];
-    } *folded; /* keys that are not as they stand in the text */
+    } *folded; /* keys whose canonical form differs from the text of the file */
     struct table_word *words;
     struct net *nets;
     size_t nwords, nnets, words_room, nets_room;
@@ -52,9 +52,9 @@ struct table {
     pthread_rwlock_t lock;
     struct content *content;
     char *path;         /* NULL: a list */
-    struct table_stamp stamp; /* of what was read, or found broken */
-    struct table_stamp seen;  /* at the last look */
-    bool told;          /* that the file is unfinished */
+    struct table_stamp stamp; /* of the file that was read last, with or without success */
+    struct table_stamp seen;  /* at the last check */
+    bool told;          /* it has been logged that the file is unfinished */
 };
 
 static bool say(char *error, size_t room, const char *format, ...) PRINTF_LIKE(3, 4);
@@ -93,8 +93,8 @@ static void content_free(struct content *c)
     free(c);
 }
 
-/* Only what can be meant as an address: digits and dots, or hex and colons. "300.1.2.3" is then a mistake, not a word.
- */
+/* True for digits and dots, or hexadecimal digits and colons: it is meant as an address, so that "300.1.2.3" is a mistake and not a
+ * word. */
 static bool looks_like_ip(struct str s)
 {
     struct str rest = s, ip = str_cut(&rest, '/');
@@ -113,14 +113,13 @@ static bool looks_like_ip(struct str s)
     return colons >= 2 || (dots == 3 && !colons) || (dots && rest.at && !colons);
 }
 
-/* In lower case, where it stands; a domain with U-labels by its A-labels, an address literal in
- * its one spelling, beside the text. */
+/* Converts a key to its canonical form: to lower case in place, or, with U-labels or an address literal, as a copy outside of the text. */
 static struct str fold_key(struct content *c, struct str key)
 {
     char room[IDN_ROOM];
     if (str_is_ascii(key) && !memchr(key.at, '[', key.len)) {
         for (size_t i = 0; i < key.len; i++)
-            ((char *)key.at)[i] = char_lower(key.at[i]); /* into c->text, which is ours */
+            ((char *)key.at)[i] = char_lower(key.at[i]); /* it points into c->text, which may be written */
         return key;
     }
     struct str folded = idn_fold_address(key, room);
@@ -211,9 +210,9 @@ static void seal(struct content *c)
     }
 }
 
-enum { TOLD_MOST = 20 }; /* mistakes of one table that are told */
+enum { TOLD_MOST = 20 }; /* mistakes of one table that are reported */
 
-/* One mistake more, on a line of its own behind those that are told already; *told counts them all. */
+/* Appends a mistake to `error`, on a line of its own; *told counts all mistakes, with those for which there is no room. */
 static void say_also(char *error, size_t room, unsigned *told, const char *text)
 {
     size_t len = *told ? strlen(error) : 0;
@@ -251,7 +250,7 @@ static struct content *parse(char *text, size_t len, const char *path, char *err
         content_free(c);
         return NULL;
     }
-    if (len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) /* the mark that editors put there is no part of the first key */
+    if (len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) /* skip a byte order mark */
         at = 3;
     while (at < len) {
         char *end = memchr(text + at, '\n', len - at);
@@ -261,7 +260,7 @@ static struct content *parse(char *text, size_t len, const char *path, char *err
             text[--to] = ' ';
         struct str bare = str_trim((struct str){text + at, to - at});
         if (bare.len && bare.at[0] != '#') {
-            if (text[at] == ' ' || text[at] == '\t') { /* goes on with the line before: what parts them becomes SP */
+            if (text[at] == ' ' || text[at] == '\t') { /* continues the line before: the line end between them becomes SP */
                 if (!whole.len) {
                     say(text_of, sizeof text_of,
                         "%s:%u: a line that begins with a space continues the one before; there is none", path, line);
@@ -303,7 +302,8 @@ static struct table_stamp stamp_of(const struct stat *st)
     return (struct table_stamp){st->st_mtim, st->st_size, st->st_ino};
 }
 
-/* "hash:/etc/postfix/access" and its like: the type of a table is Postfix', and we know one. 0: no such path. */
+/* For paths such as "hash:/etc/postfix/access", as Postfix writes them: the length of the table type. Only text files can be read here.
+ * 0: the path has no type. */
 static size_t type_in(const char *path)
 {
     const char *mark = strstr(path, ":/"), *from = mark;
@@ -443,8 +443,8 @@ static bool stamp_same(const struct table_stamp *a, const struct table_stamp *b)
            a->inode == b->inode;
 }
 
-/* Written where it stands (cp, an editor, a mount of a single file), not put there whole by a rename: what is there now
- * may be a part. NULL: it looks complete. */
+/* Why a file that is written in place (cp, an editor, a bind mount of one file), and not replaced by rename, may be incomplete. NULL: it
+ * looks complete. */
 static const char *unfinished(const char *path, const struct table_stamp *now)
 {
     char last = 0;
@@ -461,7 +461,7 @@ bool table_refresh(struct table *t)
 {
     struct stat st;
     if (!t->path || stat(t->path, &st) != 0)
-        return false; /* gone: most likely between two steps of a replacement; the old content stays */
+        return false; /* the file is missing, probably while it is being replaced: keep the old content */
     struct table_stamp now = stamp_of(&st), stamp;
     bool still = stamp_same(&now, &t->seen), in_place = now.inode == t->stamp.inode;
     t->seen = now;
@@ -476,7 +476,7 @@ bool table_refresh(struct table *t)
     }
     char error[512];
     struct content *fresh = load(t->path, &stamp, error, sizeof error);
-    t->stamp = fresh ? stamp : now; /* a broken file is complained of once, then looked at when it changes again */
+    t->stamp = fresh ? stamp : now; /* a file with mistakes is reported once and read again after its next change */
     t->told = false;
     if (!fresh) {
         error[strcspn(error, "\n")] = 0;
@@ -633,7 +633,7 @@ bool table_twins(const struct str *keys, size_t n, size_t *one, size_t *other)
     struct str *numbers = must_alloc((n + 1) * sizeof *numbers);
     for (size_t i = 0; i < n; i++)
         numbers[i] = arena_print(&arena, "%zu", i);
-    struct table *t = table_of(keys, numbers, n, error, sizeof error); /* NULL: whoever wants it hears why */
+    struct table *t = table_of(keys, numbers, n, error, sizeof error); /* NULL: the error text is not needed here */
     const struct content *c = t ? t->content : NULL;
     uint64_t first = 0, second = 0;
     bool twins = false;

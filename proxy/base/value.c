@@ -1,4 +1,4 @@
-/* value.c - building and looking into value trees. */
+/* value.c - building and reading trees of values. */
 #include "base/value.h"
 
 struct filter_value value_text(struct str s)
@@ -8,7 +8,7 @@ struct filter_value value_text(struct str s)
 
 struct filter_value value_number(double n)
 {
-    bool fits = n > -9.2e18 && n < 9.2e18; /* what does not is undefined to convert */
+    bool fits = n > -9.2e18 && n < 9.2e18; /* converting a value outside of this range is undefined */
     return (struct filter_value){.type = VALUE_NUMBER, .number = n, .integer = fits ? (int64_t)n : 0};
 }
 
