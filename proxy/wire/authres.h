@@ -1,7 +1,8 @@
-/* authres.h - Authentication-Results (RFC 8601 2.2), read as tokens: what stands in a quoted string or a comment is never a
- * result. Pure.
+/* authres.h - parses Authentication-Results (RFC 8601 2.2) by tokens, so that text within a quoted string or a comment is never taken
+ * for a result. Pure.
  *
- * What is not closed takes the rest of its field. Blanks, comments and folds stand anywhere; case does not matter. */
+ * A quoted string or comment that is not closed extends to the end of the field. White space and comments are allowed between all
+ * tokens; keywords are compared without case. */
 #ifndef WIRE_AUTHRES_H
 #define WIRE_AUTHRES_H
 #include "base/arena.h"
@@ -12,14 +13,14 @@ struct authres { /* private */
 };
 struct authres_result {
     struct str method, result; /* in lower case, without the method's version */
-    struct str rest;           /* reason and properties, for authres_property */
+    struct str rest;           /* the reason and properties, read by authres_property */
 };
 struct authres_property {
     struct str name, value; /* "smtp.mailfrom" in lower case; the value without its quotes */
 };
 
-/* Reads the authserv-id and the version of an unfolded value. False: there is no id. */
+/* Reads the authserv-id and the version of an unfolded value, which must outlive the iteration. False: there is no authserv-id. */
 bool authres_start(struct authres *, struct str value, struct arena *, struct str *id);
-bool authres_next(struct authres *, struct authres_result *); /* false: there are no more; clauses without a result are passed over */
+bool authres_next(struct authres *, struct authres_result *); /* false: there are no more. Clauses without a result are skipped */
 bool authres_property(struct authres_result *, struct arena *, struct authres_property *); /* false: there are no more */
 #endif

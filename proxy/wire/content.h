@@ -1,35 +1,35 @@
-/* content.h - mail data in and out: dot-unstuffing with the one strict end, dot-stuffing (RFC 5321 4.5.2, 2.3.8), and chunks
- * of BDAT, which are counted (RFC 3030). Pure.
+/* content.h - decoder and encoder of mail data: dot-unstuffing up to the end of mail data, dot-stuffing (RFC 5321 4.5.2, 2.3.8), and the
+ * chunks of BDAT, which are counted (RFC 3030). Pure.
  *
- * Only CRLF.CRLF ends mail data of DATA, only the last octet of a LAST chunk that of BDAT. The decoder gives content as the sender meant it (no stuffing, the CRLF before the dot
- * included), by view wherever a run is long enough; the encoder stuffs anew and trusts nobody. One scanner serves both: it
- * finds CR, LF and the dot that follows a line end in one pass, 16 octets at a time where the machine can (SSE2), with a
- * scalar fallback. NUL passes as it is, but where it would hide an end: content is octets, and what is behind a NUL is not hidden from any
- * stage. */
+ * Only CRLF.CRLF ends mail data after DATA, and only the last octet of a LAST chunk ends it after BDAT. The decoder gives content without
+ * stuffing, with the CRLF before the final dot, and without copying longer runs. The encoder stuffs again and does not rely on the
+ * decoder: it checks for bare CR and LF itself. Both use one scanner, which finds CR, LF and dots that follow a line end in one pass, 16
+ * octets at a time with SSE2, else octet by octet. NUL passes unchanged, except where it would hide an end of mail data (enum guard). */
 #ifndef WIRE_CONTENT_H
 #define WIRE_CONTENT_H
 #include "base/pipe.h"
 
-enum bare { BARE_REJECT, BARE_NORMALIZE }; /* what a CR without LF and an LF without CR mean */
+enum bare { BARE_REJECT, BARE_NORMALIZE }; /* how the decoder treats a CR without LF and an LF without CR */
 
-/* How content stands on the wire. DOTS: behind DATA. CHUNKS: behind BDAT, lines as in any text. BINARY: behind BDAT, octets. */
+/* How content is framed. DOTS: after DATA, dot-stuffed. CHUNKS: after BDAT, text in lines. BINARY: after BDAT with BODY=BINARYMIME, any
+ * octets. */
 enum framing { FRAMING_DOTS, FRAMING_CHUNKS, FRAMING_BINARY };
 
 struct decoder {
     enum framing framing;
     enum bare bare;
-    uint8_t at;       /* where in a line end or dot the last octet left us; private */
-    uint8_t begin;    /* where a line end leaves us; private */
-    bool last;        /* the chunk at hand is the last one */
-    bool ended;       /* the end of mail data was taken; what is behind it stays in the pipe */
-    uint64_t left;    /* of the chunk at hand, octets that were not taken yet */
-    bool saw_bare;    /* a bare CR or LF was met (under BARE_REJECT the content is to be refused at its end) */
-    uint64_t octets;  /* of content given so far */
-    uint64_t wire;    /* octets taken so far, stuffing and end included */
-    uint64_t lines;
+    uint8_t at;       /* private: state of the scanner after the last octet */
+    uint8_t begin;    /* private: state at the beginning of a line */
+    bool last;        /* the current chunk is the LAST one */
+    bool ended;       /* the end of mail data was taken; what follows it stays in the pipe */
+    uint64_t left;    /* octets of the current chunk that were not taken yet */
+    bool saw_bare;    /* there was a bare CR or LF (under BARE_REJECT the caller refuses the content at its end) */
+    uint64_t octets;  /* octets of content written so far */
+    uint64_t wire;    /* octets taken so far, with stuffed dots and the final dot */
+    uint64_t lines;   /* lines of content so far */
 };
 void decoder_start(struct decoder *, enum framing, enum bare);
-/* The next chunk has `octets` octets; the one before must have been taken whole. */
+/* Begins a chunk of `octets` octets; the previous one must have been taken completely. */
 void decoder_chunk(struct decoder *, uint64_t octets, bool last);
 /* Takes what it can while out has room (out->mark), returns whether anything was taken. out NULL: decodes on to the strict end
  * and drops the octets (sink). Takes at most `most` octets a call. A CR at the end of what is there is held back inside.
@@ -38,26 +38,27 @@ void decoder_chunk(struct decoder *, uint64_t octets, bool last);
  * is unstuffed, and a dot is a dot. A last chunk of no octet ends at the next call. BINARY knows no lines at all. */
 bool decoder_step(struct decoder *, struct pipe *in, struct pipe *out, size_t most);
 
-/* Receivers for which content may not hide an end of mail data (SMTP smuggling). GUARD_NUL: one that drops NULs, so that CRLF NUL "." CRLF is
- * an end. GUARD_EIGHTH_BIT: one that also strips the eighth bit, so that 0xAE is a dot. */
+/* Against SMTP smuggling: which octets a receiver may drop or change so that content reads as an end of mail data. GUARD_NUL: it may drop
+ * NULs, which makes CRLF NUL "." CRLF an end. GUARD_EIGHTH_BIT: it may also clear the eighth bit, which makes 0xAE a dot. */
 enum guard { GUARD_NONE, GUARD_NUL, GUARD_EIGHTH_BIT };
 
 struct encoder {
-    enum framing framing; /* DOTS: stuffed. CHUNKS: as it is, but checked. BINARY: as it is */
-    uint8_t at;
+    enum framing framing; /* DOTS: dots are stuffed. CHUNKS: unchanged, but checked. BINARY: unchanged */
+    uint8_t at;       /* private: state of the scanner after the last octet */
     enum guard guard;
-    uint8_t line;     /* the line so far, as the guarded receiver reads it; private */
-    bool bad;         /* a bare CR or LF came along, or a hidden end: nothing may end this mail data */
+    uint8_t line;     /* private: the current line, as the guarded receiver reads it */
+    bool bad;         /* there was a bare CR or LF, or a hidden end: this mail data must never be ended */
     bool hidden;      /* it was a hidden end */
-    uint64_t octets;  /* of content taken */
+    uint64_t octets;  /* octets of content taken */
 };
 void encoder_start(struct encoder *, enum framing, enum guard);
-/* Moves content from in to out with dots stuffed, while out has room; at most `most` octets. Stops at the first bare CR or LF, or
- * before a hidden end, with bad set. (A CR at the end of what is there is held back inside.) */
+/* Moves content from `in` to `out` and stuffs dots, while `out` has room, at most `most` octets; returns whether it took anything. Sets
+ * `bad` and stops at the first bare CR or LF, or before a hidden end. A CR that is the last octet available is held back. */
 bool encoder_step(struct encoder *, struct pipe *in, struct pipe *out, size_t most);
-/* All of the content has been taken. False, and bad: the line end that encoder_end would add makes a hidden end of it. */
+/* To be called when all content has been taken. False, with `bad` set: with the line end that encoder_end would add, the content has a
+ * hidden end. */
 bool encoder_may_end(struct encoder *);
-/* The end: CRLF if the content did not end with one (a CR held back becomes part of it), then ".CRLF". Never when bad: that
- * is a bug. Only delivery_release may call it. Of chunks: a CR held back leaves as a line end, else nothing is added. */
+/* Writes the end of mail data: CRLF if the content did not end with one (a CR held back becomes part of it), then ".CRLF". Must not be
+ * called when `bad`, and only by delivery_release. After BDAT: completes a CR held back to CRLF, else writes nothing. */
 void encoder_end(struct encoder *, struct pipe *out);
 #endif

@@ -1,11 +1,11 @@
-/* date.h - the date of a Date field (RFC 5322 3.3, obsolete forms of 4.3 too). Pure. */
+/* date.h - parses the value of a Date field (RFC 5322 3.3, with the obsolete forms of 4.3). Pure. */
 #ifndef WIRE_DATE_H
 #define WIRE_DATE_H
 #include "base/str.h"
 
-/* Seconds since 1970, UTC. The name of the day is optional and not believed, a month is known by its first three letters,
- * comments may stand anywhere, seconds may be missing and 60. Years of two digits: 00 to 49 are 20.., 50 to 99 are 19..;
- * of three: 1900 and more. Zones: +hhmm, UT UTC GMT Z, EST EDT CST CDT MST MDT PST PDT; others, military letters and none:
- * +0000. False: no date, or one that there is not. */
+/* *seconds: since 1970, UTC. The day of the week is optional and ignored, a month is identified by its first three letters, comments are
+ * allowed anywhere, seconds may be missing or 60. Years of two digits: 00 to 49 are 2000 to 2049, 50 to 99 are 1950 to 1999; of three
+ * digits: 1900 is added. Zones: +hhmm, UT UTC GMT Z, EST EDT CST CDT MST MDT PST PDT; others, military letters and a missing zone are
+ * +0000. False: malformed, or no date of the calendar. */
 bool date_read(struct str unfolded, int64_t *seconds);
 #endif

@@ -1,5 +1,5 @@
-/* extension.h - what an EHLO says: parsed, intersected, written (RFC 5321 4.1.1.1). Pure. An extension whose argument is malformed
- * is not there. */
+/* extension.h - the extensions in a reply to EHLO: parsed, intersected, written (RFC 5321 4.1.1.1), and xtext (RFC 3461 4). Pure. An
+ * extension whose argument is malformed counts as not offered. */
 #ifndef WIRE_EXTENSION_H
 #define WIRE_EXTENSION_H
 #include "wire/reply.h"
@@ -16,25 +16,26 @@ enum xattr { /* attributes of XCLIENT and XFORWARD */
 struct capabilities {
     uint32_t has;              /* bits of enum extension */
     uint32_t xclient, xforward; /* bits of enum xattr */
-    uint64_t size;             /* SIZE: 0 is "no fixed limit" */
-    uint32_t mail_max, rcpt_max, rcpt_domain_max; /* LIMITS (RFC 9422); 0: unsaid */
-    uint32_t deliver_by;       /* DELIVERBY (RFC 2852): the least by-time, in seconds; 0: unsaid */
-    uint64_t hold_most;        /* FUTURERELEASE (RFC 4865): the longest interval, in seconds, and the last date-time */
+    uint64_t size;             /* SIZE in octets; 0: no fixed limit (RFC 1870 3) */
+    uint32_t mail_max, rcpt_max, rcpt_domain_max; /* LIMITS (RFC 9422); 0: not given */
+    uint32_t deliver_by;       /* DELIVERBY (RFC 2852): minimum by-time in seconds; 0: not given */
+    uint64_t hold_most;        /* FUTURERELEASE (RFC 4865): longest interval in seconds, and latest date-time */
     char hold_until[32];
-    char priority[24];         /* MT-PRIORITY (RFC 6710): the profile; "": unsaid */
-    char auth[192];            /* mechanisms, upper case, one SP between them; what does not fit is left out */
+    char priority[24];         /* MT-PRIORITY (RFC 6710): the profile; "": not given */
+    char auth[192];            /* AUTH mechanisms in upper case, separated by one SP; those that do not fit are left out */
 };
-/* From the text of a positive EHLO reply; its first line is the domain. Unknown keywords are passed over. */
+/* Parses the text of a positive reply to EHLO, whose first line is the domain. Unknown keywords are ignored. */
 void capabilities_parse(struct str text, struct capabilities *);
-/* What both can. Of limits the stricter, 0 being none; a profile only where both say the same. */
+/* The extensions that both have. Of two limits the stricter one (0: no limit); the MT-PRIORITY profile only where both are equal. */
 struct capabilities capabilities_common(struct capabilities, struct capabilities);
-/* The lines behind the domain in our EHLO answer, e.g. "PIPELINING\nSIZE 10240000\n8BITMIME". XCLIENT etc. are never said. */
+/* The lines after the domain in our reply to EHLO, e.g. "PIPELINING\nSIZE 10240000\n8BITMIME". Without XCLIENT, XFORWARD and AUTH, which
+ * depend on the session. */
 struct str capabilities_text(struct capabilities, struct arena *);
-bool date_is_valid(struct str); /* RFC 3339 date-time as RFC 4865 has it, by its shape */
-/* xtext (RFC 3461 4): XCLIENT, XFORWARD, ENVID, ORCPT. */
-void xtext_put(struct str, struct pipe *out);
+bool date_is_valid(struct str); /* has the form of a date-time of RFC 3339, as RFC 4865 restricts it */
+/* xtext (RFC 3461 4): in XCLIENT, XFORWARD, ENVID, ORCPT. */
+void xtext_put(struct str, struct pipe *out); /* appends the text encoded */
 bool xtext_is_valid(struct str);
-/* What is not xtext but can mean one thing only: hexadecimal digits in lower case, a raw "=", raw UTF-8. *right: as xtext, in the
- * arena. False: a "+" without two digits, or an octet that no text has. */
+/* Corrects text that is not xtext but unambiguous: hexadecimal digits in lower case, a raw "=", raw UTF-8. *right: as xtext, in the
+ * arena. False: a "+" without two hexadecimal digits, a control octet, or invalid UTF-8. */
 bool xtext_repair(struct str, struct arena *, struct str *right);
 #endif

@@ -1,7 +1,7 @@
 /* milter.h - the packets of the milter protocol, versions 2 to 6, both directions. Pure, restartable.
  *
- * A packet is a length (32 bits, big-endian; it counts the kind and the data), one octet that is its kind, and its data. What each
- * kind has stands in the table of milter.c. Which packet may follow which is not known here: each side's own machine knows. */
+ * A packet is a length (32 bits, big-endian; it counts the kind and the data), one octet that is its kind, and its data. The table in
+ * milter.c says what data each kind has. The order of packets is not checked here but by the state machine of each side. */
 #ifndef WIRE_MILTER_H
 #define WIRE_MILTER_H
 #include "base/pipe.h"
@@ -11,11 +11,11 @@ enum {
     MILTER_DATA_MOST = 65535,       /* octets of data (the kind not counted) in a packet we write: libmilter takes no more */
     MILTER_BODY_MOST = 1024 * 1024, /* for milter_reader */
     MILTER_OTHER_MOST = 256 * 1024,
-    MILTER_LINES = 32,              /* of a reply 'y', */
-    MILTER_LINE_MOST = 980,         /* and octets of each that we write: as libmilter has it */
+    MILTER_LINES = 32,              /* most lines of a reply 'y' */
+    MILTER_LINE_MOST = 980,         /* most octets of a line of 'y' that we write, as in libmilter */
 };
 
-/* What a filter may ask for, and how much of the conversation it wants: the two words of 'O'. */
+/* The two bit masks in 'O': which edits a filter may ask for, and which events it wants. */
 enum milter_action {
     MILTER_ADDHDRS = 0x001, /* 'h' and 'i' */
     MILTER_CHGBODY = 0x002,
@@ -25,7 +25,7 @@ enum milter_action {
     MILTER_QUARANTINE = 0x020,
     MILTER_CHGFROM = 0x040,
     MILTER_ADDRCPT_PAR = 0x080,
-    MILTER_SETSYMLIST = 0x100, /* lists of macros in its 'O' */
+    MILTER_SETSYMLIST = 0x100, /* its 'O' has lists of macros */
 };
 enum milter_step {
     MILTER_NOCONNECT = 0x000001, /* NO...: this event is not sent */
@@ -38,7 +38,7 @@ enum milter_step {
     MILTER_NR_HDR = 0x000080, /* NR_...: this event is sent and gets no reply */
     MILTER_NOUNKNOWN = 0x000100,
     MILTER_NODATA = 0x000200,
-    MILTER_SKIP = 0x000400,     /* 's' is understood */
+    MILTER_SKIP = 0x000400,     /* the reply 's' is supported */
     MILTER_RCPT_REJ = 0x000800, /* recipients that the MTA refused are sent too */
     MILTER_NR_CONN = 0x001000,
     MILTER_NR_HELO = 0x002000,
@@ -48,12 +48,12 @@ enum milter_step {
     MILTER_NR_UNKN = 0x020000,
     MILTER_NR_EOH = 0x040000,
     MILTER_NR_BODY = 0x080000,
-    MILTER_HDR_LEADSPC = 0x100000, /* values of fields are said with the blank behind the colon */
+    MILTER_HDR_LEADSPC = 0x100000, /* values of fields include the space after the colon */
 };
 extern const struct milter_bit {
     const char *name;
     uint32_t bit;
-} milter_actions[], milter_steps[]; /* the same with their names, for logs; a name of NULL ends */
+} milter_actions[], milter_steps[]; /* the names of these bits, for logs; the last entry has the name NULL */
 
 enum milter_side { MILTER_FROM_MTA, MILTER_FROM_FILTER };
 
@@ -65,7 +65,7 @@ enum milter_fault {
     MILTER_FAULTS
 };
 
-/* The numbers of the lists of macros in 'O': that of the end of the message is before that of the end of the headers. */
+/* The numbers of the macro lists in 'O'; the protocol has EOM before EOH. */
 enum milter_where {
     MILTER_AT_CONNECT,
     MILTER_AT_HELO,
@@ -79,12 +79,12 @@ enum milter_where {
 
 struct milter_option {
     uint32_t version, actions, protocol;
-    struct str lists[MILTER_WHERES]; /* names parted by blanks or commas; at NULL: no such list */
+    struct str lists[MILTER_WHERES]; /* names separated by spaces or commas; STR_NONE: no such list */
 };
 
-/* A packet read or to be written. The kind says which members are set; the others are zero when read, and not looked at when written.
- * Texts read are views into what was parsed, without their NUL. Texts to be written need no NUL behind them, and one whose `at` is NULL
- * is an empty text, or none where the kind lets it be absent.
+/* A packet that was read or is to be written. The kind determines which members are used; the others are zero after reading, and ignored
+ * when writing. Texts that were read are views into the parsed octets, without their NUL. Texts to be written need no NUL; STR_NONE is an
+ * empty text, or an absent one where the kind allows that.
  *   kind   members
  *   O      option
  *   D      of (the kind of the command it comes before, any octet), rest: names and values
@@ -104,38 +104,38 @@ struct milter_packet {
     uint16_t port;
     uint32_t index;
     struct str name, value;
-    struct str rest; /* a row of texts, each with its NUL (milter_next); or octets */
+    struct str rest; /* a sequence of texts, each with its NUL (milter_next); or octets */
     struct milter_option option;
 };
 
 struct milter_reader {
-    enum milter_side side; /* of who sends the packets */
+    enum milter_side side; /* which side sends the packets */
     size_t most_body;      /* octets of data taken in B and b; usually MILTER_BODY_MOST */
     size_t most_other;     /* and in any other kind; usually MILTER_OTHER_MOST */
 };
 
 enum milter_took { MILTER_MORE, MILTER_PACKET, MILTER_BROKEN };
 
-/* Looks at the packet at the head of what is held, and takes nothing: who has dealt with it drops *whole octets.
- * PACKET: *whole is its octets, the length's four included.
- * MORE: *whole is how many must be held before asking again is of use; a pipe they are held in must have room for them.
- * BROKEN: *fault says why, *whole is as far as known, the packet has its kind (0: not looked at, for no kind has that length); the
- * connection is of no use any more. It is found as soon as it can be known.
- * The same octets give the same answer however they came. A length allocates nothing. *fault is GOOD but after BROKEN. */
+/* Parses the packet at the head of `held` without removing it: the caller drops *whole octets when it has handled the packet.
+ * PACKET: *whole is the length of the packet in octets, its length field included.
+ * MORE: *whole is how many octets the caller must have before the next call is useful; its pipe must have room for them.
+ * BROKEN: *fault says why, *whole is the length as far as it is known, and the packet has its kind (0 if the length was invalid for every
+ * kind); the connection must be closed. It is returned as early as possible.
+ * The result does not depend on how the octets were divided. No memory is allocated for a length. *fault is GOOD except after BROKEN. */
 enum milter_took milter_parse(const struct milter_reader *, struct str held, struct milter_packet *, size_t *whole,
                               enum milter_fault *);
-/* The same of a pipe. A packet that does not lie in one block is copied into the arena: its texts live until both that and what is in the
- * pipe are gone over. */
+/* The same for a pipe. A packet that spans several blocks is copied into the arena `flat`; its texts are valid until the packet is dropped
+ * from the pipe or `flat` is reset, whichever is first. */
 enum milter_took milter_read(const struct milter_reader *, struct pipe *, struct arena *flat, struct milter_packet *,
                              size_t *whole, enum milter_fault *);
-/* What a log says: "a packet of kind 'm' (41 octets) lacks the NUL of a text". `whole` as it came with the fault. */
+/* A sentence for the log: "a packet of kind 'm' (41 octets) lacks the NUL of a text". `whole` as milter_parse gave it with the fault. */
 struct str milter_fault_print(enum milter_fault, const struct milter_packet *, size_t whole, struct arena *);
 
 /* The next text of `rest` (of D, M, R), without its NUL. False: there is none. */
 bool milter_next(struct str *rest, struct str *text);
 
-/* Octets of the packet when written. 0: it cannot be said: over MILTER_DATA_MOST, a NUL in a text, a kind that this side does not send,
- * or anything that milter_parse would not take. */
+/* Length of the packet when written, in octets. 0: it cannot be written: more than MILTER_DATA_MOST, a NUL in a text, a kind that this
+ * side does not send, or anything else that milter_parse would refuse. */
 size_t milter_size(const struct milter_packet *, enum milter_side);
 /* Writes it, milter_size octets, which must not be 0. */
 void milter_write(const struct milter_packet *, enum milter_side, char *into);
@@ -144,15 +144,15 @@ void milter_write(const struct milter_packet *, enum milter_side, char *into);
  * between, '%' doubled. False: no such lines, or control octets but TAB in one, more than MILTER_LINES or MILTER_LINE_MOST, or the class
  * of an enhanced code is not that of its line. */
 bool milter_reply_pack(const struct str *lines, size_t n, struct arena *, struct str *y);
-/* The lines of a 'y', in the form pack takes, into `lines`, which has room for MILTER_LINES: '%%' is '%', a lone one goes. False: BAD_CODE,
- * never for the value of a parsed packet. */
+/* The lines of a 'y', in the form that milter_reply_pack takes, into `lines`, which has room for MILTER_LINES: '%%' becomes '%', a single
+ * '%' is removed. False: malformed (fault BAD_CODE), which the value of a parsed packet never is. */
 bool milter_reply_unpack(struct str y, struct arena *, struct str *lines, size_t *n);
 
-/* Values of fields. `raw` is what stands behind the colon, as in struct field, without the last CRLF. `leadspc`: HDR_LEADSPC was agreed.
- * Out: CRLF becomes LF; without leadspc one SP in front goes. A view where nothing changes. */
+/* Converts the value of a field for the protocol. `raw`: the octets after the colon, as in struct field, without the last CRLF. `leadspc`:
+ * HDR_LEADSPC was negotiated. CRLF becomes LF; without leadspc one leading SP is removed. The result is a view if nothing changes. */
 struct str milter_value_out(struct str raw, bool leadspc, struct arena *);
-/* In: LF, CRLF, and CR before SP or TAB become CRLF (and CRs before these go); any other CR becomes SP; a line that begins with neither SP
- * nor TAB gets a TAB; line ends in a row are one, those at the end go; without leadspc one SP is put in front. What comes out is raw, and
- * can end no header section. */
+/* Converts a value from the protocol to raw octets of a field. LF, CRLF, and CR before SP or TAB become CRLF (CRs before these are
+ * removed); any other CR becomes SP; a line that begins with neither SP nor TAB gets a TAB; consecutive line ends become one, those at the
+ * end are removed; without leadspc one SP is put in front. The result cannot end the header section. */
 struct str milter_value_in(struct str wire, bool leadspc, struct arena *);
 #endif

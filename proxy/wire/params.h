@@ -7,28 +7,30 @@
 
 enum body_type { BODY_UNSAID, BODY_7BIT, BODY_8BITMIME, BODY_BINARYMIME };
 struct params {
-    struct str text;      /* as typed, or in the form of the RFCs; single SP between them; "" when none */
-    uint64_t size;        /* SIZE=; 0: unsaid */
+    struct str text;      /* all parameters as typed, or corrected (LENIENT), separated by one SP; "" if there are none */
+    uint64_t size;        /* SIZE= in octets; 0: not given */
     enum body_type body;
     bool smtputf8;
     bool requiretls;
-    struct str by, priority; /* BY= and MT-PRIORITY= as typed */
-    struct str hold;         /* "HOLDFOR=..." or "HOLDUNTIL=..." */
-    struct str ret, envid; /* RET=FULL|HDRS (upper case), ENVID= as typed (xtext); STR_NONE: unsaid */
-    struct str auth;      /* AUTH= as typed (xtext or <>); STR_NONE: unsaid */
-    struct str notify, orcpt; /* of RCPT, as typed */
+    /* Texts are in the arena; STR_NONE: not given. */
+    struct str by, priority;  /* BY= and MT-PRIORITY= as typed */
+    struct str hold;          /* "HOLDFOR=..." or "HOLDUNTIL=..." */
+    struct str ret, envid;    /* RET=FULL|HDRS in upper case, ENVID= as typed (xtext) */
+    struct str auth;          /* AUTH= as typed (xtext or <>) */
+    struct str notify, orcpt; /* NOTIFY= and ORCPT= of RCPT, as typed */
 };
-/* Parses what stands behind the path. `can`: what the EHLO answer offered: a parameter of an extension that was not offered is 555.
- * Twice: 501. Values: 501 malformed, 504 BODY= value we do not know. Keywords in any case. *word: the keyword the reply speaks of,
- * in the arena. Returns 0 when fine, else the name of the reply (its %s is *word).
+/* Parses the text after the path. `can`: the extensions that our reply to EHLO offered; a parameter of another extension is 555. A
+ * parameter given twice is 501, a malformed value 501, an unknown value of BODY= 504. Keywords are compared without case. Returns 0 on
+ * success, else the name of the reply, for whose "%s" *word is the keyword, in the arena.
  *
- * LENIENT takes more, brought into the form of the RFCs: SIZE, BODY and SMTPUTF8 said again, and AUTH behind "AUTH=<>" (the last one counts); AUTH where it
- * is not offered (and forgets it); xtext with lower case digits, a raw "=" or raw UTF-8; ENVID of any length; stray commas in NOTIFY. */
+ * LENIENT accepts more and corrects it to the form of the RFCs: SIZE, BODY and SMTPUTF8 given again, and AUTH after "AUTH=<>" (the last
+ * one counts); AUTH= where AUTH was not offered (it is dropped); xtext with digits in lower case, a raw "=" or raw UTF-8; ENVID of any
+ * length; surplus commas in NOTIFY. */
 int params_parse_mail(struct str, enum syntax, struct capabilities can, struct arena *, struct params *, struct str *word);
 int params_parse_rcpt(struct str, enum syntax, struct capabilities can, struct arena *, struct params *, struct str *word);
-/* " SIZE=1000 BODY=8BITMIME ..." to a backend: only what `can` has; size 0 is not said. */
+/* Appends " SIZE=1000 BODY=8BITMIME ..." for a backend: only parameters of extensions in `can`. size 0: no SIZE=. */
 void params_put_mail(const struct params *, struct capabilities can, uint64_t size, struct pipe *out);
 void params_put_rcpt(const struct params *, struct capabilities can, struct pipe *out);
-/* True when the backend lacks what this MAIL or RCPT needs (8BITMIME said, SMTPUTF8, DSN words). */
+/* True when `can`, of a backend, lacks an extension that these parameters need (8BITMIME, SMTPUTF8, DSN ...). */
 bool params_need_more(const struct params *, struct capabilities can);
 #endif

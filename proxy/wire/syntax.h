@@ -1,8 +1,8 @@
-/* syntax.h - how much of RFC 5321's grammar a client may miss. Pure. */
+/* syntax.h - how strictly the commands of a client are parsed. */
 #ifndef WIRE_SYNTAX_H
 #define WIRE_SYNTAX_H
 
-/* LENIENT: what Postfix takes by default too, as long as it can mean one thing only; it is brought into the form of RFC 5321 before
- * anybody sees it, so filters and the backend read the same. STRICT: what RFC 5321 and the extensions say, no more. */
+/* LENIENT: also accepts what Postfix accepts by default, if it is unambiguous, and corrects it to the form of RFC 5321 before filters and
+ * the backend see it, so that both read the same. STRICT: accepts only the grammar of RFC 5321 and of the extensions. */
 enum syntax { SYNTAX_LENIENT, SYNTAX_STRICT };
 #endif
