@@ -1,4 +1,4 @@
-/* dns.h - the resolver: c-ares on the loop, answers as values (shapes: filters/filter.h, filter_dns). */
+/* dns.h - the DNS resolver: c-ares on the loop. Answers are values of the form that filter_dns has in filters/filter.h. */
 #ifndef NET_DNS_H
 #define NET_DNS_H
 #include "base/failure.h"
@@ -6,28 +6,29 @@
 #include "net/loop.h"
 
 struct dns;
-/* servers: "127.0.0.1:53,[::1]:5353"; NULL: resolv.conf. */
+/* servers: "127.0.0.1:53,[::1]:5353"; NULL: those of resolv.conf. Returns NULL with `error`. */
 struct dns *dns_open(struct loop *, const char *servers, char *error, size_t room);
-/* Answers out of memory, in place of servers: for who tries and tests. */
+/* Answers from memory in place of DNS servers, for `sluice try` and tests. */
 enum { DNS_NEVER = ~0u >> 1 };
-struct dns_source { /* embedded in what implements it; outlives the resolver */
-    /* As dns_query tells it; *value in the arena when NONE. type is one of those below, a name of ptr is reversed already. *delay, in
-     * milliseconds: how long the answer takes; DNS_NEVER: the question times out when its time is up. */
+struct dns_source { /* the first member of its implementation; outlives the resolver */
+    /* Answers a query as struct dns_query reports it; with FAILURE_NONE *value is the answer, in the arena. type is one of those of dns_ask;
+     * for "ptr", name is already the reversed one. *delay: milliseconds until the answer is delivered; DNS_NEVER: the query times out. */
     enum failure (*answer)(struct dns_source *, const char *type, struct str name, struct arena *, struct filter_value *value, unsigned *delay);
 };
 struct dns *dns_open_source(struct loop *, struct dns_source *);
-void dns_close(struct dns **); /* open queries end with FAILURE_CANCELLED */
+void dns_close(struct dns **); /* pending queries end with FAILURE_CANCELLED. Sets the pointer to NULL */
 
 struct dns_query {
     bool done;
     enum failure error;         /* when done; NONE: value is the answer */
     struct filter_value value;  /* map: ttl (number), authentic (bool), list (of text; mx: maps {preference, name}; srv: maps
                                    {priority, weight, port, name}; txt: strings of one record joined) */
-    struct arena arena;         /* what value stands in */
+    struct arena arena;         /* holds value */
     struct task *task;          /* woken when done */
 };
-/* type: "a" "aaaa" "mx" "txt" "ptr" "cname" "srv" "ns" "soa" "tlsa" ; ptr takes an IP address or a name. Never completes inside the call. ms: the
- * query's own deadline (0: 5000). Unknown types and bad names end with FAILURE_BADNAME. */
+/* Starts a query; it never completes inside this call. type: "a" "aaaa" "mx" "txt" "ptr" "cname" "srv" "ns" "soa" "tlsa"; ptr takes an IP
+ * address or a name. ms: deadline in milliseconds (0: 5000). Unknown types and invalid names end with FAILURE_BADNAME. Never returns NULL;
+ * the caller frees the query with dns_drop. */
 struct dns_query *dns_ask(struct dns *, const char *type, struct str name, unsigned ms, struct task *);
-void dns_drop(struct dns_query **); /* done or not; its answer is then ignored. Nulls */
+void dns_drop(struct dns_query **); /* frees a query, done or pending, and sets the pointer to NULL */
 #endif

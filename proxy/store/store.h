@@ -1,32 +1,32 @@
-/* store.h - where filters count and remember: one asynchronous interface, drivers behind it (memory now). No mail words.
+/* store.h - stores, in which filters keep counters and values. So far there is one kind, in memory.
  *
- * A store is shared by all workers. Asking never completes inside the call: the driver wakes the asker's task later (memory:
- * the same round). Operations are atomic. Keys are octets; values are texts or integers. */
+ * A store is reference-counted and shared by all workers. Operations are atomic. Keys are octets; values are texts or integers. */
 #ifndef STORE_STORE_H
 #define STORE_STORE_H
 #include "base/failure.h"
 #include "base/value.h"
 
 struct store;
-struct store *store_memory_open(uint64_t octets); /* bounded: over `octets` the nearest to expiry go first */
-void store_memory_bound(struct store *, uint64_t octets); /* another bound for what is there already: a reload carries it over */
-/* What it holds, for a store of the process that takes our place on this machine. Times go as they are: both processes have one
- * clock. take: into a store that nobody has asked yet, as much as its bound allows; false: malformed, it keeps what came before. */
+struct store *store_memory_open(uint64_t octets); /* octets: its limit; over it, the keys that expire first are evicted */
+void store_memory_bound(struct store *, uint64_t octets); /* changes the limit, for a reload that keeps the store */
+/* store_memory_pass writes all keys, for the process that replaces this one on the same machine. Times are written unchanged, since both
+ * processes use the same clock. store_memory_take reads them into an unused store, up to its limit; false: malformed, and it keeps the keys
+ * that were read before the error. */
 void store_memory_pass(struct store *, FILE *to);
 bool store_memory_take(struct store *, FILE *from);
-/* A store laid over another process's, for who tries things: of each key it asks once what is below, and keeps that, or that there is nothing;
- * what is written stays here. `below` writes what store_memory_image of that process wrote (key "": of no key), to be closed by us; NULL: it
- * cannot be asked any more, and what was not asked yet is absent. For one thread, and a store that holds nothing. False: below gave nothing
- * that can be used, and the store stays as it is. */
+/* Lays an empty store over a store of another process, for `sluice try`: the first use of a key reads it from below, and the result is
+ * kept here, also when the key is absent there. Writes change only this store. image() returns what store_memory_image wrote in the other
+ * process (key "": the seed alone), as a stream that the store closes; NULL: the process no longer answers, and keys not read yet are
+ * absent. To be used by one thread only. False: image() gave nothing usable, and the store is unchanged. */
 struct store_below { FILE *(*image)(struct store_below *, struct str key); };
 bool store_lay_over(struct store *, struct store_below *);
-void store_memory_image(struct store *, struct str key, FILE *to);
-struct store *store_hold(struct store *);
-void store_drop(struct store *);
+void store_memory_image(struct store *, struct str key, FILE *to); /* writes the seed and the entry of one key; key "": the seed alone */
+struct store *store_hold(struct store *); /* adds a reference */
+void store_drop(struct store *);          /* removes a reference; the last one frees. NULL is allowed */
 
 enum store_op { STORE_GET, STORE_SET, STORE_ADD, STORE_INCR, STORE_DEL, STORE_TTL, STORE_RATE, STORE_BUCKET, STORE_DISTINCT,
                 STORE_SET_ADD, STORE_SET_HAS, STORE_SET_SIZE, STORE_SET_DEL, STORE_OPS };
-bool store_op_named(const char *, enum store_op *);
+bool store_op_named(const char *, enum store_op *); /* "get", "set_add", ...; false: no such operation */
 struct store_request {
     enum store_op op;
     struct str key, value;
@@ -35,13 +35,12 @@ struct store_request {
     double ttl;             /* seconds; set, add, incr, set_add: required > 0 */
     double limit, window;   /* rate: at most `limit` in `window` seconds; bucket: limit = burst, window = seconds to refill it whole */
 };
-/* What comes back, as a value in `arena`:
+/* Carries out an operation. The result is a value in `arena`:
  *   get: text or number, NONE when absent. set, del: bool (was there). add: bool (true: it was not there, now it is).
  *   incr: number. ttl: seconds left, NONE when absent. rate: map ok count remaining retry_after(whole seconds, rounded up) limit.
- *   bucket: map ok wait(seconds) level. distinct: number of different values within window (LIMIT: more than can be counted). set_*: bool or number.
- * Gives FAILURE_NONE, DOWN, TIMEOUT, WRONGTYPE, BAD or LIMIT. now: seconds, with fractions, since whenever
- * (so that tests own it); memory, which lives no longer than the process, is given a clock that is never set. */
+ *   bucket: map ok wait(seconds) level. distinct: number of different values within window (FAILURE_LIMIT: too many to count).
+ *   set_has, set_add, set_del: bool. set_size: number.
+ * Returns FAILURE_NONE, DOWN, TIMEOUT, WRONGTYPE, BAD or LIMIT. now: seconds with fractions, on a monotonic clock of the caller with any
+ * origin. The call completes at once; a filter's op still ends in a later run of its task (mail/waits.c). */
 enum failure store_now(struct store *, const struct store_request *, double now, struct arena *, struct filter_value *);
-/* `store_now` is for drivers that answer at once (memory): mail/waits.c completes the op from the ready list. Drivers that wait
- * (LMDB, Redis) will add store_ask(task) beside it. */
 #endif
