@@ -1,4 +1,4 @@
-/* try.h - sluice try: arguments, what is loaded for them, and the exit code. */
+/* try.h - sluice try: its arguments, what is loaded for a run, and its exit code. */
 #ifndef CLI_TRY_H
 #define CLI_TRY_H
 #include "conf/conf.h"
@@ -11,7 +11,7 @@ struct try_arguments {
     const char *path;          /* of the configuration */
     bool path_said;
     const char *listen, *filter, *out, *expect, *zone, *store; /* zone, store: files */
-    struct try_who who;        /* from, rcpts NONE: not said */
+    struct try_who who;        /* from, rcpts STR_NONE: not given */
     struct try_rcpt rcpts[TRY_LIST_MOST];
     const char *options[TRY_LIST_MOST]; size_t noptions;
     const char *skip[TRY_LIST_MOST]; size_t nskip;
@@ -24,13 +24,13 @@ struct try_arguments {
 struct attempt { /* one run of the command */
     struct try_arguments a;
     struct conf *conf;
-    const struct visit_conf *place;   /* where mail would come in: of one of the two below, the other is NULL */
+    const struct visit_conf *place;   /* where mail would come in: that of listen or of milter, one of which is NULL */
     const struct listen_conf *listen;
     const struct milter_conf *milter;
     struct chain chain;               /* that is tried */
     struct try_world world;
     struct zone zone;
-    struct image_source *images;      /* of the running process's stores */
+    struct image_source *images;      /* one for each store of the running process */
     struct show show;
     struct summary summary;
     const char *notes[4];
@@ -38,11 +38,11 @@ struct attempt { /* one run of the command */
     unsigned unexpected;
     int code;
 };
-/* try_world.c: all but `a` and what is shown. False: it has been said why; the world is not open then. */
+/* try_world.c: fills in conf, place, chain, world, zone and images from `a`. False: failed, an error was printed, and `world` is not open. */
 bool try_prepare(struct attempt *);
-void try_say_lost(const struct attempt *); /* on stderr: the running process answered at first, and no more in the end */
+void try_say_lost(const struct attempt *); /* prints on stderr if the running process stopped answering during the run */
 
-/* False: something is wrong with them, and it has been said. */
+/* False: the arguments are wrong, and an error was printed. */
 bool try_arguments_take(struct try_arguments *, int argc, char **argv);
 void try_say_options(FILE *);
 int try_main(int argc, char **argv, const char *default_path);

@@ -1,7 +1,7 @@
-/* conf.h - the configuration files made one immutable `struct conf`: loaded as data, checked against one table of directives.
+/* conf.h - loads the configuration files into one immutable `struct conf`, checked against the table of directives.
  *
- * All or nothing: NULL when anything is wrong, with every complaint at its file and line. May be called as often as wanted,
- * by one thread at a time; opens what the configuration names (certificates, tables, scripts, modules) but binds nothing. */
+ * conf_load returns NULL when there is any mistake, with a complaint for each, at its file and line. It can be called again, by one thread
+ * at a time. It opens the files that the configuration names (certificates, tables, scripts, modules) and binds no socket. */
 #ifndef CONF_CONF_H
 #define CONF_CONF_H
 #include "milter/model.h"
@@ -32,18 +32,18 @@ static inline bool conf_is_left(const struct conf *conf)
 {
     return smtp_conf_is_left(&conf->smtp);
 }
-struct conf *conf_load(const char *path, struct complaints *);
-/* For who runs the chains of it but neither listens nor dials a backend: certificates, keys, the user and the log's target are not looked at, and
- * what is merely doubtful is not told. `more`: text that stands behind that of the file, or NULL. path NULL: `more` is all there is; paths in
- * it are relative to the working directory. */
+struct conf *conf_load(const char *path, struct complaints *); /* a reference, which the caller gives back with conf_drop */
+/* The same for `sluice try`, which runs chains but neither listens nor connects to backends: does not check certificates, keys, the user
+ * and the target of the log, and gives no warnings. `more`: text appended to that of the file, or NULL. path NULL: `more` alone is the
+ * configuration, and paths in it are relative to the working directory. */
 struct conf *conf_load_to_try(const char *path, const char *more, struct complaints *);
-/* `text` read as a Lua value: a number, true, false, a text in quotes or { }, written by hand without names and calls. False: it is none. */
+/* True: `text` is a literal Lua value: a number, true, false, a quoted text, or a table of such values, without variables and calls. */
 bool conf_is_value(const char *text);
-/* The control socket that the configuration names, although the rest of it may be wrong: false only when it cannot be evaluated
- * (complained of). "": it names none. */
+/* The path of the control socket that the configuration names, "" if it names none; other mistakes in the configuration do not matter.
+ * False: the file cannot be evaluated at all, with complaints. */
 bool conf_control(const char *path, struct str *control, struct arena *, struct complaints *);
-void conf_say_defaults_json(FILE *);                   /* the same for programs: a list of objects */
-void conf_say_defaults(FILE *);                        /* every directive, its default, one line why */
-void conf_say_order(FILE *, const struct conf *);      /* per listener: backend, chain, filters by stage */
-void complaints_say(FILE *, const struct complaints *); /* "FILE:LINE: error: ..." a line */
+void conf_say_defaults_json(FILE *);                    /* the table of directives in JSON: a list of objects */
+void conf_say_defaults(FILE *);                         /* the table of directives: each with its default and a line of explanation */
+void conf_say_order(FILE *, const struct conf *);       /* per listener: backend, chain, filters by stage */
+void complaints_say(FILE *, const struct complaints *); /* one line each: "FILE:LINE: error: ..." */
 #endif

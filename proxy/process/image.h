@@ -1,5 +1,5 @@
-/* image.h - one key of a store of the running process, told over the control socket to who tries messages: the order "image STORE KEY", KEY in
- * hexadecimal digits, none for the seed alone. Nothing is changed by it. */
+/* image.h - reads one key of a store of the running process over its control socket, for `sluice try`: the command "image STORE KEY", with
+ * KEY in hexadecimal digits, or without it for the seed alone. It changes nothing. */
 #ifndef PROCESS_IMAGE_H
 #define PROCESS_IMAGE_H
 #include "process/control.h"
@@ -7,16 +7,16 @@
 #include "store/store.h"
 
 #define IMAGE_WORD "image"
-/* Answers with this process's number, a line end and what store_memory_image writes, or with a no. */
+/* Answers with the pid of this process, a line end and the output of store_memory_image, or with "no". */
 void image_answer(struct caller *, const struct conf *, struct str argument);
 
-/* The other side: what is below a store that is tried (store_lay_over). */
+/* The client side: the source that store_lay_over reads keys from. */
 struct image_source {
     struct store_below below; /* the first member */
     const char *path;         /* of the control socket */
-    struct str store;         /* its name there */
-    unsigned long pid;        /* of the process, once it has answered; 0: it has not */
-    const char *why;          /* why it could not be asked the last time, in words that live for ever; NULL: it could */
+    struct str store;         /* name of the store in that process */
+    unsigned long pid;        /* pid of the process; 0: it has not answered yet */
+    const char *why;          /* why the last request failed, a constant sentence; NULL: it succeeded */
 };
 void image_source_start(struct image_source *, const char *path, struct str store);
 #endif

@@ -111,7 +111,7 @@ static void inherit(struct ports *ports, int fd, uint32_t was, bool ours, struct
     arena_reset(&arena);
 }
 
-/* "FD DOOR ours|theirs ADDRESS" a line. */
+/* Lines "FD NUMBER ours|theirs ADDRESS". */
 static void inherit_list(struct ports *ports, const char *at)
 {
     while (*at) {

@@ -9,22 +9,22 @@
 
 struct port { /* one address */
     struct port *next;
-    uint32_t listen_id; /* its number, never used again in this process; from 1 */
-    uint32_t was;  /* its number in the process before us; 0: none */
-    char *key;     /* the address as the configuration says it: with port 0 the kernel chooses once, and it stays */
-    int *fds;      /* TCP: one per worker, they share the port; unix, or passed by a supervisor: maybe fewer */
+    uint32_t listen_id; /* its number, from 1; never reused in this process */
+    uint32_t was;  /* its number in the process before an upgrade; 0: none */
+    char *key;     /* the address as the configuration has it; with port 0, the port that the kernel chose is kept over reloads */
+    int *fds;      /* TCP: one per worker, which share the port; a unix socket, or sockets of a supervisor: possibly fewer */
     unsigned nfds;
-    bool local, ours; /* ours: bound by us or a process before us, not by a supervisor */
-    bool open;        /* the workers listen */
-    uint64_t device, file; /* of a unix socket's path, so that nobody else's is unlinked */
+    bool local, ours; /* local: a unix socket. ours: bound by Sluice, not by a supervisor */
+    bool open;        /* the workers listen at it */
+    uint64_t device, file; /* device and inode of the path of a unix socket, so that only our own path is unlinked */
 };
 struct ports {
     struct port *first;
-    unsigned user; /* who we are to become, (unsigned)-1: nobody else */
+    unsigned user; /* uid that the process will change to; (unsigned)-1: it keeps its user */
     uint32_t last_listen_id;
-    bool lent; /* the process before us may go on: paths of what it left us are still its own */
+    bool lent; /* an upgrade is under way and may still fail: paths of inherited unix sockets must not be unlinked */
 };
-struct inlet { /* who speaks with those that come in: one of the two, the other is NULL */
+struct inlet { /* which kind of listener handles a connection: exactly one member is not NULL */
     const struct listen_conf *listen;
     const struct milter_conf *milter;
 };
@@ -55,17 +55,18 @@ struct ports_plan {
     size_t nplaces;
 };
 
-/* Sockets that the process before us (SLUICE_PORTS) or a supervisor (LISTEN_FDS, sd_listen_fds(3)) left open for us. Takes the
- * variables out of the environment. */
+/* Takes over the sockets that the process before an upgrade (SLUICE_PORTS) or a supervisor (LISTEN_FDS, sd_listen_fds(3)) has passed, and
+ * removes these variables from the environment. */
 void ports_inherit(struct ports *);
-/* SLUICE_PORTS for the next process: "FD DOOR ours|theirs ADDRESS" lines of everything that is open. The caller frees it. */
+/* The value of SLUICE_PORTS for the next process: a line "FD NUMBER ours|theirs ADDRESS" for each open socket. The caller frees it. */
 char *ports_list(const struct ports *);
-/* Every address of the configuration is there or bound now, for so many workers. False: complained of, nothing has changed. */
+/* Finds or binds a socket for every address of the configuration and each of so many workers. False: failed with complaints, and nothing
+ * has changed. A plan is freed by plan_clear. */
 bool ports_plan(struct ports *, const struct conf *, unsigned workers, struct ports_plan *, struct complaints *);
-void ports_forgo(struct ports *, struct ports_plan *);        /* it does not come to that: what was bound for it is closed */
-void ports_keep(struct ports *, const struct ports_plan *);   /* what the plan does not name is closed, a unix socket's path goes first */
-void ports_opened(struct ports *, const struct ports_plan *); /* the workers listen at what it names */
-void ports_close(struct ports *, const struct visit_conf *, const struct ports_plan *); /* those of one listener; NULL: all */
-void ports_release(struct ports *); /* another process has them: paths stay */
+void ports_forgo(struct ports *, struct ports_plan *);        /* abandons the plan: closes the sockets that were bound for it */
+void ports_keep(struct ports *, const struct ports_plan *);   /* closes the sockets that the plan does not name; unlinks unix paths first */
+void ports_opened(struct ports *, const struct ports_plan *); /* notes that the workers listen at the sockets of the plan */
+void ports_close(struct ports *, const struct visit_conf *, const struct ports_plan *); /* closes those of one listener; NULL: all */
+void ports_release(struct ports *); /* closes our descriptors after an upgrade; paths stay, since the next process uses them */
 void plan_clear(struct ports_plan *);
 #endif

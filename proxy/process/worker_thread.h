@@ -17,17 +17,17 @@ struct worker_listener { /* one listening socket in one worker */
 struct assignment { /* what a worker is to listen at */
     struct inlet inlet;
     uint32_t listen_id;
-    int fd; /* its own from now on; -1: it listens there already */
+    int fd; /* the worker owns it from now on; -1: the worker listens there already */
 };
-struct worker_order { /* to all workers, done by each in a turn of its loop; main waits until the last has done it */
+struct worker_order { /* carried out by each worker on its own loop; main waits until all have done so */
     void (*run)(struct worker_thread *, struct worker_order *);
-    struct conf *conf;      /* SWITCH; held */
-    struct assignment **assignments; /* SWITCH: per worker */
+    struct conf *conf;      /* of a switch: the new configuration, with a reference */
+    struct assignment **assignments; /* of a switch: a list for each worker */
     size_t *nassignments;
-    uint32_t listen_ids[64]; /* DRAIN: these; none: everything */
+    uint32_t listen_ids[64]; /* of a drain: the listeners; none: all */
     size_t nlisten_ids;
-    struct worker_status *status;  /* STATUS */
-    unsigned left, holders; /* under the lock */
+    struct worker_status *status;  /* of a status request */
+    unsigned left, holders; /* left: workers that have not done it; holders: references. Both under the lock */
 };
 struct worker_thread {
     alignas(CACHE_LINE) struct worker worker; /* padded to whole cache lines: only its own thread writes here */
@@ -54,20 +54,20 @@ struct workers {
     struct worker_thread *threads;
     unsigned n;
     size_t descriptors; /* of one worker */
-    unsigned ticks;     /* asked for; main's */
+    unsigned ticks;     /* ticks of the watchdog so far; used by main's thread only */
     void (*on_end)(void *);
     void *on_end_data;
     unsigned running; /* atomic */
     pthread_mutex_t lock;
     pthread_cond_t ready; /* a thread has started, an order is done */
     unsigned nready;
-    /* Written as sessions come and go, the rest hardly ever. */
-    alignas(CACHE_LINE) uint32_t places; /* atomic: taken, of limits.connections */
+    /* On a cache line of its own, since each session changes it, and the members above change rarely. */
+    alignas(CACHE_LINE) uint32_t places; /* atomic: sessions of all workers, limited by limits.connections */
 };
 
-void *worker_thread_work(void *); /* the thread */
-/* Orders. */
-void worker_thread_switch(struct worker_thread *, struct worker_order *); /* to another configuration, and to its addresses */
+void *worker_thread_work(void *); /* the main function of the thread */
+/* The orders, as worker_order.run. */
+void worker_thread_switch(struct worker_thread *, struct worker_order *); /* to another configuration and its addresses */
 void worker_thread_drain(struct worker_thread *, struct worker_order *);
 void worker_thread_retire(struct worker_thread *, struct worker_order *);
 void worker_thread_stop(struct worker_thread *, struct worker_order *);
