@@ -1,4 +1,4 @@
-/* builtin.h - the filters that are linked in: the same kind of list a module exports as sluice_filters. */
+/* builtin.h - the built-in filters, as a list like the one that a module exports by sluice_filters. */
 #ifndef FILTERS_BUILTIN_H
 #define FILTERS_BUILTIN_H
 #include "filters/filter.h"

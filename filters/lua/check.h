@@ -1,4 +1,4 @@
-/* check.h - mistakes that a compiled script shows, in order of their lines. */
+/* check.h - static checks of a compiled script. */
 #ifndef FILTERS_LUA_CHECK_H
 #define FILTERS_LUA_CHECK_H
 #include "filters/lua/dump.h"
@@ -9,7 +9,8 @@ struct finding {
     int line;
     const char *text;
 };
-/* Of the main chunk at the top of the stack; the classes and globals of the sandbox must be there. All in the arena. */
+/* Checks the main chunk at the top of the stack; the sandbox must be installed in this state. Returns the mistakes in order of their lines,
+ * in the arena; NULL: none. */
 struct finding *check_script(lua_State *, struct arena *);
 
 struct check { /* private */

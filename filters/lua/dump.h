@@ -1,10 +1,10 @@
-/* dump.h - a compiled chunk as lua_dump writes it, taken apart: what the checks at load look at. */
+/* dump.h - reads the bytecode of a compiled chunk, in the format of lua_dump, for the checks at load. */
 #ifndef FILTERS_LUA_DUMP_H
 #define FILTERS_LUA_DUMP_H
 #include "base/arena.h"
 #include <lua.h>
 
-/* lopcodes.h of Lua 5.4, as far as the checks name them */
+/* Opcodes of Lua 5.4 (lopcodes.h), those that the checks use. */
 enum lua_op {
     OP_MOVE = 0, OP_LOADK = 3, OP_LFALSESKIP = 6, OP_LOADNIL = 8, OP_GETUPVAL = 9, OP_SETUPVAL = 10, OP_GETTABUP = 11, OP_GETFIELD = 14,
     OP_SETTABUP = 15, OP_SETTABLE = 16, OP_SETI = 17, OP_SETFIELD = 18, OP_SELF = 20, OP_MMBIN = 46, OP_MMBINK = 48, OP_CLOSE = 54,
@@ -15,22 +15,22 @@ enum lua_op {
 struct lua_code { enum lua_op op; unsigned a, b, c, bx; int sj; bool k; };
 
 struct lua_local { const char *name; size_t from, to, reg; }; /* alive in [from, to) */
-struct lua_upvalue { bool of_parent; unsigned index; };       /* of_parent: a register of the parent, else an upvalue of it */
+struct lua_upvalue { bool of_parent; unsigned index; };       /* of_parent: a register of the enclosing function, else an upvalue of it */
 struct lua_function {
-    const char *code, *lines; /* 4 octets an instruction */
+    const char *code, *lines; /* code: 4 octets per instruction */
     size_t ncode, nlines, nabsolute, nconstants, nchildren, nlocals, nupvalues;
-    struct str *constants; /* STR_NONE: no text */
+    struct str *constants; /* STR_NONE: not a text */
     struct lua_function *children;
     struct lua_local *locals;
     struct lua_upvalue *upvalues;
     struct lua_absolute { size_t pc; int line; } *absolute;
-    int first_line, env; /* env: which upvalue is _ENV; -1: none */
+    int first_line, env; /* env: index of the upvalue _ENV; -1: none */
     unsigned params;
 };
 
-/* Of the function at the top of the stack; NULL: not the format of Lua 5.4, nothing is believed of it. */
+/* Reads the function at the top of the stack. NULL: the format is not that of Lua 5.4, and there are no checks. */
 struct lua_function *dump_read(lua_State *, struct arena *);
 struct lua_code dump_code(const struct lua_function *, size_t pc);
 int dump_line(const struct lua_function *, size_t pc);
-struct str dump_constant(const struct lua_function *, size_t i); /* STR_NONE: there is none, or it is no text */
+struct str dump_constant(const struct lua_function *, size_t i); /* STR_NONE: no such constant, or not a text */
 #endif
