@@ -1,4 +1,4 @@
-/* addresses.c - one pass over the field, a mailbox at a time. See addresses.h. */
+/* addresses.c - reads the addresses of a field in one pass, one mailbox per call. See addresses.h. */
 #include "wire/addresses.h"
 #include "wire/token.h"
 #include "wire/words.h"
@@ -20,7 +20,7 @@ static bool is_white(char c)
     return c == ' ' || (unsigned char)c < ' ' || c == 127;
 }
 
-/* White space that angles begin with is left out: what is inside is looked at again and again. */
+/* Omits white space at the beginning of angle brackets, whose content is scanned several times. */
 static void letter(struct addresses *a, char c, bool quoted)
 {
     if (a->in_angle && !a->inside_len && !quoted && is_white(c))
@@ -36,7 +36,7 @@ static void letter(struct addresses *a, char c, bool quoted)
 
 /* ---- one address ------------------------------------------------------------------------------------------------- */
 
-struct address_spec { /* octets, and which of them were quoted: those mean nothing but themselves */
+struct address_spec { /* octets, and which of them were quoted and so have no special meaning */
     const char *at, *quoted;
     size_t len;
 };
@@ -58,7 +58,7 @@ static struct str squeeze(struct address_spec s, struct arena *arena, size_t *at
     char *text = arena_space(arena, s.len + 1);
     size_t n = 0;
     *at = SIZE_MAX;
-    bool glue = true; /* what was written last takes no white space behind it */
+    bool glue = true; /* no white space is kept after the octet written last */
     for (size_t i = 0; i < s.len; i++) {
         if (is_gap(s, i)) {
             size_t next = i;
@@ -93,9 +93,8 @@ static void make(struct address_spec s, struct str name, struct arena *arena, st
     m->name = str_trim(name);
 }
 
-/* Outside of angles words without "@" beside one that has it are no part of its address: "Rose a@example.com". A gap
- * beside
- * "@" or "." parts nothing. Gives the next word with an "@"; where no word has one, all of the text, once. */
+/* Outside of angle brackets, words without "@" next to an address are not part of it: "Rose a@example.com". White space next to "@" or "."
+ * does not separate words. Gives the next word that has an "@"; if no word has one, the whole text, once. */
 static bool next_word(struct addresses *a, struct mailbox *m)
 {
     struct address_spec s = {a->text, a->quoted, a->len};
@@ -215,7 +214,7 @@ static enum address_step take(struct addresses *a, struct mailbox *m)
     enum address_step step = GO_ON;
     if (c == '(') {
         n = min_size(token_comment(a->rest), a->rest.len);
-        letter(a, ' ', false); /* it parts words as white space does */
+        letter(a, ' ', false); /* a comment separates words as white space does */
     } else if (c == '"' && !a->no_quotes && (n = take_quoted(a))) {
         ;
     } else if (c == '\\' && a->rest.len > 1) {
@@ -247,7 +246,7 @@ bool addresses_next(struct addresses *a, struct mailbox *m)
             continue;
         if (a->in_angle)
             return end_angle(a, m);
-        /* behind angles only what is an address itself counts: "<a@b> oops" is one */
+        /* after angle brackets only a complete address counts: "<a@b> text" is one address */
         bool at_end = !a->rest.len && !a->len;
         if (at_end)
             return false;

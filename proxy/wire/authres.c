@@ -13,7 +13,7 @@ static size_t over(struct str s)
     return min_size(s.at[0] == '(' ? token_comment(s) : token_quoted(s), s.len);
 }
 
-/* Over white space and comments. */
+/* Skips white space and comments. */
 static void skip(struct str *s)
 {
     size_t i = 0;
@@ -81,7 +81,7 @@ bool authres_start(struct authres *a, struct str value, struct arena *arena, str
     skip(&head);
     *id = take_word(&head, "=", arena);
     skip(&head);
-    /* behind the id stands a version, or nothing: "spf=pass" is a result without an id */
+    /* after the id comes a version or nothing: "spf=pass" is a result without an id before it */
     return id->len && (!head.len || char_is_digit(head.at[0]));
 }
 

@@ -1,8 +1,8 @@
-/* command.c - one line of the client off its pipe, then its verb: RFC 5321 2.3.8 (lines end with CRLF and nothing
- * else), 2.4 (verbs in any case), 4.1.1.
+/* command.c - takes a line off the pipe of a client and finds its verb: RFC 5321 2.3.8 (only CRLF ends a line), 2.4 (verbs in any case),
+ * 4.1.1.
  *
- * Owns nothing but the little state of a line_reader. Never judges whether a command is legal now: that is the
- * session's table. A line that is too long is dropped as it comes and costs no memory. */
+ * Whether a command is allowed in the present state is not checked here but by the session. A line that is too long is dropped as it comes
+ * and costs no memory. */
 #include "wire/command.h"
 
 static const struct str verbs[VERB_COUNT] = {
@@ -42,7 +42,7 @@ static bool find_end(const struct pipe *in, size_t from, size_t to, bool bare_lf
 static enum line_took skip(struct line_reader *r, struct pipe *in, bool bare_lf_ends)
 {
     while (in->octets) {
-        /* One span at a time, so that a drop follows each look: a pipe full of bare LF is walked once. */
+        /* One span at a time, and drop it after each search, so that a pipe full of bare LF is scanned only once. */
         size_t n = in->first->len;
         const char *found = memchr(in->first->at, '\n', n);
         if (found) {
@@ -90,7 +90,7 @@ enum line_took line_take(struct line_reader *r, struct pipe *in, size_t most, bo
         pipe_drop(in, lf + 1);
         return LINE_TOO_LONG;
     }
-    char *copy = arena_space(arena, len + 1); /* the block may go with the drop: a view would outlive it */
+    char *copy = arena_space(arena, len + 1); /* a copy, since dropping the octets may free their block */
     pipe_peek(in, 0, copy, len);
     copy[len] = 0;
     pipe_drop(in, lf + 1);

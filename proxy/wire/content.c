@@ -1,12 +1,10 @@
-/* content.c - mail data off the wire and on to it: RFC 5321 4.5.2 (transparency), 2.3.8 and 4.1.1.4 (only CRLF.CRLF
- * ends), RFC 3030 2 and 3 (chunks: text and binary).
+/* content.c - decodes and encodes mail data: RFC 5321 4.5.2 (transparency), 2.3.8 and 4.1.1.4 (only CRLF.CRLF ends mail data), RFC 3030 2
+ * and 3 (chunks: text and binary).
  *
- * Both directions are a machine of a few states that sees single octets only where something happens: plain() runs over
- * everything else. What lies between two happenings is one run, given by view when it is long and copied when it is
- * short, so a body of nothing but dots costs copies and not a span per line. The states carry what is held back (a CR,
- * a dot, a dot and its CR) over the end of the octets in hand; nothing else remembers anything. Never: allocates, looks
- * at what it has given. NUL and the eighth bit are octets like any other to both; the encoder's guard alone looks at
- * them. */
+ * Decoder and encoder are state machines that handle single octets only at CR, LF and dots that begin a line; plain() skips all others.
+ * The octets in between are a run, which is passed on by reference when it is long and copied when it is short, so that a body of dots
+ * does not cost a span per line. The state stands for the octets that are held back at the end of the input (a CR, a dot, a dot and its
+ * CR). NUL and octets above 127 are ordinary octets, except for the guard of the encoder. */
 #include "wire/content.h"
 #ifdef __SSE2__
 #include <immintrin.h>
@@ -23,25 +21,25 @@ enum {
     DOT_BARE_CR, /* the same behind a bare LF */
 };
 
-/* What a line so far is to a receiver that drops NULs and, where that is guarded against, the eighth bit. */
+/* The current line as the guarded receiver reads it, which drops NULs and, depending on the guard, clears the eighth bit. */
 enum {
-    BEGUN,    /* nothing, behind a real line end: a dot is stuffed here */
-    NOTHING,  /* nothing but NULs, or behind what is a line end to it: a dot is not stuffed here */
-    LONE_DOT, /* a dot that is not stuffed, and NULs */
+    BEGUN,    /* empty, after a CRLF: a dot that comes now will be stuffed */
+    NOTHING,  /* empty to the receiver, after NULs or after octets that it reads as a line end: a dot will not be stuffed */
+    LONE_DOT, /* a dot that was not stuffed, possibly with NULs */
     MORE,
 };
 
-/* A run of a few octets costs less copied than it costs as a span, and views between copies pin a block each. */
+/* Runs shorter than this are copied: that is cheaper than a span, and each span keeps a whole block alive. */
 enum { RUN_SHORT = 4096 };
 
 /* ---- the scanner ----------------------------------------------------------------------------------------------------
  */
 
-/* How many octets of at[0..len) both stages may pass on untouched: each CR with its LF, each LF with its CR, and no dot
- * behind an LF. The last of them is never a CR. The caller knows that at[0] is no LF, and no dot that begins a line. */
+/* How many octets of at[0..len) decoder and encoder may pass on unchanged: every CR is followed by LF, every LF preceded by CR, and no LF
+ * followed by a dot. The last of them is never a CR. The caller has checked that at[0] is neither LF nor a dot that begins a line. */
 static size_t plain_tail(const char *at, size_t len, size_t n, uint64_t *lines)
 {
-    if (n && at[n - 1] == '\r') { /* its LF is the next octet, or it would not have been passed */
+    if (n && at[n - 1] == '\r') { /* the vector code has checked that the next octet is its LF */
         n--;
         --*lines;
     }
@@ -59,9 +57,8 @@ static size_t plain_tail(const char *at, size_t len, size_t n, uint64_t *lines)
 }
 
 #ifdef __SSE2__
-/* One claim about 16 octets and the two behind them: "CR here" is "LF next", and never with a dot after that. Three
- * loads and three comparisons, no shifting of masks between the vectors. Octets of the result are 0 where the claim
- * holds. */
+/* Checks one condition for 16 octets and the two after them: an octet is CR if and only if the next one is LF, and then the one after that
+ * is no dot. Takes three loads at offsets 0, 1 and 2 and three comparisons. Octets of the result are 0 where the condition holds. */
 static inline __m128i odd(const char *at, __m128i *returns)
 {
     __m128i cr = _mm_cmpeq_epi8(_mm_loadu_si128((const void *)at), _mm_set1_epi8('\r'));
@@ -96,7 +93,7 @@ static size_t plain_sse2(const char *at, size_t len, uint64_t *lines)
         *lines += (uint64_t)__builtin_popcount(returns & ((1u << good) - 1));
         if (strange) {
             n += good;
-            if (n && at[n - 1] == '\r') { /* at[n] is its LF and another follows: stay before the pair */
+            if (n && at[n - 1] == '\r') { /* at[n] is its LF, and stop before this CRLF */
                 n--;
                 --*lines;
             }
@@ -106,8 +103,8 @@ static size_t plain_sse2(const char *at, size_t len, uint64_t *lines)
     return plain_tail(at, len, n, lines);
 }
 
-/* The same claim about 32 octets at a time, 128 a turn: half the time of a body's two passes. What it stops at, or what
- * is left, is the narrow one's. */
+/* The same condition for 32 octets at a time with AVX2, 128 per iteration. It leaves the place where it fails, and the rest, to the SSE2
+ * version. */
 __attribute__((target("avx2"))) static size_t plain_avx2(const char *at, size_t len, uint64_t *lines)
 {
     const __m256i zero = _mm256_setzero_si256(), r = _mm256_set1_epi8('\r'), l = _mm256_set1_epi8('\n'),
@@ -130,8 +127,8 @@ __attribute__((target("avx2"))) static size_t plain_avx2(const char *at, size_t 
     uint64_t sums[4];
     _mm256_storeu_si256((void *)sums, total);
     *lines += sums[0] + sums[1] + sums[2] + sums[3];
-    /* at[n] is no dot that begins a line: two octets before it said so. But it may be the LF of a CR that was passed:
-     * back to that. */
+    /* at[n] is no dot that begins a line, as the check two octets before has shown. If it is the LF after a CR that was counted, go back
+     * to the CR. */
     if (n && at[n] == '\n') {
         n--;
         --*lines;
@@ -158,10 +155,10 @@ struct content_run {
     struct pipe *out;
     struct block *block;
     const char *from; /* the first octet that was not given yet */
-    uint64_t *octets; /* counts what is given */
+    uint64_t *octets; /* counts the octets passed on */
 };
 
-/* Gives from..to, goes on at `next`. */
+/* Passes on the octets from..to and continues at `next`. */
 static void give(struct content_run *r, const char *to, const char *next)
 {
     size_t len = (size_t)(to - r->from);
@@ -191,7 +188,7 @@ static void insert(struct content_run *r, struct str octets)
         pipe_put(r->out, octets);
 }
 
-/* Whether plain() may start here: its two conditions. */
+/* Whether the conditions for calling plain() here hold. */
 static inline bool is_quiet(uint8_t at, char octet)
 {
     return at <= WITHIN && octet != '\n' && (octet != '.' || at == WITHIN);
@@ -215,13 +212,13 @@ void decoder_chunk(struct decoder *d, uint64_t octets, bool last)
     d->last = last;
 }
 
-/* A CR that turned out to be bare, and was held back or is at p (then p is its place, else NULL). */
+/* Handles a bare CR at p, or one that was held back (p NULL). */
 static void bare_return(struct decoder *d, struct content_run *r, const char *p)
 {
     d->saw_bare = true;
     d->at = WITHIN;
     if (p && d->bare == BARE_REJECT)
-        return; /* stays in its run, as it is */
+        return; /* it stays unchanged in its run */
     if (p)
         give(r, p, p + 1);
     insert(r, d->bare == BARE_REJECT ? STR("\r") : STR(" "));
@@ -239,7 +236,7 @@ static void bare_feed(struct decoder *d, struct content_run *r, const char *p)
     d->at = d->begin == FRESH ? FRESH_BARE : WITHIN;
 }
 
-/* The octet at p when nothing is held back. Returns how many octets were seen to. */
+/* Handles the octet at p when nothing is held back. Returns how many octets it has handled. */
 static size_t take_open(struct decoder *d, struct content_run *r, const char *p, const char *end)
 {
     if (*p == '.' && d->at != WITHIN) { /* RFC 5321 4.5.2: the first octet of a line, when a dot, is deleted */
@@ -262,7 +259,7 @@ static size_t take_open(struct decoder *d, struct content_run *r, const char *p,
     return 1;
 }
 
-/* The octet at p when something is held back; r->from is p. Returns 0 when the octet is to be seen anew. */
+/* Handles the octet at p when something is held back; r->from is p. Returns 0 when the octet must be handled again in the new state. */
 static size_t take_held(struct decoder *d, struct content_run *r, const char *p)
 {
     bool bare_before = d->at == DOT_BARE || d->at == DOT_BARE_CR;
@@ -317,7 +314,7 @@ static size_t decode(struct decoder *d, const struct span *s, size_t len, struct
     return (size_t)(p - s->at);
 }
 
-/* The chunk at hand is whole. A CR that the last one ends with never gets its LF. */
+/* The current chunk has been taken completely. A CR at the end of the last chunk is bare. */
 static void end_chunk(struct decoder *d, struct pipe *out)
 {
     if (!d->last)
@@ -388,7 +385,7 @@ static size_t find_odd(enum guard guard, const char *at, size_t len)
     return n;
 }
 
-/* One octet of a line in which there are odd ones, or that one of them began. */
+/* Handles one octet of a line that has octets which the guarded receiver reads differently. */
 static void guard_octet(struct encoder *e, char octet)
 {
     char c = e->guard == GUARD_EIGHTH_BIT ? (char)(octet & 0x7f) : octet;
@@ -406,7 +403,7 @@ static void guard_octet(struct encoder *e, char octet)
         e->line = MORE;
 }
 
-/* Looks at octets before they are given: those of a hidden end must not leave. */
+/* Checks octets before they are passed on, so that a hidden end is never sent. */
 static void guard(struct encoder *e, const char *at, size_t len)
 {
     for (size_t n = 0; n < len && !e->bad;) {

@@ -1,7 +1,7 @@
 /* date.c - a date, token by token. See date.h. */
 #include "wire/date.h"
 
-/* Over white space, comments (nested, perhaps unfinished) and `also`. */
+/* Skips white space, comments (nested, or not closed) and octets in `also`. */
 static void skip(struct str *s, const char *also)
 {
     size_t i = 0, depth = 0;
@@ -52,7 +52,7 @@ static int month_of(struct str name)
     return -1;
 }
 
-/* Days since 1970-01-01 in the Gregorian calendar; years begin in March here, so that the odd day is the last. */
+/* Days since 1970-01-01 in the Gregorian calendar. Years are counted from March here, so that the leap day is the last day of a year. */
 static int64_t day_number(int year, int month, int day)
 {
     int64_t y = month < 2 ? year - 1 : year, m = (month + 10) % 12;

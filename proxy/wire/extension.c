@@ -1,12 +1,12 @@
 /* extension.c - EHLO keywords to bits and back, and xtext: RFC 5321 4.1.1.1, RFC 1870 (SIZE), RFC 3461 4 (xtext).
  *
- * A keyword that is not in the table below is passed over, so nothing we do not know can ever be advertised. */
+ * Keywords that are not in the table below are ignored, so an unknown extension is never advertised. */
 #include "wire/extension.h"
 
 static const struct {
     const char *name;
     uint32_t bit;
-    bool said; /* by us, in this order */
+    bool said; /* we advertise it, in this order */
 } keywords[] = {
     {"PIPELINING", EXT_PIPELINING, true}, {"SIZE", EXT_SIZE, true},
     {"STARTTLS", EXT_STARTTLS, true},     {"ENHANCEDSTATUSCODES", EXT_ENHANCED, true},
@@ -16,7 +16,7 @@ static const struct {
     {"REQUIRETLS", EXT_REQUIRETLS, true}, {"LIMITS", EXT_LIMITS, true},
     {"MT-PRIORITY", EXT_MT_PRIORITY, true}, {"DELIVERBY", EXT_DELIVERBY, true},
     {"FUTURERELEASE", EXT_FUTURERELEASE, true},
-    {"XFORWARD", EXT_XFORWARD, false},    {"AUTH", EXT_AUTH, false}, /* with whom it is offered, the session knows */
+    {"XFORWARD", EXT_XFORWARD, false},    {"AUTH", EXT_AUTH, false}, /* the session decides whether to offer it */
 };
 
 static const struct {
@@ -50,7 +50,7 @@ static bool has_word(const char *words, struct str word)
     return false;
 }
 
-/* Mechanisms that bind the user to the channel, or take the certificate for him, end at us: what the backend would see of both is ours. */
+/* Mechanisms that use channel binding or the client's certificate cannot be relayed: the backend sees our TLS channel and our certificate. */
 static bool can_be_relayed(struct str mechanism)
 {
     for (size_t i = 0; i < mechanism.len; i++)
@@ -111,7 +111,7 @@ static bool parse_deliver_by(struct str words, struct capabilities *c)
     return true;
 }
 
-/* RFC 4865 3: both the longest interval and the last date-time. What is malformed leaves alone what an earlier line said. */
+/* RFC 4865 3: the longest interval and the latest date-time. A malformed line does not change values of an earlier line. */
 static bool parse_future(struct str words, struct capabilities *c)
 {
     struct str interval = str_word(&words), until = str_word(&words);
@@ -126,7 +126,7 @@ static bool parse_future(struct str words, struct capabilities *c)
 static void parse_line(struct str line, struct capabilities *c)
 {
     struct str word = str_word(&line);
-    if (str_starts_nocase(word, STR("AUTH="))) { /* what Microsoft's early servers said */
+    if (str_starts_nocase(word, STR("AUTH="))) { /* an obsolete form of early Microsoft servers */
         struct str first = str_part(word, 5, word.len);
         if (first.len && can_be_relayed(first))
             add_mechanism(c, first);
@@ -178,7 +178,7 @@ struct capabilities capabilities_common(struct capabilities a, struct capabiliti
     both.rcpt_domain_max = (uint32_t)stricter(a.rcpt_domain_max, b.rcpt_domain_max);
     both.hold_most = stricter(a.hold_most, b.hold_most);
     both.deliver_by = a.deliver_by > b.deliver_by ? a.deliver_by : b.deliver_by;
-    /* Of two date-times the one that sorts first: they are mostly in one zone, and the next hop judges in the end. */
+    /* Of two date-times, the one that sorts first as text. They usually have the same zone; the next hop checks the value again. */
     bool first = a.hold_until[0] && (!b.hold_until[0] || strcmp(a.hold_until, b.hold_until) < 0);
     memcpy(both.hold_until, first ? a.hold_until : b.hold_until, sizeof both.hold_until);
     if (!strcmp(a.priority, b.priority))
@@ -233,7 +233,7 @@ struct str capabilities_text(struct capabilities c, struct arena *arena)
     return arena_str(arena, (struct str){text, n});
 }
 
-/* Digits at `at` as many as d in the shape; every other octet as it is. */
+/* True: s begins with the form of `shape`, where "d" stands for a digit and every other octet for itself. */
 static bool has_shape(struct str s, const char *shape)
 {
     for (size_t i = 0; shape[i]; i++)

@@ -1,15 +1,14 @@
 /* header.c - the header section, taken line by line and sent field by field: RFC 5322 2.1, 2.2 (fields), 2.2.3
  * (folding), 3.6.8 (names), 4.5 (white space before the colon).
  *
- * Owns struct field and their order; the octets are in the transaction's arena, each copied there once. A field that
- * nobody edits is sent from the very octets that came. Octets are taken as they come and never wait in the pipe for
- * their line to end, or a long line would fill the pipe for good; only the first of a line wait, until it is known to
- * be a field. Never: decides about a message, knows a field by name. */
+ * Owns struct field and the order of fields; octets are copied once, into the transaction's arena, and a field that is not edited is sent
+ * from these octets. Octets are taken from the pipe as they come: a line longer than the pipe would never become complete in it. Only the
+ * beginning of a line stays in the pipe until it is known to begin a field. No field name has a special meaning here. */
 #include "wire/header.h"
 
 enum {
     NAME_MOST = 997,           /* RFC 5322 2.1.1: a line has 998 octets, one of them the colon */
-    LOOK_MOST = NAME_MOST * 2, /* how far a colon is looked for */
+    LOOK_MOST = NAME_MOST * 2, /* octets in which a colon is searched for */
     VALUE_MOST = 1 << 20,
     ROOM_FIRST = 2048
 };
@@ -32,7 +31,7 @@ static bool ends_line(struct str s)
     return s.len >= 2 && s.at[s.len - 2] == '\r' && s.at[s.len - 1] == '\n';
 }
 
-/* Name and value as views into raw. */
+/* Sets name and value, as views into raw. */
 static void divide(struct field *f)
 {
     size_t colon = str_find(f->raw, STR(":"));
@@ -61,7 +60,7 @@ static struct field *make_field(struct headers *h, struct str raw)
     return f;
 }
 
-/* Before `before`, or at the bottom. */
+/* Inserts a field before `before`; NULL: at the bottom. */
 static void link_field(struct headers *h, struct field *f, struct field *before)
 {
     f->next = before;
@@ -76,7 +75,7 @@ static void unlink_field(struct headers *h, struct field *f)
     *(f->next ? &f->next->prev : &h->last) = f->prev;
 }
 
-/* The first that is no mbox line. */
+/* The first field that is not an mbox line. */
 static struct field *top_of(const struct headers *h)
 {
     struct field *f = h->first;
@@ -88,8 +87,8 @@ static struct field *top_of(const struct headers *h)
 /* ---- in -------------------------------------------------------------------------------------------------------------
  */
 
-/* Appends to the field that is not yet complete. Complete fields keep their part of the room: each octet is copied
- * once, and once more for each time a long field outgrows its room, which doubles. */
+/* Appends octets to the incomplete field. Its room doubles when it is full; complete fields keep the part they use. So each octet is copied
+ * once, and those of long fields once more for each doubling. */
 static void append(struct headers *h, const char *at, size_t n)
 {
     struct arena_text *t = &h->partial;
@@ -122,7 +121,7 @@ static void finish(struct headers *h)
     t->len = 0;
 }
 
-/* The rest of a line that is known to belong here, as far as it is there. */
+/* Takes the rest of a line that belongs to the incomplete field, as far as it has come. */
 static void take_line(struct headers *h, struct pipe *content)
 {
     while (content->first && h->in_line) {
@@ -140,7 +139,7 @@ static void take_line(struct headers *h, struct pipe *content)
 
 enum looks { AN_MBOX_LINE, A_FIELD, A_CONTINUATION, THE_END, NO_FIELD, UNDECIDED };
 
-/* Whether the line at the head of content is of a mailbox: NO_FIELD when it is not. */
+/* Whether the line at the head of the content is an mbox line; NO_FIELD: it is not. */
 static enum looks look_for_mbox(const struct pipe *content)
 {
     const struct str from = STR("From ");
@@ -157,7 +156,7 @@ static enum looks look_for_mbox(const struct pipe *content)
     return content->ended ? NO_FIELD : UNDECIDED;
 }
 
-/* What the line at the head of content begins as. */
+/* Classifies the line at the head of the content by its first octets. */
 static enum looks look_for_field(const struct pipe *content, bool within_field)
 {
     size_t at = 0;
@@ -244,7 +243,7 @@ static bool is_wanted(const struct field *f, struct str name)
     return !f->hidden && !f->removed && (!name.at || str_equal_nocase(f->name, name));
 }
 
-/* A removed field keeps its neighbours, so that a walk may remove what it stands on. */
+/* A removed field keeps its pointers to its neighbours, so that a loop over fields may remove the current one. */
 struct field *headers_next(const struct headers *h, const struct field *from, struct str name)
 {
     struct field *f = from ? from->next : h->first;
@@ -274,8 +273,8 @@ static bool name_is_valid(struct str name)
     return true;
 }
 
-/* Copies a value with its line ends made whole. An LF is a line end, with or without CR; a CR is nothing by itself.
- * Whatever a filter wrote, no second field and no end of the section can come of it. */
+/* Copies a value of a filter and corrects its line ends: an LF with or without CR is a line end, any other CR is dropped. The result can
+ * contain neither a second field nor the end of the header section. */
 static size_t fold(struct str value, char *to)
 {
     size_t n = 0;
@@ -286,7 +285,7 @@ static size_t fold(struct str value, char *to)
             to[n++] = value.at[i];
             continue;
         }
-        size_t next = i + 1; /* line ends in a row are one: a line of nothing is not to be made */
+        size_t next = i + 1; /* consecutive line ends become one, so that no empty line results */
         while (next < value.len && (value.at[next] == '\r' || value.at[next] == '\n'))
             next++;
         if (next == value.len)
@@ -388,7 +387,7 @@ void headers_hide(struct headers *h, struct field *f)
 /* ---- out ------------------------------------------------------------------------------------------------------------
  */
 
-/* An empty line is owed where one came; and where a field was added before a body that came without, which else could
+/* An empty line must be sent if one came; and also if a field was added before a body that came without one, since the body could otherwise
  * be read as part of that field. */
 static bool owes_separator(const struct headers *h)
 {
@@ -411,7 +410,7 @@ bool headers_send(const struct headers *h, struct headers_sender *s, struct pipe
         if (s->offset < f->raw.len)
             continue;
         if (!ends_line(f->raw) &&
-            (f->next || owes_separator(h))) /* the content ended within it; now something follows */
+            (f->next || owes_separator(h))) /* the content ended without a final CRLF, and more octets follow now */
             pipe_put(out, STR("\r\n"));
         s->next = f->next;
         s->offset = 0;

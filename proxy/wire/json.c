@@ -1,4 +1,4 @@
-/* json.c - values one behind the other; only what stands between them is remembered. */
+/* json.c - writes JSON values in sequence; the only state is the depth and where a comma is needed. */
 #include "wire/json.h"
 #include "wire/codec.h"
 #include <math.h>

@@ -1,6 +1,5 @@
-/* json_read.c - a JSON text (RFC 8259) made a tree of values, each with its line. Strict: what no reader agrees on (a
- * key twice, half a surrogate pair, octets that are no UTF-8) is a fault. Depth is bounded, work is linear but for
- * sorting keys. */
+/* json_read.c - parses JSON (RFC 8259) into a tree of values, each with its line. Strict: what parsers treat differently (duplicate keys,
+ * half a surrogate pair, invalid UTF-8) is an error. Depth is limited; time is linear except for sorting keys. */
 #include "wire/json.h"
 #include <stdlib.h>
 
@@ -24,7 +23,7 @@ static void skip_space(struct reader *r)
         r->line += *r->at++ == '\n';
 }
 
-/* Behind white space: whether that octet is next; it is taken. */
+/* Skips white space; if this octet is next, takes it and returns true. */
 static bool take(struct reader *r, char c)
 {
     skip_space(r);
@@ -66,7 +65,7 @@ static char *put_utf8(char *to, unsigned code)
     return to;
 }
 
-/* Behind "\u". */
+/* Parses the four digits after "\u". */
 static bool read_code(struct reader *r, char **to)
 {
     unsigned code, low;
@@ -101,7 +100,7 @@ static bool read_escape(struct reader *r, char **to)
     return true;
 }
 
-/* Behind the quote. No escape is longer as UTF-8 than as it is written. */
+/* Parses a text after its opening quote. The result is never longer than the text with its escapes. */
 static bool read_text(struct reader *r, struct str *text)
 {
     const char *close = r->at;
@@ -214,7 +213,7 @@ static int by_key(const void *a, const void *b)
     return order ? order : (x.len > y.len) - (x.len < y.len);
 }
 
-/* The map of them: sorted once, not at each. */
+/* Builds a map from its members; they are sorted once, not at each insertion. */
 static bool make_map(struct reader *r, struct member *members, size_t n, struct filter_value *v)
 {
     if (n > 1)

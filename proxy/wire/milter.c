@@ -1,8 +1,7 @@
-/* milter.c - packets of the milter protocol, read and written by one table of what each kind has. There is no standard:
- * libmilter (mfdef.h) and Postfix (milter8.c) are what the words mean.
+/* milter.c - reads and writes packets of the milter protocol by a table that lists the parts of each kind. There is no standard; the
+ * references are libmilter (mfdef.h) and Postfix (milter8.c).
  *
- * Owns nothing. Every octet of a peer is looked at before it is believed; what cannot be read whole is a fault, never
- * half a packet. */
+ * Every length and octet of a peer is checked before it is used; a packet that is not completely valid is a fault. */
 #include "wire/milter.h"
 
 enum { LENGTH_OCTETS = 4, OPTION_OCTETS = 12 };
@@ -82,7 +81,7 @@ static bool is_field_name(struct str s)
 /* ---- replies --------------------------------------------------------------------------------------------------------
  */
 
-/* "%%" is '%', and a lone '%' goes. Stops when `room` octets are written. */
+/* "%%" becomes '%', and a single '%' is removed. Stops when `room` octets are written. */
 static size_t unescape(struct str s, char *to, size_t room)
 {
     size_t n = 0;
@@ -114,8 +113,7 @@ static char enhanced_class(struct str s)
     return i == s.len || s.at[i] == ' ' ? s.at[0] : 0;
 }
 
-/* "554", and behind that nothing or `separator` and text; what ends with nothing may only be the last. `code`: the
- * first line's. */
+/* Checks a line: "554", followed by nothing (in the last line only) or by `separator` and text. `code`: that of the first line. */
 static bool is_reply_line(struct str line, const char *code, char separator, bool escaped)
 {
     char head[12]; /* an enhanced code and what stands behind it */
@@ -265,8 +263,7 @@ static enum milter_fault take_texts(struct str *rest, struct milter_packet *p, b
     return texts % 2 ? MILTER_ODD : MILTER_GOOD;
 }
 
-/* A list of an unknown number is passed over; one that is cut short, and all behind it, count as not there: other MTAs
- * take such packets. */
+/* A list with an unknown number is skipped; a truncated list and all after it are ignored, since other MTAs accept such packets. */
 static enum milter_fault take_option(struct str *rest, struct milter_option *o)
 {
     if (rest->len < OPTION_OCTETS)
@@ -313,7 +310,7 @@ static enum milter_fault take_part(char part, struct str *rest, struct milter_pa
     }
 }
 
-/* The length and the kind. PACKET: all of it is held, and nothing is known to be wrong with it. */
+/* Checks the length and the kind. PACKET: the packet is complete, and no fault has been found so far. */
 static enum milter_took measure(const struct milter_reader *r, struct str held, size_t octets, struct milter_packet *p,
                                 size_t *whole, enum milter_fault *fault)
 {

@@ -1,18 +1,19 @@
-/* params.c - what stands behind a path: esmtp-param of RFC 5321 4.1.2, with the values of RFC 1870 4 (SIZE), RFC 6152 2
- * (BODY), RFC 3030 3 (BINARYMIME), RFC 8689, 6710, 2852, 4865 (REQUIRETLS, MT-PRIORITY, BY, HOLDFOR and HOLDUNTIL), RFC 6531 3.4 (SMTPUTF8), RFC 3461 4 (RET, ENVID, NOTIFY, ORCPT), RFC 4954 5 (AUTH).
+/* params.c - parameters of MAIL and RCPT: esmtp-param of RFC 5321 4.1.2, with the values of RFC 1870 4 (SIZE), RFC 6152 2 (BODY), RFC 3030 3
+ * (BINARYMIME), RFC 8689, 6710, 2852, 4865 (REQUIRETLS, MT-PRIORITY, BY, HOLDFOR and HOLDUNTIL), RFC 6531 3.4 (SMTPUTF8), RFC 3461 4 (RET,
+ * ENVID, NOTIFY, ORCPT), RFC 4954 5 (AUTH).
  *
- * One table says which parameter belongs to which command and extension; what no offered extension brings is 555. What
- * goes to a backend is written anew from the parsed form. */
+ * A table says to which command and extension each parameter belongs; a parameter of no offered extension is 555. Parameters for a backend
+ * are written from the parsed form. */
 #include "wire/params.h"
 
 enum { ENVID_MOST = 100, ORCPT_MOST = 500 }; /* RFC 3461 4.4, 4.2 */
-enum { ORCPT_LENIENT = 1200 };               /* with the longest path and NOTIFY a line that Postfix reads whole: 2048 octets */
+enum { ORCPT_LENIENT = 1200 };               /* so that RCPT with the longest path and NOTIFY still fits into Postfix' line of 2048 octets */
 
 struct parsing {
     struct params *params;
     enum syntax syntax;
-    bool vouched;  /* AUTH= has named somebody */
-    bool repaired; /* a value, or how often it was said, was not as the RFCs have it */
+    bool vouched;  /* AUTH= has named a user */
+    bool repaired; /* something was corrected to the form of the RFCs */
     struct capabilities can;
     struct arena *arena;
 };
@@ -61,7 +62,7 @@ static int read_ret(struct parsing *p, struct str value)
     return 0;
 }
 
-/* Whether it is xtext, or means what xtext can say: *value is xtext then. */
+/* True: *value is xtext, or was corrected to xtext (LENIENT). */
 static bool is_xtext(struct parsing *p, struct str *value)
 {
     if (xtext_is_valid(*value))
@@ -83,11 +84,11 @@ static int read_envid(struct parsing *p, struct str value)
 
 static int read_auth(struct parsing *p, struct str value)
 {
-    /* RFC 4954 5: to be understood by whoever offers AUTH. What it is worth, the backend that authenticated its user knows. */
+    /* RFC 4954 5: a server that offers AUTH must accept it. The backend decides whether it trusts the value. */
     if (p->vouched)
         return REPLY_PARAM_TWICE;
     p->vouched = !str_equal(value, STR("<>"));
-    if (!(p->can.has & EXT_AUTH)) { /* "AUTH=<>" of those who say it always: nobody here can vouch for more */
+    if (!(p->can.has & EXT_AUTH)) { /* some clients always send AUTH=<>: accept and drop it */
         p->repaired = true;
         return 0;
     }
@@ -113,7 +114,7 @@ static int read_priority(struct parsing *p, struct str value)
     return 0;
 }
 
-/* RFC 2852 4: by-time ";" by-mode ["T"]; to return what is late already is no mode. */
+/* RFC 2852 4: by-time ";" by-mode ["T"]; mode R requires a by-time above 0. */
 static int read_by(struct parsing *p, struct str value)
 {
     struct str mode = value, time = str_cut(&mode, ';');
@@ -216,7 +217,7 @@ static const struct known_param {
     unsigned on;
     uint32_t needs;
     value_reader *read;
-    bool again; /* of several the last one counts */
+    bool again; /* LENIENT accepts it more than once, and the last one counts */
 } known[] = {
     {"SIZE", ON_MAIL, EXT_SIZE, read_size, true},
     {"BODY", ON_MAIL, EXT_8BITMIME, read_body, true},
@@ -301,7 +302,7 @@ void params_put_mail(const struct params *p, struct capabilities can, uint64_t s
         put_word(out, STR(" "), p->hold);
 }
 
-/* RFC 6533 3: to whom did not offer SMTPUTF8, a character above ASCII is said as "\x{...}", its code point in hex. */
+/* RFC 6533 3: for a server that does not offer SMTPUTF8, a non-ASCII character is written as "\x{...}" with its code point in hexadecimal. */
 static void put_ascii(struct pipe *out, struct str utf8)
 {
     for (size_t i = 0; i < utf8.len;) {
@@ -328,7 +329,7 @@ void params_put_rcpt(const struct params *p, struct capabilities can, struct pip
     } else {
         struct pipe text = {0};
         put_ascii(&text, p->orcpt);
-        if (text.octets <= ORCPT_MOST) { /* else it is left out: RCPT matters more than what a report would say */
+        if (text.octets <= ORCPT_MOST) { /* else leave ORCPT out: it only serves delivery reports, and RCPT must not fail for it */
             pipe_put(out, STR(" ORCPT="));
             pipe_move(&text, out, text.octets);
         }

@@ -1,15 +1,15 @@
 /* path.c - the grammar of paths: RFC 5321 4.1.2 (Path, Mailbox, Dot-string, Quoted-string), 4.1.3 (address literals),
  * 4.5.3.1 (lengths), RFC 6531 3.3 (UTF-8 in local parts and domains).
  *
- * Strict but for two things the world does: underscores in domains, and source routes, which are read and forgotten
- * (RFC 5321 appendix C). What is in this form goes out as it was typed; what only the lenient reader takes is written
- * anew from what it means, so that a backend never reads a spelling that nobody here has read. Refused although the
- * grammar has it: an empty quoted local part. "@domain" is what tables call a whole domain. */
+ * The strict parser follows the grammar, with two exceptions: underscores in domains are accepted, and source routes are accepted and
+ * dropped (RFC 5321 appendix C). A path in this form is forwarded as it was typed. A path that only the lenient parser accepts is written
+ * again from the parsed address, so that the backend reads the same address as the filters. An empty quoted local part is refused although
+ * the grammar allows it, because "@domain" is the key of a whole domain in tables. */
 #include "wire/path.h"
 #include "base/idn.h"
 #include <arpa/inet.h>
 
-/* A place in the text: what is left of it, and a way to say why it went wrong. */
+/* The position of the parser: the rest of the text, and the reply for the first error. */
 struct cursor {
     struct str left;
     bool too_long;
@@ -33,7 +33,7 @@ static bool take(struct cursor *c, char octet)
     return true;
 }
 
-/* ATEXT: RFC 5322 3.2.3, and RFC 6531 3.3 any UTF-8 above ASCII (that it is well formed is seen to for the whole path).
+/* ATEXT: RFC 5322 3.2.3, and by RFC 6531 3.3 all octets above 127 (valid UTF-8 is checked for the whole path).
  * LABEL: what the label of a domain is made of. */
 enum { ATEXT = 1, LABEL = 2, DOT = 4, BOTH = ATEXT | LABEL };
 static const uint8_t class[256] = {
@@ -79,7 +79,7 @@ static bool label_is_valid(struct str s)
             return false;
         characters += ((unsigned char)s.at[i] & 0xC0) != 0x80;
     }
-    /* RFC 1035 2.3.4: 63. A U-label is counted in characters: its A-label is what the limit speaks of. */
+    /* RFC 1035 2.3.4: 63 octets. A U-label is counted in characters here, since the limit applies to its A-label. */
     return s.len && characters <= 63 && s.at[0] != '-' && s.at[s.len - 1] != '-';
 }
 
@@ -190,7 +190,7 @@ static struct str literal_key(struct str domain, struct arena *arena)
     return domain.len && domain.at[0] == '[' ? arena_str(arena, idn_fold(domain, room)) : domain;
 }
 
-/* said: what of raw a peer is told. */
+/* said: the part of raw that is sent to a backend. */
 static void fill(struct path *p, struct str raw, struct str said, struct str local, struct str domain,
                  struct arena *arena)
 {
@@ -313,7 +313,8 @@ static size_t blanks_behind(struct str s)
     return n;
 }
 
-/* Where an unquoted bracket stands behind `from`, outside of brackets a blank too, or the end; SIZE_MAX: in quotes. */
+/* Offset of the next unquoted angle bracket after `from`, or outside of brackets also of white space, or the end. SIZE_MAX: a quote is not
+ * closed. */
 static size_t token_end(struct str s, size_t from, bool bracketed)
 {
     bool quoted = false;
@@ -332,7 +333,7 @@ static size_t token_end(struct str s, size_t from, bool bracketed)
     return quoted ? SIZE_MAX : n;
 }
 
-/* A name that stands before an address (RFC 5322 3.2.5), with dots, and nothing that could be an address itself. */
+/* True for a display name before an address (RFC 5322 3.2.5), with dots, that could not be an address itself. */
 static bool is_phrase(struct str s)
 {
     bool quoted = false, any = false;
@@ -348,8 +349,8 @@ static bool is_phrase(struct str s)
     return any;
 }
 
-/* One word at the head of *rest, up to a blank outside of quotes and brackets; what is between the brackets if there
- * are any. "<NAME <ADDRESS>>" is of those who put brackets around what they have. */
+/* One word at the head of *rest, up to white space outside of quotes and brackets; with brackets, the text between them. Some clients send
+ * "<NAME <ADDRESS>>". */
 static bool take_token(struct str *rest, struct str *inside)
 {
     bool bracketed = rest->len && rest->at[0] == '<';
@@ -398,8 +399,8 @@ static bool take_words(struct cursor *c, struct arena *arena, struct str *local)
     return n > 0 && !c->too_long;
 }
 
-/* A name without a domain is that of a user of the backend. Not where it may carry a domain that only the backend would
- * see: "user%domain", "domain!user", "user@domain" in quotes. */
+/* Accepts a name without a domain, for a local user of the backend. Refuses forms in which only the backend might see a domain:
+ * "user%domain", "domain!user", "user@domain" in quotes. */
 static bool is_plain_name(struct str name)
 {
     return is_dot_string(name) && !memchr(name.at, '%', name.len) && !memchr(name.at, '!', name.len);
@@ -422,7 +423,7 @@ static bool take_loose(struct cursor *c, struct arena *arena, struct str *local,
     skip_blanks(c);
     *domain = c->left;
     if (domain->len > 1 && domain->at[domain->len - 1] == '.')
-        domain->len--; /* that of the root */
+        domain->len--; /* remove the dot of the root domain */
     c->too_long = domain->len > PATH_DOMAIN_MOST;
     return domain->len && domain->at[0] == '[' ? literal_is_valid(*domain) : domain_is_valid(*domain);
 }
@@ -451,7 +452,7 @@ int path_parse(struct str *rest, enum path_kind kind, enum syntax syntax, struct
     return why && syntax == SYNTAX_LENIENT ? parse_lenient(rest, kind, arena, p) : why;
 }
 
-/* Filters give back what they were given, where local is unquoted: "john doe@example.org" is read as meant. */
+/* Filters pass addresses with an unquoted local part, as they get them: "john doe@example.org" is accepted too. */
 static bool split_plain(struct str s, struct str *local, struct str *domain)
 {
     /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): it has a length */

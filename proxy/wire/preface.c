@@ -1,7 +1,7 @@
 /* preface.c - the PROXY protocol, versions 1 and 2 (HAProxy, doc/proxy-protocol.txt, 2020/03/05, sections 2.1 and 2.2).
  *
- * A header is judged by its first octets and consumed only when it is whole, so it may come an octet at a time. TLVs we
- * have no use for are passed over; one that runs out of its bounds makes the header bad. */
+ * A header is recognized by its first octets and taken only when it is complete, so it may come octet by octet. Unused TLVs are skipped; a
+ * TLV that is longer than the header makes the header bad. */
 #include "wire/preface.h"
 #include "wire/ip.h"
 #include <arpa/inet.h>
@@ -94,7 +94,7 @@ static bool next_tlv(struct str *rest, uint8_t *type, struct str *value)
     return true;
 }
 
-/* Texts of a TLV go into facts and the log: printable ones only, else it is as if it had not been said. */
+/* The text of a TLV, for facts and the log; "" unless it is printable. */
 static struct str text_of(struct str value, struct arena *arena)
 {
     return value.len <= 255 && !str_has_control(value) && str_is_utf8(value) ? arena_str(arena, value) : STR("");
@@ -196,7 +196,7 @@ enum preface_took preface_take(struct pipe *in, struct arena *arena, struct pref
 
 /* ---- writing --------------------------------------------------------------------------------------------------------- */
 
-/* AF_INET, AF_INET6, or 0: nothing that these headers could say. */
+/* AF_INET, AF_INET6, or 0: an address that the header cannot express. */
 static int octets_of(const struct preface *p, char source[16], char target[16])
 {
     char from[INET6_ADDRSTRLEN], to[INET6_ADDRSTRLEN];

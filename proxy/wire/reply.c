@@ -1,8 +1,8 @@
 /* reply.c - replies made, taken off a backend's pipe, and written: RFC 5321 4.2, 4.2.1 (multi-line), 4.5.3.1.5
  * (length), RFC 2034 4 (enhanced codes in the text), RFC 3463 2 (their form).
  *
- * Owns the table of our own sentences. Never lets an octet of a peer or a filter become a line end: what is put is
- * cleaned as it is written, whoever made it. */
+ * Owns the table of our own reply texts. Every text is cleaned when it is written, so that no octet of a peer or filter can become a line
+ * end. */
 #include "wire/reply.h"
 #include <stdarg.h>
 
@@ -23,7 +23,7 @@ static inline bool is_control(char c)
     return ((unsigned char)c < ' ' && c != '\t') || c == 127;
 }
 
-/* Copies; control octets become "?". Returns how many octets it were. */
+/* Copies and replaces control octets by "?". Returns the number of octets. */
 static size_t put_clean(char *to, struct str s)
 {
     memcpy(to, s.len ? s.at : "", s.len);
@@ -137,7 +137,7 @@ struct line {
     bool last;
 };
 
-/* One line at the head of s. MORE: it is fine as far as it goes. */
+/* Parses one line at the head of s. MORE: it is incomplete, and valid so far. */
 static enum reply_took take_line(struct str s, uint16_t *code, struct line *line, size_t *taken)
 {
     uint16_t number = 0;
@@ -168,7 +168,7 @@ static enum reply_took take_line(struct str s, uint16_t *code, struct line *line
     return REPLY_TAKEN;
 }
 
-/* Lines of one reply, joined; the enhanced code comes off each that says it, once the first did. */
+/* Joins the lines of a reply. If the first line has an enhanced code, it is removed from every line that has one. */
 static struct str join(const struct line *lines, size_t count, struct reply *r, struct arena *arena)
 {
     size_t room = 1, at = 0;
@@ -266,7 +266,7 @@ static struct str clean_text(struct str s, struct arena *arena)
         for (size_t i = 0; i < line.len; i++)
             if (!is_control(line.at[i])) {
                 text[at++] = line.at[i];
-                kept = at; /* empty lines at the end go */
+                kept = at; /* drops empty lines at the end */
             }
     }
     text[kept] = 0;

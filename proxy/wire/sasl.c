@@ -1,5 +1,5 @@
-/* sasl.c - who authenticates, read off the responses of the mechanisms that say it in the clear. What is decoded on the
- * way is wiped: with PLAIN the password lies beside the name. */
+/* sasl.c - reads the user name from the responses of mechanisms that send it in clear. Decoded responses are overwritten with zeros after
+ * use, because a PLAIN response also contains the password. */
 #include "wire/sasl.h"
 #include "wire/codec.h"
 #include <strings.h>
@@ -32,7 +32,7 @@ static struct str of_plain(struct str text)
     return text.at ? str_cut(&text, 0) : STR_NONE;
 }
 
-/* The value of `key` in fields parted by `by`: "n=" in SCRAM's "n,a=admin,n=ann,r=...", "user=" in XOAUTH2's. */
+/* The value of `key` in fields separated by `by`: "n=" in "n,a=admin,n=ann,r=..." (SCRAM), "user=" (XOAUTH2). */
 static struct str of_field(struct str text, char by, struct str key)
 {
     while (text.at) {

@@ -1,4 +1,4 @@
-/* token.c - see token.h. Depth is a counter: a megabyte of "(" costs no stack. */
+/* token.c - see token.h. Nesting is counted without recursion, so that a megabyte of "(" needs no stack. */
 #include "wire/token.h"
 
 size_t token_comment(struct str s)

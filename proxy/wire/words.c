@@ -1,4 +1,4 @@
-/* words.c - encoded words read, and any octets made text. See words.h. */
+/* words.c - decodes encoded words, and converts any octets to clean text. See words.h. */
 #include "wire/words.h"
 #include "wire/words_find.h"
 #include "wire/codec.h"
@@ -11,7 +11,7 @@ struct text {
     bool control; /* a run of control characters has just been written as a space */
 };
 
-/* Three octets for each that comes, at most (U+FFFD); a conversion may give more than it took, so that it grows. */
+/* The output has room for three octets per input octet (U+FFFD), and grows for charset conversions that need more. */
 static void text_room(struct text *t, size_t octets, struct arena *arena)
 {
     if (t->room - t->len > octets * 3)
@@ -23,8 +23,8 @@ static void text_room(struct text *t, size_t octets, struct arena *arena)
         memcpy(t->at, old, t->len);
 }
 
-/* Octets of the character at the head of s (RFC 3629), or, *whole is false, of what can be no character: as Unicode
- * advises (3.9, maximal subparts) the beginning of one that is cut is one mistake, any other octet is one by itself. */
+/* Length of the UTF-8 character at the head of s (RFC 3629). *whole false: it is invalid, and the length is that of the octets that one
+ * U+FFFD replaces: the truncated beginning of a character, else a single octet (Unicode 3.9, maximal subparts). */
 static size_t character(struct str s, bool *whole)
 {
     unsigned char c = (unsigned char)s.at[0];
@@ -80,8 +80,8 @@ struct str words_clean(struct str octets, struct arena *arena)
 
 /* ---- encoded words --------------------------------------------------------------------------------------------- */
 
-/* RFC 2047 2: "=?" charset ["*" language] "?" encoding "?" text "?=", of any length; white space may be in the text, as
- * some senders put it there. *end is the last known place of a "?=": found once for all beginnings in front of it. */
+/* RFC 2047 2: "=?" charset ["*" language] "?" encoding "?" text "?=", of any length; white space in the text is accepted, since some senders
+ * write it. *end caches the offset of a "?=", so that it is searched once for all possible beginnings before it. */
 bool words_find(struct str s, size_t from, size_t *end, struct encoded_word *w)
 {
     size_t at = from + 2, charset = at;
@@ -107,7 +107,7 @@ bool words_find(struct str s, size_t from, size_t *end, struct encoded_word *w)
         return false;
     w->text = str_part(s, at, *end);
     w->len = *end + 2 - from;
-    return str_find(w->text, STR("=?")) == w->text.len; /* else this one is unfinished, and another begins in it */
+    return str_find(w->text, STR("=?")) == w->text.len; /* else this word is not complete, and another one begins inside it */
 }
 
 static size_t decode_q(struct str text, char *to)
@@ -128,7 +128,7 @@ static size_t decode_q(struct str text, char *to)
     return n;
 }
 
-/* The octets of a word; false: it cannot be read. */
+/* Decodes base64 or Q of a word; false: it is malformed. */
 static bool decode_word(const struct encoded_word *w, struct text *octets, struct arena *arena)
 {
     struct str got;
@@ -151,7 +151,7 @@ bool words_is_readable(const struct encoded_word *w, words_convert *convert, str
     return convert(STR(""), w->charset, arena, &none) && decode_word(w, &octets, arena);
 }
 
-/* The row of words that begins at s.at[i]: words of one charset joined, then converted. Returns where it ends in s. */
+/* Decodes the sequence of encoded words that begins at s.at[i]: joins those of one charset, then converts. Returns the offset of its end. */
 static size_t take_row(struct str s, size_t i, size_t *end, struct text *t, words_convert *convert, struct arena *arena)
 {
     struct text octets = {0};

@@ -1,7 +1,7 @@
-/* words_encode.c - text written as encoded words, token by token. See words.h.
+/* words_encode.c - writes text as encoded words, token by token. See words.h.
  *
- * What came as octets of no known charset leaves as those octets: a label that is wrong destroys them for ever, no
- * label leaves them to the reader's guess. */
+ * Octets of an unknown charset are written unchanged and without a charset: with a wrong one the text could not be recovered, without one
+ * the reader may still guess it. */
 #include "wire/codec.h"
 #include "wire/words.h"
 #include "wire/token.h"
@@ -34,8 +34,8 @@ static struct str out_str(const struct words_out *o)
     return o->at ? (struct str){o->at, o->len} : STR("");
 }
 
-/* Words of at most 45 octets of text each: 60 digits and 12 around them, of the 75 of RFC 2047 2; no character is cut
- * (5). */
+/* Encodes words of at most 45 octets of text: 60 base64 digits and 12 octets around them, within the 75 of RFC 2047 2. No character is
+ * divided (RFC 2047 5). */
 static void put_words(struct words_out *o, struct str text)
 {
     enum { OCTETS = 45 };
@@ -67,7 +67,7 @@ static struct str without_controls(struct str s, struct arena *arena)
 
 /* ---- unstructured text ------------------------------------------------------------------------------------------- */
 
-struct scan { /* of the text for what would be read as encoded words */
+struct scan { /* searches the text for parts that would be read as encoded words */
     struct str text;
     size_t from, end, word_from,
         word_to; /* the readable word at or behind `from`; word_from == SIZE_MAX: there is none */
@@ -96,7 +96,7 @@ static void scan_to(struct scan *s, size_t at)
     }
 }
 
-/* Amid encoded words the beginning of an unfinished one would be read on into the next. */
+/* Between encoded words, the beginning of an incomplete one would be read together with the next. */
 static bool is_unfinished(struct str token)
 {
     size_t at = str_find(token, STR("=?"));
@@ -107,7 +107,7 @@ static bool is_to_encode(struct scan *s, size_t from, size_t to)
 {
     struct str token = str_part(s->text, from, to);
     scan_to(s, from);
-    if (!str_is_utf8(token)) /* whatever else it is: no label */
+    if (!str_is_utf8(token)) /* unknown charset: not encoded */
         return false;
     return s->word_from < to || !str_is_ascii(token) || (!s->ascii && is_unfinished(token));
 }

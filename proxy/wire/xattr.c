@@ -1,5 +1,5 @@
-/* xattr.c - attributes of XCLIENT and XFORWARD, read. Values are at most 255 octets once decoded, as Postfix has it;
- * control octets are refused, for they go into facts, log lines and commands to the backend. */
+/* xattr.c - parses the attributes of XCLIENT and XFORWARD. Decoded values have at most 255 octets, as in Postfix; control octets are refused,
+ * since the values are used in facts, log lines and commands to the backend. */
 #include "wire/xattr.h"
 #include "wire/command.h"
 #include "wire/ip.h"
