@@ -1,4 +1,4 @@
-/* address.c - addresses as words and as sockaddr, both ways. Looks up nothing: a name stays a name (family 0). */
+/* address.c - converts addresses between text and sockaddr. Does no look-ups: a domain name is kept as text (family 0). */
 #include "net/address.h"
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -143,7 +143,7 @@ bool address_parse(struct str s, struct arena *arena, struct address *a, const c
         *why = "an IPv6 address stands in brackets: [HOST]:PORT";
         return false;
     }
-    /* "[mail.example.org]:25" and "[192.0.2.1]:25" are Postfix' way to say "without MX": nobody looks for MX here. */
+    /* "[mail.example.org]:25" and "[192.0.2.1]:25", which in Postfix mean "no MX look-up". There is no MX look-up here. */
     bool literal = brackets && str_find(host, STR(":")) < host.len;
     return parse_host(host, literal || v6_said, arena, a, why);
 }
@@ -179,7 +179,7 @@ struct address address_of(const struct sockaddr *from, socklen_t len, struct are
     return a;
 }
 
-/* Every connection is asked twice; inet_ntop goes by way of sprintf. */
+/* Called twice for every connection, so it does not use inet_ntop, which calls sprintf. */
 static struct str ip4(const struct in_addr *ip, struct arena *arena)
 {
     const uint8_t *octets = (const uint8_t *)ip;

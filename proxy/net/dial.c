@@ -1,7 +1,7 @@
-/* dial.c - from an address to a connected channel: look-up if it is a name, then one address after the other.
+/* dial.c - connects a channel to an address: looks up a domain name, then tries one address after the other.
  *
- * Owns what only a dial needs, and gives it back when the channel is connected. A failure shows in a later round. The
- * whole dial has no deadline here (its owner's alarm has); but while another address is left, one gets five seconds. */
+ * Owns the memory that is needed for connecting only, and frees it when the channel is connected. A failure shows in a later round. There is
+ * no deadline for the whole attempt, which the owner limits by an alarm; each address but the last is given up after DIAL_STEP_MS. */
 #include "net/channel.h"
 #include "base/fault.h"
 #include <netdb.h>

@@ -1,10 +1,8 @@
-/* dns.c - the resolver: c-ares does the asking, its sockets are polled by the loop, answers are read here, octet by
- * octet.
+/* dns.c - the resolver: c-ares sends the queries, the loop polls its sockets, and the answers are parsed here.
  *
- * A query belongs to its asker and outlives the resolver; c-ares cannot call one query off, so a dropped one stays
- * until its answer or its death and is then freed unseen. c-ares calls back whenever it likes, inside the ask too:
- * results pass through the query's own task. No answer is trusted with a length (RFC 1035 4.1). The AD bit is asked for
- * (RFC 6840 5.7). */
+ * A query belongs to its caller and may outlive the resolver. c-ares cannot cancel a single query, so a dropped query is freed when its
+ * answer comes or c-ares gives it up. c-ares may call back at any time, also inside the call that starts a query; therefore results are
+ * delivered by a task of the query. All lengths in an answer are checked (RFC 1035 4.1). Queries set the AD bit (RFC 6840 5.7). */
 #include "net/dns.h"
 #include "base/fault.h"
 #include "net/channel.h"
@@ -49,15 +47,15 @@ struct wait { /* a socket of c-ares */
     struct dns *dns;
     ares_socket_t fd;
 };
-static _Thread_local struct wait *waits; /* of all resolvers of the thread: a handful */
+static _Thread_local struct wait *waits; /* a short list of those of all resolvers of the thread */
 
 struct dns_asked {
-    struct dns_query q;              /* first: the asker's pointer is ours */
-    bool at_home, answered, dropped; /* at_home: c-ares has done with it; answered: q says what */
+    struct dns_query q;              /* first member: a struct dns_query * is a pointer to this */
+    bool at_home, answered, dropped; /* at_home: c-ares does not use it any more; answered: q has the result */
     int type;
     struct task turn;
     struct alarm alarm;
-    enum failure at_alarm; /* what it ends with when the alarm rings */
+    enum failure at_alarm; /* the result when the alarm is due */
 };
 
 /* ---- reading an answer */
@@ -266,7 +264,7 @@ static void turn(struct task *t)
 static void ready(uv_poll_t *poll, int status, int events)
 {
     struct wait *w = poll->data;
-    struct dns *d = w->dns; /* w may go while c-ares works */
+    struct dns *d = w->dns; /* c-ares may free w during the call */
     bool in = status < 0 || events & (UV_READABLE | UV_DISCONNECT), out = status < 0 || events & UV_WRITABLE;
     ares_process_fd(d->channel, in ? w->fd : ARES_SOCKET_BAD, out ? w->fd : ARES_SOCKET_BAD);
     rearm(d);
@@ -288,7 +286,7 @@ static void socket_state(void *data, ares_socket_t fd, int in, int out)
         if (!w)
             return;
         *link = w->next;
-        uv_poll_stop(&w->poll); /* now: c-ares closes the descriptor right behind this call */
+        uv_poll_stop(&w->poll); /* at once, because c-ares closes the descriptor after this call */
         uv_close((uv_handle_t *)&w->poll, closed);
         return;
     }
@@ -326,7 +324,7 @@ struct dns *dns_open(struct loop *l, const char *servers, char *error, size_t ro
     int mask = ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_NDOTS | ARES_OPT_LOOKUPS |
                ARES_OPT_SOCK_STATE_CB | ARES_OPT_EDNSPSZ;
     static bool library;
-    pthread_mutex_lock(&opening); /* c-ares' globals, and getenv */
+    pthread_mutex_lock(&opening); /* protects global state of c-ares, and getenv */
     int r = library ? ARES_SUCCESS : ares_library_init(ARES_LIB_INIT_ALL);
     library = library || r == ARES_SUCCESS;
     if (r == ARES_SUCCESS)

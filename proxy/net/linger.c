@@ -1,8 +1,8 @@
-/* linger.c - how a stream goes: at once, or with its last octets delivered.
+/* linger.c - closes a stream, at once or after its last octets have been delivered.
  *
- * Closing a socket that holds unread octets sends a reset, and a reset eats what the peer has not read yet, our 421 or
- * 554 among it (RFC 1122 4.2.2.13). So: the rest, close_notify, FIN, then a bounded reading and dropping. Nobody above
- * hears of it. */
+ * Closing a socket that has unread input sends a reset, after which the peer may lose octets that it has not read yet, such as our 421 or
+ * 554 (RFC 1122 4.2.2.13). Therefore: send the rest, close_notify and FIN, then read and drop a limited amount of input. The owner of the
+ * stream does not take part in this. */
 #include "net/channel.h"
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -45,7 +45,7 @@ void leave_stop(struct channel *c)
     c->leaving = NULL;
 }
 
-/* Nothing is left to send: FIN, and two seconds for the peer's own. */
+/* All has been sent: sends FIN, and waits LINGER_MS for the peer's FIN. */
 static void linger(struct channel *c)
 {
     int fd;
@@ -70,7 +70,7 @@ void leave_progress(struct channel *c)
             end_shut(c);
         channel_send(c);
     }
-    if (c->leave != DRAINING || c->in_flight) /* sending may have ended it */
+    if (c->leave != DRAINING || c->in_flight) /* the state may have changed while sending */
         return;
     if (pipe_is_empty(channel_wire(c)))
         linger(c);
@@ -85,7 +85,7 @@ void leave_read(struct channel *c, size_t n)
     if (c->leave == LINGERING)
         channel_gone(c);
     else
-        channel_read_stop(c); /* the rest is still to be sent */
+        channel_read_stop(c); /* not before the rest has been sent */
 }
 
 void leave_hurry(struct loop *l)
@@ -95,7 +95,7 @@ void leave_hurry(struct loop *l)
         channel_gone((*head)->channel);
 }
 
-/* 221 and FIN in one segment. Only when nothing can be unread: else the close would be a reset. */
+/* Sends 221 and FIN in one segment. Only when there is no unread input, since close() would then send a reset. */
 static bool leave_at_once(struct channel *c)
 {
     int fd, one = 1, zero = 0;
@@ -130,7 +130,7 @@ void stream_close(struct stream **owner, enum stream_close how)
         return;
     struct channel *c = channel_of(s);
     s->task = NULL;
-    /* Dead with a sound socket is a failed TLS: the alert in the records deserves to arrive, no plain octet does. */
+    /* A dead stream whose socket works has failed in TLS: still send the alert that is in the records, but no plain octets. */
     if (how == CLOSE_ABORT || !s->connected || c->broken) {
         channel_gone(c);
         return;
@@ -144,6 +144,6 @@ void stream_close(struct stream **owner, enum stream_close how)
             pipe_clear(&s->out);
     }
     begin(c);
-    channel_read_start(c); /* what comes now is dropped: a peer that writes before it reads must not hold us */
+    channel_read_start(c); /* reads and drops input, so that a peer that writes before it reads does not block our sending */
     channel_progress(c);
 }

@@ -1,9 +1,9 @@
-/* listener.c - sockets that are bound once and hand out streams.
+/* listener.c - listening sockets, and the acceptance of connections.
  *
- * A paused listener holds the one connection that it has accepted and asks the kernel for no more, so the rest waits in
- * the kernel's queue. Without a descriptor it looks again a little later. It accepts by itself: at EMFILE libuv's
- * uv_listen accepts and closes in silence, and where it has lost the descriptor that it keeps for that, it never comes
- * back from the accept that fails. Paused or not, a listener never drops a connection while it lives. */
+ * A paused listener keeps the one connection that it has accepted and accepts no more, so that others wait in the kernel's queue. When
+ * there is no descriptor for another one, it tries again a little later. It does not use uv_listen, because that accepts and closes
+ * connections without notice at EMFILE, and loops for ever when it has lost the spare descriptor that it needs for this. A listener never
+ * drops a connection before it is closed. */
 #include "net/channel.h"
 #include "base/fault.h"
 #include <errno.h>
@@ -22,7 +22,7 @@ struct listener {
     void *data;
     struct task turn;   /* takes the held connection when the pause is over, and goes on accepting */
     struct alarm alarm; /* set while there was no descriptor */
-    int fd, held;       /* held: accepted, and waits for room; -1: none */
+    int fd, held;       /* held: a connection that was accepted and waits for room; -1: none */
     bool local, paused;
 };
 
@@ -43,7 +43,7 @@ static int complain_of_bind(int fd, const struct address *a, int number, char *e
     return -1;
 }
 
-/* Somebody's left-over file, unless somebody still answers there. */
+/* Removes the socket file of a process that has ended; not if a process still answers there. */
 static void remove_stale(const struct address *a)
 {
     struct stat st;
@@ -94,7 +94,7 @@ static void take(struct listener *l, int fd)
     c->handle_open = true;
     c->u.handle.data = c;
     r = l->local ? uv_pipe_open(&c->u.pipe, fd) : uv_tcp_open(&c->u.tcp, fd);
-    must(r == 0); /* what accept gave is fresh, and a socket */
+    must(r == 0); /* it cannot fail for a new socket */
     channel_ready(c);
     l->owner->accepted(l->data, &c->s);
 }
@@ -114,7 +114,7 @@ static int accept_one(struct listener *l)
     return -1;
 }
 
-/* False: there is no room, or no descriptor: nothing more for now. */
+/* False: there is no room, or no descriptor, and accepting stops for now. */
 static bool accept_all(struct listener *l)
 {
     for (unsigned n = 0; n < ACCEPTS; n++) {
@@ -139,7 +139,7 @@ static bool accept_all(struct listener *l)
 static void knock(uv_poll_t *poll, int status, int events)
 {
     struct listener *l = poll->data;
-    if (!accept_all(l)) /* what is wrong with the socket, accept says */
+    if (!accept_all(l)) /* accept reports errors of the socket */
         uv_poll_stop(poll);
 }
 
@@ -164,7 +164,7 @@ struct listener *listener_open(struct loop *loop, int fd, const struct listener_
     struct listener *l = must_alloc(sizeof *l);
     *l = (struct listener){
         .loop = loop, .owner = owner, .data = data, .fd = fd, .held = -1, .local = name.ss_family == AF_UNIX};
-    if (!l->local) { /* who is accepted inherits it */
+    if (!l->local) { /* accepted sockets inherit this option */
         int one = 1;
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     }
@@ -187,7 +187,7 @@ static void closed(uv_handle_t *handle)
     free(handle->data);
 }
 
-/* What waits in the kernel's queue would be reset with the socket. */
+/* Accepts what waits in the kernel's queue, which would be reset when the socket is closed. */
 static void take_rest(struct listener *l)
 {
     for (unsigned n = 0; n < BACKLOG; n++) {

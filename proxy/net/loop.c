@@ -34,7 +34,7 @@ struct loop {
     struct loop_post *hooks; /* before_sleep */
     struct block *read, *plain;
     void *leaving;
-    int64_t wall; /* loop_set_wall: microseconds that the machine's clock is behind it; or, where it stands, its time */
+    int64_t wall; /* of loop_set_wall, in microseconds: the offset to the system's clock; if it stands still, the time itself */
     bool wall_stands;
     uv_timer_t hurry; /* bounds loop_close; never armed before */
 };
@@ -92,10 +92,10 @@ void task_forget(struct task *t)
 
 static void keep_awake(uv_idle_t *handle)
 {
-    (void)handle; /* that it is active makes the poll's timeout 0 */
+    (void)handle; /* while an idle handle is active, polling does not wait */
 }
 
-/* One turn per task and round: what is woken meanwhile stands behind the `n` that were there. */
+/* Runs each of the `n` tasks that are ready once; tasks woken meanwhile are queued after them for the next round. */
 static void drain(uv_prepare_t *handle)
 {
     struct loop *l = handle->data;
@@ -163,7 +163,7 @@ static void take_out(struct loop *l, struct alarm *a)
         sift_down(l, i, moved);
 }
 
-/* Rounded up, so that alarms near each other share one ring: never later than the header promises. */
+/* Rounds the time up, so that close alarms share one timer event, within the limits that loop.h states. */
 static void arm_tick(struct loop *l)
 {
     if (!l->heaped)
@@ -323,7 +323,7 @@ static void hurry(uv_timer_t *timer)
     leave_hurry(timer->data);
 }
 
-/* Those that linger have their two seconds, and nobody has more. */
+/* Limits the closing of the loop to the time that lingering streams may take. */
 static void run_out(struct loop *l)
 {
     uv_timer_init(&l->uv, &l->hurry);
@@ -415,7 +415,7 @@ struct block *loop_plain_block(struct loop *l)
     return l->plain;
 }
 
-/* A copy pins what it needs; a handed-over block pins 64 KiB, which pays only when most of it is octets. */
+/* Copies few octets, since handing over the block would keep 64 KiB in use for them; hands it over when most of it is filled. */
 static void give(struct block **b, struct pipe *p, size_t n)
 {
     if (n <= BLOCK_READ / 2) {

@@ -1,11 +1,9 @@
-/* stream.c - the plain life of a channel: born, read, flushed, dead. Leaving is linger.c, TLS stream_tls.c, dialling
- * dial.c.
+/* stream.c - creates channels, reads and writes them without TLS. Closing is in linger.c, TLS in stream_tls.c, connecting in dial.c.
  *
- * Reads stay armed. When `in` is full alloc_cb gives nothing: the first time that only waits for the owner's turn in
- * the same round, the second time reading stops, since each stop and start costs two epoll_ctl. Octets stay in the
- * outgoing pipe until the kernel has them; at most one uv_write is under way. The owner's task is woken, never called.
- * Our octets carry the acknowledgement of what came; where part of something came and we say nothing, it is sent by
- * itself.
+ * Reading is stopped late, because a stop and a start cost two epoll_ctl: when `in` is full, alloc_cb returns no buffer, and only when that
+ * happens a second time, after the owner could have run, reading stops. Octets stay in the outgoing pipe until the kernel has taken them; at
+ * most one uv_write is pending. The owner's task is woken, never called. Input is acknowledged with the octets of our reply; when the input
+ * was incomplete and there is no reply, the acknowledgement is sent by itself (stream.partial).
  */
 #include "net/channel.h"
 #include "base/fault.h"
@@ -52,7 +50,7 @@ enum failure channel_why(int status)
 }
 
 static void flush_now(struct task *);
-static void fail(struct channel *, int status); /* of libuv: the socket is of no use any more */
+static void fail(struct channel *, int status); /* the stream is dead; status: the error of libuv */
 
 struct channel *channel_new(struct loop *l, struct task *task)
 {
@@ -145,7 +143,7 @@ static void note_end(struct channel *c)
     }
 }
 
-/* Whatever of it the kernel delays leaves now. It goes on delaying what comes later. */
+/* Makes the kernel send a delayed acknowledgement now; later ones may be delayed again. */
 static void acknowledge(struct channel *c)
 {
     int fd, one = 1;
@@ -164,8 +162,8 @@ static void take(struct channel *c, struct str octets, bool whole_block)
         c->end->window = octets;
         end_pump(c);
         if (c->fresh && c->s.tls == STREAM_HANDSHAKE && c->s.written_octets == before && pipe_is_empty(&c->end->out))
-            acknowledge(c);     /* half a flight */
-        if (c->end->window.len) /* no room for what is in it, or STARTTLS has still to begin */
+            acknowledge(c);     /* the handshake message is incomplete */
+        if (c->end->window.len) /* not all was decrypted: no room, or the handshake has not begun */
             pipe_copy(&c->end->in, c->end->window.at, c->end->window.len);
         c->end->window = STR_NONE;
         return;
@@ -216,9 +214,9 @@ void channel_read_stop(struct channel *c)
     c->reading = false;
 }
 
-/* ---- what goes wrong */
+/* ---- failures */
 
-/* The peer may have said why before it reset: a 421 in the kernel's queue is still there to read. */
+/* After a reset, reads octets that came before it: the peer may have sent a 421 with the reason. */
 static void last_words(struct channel *c)
 {
     int fd;
@@ -310,7 +308,7 @@ void channel_send(struct channel *c)
     }
 }
 
-/* Sends what can be sent. With TLS each turn makes records of what is in `out` while there is room for them. */
+/* Sends as much as possible. With TLS, each iteration encrypts octets of `out` while there is room for records. */
 static void send_all(struct channel *c)
 {
     channel_send(c);
@@ -323,7 +321,7 @@ static void send_all(struct channel *c)
     }
 }
 
-/* Reading stopped because there was no room: now there may be. */
+/* Resumes reading if it was stopped for lack of room, and there is room now. */
 static void resume(struct channel *c)
 {
     if (c->s.dead || pipe_is_full(&c->s.in) || (c->end && pipe_is_full(&c->end->in)))
@@ -351,7 +349,7 @@ void channel_progress(struct channel *c)
 void stream_flush(struct stream *s)
 {
     struct channel *c = channel_of(s);
-    if (s->dead && !c->in_flight) /* what is in flight is still libuv's to read */
+    if (s->dead && !c->in_flight) /* libuv still reads octets that are in flight */
         pipe_clear(&s->out);
     if (s->dead || !s->connected)
         return;
@@ -378,7 +376,7 @@ void stream_flush_soon(struct stream *s)
     task_wake(&channel_of(s)->flush);
 }
 
-/* ---- being born */
+/* ---- creating streams */
 
 void channel_ready(struct channel *c)
 {
@@ -416,7 +414,7 @@ struct stream *stream_open(struct loop *l, int fd, struct task *task)
     return &c->s;
 }
 
-/* ---- what the owner may ask */
+/* ---- queries of the owner */
 
 bool stream_in_is_empty(const struct stream *s)
 {

@@ -1,9 +1,8 @@
-/* stream_tls.c - a channel's TLS end: records in, records out, OpenSSL in between on a BIO of our own.
+/* stream_tls.c - the TLS state of a channel: OpenSSL with a BIO of our own that reads and writes TLS records.
  *
- * The BIO reads straight from the read in hand and writes into a pipe; there is no memory BIO, which would keep a
- * record's worth of memory per idle session. Octets are decrypted into one shared block and encrypted only while there
- * is room for records, so both directions keep their bounds. Each call of OpenSSL begins with an empty error queue: it
- * is one per thread, and a stale entry of one peer would kill the next. */
+ * The BIO reads directly from the current read and writes into a pipe. A memory BIO would keep the memory of a record for each idle
+ * session. Octets are decrypted into one shared block, and encrypted only while there is room for records, so both directions are bounded.
+ * The error queue of OpenSSL is cleared before each call: a thread has only one, and an old entry of one peer would fail another. */
 #include "net/channel.h"
 #include <pthread.h>
 #include <time.h>
@@ -145,7 +144,7 @@ static void shake(struct channel *c)
 
 /* ---- the octets */
 
-/* Reads records into the plain block. False: nothing more can come of what is here. */
+/* Decrypts records into the plain block. False: the available records give no more octets. */
 static bool decrypt_block(struct channel *c)
 {
     struct tls_end *e = c->end;
@@ -182,12 +181,11 @@ static void decrypt(struct channel *c)
     while (!c->s.dead && !c->s.ended && !pipe_is_full(&c->s.in))
         if (!decrypt_block(c))
             return;
-    if (c->s.ended) /* what comes behind close_notify is no octet of the stream */
+    if (c->s.ended) /* octets after close_notify are ignored */
         c->end->window = STR_NONE;
 }
 
-/* Long spans become records where they lie; short ones are joined: a record per span would cost 22 octets and a cipher
- * each. */
+/* Long spans are encrypted without a copy; short ones are joined first, because each record costs 22 octets and an encryption. */
 static void encrypt(struct channel *c)
 {
     struct tls_end *e = c->end;
@@ -230,13 +228,13 @@ void end_pump(struct channel *c)
     channel_send(c);
 }
 
-/* ---- its life */
+/* ---- start and end of TLS */
 
 static void start(struct stream *s, struct tls *tls, bool server, bool behind, struct str name)
 {
     struct channel *c = channel_of(s);
     must(!c->end && s->tls == STREAM_PLAIN);
-    must(behind || pipe_is_empty(&s->in)); /* RFC 3207 4.2: nothing said in plain may be taken as said under TLS */
+    must(behind || pipe_is_empty(&s->in)); /* RFC 3207 4.2: octets received before TLS must not be taken as received over TLS */
     if (s->dead)
         return;
     struct tls_end *e = c->end = must_alloc(sizeof *e);

@@ -1,9 +1,7 @@
-/* tickets.c - the keys that session tickets are sealed with (RFC 5077 4, RFC 8446 4.6.1): of the process, not of a
- * context.
+/* tickets.c - the keys that encrypt session tickets (RFC 5077 4, RFC 8446 4.6.1). They belong to the process, not to a TLS context.
  *
- * A client that comes back after a reload or with another certificate in place resumes all the same, and after an
- * upgrade of the binary too. A key seals for eight hours and opens for sixteen more: longer than any session may be
- * resumed. */
+ * So a client can resume its session after a reload, a change of the certificate, or an upgrade of the binary. A key encrypts tickets for
+ * eight hours and decrypts them for sixteen hours more, which is longer than a session may be resumed. */
 #include "net/channel.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -23,7 +21,7 @@ struct ticket_key {
     unsigned char name[16], cipher[32], mac[32];
     int64_t made; /* seconds since 1970; 0: none */
 };
-static struct ticket_key keys[KEYS]; /* the first seals */
+static struct ticket_key keys[KEYS]; /* the first one encrypts, all decrypt */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static void make_key(struct ticket_key *k, int64_t now)
@@ -44,7 +42,7 @@ static struct ticket_key sealing(void) /* under the lock */
     return keys[0];
 }
 
-static int find(const unsigned char *name, struct ticket_key *k) /* under the lock; -1: none of ours, or too old */
+static int find(const unsigned char *name, struct ticket_key *k) /* called under the lock; -1: unknown, or too old */
 {
     int64_t now = (int64_t)time(NULL);
     for (int i = 0; i < KEYS; i++)
@@ -67,7 +65,7 @@ static bool use(const struct ticket_key *k, const unsigned char *iv, EVP_CIPHER_
            EVP_MAC_CTX_set_params(mac, params) == 1;
 }
 
-/* 1: it is set up; 2: it opens, and the client is to get a new one; 0: no ticket of ours; -1: failed. */
+/* Returns as OpenSSL requires: 1: the ciphers are set up; 2: the same, and the client gets a new ticket; 0: unknown key; -1: failed. */
 int tickets_key(SSL *ssl, unsigned char name[16], unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac,
                 int encrypt)
 {
@@ -88,7 +86,7 @@ int tickets_key(SSL *ssl, unsigned char name[16], unsigned char *iv, EVP_CIPHER_
     }
     bool good = use(&k, iv, cipher, mac, encrypt);
     OPENSSL_cleanse(&k, sizeof k);
-    /* A ticket of TLS 1.3 is for one use (RFC 8446 C.4): who comes with one is given the next. */
+    /* A ticket of TLS 1.3 should be used once (RFC 8446 C.4), so a client that uses one gets a new one. */
     return !good ? -1 : at == 0 && SSL_version(ssl) != TLS1_3_VERSION ? 1 : 2;
 }
 

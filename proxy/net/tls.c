@@ -1,9 +1,8 @@
-/* tls.c - one SSL_CTX per certificate, all with the same settings, so that a session ticket fits whichever name was
- * asked for.
+/* tls.c - TLS contexts: one SSL_CTX per certificate, all with the same settings, so that a session ticket is valid for every server name.
  *
- * A set of contexts is immutable once made and shared by all threads; what moves is which set new handshakes get, since
- * the files may change. A handshake holds the first context of its set, and with it the set. RFC 8314 3, RFC 7525. Owns
- * no connection: stream_tls.c does. Never asks for a passphrase: a key that wants one is refused with a sentence. */
+ * A set of contexts is immutable and shared by all threads; when files change, a new set is made, which new handshakes use. A handshake
+ * holds a reference to the first context of its set, which keeps the whole set alive. RFC 8314 3, RFC 7525. Connections are in
+ * stream_tls.c. A key with a passphrase is refused with an error message. */
 #include "net/channel.h"
 #include "base/fault.h"
 #include <errno.h>
@@ -15,14 +14,14 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
-struct contexts { /* freed with the first of them, whose ex_data it is */
+struct contexts { /* a set, freed with its first context, in whose ex_data it stands */
     size_t count;
-    char first_name[256]; /* of the first certificate, for who asks for none; "": it has none that is a DNS name */
+    char first_name[256]; /* first DNS name of the first certificate, for clients without SNI; "": it has none */
     SSL_CTX *at[];        /* server: one per certificate, the first is the default */
 };
 
 enum { STAMPS_MOST = 2 * 64 + 1 };
-struct stamps { /* by which files are known to have changed */
+struct stamps { /* state of the files, to detect changes */
     size_t count;
     struct tls_stamp {
         dev_t device;
@@ -35,25 +34,25 @@ struct stamps { /* by which files are known to have changed */
 struct tls {
     atomic_uint holders;
     bool server, verify;
-    pthread_mutex_t lock; /* over `first` */
-    SSL_CTX *first;       /* of the set that new handshakes get */
+    pthread_mutex_t lock; /* protects `first` */
+    SSL_CTX *first;       /* the first context of the set for new handshakes */
     struct arena arena;
     struct tls_settings settings; /* a copy */
-    /* tls_refresh's: what was read, what was tried in vain, what was there at the last look */
+    /* used by tls_refresh: files as last read, as last read without success, and as found at the last check */
     struct stamps read, tried, seen;
-    int64_t expiry_told; /* seconds; at first when it was opened: the loader has looked */
+    int64_t expiry_told; /* time of the last warning about expiry, in seconds; at first that of opening, when the loader has checked */
 };
 
 static int contexts_index;
 
-/* Forward secret and authenticated as a whole (RFC 9325 4.2). A backend that is old may have nothing but CBC, and would get plain text
- * instead where TLS is opportunistic: towards those it is still spoken. */
+/* Ciphers with forward secrecy and AEAD (RFC 9325 4.2). Towards backends CBC is also allowed: an old backend may have nothing else, and with
+ * opportunistic TLS the alternative would be plain text. */
 #define FOR_CLIENTS "ECDHE+AES128+AESGCM:ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20:!aNULL:!PSK:!SRP:!DSS:!AESCCM"
-/* AES-128 first: as RFC 9325 4.2 recommends, and the handshake hashes with SHA-256, at half the cost of SHA-384. */
+/* AES-128 first, as RFC 9325 4.2 recommends: its handshake uses SHA-256, which costs half of SHA-384. */
 #define FOR_CLIENTS_13 "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 #define FOR_BACKENDS FOR_CLIENTS ":ECDHE+AES:DHE+AES"
 
-/* OpenSSL stacks its errors: the first is the cause, what lies on it only says which library passed it on. */
+/* Of the errors in OpenSSL's queue the first one is the cause; later ones come from functions that passed it on. */
 static const char *reason(void)
 {
     unsigned long code = ERR_peek_error();
@@ -202,7 +201,7 @@ static void add_other_kinds(SSL *ssl, const struct contexts *set, size_t chosen,
     }
 }
 
-/* A name that is written out goes before a wildcard, the first certificate before later ones. */
+/* An exact name takes precedence over a wildcard, an earlier certificate over a later one. */
 static int pick(SSL *ssl, int *alert, void *data)
 {
     const struct contexts *set = data;
@@ -251,7 +250,7 @@ static int agree(SSL *ssl, const unsigned char **out, unsigned char *len, const 
 
 static int look_on(int ok, X509_STORE_CTX *store)
 {
-    return 1; /* an optional certificate is judged by whoever reads tls_facts.verified */
+    return 1; /* accept an optional certificate; filters check tls_facts.verified */
 }
 
 static void ask_clients(SSL_CTX *ctx, const struct tls_settings *settings)
@@ -270,7 +269,7 @@ static void ask_clients(SSL_CTX *ctx, const struct tls_settings *settings)
                        required ? NULL : look_on);
 }
 
-/* A ticket is only good where the same is asked of the client: what one listener let pass is nothing to another. */
+/* Ties tickets to the settings for client certificates, so that a session of one listener is not resumed at another with stricter ones. */
 static void name_sessions(SSL_CTX *ctx, const struct tls_settings *t)
 {
     unsigned char digest[EVP_MAX_MD_SIZE];
@@ -394,7 +393,7 @@ static struct tls *open_tls(const struct tls_settings *settings, bool server, bo
         copy[i] = (struct tls_certificate){keep_text(t, settings->certificates[i].certificate),
                                            keep_text(t, settings->certificates[i].key)};
     t->settings.certificates = copy;
-    stamps_take(&t->read, &t->settings); /* before: a change while we read shows at the first look */
+    stamps_take(&t->read, &t->settings); /* before reading, so that a change during it is noticed at the next check */
     t->seen = t->read;
     t->expiry_told = (int64_t)time(NULL);
     t->first = read_files(t, error, room);

@@ -1,9 +1,10 @@
-/* tls_resume.c - sessions with backends are taken up again where they were left: the next handshake with the same name needs no
- * certificates, which saves most of its CPU at both ends.
+/* tls_resume.c - resumes TLS sessions with backends: a resumed handshake exchanges no certificates, which saves most of its CPU on both
+ * sides.
  *
- * They stand with the context that made them, so other authorities or another certificate of ours begin with none; only what a
- * handshake found good is kept, for the name it was found good for. A ticket serves until the next one comes: RFC 8446 C.4 would
- * have it used once, so that nobody on the way can tell two connections to be of one client; everybody knows who we are. */
+ * Sessions are cached in the context that made them, so a context with other authorities or another certificate starts without any. Only
+ * sessions of accepted handshakes are cached, under the server name that was checked. A ticket is used until the server sends a new one:
+ * RFC 8446 C.4 recommends using a ticket once, so that observers cannot link connections of a client, but the address of a gateway is
+ * known anyway. */
 #include "net/channel.h"
 #include <pthread.h>
 #include <openssl/err.h>
@@ -45,7 +46,7 @@ static void make_indexes(void)
     must(of_context >= 0 && of_connection >= 0);
 }
 
-/* Under the lock: where sessions of that name stand, or NAMES_MOST. */
+/* Called under the lock: the index of the sessions of that name, or NAMES_MOST. */
 static size_t find(const struct remembered *r, const char *name)
 {
     size_t i = 0;
@@ -58,7 +59,7 @@ static int remember(SSL *ssl, SSL_SESSION *session)
 {
     struct remembered *r = SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), of_context);
     const char *name = SSL_get_ex_data(ssl, of_connection);
-    /* Copies, here and there: OpenSSL makes the session itself useless when its connection is closed without ceremony. */
+    /* Uses copies of the session, because OpenSSL invalidates the session of a connection that ends without close_notify. */
     SSL_SESSION *copy = r && name && SSL_SESSION_is_resumable(session) ? SSL_SESSION_dup(session) : NULL;
     if (!copy)
         return 0;

@@ -1,4 +1,4 @@
-/* entry.c - the parts a key of the memory store may hold: the ring of a sliding window, marks of what was seen. */
+/* entry.c - the contents of an entry of the memory store: the ring of a sliding window, and sets of hashes (marks). */
 #include "store/memory.h"
 #include <math.h>
 
@@ -7,7 +7,7 @@
 void ring_move(struct store_ring *r, double now, double window)
 {
     double width = window / (RING - 1);
-    if (r->width != width) { /* another window than before: all that was counted is taken as new */
+    if (r->width != width) { /* the length of the window has changed: counts the old total in the current sub-window */
         double sum = 0;
         for (int i = 0; i < RING; i++)
             sum += r->counts[i];
@@ -24,7 +24,7 @@ void ring_move(struct store_ring *r, double now, double window)
     r->turn = turn;
 }
 
-/* How much of the sub-window at hand has gone by, 0 to 1: so much of the oldest has left. */
+/* The part of the current sub-window that has elapsed, 0 to 1; the same part of the oldest one is outside of the window. */
 static double gone(const struct store_ring *r, double now)
 {
     double part = now / r->width - (double)r->turn;
@@ -91,7 +91,7 @@ static void link_last(struct store_marks *m, uint32_t number)
     m->last = number;
 }
 
-/* Those behind in the same run move up, so that a search never meets a hole. */
+/* Removes a slot of the hash table and moves the following ones of the same run up, so that no search stops at a gap. */
 static void slot_clear(struct store_marks *m, size_t at)
 {
     size_t mask = (size_t)m->room * 2 - 1;
@@ -103,7 +103,7 @@ static void slot_clear(struct store_marks *m, size_t at)
     }
 }
 
-/* Nodes stay dense: the last one of the array takes the place of the one that goes. */
+/* Removes a node and moves the last node of the array into its place. */
 bool marks_remove(struct store_marks *m, struct store_mark mark)
 {
     if (!marks_has(m, mark))

@@ -1,8 +1,7 @@
-/* handover.c - what a memory store holds, as a stream of octets: from a process to the one that takes its place.
+/* handover.c - writes and reads the content of a memory store, for the process that replaces this one at an upgrade.
  *
- * A head with the format's name and the seed of the hashes (members of sets are kept as hashes), then one record for each
- * key, then an end. The format is known by its name: who does not know it begins empty. Pure but for the locks of shards, one
- * at a time, while they are written. */
+ * The stream has a head with the name of the format and the seed of the hashes (members of sets are stored as hashes), a record for each
+ * key, and an end. A process that does not know the format starts with an empty store. While it writes, it locks one shard at a time. */
 #include "store/memory.h"
 #include "store/store.h"
 #include <math.h>
@@ -10,14 +9,14 @@
 static const char format[16] = "sluice store 2\n";
 enum { END = 255 };
 
-struct store_record { /* no padding in it: its octets are what is written */
+struct store_record { /* written as it stands in memory; it has no padding */
     double expires;
     uint32_t kind, key, body, reserved;
 };
 
 static void put(FILE *to, const void *octets, size_t len)
 {
-    fwrite(octets, 1, len, to); /* who reads it sees that it ends early */
+    fwrite(octets, 1, len, to); /* errors are not checked: the reader notices that the end is missing */
 }
 
 static bool get(FILE *from, void *octets, size_t len)
@@ -161,7 +160,7 @@ static bool get_marks(struct store_entry *e, const struct store_record *r, FILE 
     return true;
 }
 
-/* One that is cut short is left as empty as it may be: what it held has no meaning then. */
+/* A truncated record gives an empty entry, since its content is incomplete. */
 static bool get_entry(struct store *s, const struct store_record *r, FILE *from)
 {
     char key[KEY_MOST];
@@ -192,7 +191,7 @@ bool overlay_take(struct store *s, struct str key, FILE *from)
         return false;
     if (!key.len)
         memcpy(s->seed, seed, sizeof seed);
-    else if (memcmp(s->seed, seed, sizeof seed) != 0) /* another process by now: its members of sets are other hashes */
+    else if (memcmp(s->seed, seed, sizeof seed) != 0) /* the process was replaced in the meantime, and its hashes have another seed */
         return false;
     return get(from, &r, sizeof r) && (r.kind == END || (r.key == key.len && get_entry(s, &r, from)));
 }

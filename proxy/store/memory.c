@@ -1,15 +1,17 @@
-/* memory.c - the store in memory: keys spread over shards by hash, one lock each, so workers rarely meet.
+/* memory.c - the store in memory: keys are distributed over shards by their hash, and each shard has a lock, so that workers rarely wait
+ * for each other.
  *
- * Each shard has a fixed hash and a heap by expiry: what is expired is taken away a few at a time by whoever comes by,
- * and over the bound the nearest to expiry go first. No operation walks all keys.
+ * A shard has a hash table of fixed size and a heap ordered by expiry. Each operation removes a few expired entries; when the shard is over
+ * its limit, those that expire first are evicted. No operation visits all keys.
  *
- * rate: a ring of 8 sub-windows and the part of a ninth that is still inside, taken as evenly filled: the count is wrong by
- * less than what came in one eighth of the window. Refused attempts are not counted.
+ * rate: a ring of 8 sub-windows and the part of a ninth that is still inside the window, whose counts are assumed to be evenly distributed:
+ * the error is less than the count of one eighth of the window. Refused attempts are not counted.
  * bucket: `limit` tokens, refilled evenly over `window`.
- * distinct: remembers when each value was last seen, 4096 of a key at most (fewer in a store below 1 MiB); another is LIMIT.
- * incr: the ttl counts from the first.
- * set_add: the whole set lives as long as its latest ttl says, 4096 members.
- * Values of distinct and set are kept as 128 bits of seeded hash, not as text. A key has one kind; another op: WRONGTYPE. */
+ * distinct: stores when each value was last seen, at most 4096 for a key (fewer in a store below 1 MiB); one more gives FAILURE_LIMIT.
+ * incr: the ttl begins with the first increment.
+ * set_add: at most 4096 members; the whole set expires by the ttl given last.
+ * Values of distinct and set are stored as a seeded hash of 128 bits. A key has one kind; an operation of another kind gives
+ * FAILURE_WRONGTYPE. */
 #include "store/store.h"
 #include "store/memory.h"
 #include <math.h>
@@ -47,7 +49,7 @@ struct store *store_memory_open(uint64_t octets)
         while (slots < d->most / 256 && slots < 1 << 20)
             slots *= 2;
         d->slots =
-            must_alloc(slots * sizeof(struct store_entry *)); /* of its full size at once: never moved, never a pause */
+            must_alloc(slots * sizeof(struct store_entry *)); /* allocated in full size at the start, so that no operation has to rehash */
         d->mask = slots - 1;
         pthread_mutex_init(&d->lock, NULL);
     }
@@ -58,7 +60,7 @@ void store_memory_bound(struct store *s, uint64_t octets)
 {
     for (size_t i = 0; i < s->nshards; i++) {
         pthread_mutex_lock(&s->shards[i].lock);
-        /* Over it: whoever writes next takes away what is nearest to expiry. */
+        /* If the shard is over the new limit, the next write evicts entries. */
         __atomic_store_n(&s->shards[i].most, octets / s->nshards, __ATOMIC_RELAXED);
         pthread_mutex_unlock(&s->shards[i].lock);
     }
@@ -162,7 +164,7 @@ void entry_changed(struct store_shard *d, struct store_entry *e, double expires)
     heap_settle(d, e->at);
     while (d->octets > d->most && d->count > 1) {
         struct store_entry *victim = d->heap[0];
-        if (victim == e) /* the one just written stays: the second nearest goes */
+        if (victim == e) /* do not evict the entry just written but the one that expires next */
             victim = d->count > 2 && d->heap[2]->expires < d->heap[1]->expires ? d->heap[2] : d->heap[1];
         entry_remove(d, victim);
     }
@@ -311,7 +313,7 @@ static enum failure rate(const struct store_asked *q, struct store_entry *e)
     put(q, "remaining", value_number(fmax(0, floor(limit - count + 1e-9))));
     put(q, "retry_after", value_integer((int64_t)retry));
     put(q, "limit", value_number(limit));
-    /* A ninth sub-window is looked at. A refused attempt must not keep an empty ring alive. */
+    /* The count includes a part of a ninth sub-window, so the entry must live for nine. A refused attempt must not prolong it. */
     entry_changed(q->shard, e, ok ? q->now + q->r->window * 9 / 8 : fmax(e->expires, q->now + 1));
     return FAILURE_NONE;
 }
@@ -336,11 +338,11 @@ static enum failure bucket(const struct store_asked *q, struct store_entry *e)
     put(q, "ok", value_bool(ok));
     put(q, "wait", value_number(ok ? 0 : (cost - e->number) / speed));
     put(q, "level", value_number(e->number));
-    entry_changed(q->shard, e, q->now + fmax(1, (limit - e->number) / speed)); /* full again: as if it were not there */
+    entry_changed(q->shard, e, q->now + fmax(1, (limit - e->number) / speed)); /* by then the bucket is full again, which is the same as no entry */
     return FAILURE_NONE;
 }
 
-/* One key takes a quarter of its shard at most. */
+/* Limits a key to a quarter of its shard. */
 static uint32_t marks_most(const struct store_shard *d)
 {
     uint32_t most = MARKS_MOST;
@@ -370,7 +372,7 @@ static enum failure members(const struct store_asked *q, struct store_entry *e)
         marks_forget(&e->marks, q->now - r->window);
     bool there = marks_has(&e->marks, mark);
     if (!there && e->marks.count >= marks_most(q->shard))
-        return FAILURE_LIMIT; /* not the oldest in its place: a limit beyond the most would never be reached */
+        return FAILURE_LIMIT; /* does not evict the oldest value, since a limit above the maximum could then never be reached */
     marks_add(&e->marks, mark, q->now);
     *q->answer = r->op == STORE_DISTINCT ? value_integer(e->marks.count) : value_bool(!there);
     entry_changed(q->shard, e, fmax(e->expires, expires));

@@ -1,13 +1,13 @@
-/* overlay.c - a memory store over one that it can only ask: which keys have been asked is kept beside it, so that one
- * that was taken away here does not come back. */
+/* overlay.c - a memory store that is laid over a store which can only be read. It records which keys were read from below, so that a key
+ * which was deleted here is not read again. */
 #include "store/memory.h"
 #include "store/store.h"
 
-enum { ASKED_OCTETS = 64 << 20 }; /* of keys, some 400,000: an older one would be asked again */
+enum { ASKED_OCTETS = 64 << 20 }; /* for about 400,000 keys; beyond that the oldest ones may be read again */
 static const double for_ever = 1e10;
 
 struct store_overlay {
-    struct store_below *below; /* NULL: it cannot be asked any more */
+    struct store_below *below; /* NULL: it does not answer any more */
     struct store *asked;
 };
 
