@@ -13,8 +13,8 @@
 #include <signal.h>
 #include <unistd.h>
 
-static const char *program;                     /* as we were called: an upgrade starts it again */
-static const char default_path[] = SLUICE_CONF; /* as it was built: /etc/sluice/sluice.lua */
+static const char *program;                     /* argv[0], for an upgrade */
+static const char default_path[] = SLUICE_CONF; /* set by the build: /etc/sluice/sluice.lua */
 
 static int run(int argc, char **argv);
 static int check(int argc, char **argv);
@@ -186,7 +186,7 @@ static int probe(struct conf *conf)
 {
     unsigned doubts;
     signal(SIGPIPE, SIG_IGN);
-    log_set(&(struct log_settings){.level = LOG_ERROR}, 2); /* what is to be said of a server stands in the report */
+    log_set(&(struct log_settings){.level = LOG_ERROR}, 2); /* errors of servers are in the report already */
     unsigned lost = probe_run(stdout, &conf->smtp, &doubts);
     if (doubts)
         printf("%u warning%s\n", doubts, doubts == 1 ? "" : "s");
@@ -245,7 +245,7 @@ static int try_message(int argc, char **argv)
     return 0;
 }
 
-/* ---- run, and asking who runs ---- */
+/* ---- run, and commands for a running process ---- */
 
 static int run(int argc, char **argv)
 {
@@ -254,7 +254,7 @@ static int run(int argc, char **argv)
     return a.bad ? 2 : a.help ? 0 : process_run(&process);
 }
 
-/* By --socket the configuration is not read: it may be broken, or name another socket than the one that is open. */
+/* With --socket the configuration is not read: it may have a mistake, or name another socket than the one that is open. */
 static int ask(const char *name, int argc, char **argv, const char *otherwise)
 {
     struct arguments a = arguments_take(name, argc, argv);
@@ -332,7 +332,8 @@ static int help(int argc, char **argv)
     return 0;
 }
 
-/* A process started with one of the three closed would give its number to a socket, and log lines would go to that peer. */
+/* Opens /dev/null for standard descriptors that are closed: otherwise a socket might get the number 2, and log lines would be sent to a
+ * peer. */
 static void open_standard_descriptors(void)
 {
     int fd;

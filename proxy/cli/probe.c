@@ -1,7 +1,7 @@
-/* probe.c - visits to all servers at once, with the very connections mail uses (smtp/back/backend.c): banner, EHLO, TLS, then
- * MAIL FROM:<> and RCPT TO:<probe@example.invalid>, RSET, QUIT. DATA is never said.
+/* probe.c - connects to all servers at once, with the same code as for mail (smtp/back/backend.c): banner, EHLO, TLS, then MAIL FROM:<> and
+ * RCPT TO:<probe@example.invalid>, RSET, QUIT. DATA is never sent.
  *
- * Whoever relays for our address, and judges by it because it is not told the client's, relays for the whole world. */
+ * A server that relays for our address, and is not told the address of the client, relays for every client of the gateway. */
 #include "cli/probe.h"
 #include "smtp/back/backend.h"
 #include "wire/xattr.h"
@@ -19,9 +19,9 @@ struct inquiry {
     uint64_t by;
     int step;
     unsigned mail, rcpt;    /* codes; 0: not asked */
-    struct str reply;       /* to the one that was refused, or to RCPT */
-    struct str offers, tls; /* what it can, how it is encrypted */
-    struct str broke;       /* "": it was reached */
+    struct str reply;       /* the reply to the command that was refused, or to RCPT */
+    struct str offers, tls; /* its extensions; TLS version and cipher */
+    struct str broke;       /* why it could not be reached; "": it was */
     bool xclient, xforward;
 };
 struct probe {
@@ -87,7 +87,7 @@ static const struct backend_conf *conf_of(const struct inquiry *v)
     return v->backend->conf;
 }
 
-/* Nothing tells it who the client is, or it would not listen. */
+/* True: the server is not told who the client is, or does not accept it. */
 static bool is_told_nothing(const struct backend_conf *c, const struct inquiry *v)
 {
     return c->identity == IDENTITY_NONE || c->identity == IDENTITY_XFORWARD || (c->identity == IDENTITY_XCLIENT && !v->xclient);
@@ -142,7 +142,7 @@ static void take_replies(struct inquiry *v)
             return;
         }
     }
-    if (took == TOOK_BROKEN || took == TOOK_UNASKED) /* it had greeted us: it is there */
+    if (took == TOOK_BROKEN || took == TOOK_UNASKED) /* the greeting had come, so the server was reached */
         over(v, STR(""));
 }
 
@@ -225,7 +225,7 @@ static size_t count_servers(const struct smtp_conf *conf)
 static void inquiry_all(struct probe *p, struct smtp_conf *conf)
 {
     p->worker.mail.loop = loop_open();
-    p->worker.mail.draining = true; /* nothing is kept for later */
+    p->worker.mail.draining = true; /* connections are closed and not kept in the pool */
     p->worker.generation = &p->generation;
     p->generation = (struct generation){.worker = &p->worker, .conf = conf};
     p->generation.pools = must_alloc((conf->nbackends + 1) * sizeof(struct pool *));

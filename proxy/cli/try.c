@@ -2,7 +2,7 @@
  * delivered.
  *
  * Exit codes: 0 forwarded, 1 refused or not what was expected, 2 could not be tried, 3 discarded or quarantined, 75
- * deferred (sysexits.h: EX_TEMPFAIL). Of many messages: 0, whatever they came to. */
+ * deferred (sysexits.h: EX_TEMPFAIL). Of many messages: 0, whatever the verdicts are. */
 #include "cli/try.h"
 #include "try/origin.h"
 #include "try/words.h"
@@ -119,7 +119,7 @@ static void report(struct attempt *c, const struct trial *t, const struct source
     c->code = c->a.expect ? (c->unexpected ? REFUSED_OR_OTHER : DONE) : many ? DONE : code_of(t);
 }
 
-/* False: it cannot be tried, and it has been said why. */
+/* False: the message cannot be tried, and an error was printed. */
 static bool try_one(struct attempt *c, const struct source *source, bool many)
 {
     static struct trial t;

@@ -1,5 +1,4 @@
-/* try_world.c - whose chain is tried and what it meets: the configuration, a listener or a milter of it, the DNS, the
- * stores. */
+/* try_world.c - prepares a run of sluice try: the configuration, the listener or milter, the chain, DNS and stores. */
 #include "cli/try.h"
 #include "base/file.h"
 #include "milter/model.h"
@@ -15,12 +14,12 @@ static bool is_script(const char *filter)
     return filter && str_ends_nocase(str_of(filter), STR(".lua"));
 }
 
-/* What is put behind the configuration, or stands in its place, for a script on its own. NULL: an option is wrong. */
+/* Configuration text for --filter FILE.lua, which is appended to the configuration or replaces it. NULL: an option is wrong. */
 static const char *script_text(struct try_arguments *a)
 {
     char path[PATH_MAX];
     struct str name =
-        realpath(a->filter, path) ? str_of(path) : str_of(a->filter); /* else it is one of those that come along */
+        realpath(a->filter, path) ? str_of(path) : str_of(a->filter); /* else it may be one of the shipped scripts */
     struct str filter = words_filter(&a->arena, name, a->noptions, a->options, conf_is_value);
     if (!filter.at) {
         fprintf(stderr, "sluice try: --option: expected NAME=VALUE\n");
@@ -205,7 +204,7 @@ static bool open_dns(struct attempt *c)
 /* ---- stores
  * ---------------------------------------------------------------------------------------------------------------- */
 
-/* What the running process holds lies below those of this run; without one they are empty. */
+/* Lays the stores of this run over those of the running process; without one they start empty. */
 static void lay_over(struct attempt *c)
 {
     struct arena *arena = &c->a.arena;

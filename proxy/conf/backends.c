@@ -1,7 +1,5 @@
-/* backends.c - where mail goes, out of checked items: TLS contexts of both sides, backends with their servers,
- * routes.
- *
- * Opens every certificate that is named, used or not; dials nothing. */
+/* backends.c - builds TLS contexts, backends with their servers, and routes from checked items. Opens every certificate that is named, used
+ * or not; makes no connections. */
 #include "conf/parts.h"
 
 /* ---- TLS ---- */
@@ -69,7 +67,7 @@ static void warn_of_expiry(struct loader *l, const struct conf_item *item, struc
               file, ends <= now ? "expired" : "expires", day);
 }
 
-/* Every block with certificates is opened, used or not: a mistake shows before the day it is needed. */
+/* Opens every block with certificates, used or not, so that a mistake is found before it is needed. */
 void tls_build(struct loader *l)
 {
     char error[512];
@@ -290,7 +288,7 @@ static bool knows(const struct route *r, const struct backend_conf *b)
     return false;
 }
 
-/* One of the two backends would never be chosen. Told at the later line. */
+/* Complains of two keys that are the same, since one of their backends would never be chosen; at the later line. */
 static void twins_complain(struct loader *l, const struct conf_item *item, const struct str *keys, size_t n)
 {
     size_t one, other;

@@ -1,5 +1,5 @@
-/* build.c - the model out of checked items: stores, listeners, limits, the rest. Names are resolved here,
- * when the whole file has been read, so that they may be used before they are defined. */
+/* build.c - builds the model from checked items: stores, listeners, limits and the rest. Names are resolved here, after the whole file has
+ * been read, so that they may be used before they are defined. */
 #include "conf/parts.h"
 #include "milter/model.h"
 #include "store/store.h"
@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* The one item of a directive at the top, or NULL. Items in other blocks are not meant. */
+/* The item of a directive at the top level, not within another block; NULL: there is none. */
 static struct conf_item *only_item(struct loader *l, const char *directive)
 {
     struct conf_item *found = NULL;
@@ -34,7 +34,7 @@ static const struct filter_value *only_block(struct loader *l, const char *direc
     return block_check(l, item, item ? &item->body : &nothing, place, directive, false);
 }
 
-/* Names are said to both sides as they stand here: one that held a line end would say more than a name. */
+/* Checks a name that is sent to clients and backends: it must not contain a line end, for instance, which would begin another line. */
 static void name_check(struct loader *l, const struct conf_item *item, const struct filter_value *at, const char *what,
                        struct str name)
 {
@@ -56,7 +56,7 @@ struct str name_in(struct loader *l, const struct conf_item *item, const char *k
 
 /* ---- limits and timeouts ---- */
 
-/* A directive of a block is taken when it is said in these braces; without braces (NULL) each is: the block holds the defaults. */
+/* True: the block sets this directive itself. Without braces (NULL) every directive counts as set, since the block holds the defaults. */
 static bool is_taken(const struct filter_value *own, const char *name)
 {
     return !own || value_get(own, str_of(name));
@@ -80,8 +80,8 @@ static void timeouts_fill(struct timeouts *to, const struct filter_value *block,
 #undef TIMEOUT
 }
 
-/* The first of two keys that is said in these braces. What is wrong is told there, and nowhere else: listeners that
- * inherit it say nothing. */
+/* The first of two keys that the block sets itself, at which a mistake is reported. NULL: it inherits both, so the mistake is reported where
+ * they are set. */
 static const struct filter_value *said_in(const struct filter_value *own, const char *key, const char *other)
 {
     const struct filter_value *at = value_get(own, str_of(key));
@@ -93,7 +93,7 @@ static void limits_judge(struct loader *l, const struct conf_item *item, const s
 {
     const struct filter_value *at;
     if (!value_get(own, STR("header_size")) && limits->size && limits->size < limits->header_size)
-        limits->header_size = limits->size; /* unless it is set, it follows `size` down */
+        limits->header_size = limits->size; /* if it is not set, it is at most `size` */
     if ((at = value_get(own, STR("recipients"))) && at->number >= 1 && limits->recipients < 100)
         item_warn(l, item, at, "limits: recipients = %u: RFC 5321 4.5.3.1.8 wants at least 100", limits->recipients);
     if ((at = said_in(own, "rcpt_commands", "recipients")) && limits->rcpt_commands < limits->recipients)
@@ -163,7 +163,7 @@ static void stores_build(struct loader *l)
 
 /* ---- listeners ---- */
 
-/* What no listener can have for itself: said there it would do nothing. `keys` ends with NULL. */
+/* Complains of keys in a listener that would have no effect there. `keys` ends with NULL. */
 static void refuse_shared(struct loader *l, const struct conf_item *item, const struct filter_value *own,
                           const char *const *keys)
 {
@@ -210,7 +210,7 @@ size_t addresses_build(struct loader *l, struct conf_item *item, struct address 
     *addresses = arena_alloc(a, 2 * (item->body.count + 1) * sizeof(struct address));
     for (size_t i = 1; (at = block_element(&item->body, i)); i++) {
         if (at->type != VALUE_TEXT)
-            continue; /* a block, or complained of */
+            continue; /* a block, or a complaint was made already */
         struct address *to = *addresses + n;
         if (!address_parse(at->text, a, to, &why))
             continue;
@@ -291,7 +291,7 @@ static void listen_identity(struct loader *l, struct conf_item *item, struct lis
     listen->proxy = block_table(item->checked, "proxy");
     listen->xclient = block_table(item->checked, "xclient");
     listen->xforward = block_table(item->checked, "xforward");
-    bool tls = value_get(item->checked, STR("tls")) != NULL; /* what is wrong with it has been told */
+    bool tls = value_get(item->checked, STR("tls")) != NULL; /* mistakes in it have been reported */
     if (listen->auth && !listen->auth_without_tls && !tls && !listen->proxy)
         item_complain(l, item, value_get(item->checked, STR("auth")),
                       "%s: \"auth\" without \"tls\" is never offered: name a tls block, or say auth_without_tls = true",
@@ -302,7 +302,7 @@ static void listen_identity(struct loader *l, struct conf_item *item, struct lis
                       item_title(l, item), STR_ARGS(listen->backend->hop.name));
 }
 
-/* A backend that takes the client for its peer writes a Received field that says so: ours would only double it. */
+/* Whether we add a Received field. Not when the backend knows the client (`identity`) and writes the same Received field itself. */
 static bool backend_says_received(const struct backend_conf *b)
 {
     return b->identity == IDENTITY_XCLIENT || b->identity == IDENTITY_PROXY || b->identity == IDENTITY_PROXY_V1;
@@ -423,10 +423,10 @@ static size_t word_index(const struct filter_value *block, const char *key, cons
     size_t i = 0;
     while (i < n && !str_equal(block_text(block, key), str_of(words[i])))
         i++;
-    return i < n ? i : 0; /* another word has been complained of */
+    return i < n ? i : 0; /* for another word a complaint was made */
 }
 
-/* What `run` would meet for sure; NULL: nothing. Rights are looked at when it is opened. */
+/* An error that `sluice run` would certainly have with this path; NULL: none. Permissions are checked when the file is opened. */
 static const char *log_path_wrong(const struct log_settings *log)
 {
     char folder[PATH_MAX];

@@ -1,7 +1,7 @@
-/* directives.c - the one table of directives: what may be said where, of which type, with which default, and why.
+/* directives.c - the table of all directives: where each is allowed, its type, default and explanation.
  *
- * The checker, the suggestions, `sluice check --defaults` and the manual page all come from it. A directive that is not
- * here does not exist. Presets are written as in a file. */
+ * The check of a configuration, suggestions for misspelt names, `sluice check --defaults` and the manual page are made from it. Presets are
+ * written as in a configuration file. */
 #include "conf/parts.h"
 #include <math.h>
 #include <stdarg.h>
@@ -242,7 +242,7 @@ struct str directive_hint(struct arena *arena, enum conf_place where, struct str
     return STR("");
 }
 
-/* ---- a block against the table ---- */
+/* ---- checking a block against the table ---- */
 
 static bool range_holds(struct loader *l, const struct conf_item *item, const struct directive *d, const char *what,
                         const struct filter_value *raw, const struct filter_value *v)

@@ -1,8 +1,8 @@
-/* doubts.c - what a configuration says that is legal and most likely not meant: warnings, once it has been built. */
+/* doubts.c - warnings for configurations that are valid but probably not intended. */
 #include "conf/parts.h"
 #include "milter/model.h"
 
-/* Addresses from all corners of the net: who is trusted with each of them is anybody. */
+/* Addresses spread over the whole internet: a network list that contains all of them trusts everybody. */
 static bool is_everybody(struct table *table)
 {
     static const char *const v4[] = {"1.1.1.1", "99.1.1.1", "150.1.1.1", "203.1.1.1"}, *const v6[] = {"2001:100::1", "2600::1", "2a00::1"};
@@ -45,7 +45,8 @@ static bool milter_has(const struct loader *l, const struct chain *chain)
     return false;
 }
 
-/* No listener of this chain lets that come about. False too when no listener has the chain, or an MTA comes with its own clients. */
+/* True: no listener with this chain makes it possible. False also when no listener has the chain, or a milter has it, whose clients are those
+ * of the MTA. */
 static bool never_comes(const struct loader *l, const struct chain *chain, bool (*can)(const struct listen_conf *))
 {
     size_t users = 0;
@@ -76,7 +77,7 @@ static void doubt_filter(struct loader *l, const struct chain *chain, const stru
         complain(l->complaints, true, f->file, f->line, "filter \"%.*s\": it never acts: %s", STR_ARGS(f->name), why);
 }
 
-/* Nobody of its filters is ever asked. */
+/* Warns of a chain whose filters are never called. */
 static void doubt_chain(struct loader *l, const struct chain *chain)
 {
     if (milter_has(l, chain))
@@ -94,8 +95,7 @@ static bool is_wildcard(struct str ip)
     return str_equal(ip, STR("0.0.0.0")) || str_equal(ip, STR("::"));
 }
 
-/* Whoever connects to `to` comes to the listener at `at`: the same address, or that of this machine where all are
- * listened at. */
+/* True: a connection to `to` reaches the listener at `at`, because the addresses are equal, or because `to` is local and `at` a wildcard. */
 static bool leads_to(const struct address *to, const struct address *at, struct arena *arena)
 {
     if (to->name.ss_family != at->name.ss_family)

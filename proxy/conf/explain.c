@@ -1,4 +1,5 @@
-/* explain.c - the table of directives for people (`sluice check --defaults`) and for programs (--json: the manual page is made of it). */
+/* explain.c - prints the table of directives for people (`sluice check --defaults`) and for programs (--json, from which the manual page is
+ * made). */
 #include "conf/parts.h"
 
 static const char *place_title(int place)
@@ -13,7 +14,7 @@ static struct str shown_name(const struct directive *d, char *room, size_t size)
     return str_of(room);
 }
 
-/* As it would be written in a file. "": none. */
+/* The default as it would be written in a file. "": none. */
 static struct str shown_preset(const struct directive *d, char *room, size_t size)
 {
     bool quoted = d->preset &&
@@ -23,7 +24,7 @@ static struct str shown_preset(const struct directive *d, char *room, size_t siz
     return str_of(room);
 }
 
-/* `"off", "offer", "require": ` in front of what it is for. */
+/* Writes the choices, `"off", "offer", "require": `, before the explanation. */
 static void say_choices(FILE *to, const struct directive *d)
 {
     struct str rest = str_of(d->choices ? d->choices : ""), word;

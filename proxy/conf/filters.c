@@ -1,7 +1,7 @@
-/* filters.c - modules, filters and chains of the configuration: who takes a name, where a script lies, what is the
- * core's and what the filter's own among the options, and then open.
+/* filters.c - modules, filters and chains of the configuration: finds the definition of a filter by its name, finds scripts, separates the
+ * options of the core from the filter's own, and opens the filters.
  *
- * A module stays loaded for the life of the process: sessions of an older configuration may still run in it. */
+ * A module stays loaded for the life of the process, because sessions of an older configuration may still use it. */
 #include "conf/parts.h"
 #include "filters/builtin.h"
 #include <dirent.h>
@@ -27,7 +27,7 @@ static void def_add(struct loader *l, const struct conf_item *item, const char *
         item_complain(l, item, NULL, "%s: a filter without a name or a hook", from);
         return;
     }
-    /* the host of scripts refuses on.part by itself */
+    /* not for scripts: the Lua host refuses on.part itself */
     if (d->name[0] != '.' && (d->stages & 1u << FILTER_PART)) {
         item_complain(l, item, NULL, "%s: filter \"%s\" asks for FILTER_PART, which comes in a later version", from,
                       d->name);
@@ -43,7 +43,7 @@ static void def_add(struct loader *l, const struct conf_item *item, const char *
     l->defs[l->ndefs++] = d;
 }
 
-/* What the contract names and this version does not have: the module's missing symbol tells that it needs it. */
+/* The functions of the contract that this version does not have. If one of them is the symbol that a module lacks, the message names it. */
 static const char *later_function(const char *why)
 {
     static const char *const names[] = {"filter_http", "filter_redis", "filter_metric", "filter_parts", "filter_part"};
@@ -128,7 +128,7 @@ static struct str script_find(struct loader *l, struct str name)
     return STR_NONE;
 }
 
-/* All that could have been meant: filters by name, scripts by file. */
+/* Names for the suggestion: those of filters, and the file names of scripts. */
 static struct str filter_near(struct loader *l, struct str name)
 {
     enum { MOST = 512 };
@@ -211,7 +211,7 @@ static bool name_is_taken(const struct loader *l, struct str name)
     return false;
 }
 
-/* The file's name without folder and suffix. */
+/* The file name without directory and suffix. */
 static struct str stem_of(struct arena *a, struct str path, const struct filter_def *def)
 {
     size_t from = path.len;
@@ -247,7 +247,7 @@ static bool holds_item(const struct filter_value *v)
     return false;
 }
 
-/* What is the filter's own: all but the core's names. The host of scripts also gets `memory` and `cpu`. */
+/* The filter's own options: all except the core's. The Lua host also gets `memory` and `cpu`. */
 static const struct filter_value *raw_of(struct loader *l, const struct conf_item *item, const struct filter_def *def)
 {
     struct filter_value *raw = arena_alloc(&l->conf->smtp.mail.arena, sizeof *raw);

@@ -1,9 +1,8 @@
-/* lexer.c - walks the braces of a configuration file for what Lua does not tell: the line of each key, and keys
- * that are written twice (Lua keeps the last one silently).
+/* lexer.c - scans the braces of a configuration file for what Lua does not report: the line of each key, and keys that are written twice
+ * (Lua keeps the last one without an error).
  *
- * Knows strings, comments, braces, `key =` and functions, nothing else of Lua; it runs only on files that Lua has
- * accepted. Where a table was not written in place (a variable, a call), it finds nothing and the place stays that of
- * the directive. */
+ * It knows strings, comments, braces, `key =` and functions, and nothing else of Lua; it runs only on files that Lua has accepted. For a
+ * table that is not written in place (a variable, a call), values get the place of the directive. */
 #include "conf/parts.h"
 
 enum token { END, NAME, TEXT, NUMBER, MARK };
@@ -14,7 +13,7 @@ struct lexer {
     uint32_t line;
     struct braces **tail;
     unsigned depth;
-    /* the token just taken and the two before it, to see the head of a brace */
+    /* the current token and the two before it, to recognize what precedes a brace */
     struct piece {
         enum token kind;
         struct str text;
@@ -116,7 +115,7 @@ static bool is_word(const struct lexer *x, const char *word)
     return x->now.kind == NAME && str_equal(x->now.text, str_of(word));
 }
 
-/* From `function` to behind its `end`; for and while need no counting, they have their `do`. */
+/* Skips from `function` to after its `end`. `for` and `while` are not counted, because their `do` is. */
 static void skip_function(struct lexer *x)
 {
     unsigned open = 1;
@@ -132,7 +131,7 @@ static void skip_function(struct lexer *x)
 
 static struct braces *walk_group(struct lexer *x);
 
-/* A key, if the entry has one; leaves the lexer at the first token of the value. */
+/* Takes the key, if the entry has one; the next token is then the first of the value. */
 static void take_key(struct lexer *x, struct braces *g, struct braces_key *e, unsigned *unnamed)
 {
     struct lexer back = *x;
@@ -175,7 +174,7 @@ static void index_entry(struct braces *g, struct braces_key *e)
     *at = e;
 }
 
-/* Tables of many thousand keys are written in place, too. */
+/* Uses a hash table, since tables with many thousand keys may be written in place. */
 static void note_key(struct lexer *x, struct braces *g, struct braces_key *e)
 {
     if (!e->key.at)
@@ -204,7 +203,7 @@ static void refuse_twice(struct lexer *x, const struct braces *g, const struct b
                  "\"%.*s\" is written twice in the same braces, first in line %u", STR_ARGS(e->key), first->line);
 }
 
-/* From behind '{' to behind its '}'. */
+/* Scans from after '{' to after its '}'. */
 static struct braces *walk_group(struct lexer *x)
 {
     struct arena *a = &x->loader->conf->smtp.mail.arena;
@@ -249,7 +248,7 @@ static struct braces *walk_group(struct lexer *x)
                 struct braces *inner = walk_group(x);
                 if (!parens && !e->value)
                     e->value = inner;
-                continue; /* it is behind the brace already */
+                continue; /* the lexer is after the brace already */
             }
             next(x);
         }

@@ -1,7 +1,7 @@
-/* load.c - loading a configuration: evaluate, check, build, open, in this order, and all or nothing.
+/* load.c - loads a configuration: evaluates, checks, builds and opens it, in this order; with any mistake nothing is loaded.
  *
- * Owns the loader's scratch; what remains is the snapshot (smtp/model.h). Never stops at the first mistake once the
- * files could be evaluated: all are complained of in one go. */
+ * Owns the temporary memory of the loader; the result is a struct conf (smtp/model.h). When the files can be evaluated, it does not stop at
+ * the first mistake but reports all. */
 #include "conf/conf.h"
 #include "conf/parts.h"
 #include "mail/visit.h"
@@ -83,7 +83,7 @@ static int by_place(const void *a, const void *b)
     return file ? file : (x->line > y->line) - (x->line < y->line);
 }
 
-/* What was got may hold anything: a complaint stays one line. */
+/* Removes control octets of values from a complaint, so that it stays one line. */
 static void say_visibly(FILE *to, struct str s)
 {
     for (size_t i = 0; i < s.len; i++)
@@ -172,7 +172,7 @@ static struct conf *load(const char *path, const char *more, bool to_try, struct
         conf_drop(conf);
         return NULL;
     }
-    generation++; /* those with mistakes have no number */
+    generation++; /* configurations with mistakes are not counted */
     return conf;
 }
 

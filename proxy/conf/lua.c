@@ -1,7 +1,7 @@
-/* lua.c - evaluates configuration files in an empty Lua state and brings home what they said, as items.
+/* lua.c - evaluates configuration files in an empty Lua state and collects their directives as items.
  *
- * The sandbox knows the directives, env, file and include, and nothing else: no library, no globals, no way out. Memory
- * and instructions are bounded, so an endless loop is an error like any other. Nothing of Lua outlives conf_evaluate.
+ * The sandbox has the directives, env, file, credential and include, and no library or other globals. Memory and instructions are limited,
+ * so that an endless loop is an error. The Lua state is closed before conf_evaluate returns.
  */
 #include "conf/parts.h"
 #include "base/fault.h"
@@ -31,7 +31,7 @@ static void *allocate(void *data, void *old, size_t before, size_t size)
 {
     struct evaluation *r = data;
     if (!old)
-        before = 0; /* it is a type tag then */
+        before = 0; /* for a new block Lua passes a type tag instead of the size */
     if (!size) {
         r->memory -= before;
         free(old);
@@ -57,13 +57,13 @@ static void watch(lua_State *L, lua_Debug *debug)
     struct evaluation *r = evaluation_of(L);
     if (++r->hooks <= HOOKS_MOST)
         return;
-    lua_getinfo(L, "Sl", debug); /* luaL_error would name the caller of the loop */
+    lua_getinfo(L, "Sl", debug); /* not luaL_error, which would give the place of the function's caller */
     lua_pushfstring(L, "%s:%d: the configuration runs on and on: is there an endless loop?", debug->short_src,
                     debug->currentline);
     lua_error(L);
 }
 
-/* The line of Lua code that called us; chunk names are "=#N", N the source. */
+/* The line of Lua code that has called this C function; chunk names are "=#N", with N the index of the source. */
 static void here(lua_State *L, unsigned *source, uint32_t *line)
 {
     lua_Debug debug;
@@ -79,7 +79,7 @@ static void here(lua_State *L, unsigned *source, uint32_t *line)
     }
 }
 
-/* ---- Lua values made ours ---- */
+/* ---- converting Lua values ---- */
 
 struct copy {
     struct evaluation *run;
@@ -89,7 +89,7 @@ struct copy {
 
 static struct filter_value to_value(lua_State *L, int index, const struct copy *c, unsigned depth, bool body);
 
-/* The unnamed elements must be 1 to n: a hole is a nil, and a nil is nearly always a forgotten quote. */
+/* The keys of unnamed elements must be 1 to n. A gap comes from a nil, which is usually a word without its quotes. */
 static size_t elements_count(lua_State *L, int index, bool *names)
 {
     size_t n = 0;
@@ -126,7 +126,7 @@ static int by_text(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* The names of a table in the order in which a map holds them: put in so, none has to move for the next. NULL behind the last. */
+/* The names of a table, sorted as in a map, so that each is appended to the map without moving others. The list ends with NULL. */
 static const char **names_sorted(lua_State *L, int index, struct arena *a)
 {
     size_t n = 0, len;
@@ -242,7 +242,7 @@ static void item_push(lua_State *L, unsigned number)
     luaL_setmetatable(L, item_type);
 }
 
-/* filter "x" gives an object; the braces behind it call that object. */
+/* filter "x" returns an object, and the braces after it call that object. */
 static int item_call(lua_State *L)
 {
     unsigned *number = luaL_checkudata(L, 1, item_type);
@@ -330,8 +330,7 @@ static int file_call(lua_State *L)
     return 1;
 }
 
-/* The path of a secret that the supervisor gave us alone (systemd: LoadCredential=): for certificate and key, or for
- * file(). */
+/* The path of a credential that the supervisor has passed (systemd: LoadCredential=), for certificate, key, or file(). */
 static int credential_call(lua_State *L)
 {
     const char *name = luaL_checkstring(L, 1), *folder = getenv("CREDENTIALS_DIRECTORY");
@@ -365,12 +364,12 @@ static void chunk_run(lua_State *L, const char *path)
     s->text = *path ? file_text(&l->conf->smtp.mail.arena, path) : STR("");
     if (!s->text.at)
         luaL_error(L, "%s: %s", path, strerror(errno));
-    if (str_starts(s->text, STR("\xef\xbb\xbf"))) /* the mark that some editors put in front of UTF-8 */
+    if (str_starts(s->text, STR("\xef\xbb\xbf"))) /* skips a byte order mark */
         s->text = str_part(s->text, 3, s->text.len);
     if (l->more && l->nsources == 0)
         s->text = arena_print(&l->conf->smtp.mail.arena, "%.*s\n%s", STR_ARGS(s->text), l->more);
     snprintf(name, sizeof name, "=#%u", l->nsources++);
-    size_t mark = str_starts(s->text, STR("\xef\xbb\xbf")) ? 3 : 0; /* editors put it there; Lua skips it in files only */
+    size_t mark = str_starts(s->text, STR("\xef\xbb\xbf")) ? 3 : 0; /* a byte order mark, which Lua skips only when it reads a file itself */
     if (luaL_loadbufferx(L, s->text.at + mark, s->text.len - mark, name, "t") != LUA_OK)
         lua_error(L);
     r->deep++;
@@ -389,9 +388,9 @@ static int include_call(lua_State *L)
     glob_t found;
     const char *paths[SOURCES_MOST];
     size_t n = 0;
-    if (glob(path.at, 0, NULL, &found) == 0) { /* sorted by name; none is no mistake */
+    if (glob(path.at, 0, NULL, &found) == 0) { /* sorted by name; no match is allowed */
         for (; n < found.gl_pathc && n < SOURCES_MOST; n++)
-            paths[n] = arena_str(&l->conf->smtp.mail.arena, str_of(found.gl_pathv[n])).at; /* an error jumps over globfree */
+            paths[n] = arena_str(&l->conf->smtp.mail.arena, str_of(found.gl_pathv[n])).at; /* copies in the arena, since an error would leave this function without globfree */
         globfree(&found);
     }
     for (size_t i = 0; i < n; i++)
@@ -401,15 +400,14 @@ static int include_call(lua_State *L)
 
 /* ---- the sandbox ---- */
 
-/* Stands for a directive that was misspelt: takes whatever it is called with, so that the rest of the file is read too.
- */
+/* Replaces a misspelt directive and accepts any arguments, so that the rest of the file is checked too. */
 static int swallow(lua_State *L)
 {
     lua_pushcfunction(L, swallow);
     return 1;
 }
 
-/* What other configurations call true and false. */
+/* Words that other configuration formats use for true and false. */
 static bool is_yes_or_no(const char *name, bool *yes)
 {
     static const char *const words[] = {"yes", "no", "on", "off", "True", "False", "TRUE", "FALSE"};
@@ -494,7 +492,7 @@ static int sandbox_run(lua_State *L)
     return 0;
 }
 
-/* Of a mistake in the words that a file is made of. NULL: it is another. */
+/* The explanation of a lexical error; NULL: it is another kind of error. */
 static const char *reword_token(struct arena *a, const char *text, const char *token)
 {
     if (strncmp(token, "'<\\", 3) == 0)
@@ -507,7 +505,7 @@ static const char *reword_token(struct arena *a, const char *text, const char *t
     return NULL;
 }
 
-/* Lua's words for the mistakes everybody makes, in the words of who made them. */
+/* Rewrites messages of Lua for common mistakes in terms of the configuration. */
 static const char *reword(struct arena *a, const char *text)
 {
     const char *near = strstr(text, " near "), *token = near ? near + 6 : "";
@@ -555,7 +553,7 @@ static void complain_lua(struct loader *l, const char *text)
     struct arena *a = &l->conf->smtp.mail.arena;
     bool placed = sscanf(text, "#%u:%u: %n", &source, &line, &used) == 2 && used && source < l->nsources;
     if (placed && is_told(l, l->sources[source].path, line) && strstr(text, "attempt to index"))
-        return; /* of a name that is no directive: it was told so */
+        return; /* of an unknown directive, for which a complaint was made */
     if (placed)
         complain(l->complaints, false, l->sources[source].path, line, "%s", reword(a, text + used));
     else if (strstr(text, "not enough memory"))

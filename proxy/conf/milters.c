@@ -1,4 +1,4 @@
-/* milters.c - milter listeners: where MTAs come in, and what a chain asks that the protocol of milters cannot do. */
+/* milters.c - milter listeners, and complaints about filters that need what the milter protocol cannot do. */
 #include "conf/parts.h"
 #include "milter/model.h"
 
@@ -51,7 +51,7 @@ static void milter_build(struct loader *l, struct conf_item *item)
     m->visit.limits.header_size = (uint64_t)block_integer(limits, "header_size");
     m->visit.limits.hold_memory = (uint64_t)block_integer(limits, "hold_memory");
     m->visit.limits.recipients = (uint32_t)block_integer(limits, "recipients");
-    m->visit.limits.hops = m->visit.limits.loops = 0; /* the MTA's affair: its own Received is not shown to us */
+    m->visit.limits.hops = m->visit.limits.loops = 0; /* left to the MTA, which does not send its own Received field */
     m->file = item->file;
     m->line = item->line;
     m->clients = clients_of(l, item);
@@ -80,7 +80,7 @@ void milters_build(struct loader *l)
             milter_build(l, l->items[i]);
 }
 
-enum { PRESET = 30000 }; /* of a filter's timeout: nobody has said that */
+enum { PRESET = 30000 }; /* default of a filter's timeout in milliseconds: this value counts as not set */
 
 static void filter_judge(struct loader *l, const struct milter_conf *m, const struct filter *f)
 {

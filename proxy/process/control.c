@@ -1,5 +1,4 @@
-/* control.c - the control socket: a handful of short connections among the main thread's descriptors, nothing blocks.
- */
+/* control.c - the control socket: a few short, non-blocking connections, polled by the main thread. */
 #include "process/control.h"
 #include "base/arena.h"
 #include "base/fault.h"
@@ -15,7 +14,7 @@
 enum { LINE_MOST = 4096, SAY_MS = 5000, ASK_SECONDS = 180, FETCH_SECONDS = 5, CALLS_MOST = 3, BACKLOG = 16, STARVED_MS = 100 };
 
 struct caller {
-    int fd; /* -1: nobody */
+    int fd; /* -1: unused */
     bool obeyed, answered;
     char line[LINE_MOST];
     size_t len;
@@ -28,7 +27,7 @@ struct control {
     int fd;
     dev_t device;
     ino_t file;
-    uint64_t starved_by; /* there was no descriptor: not asked before then */
+    uint64_t starved_by; /* accept failed for lack of descriptors: do not try again before this time */
     struct caller callers[CONTROL_CALLERS];
 };
 
@@ -43,8 +42,8 @@ static bool name_it(const char *path, struct sockaddr_un *name)
 
 /* ---- the socket ---- */
 
-/* Under another name first: it appears with its mode, and takes the place of one that a process before us left, in one
- * step. */
+/* Binds under a temporary name and renames, so that the socket has its mode when it appears, and atomically replaces the socket of a
+ * process before us. */
 static int bind_path(const char *path, unsigned user, char *error, size_t room)
 {
     char draft[sizeof((struct sockaddr_un *)0)->sun_path + 32];
@@ -74,7 +73,7 @@ static int bind_path(const char *path, unsigned user, char *error, size_t room)
     return -1;
 }
 
-/* /run/sluice of /run/sluice/control, for those whose system does not make it for them. */
+/* Creates the directory (/run/sluice for /run/sluice/control), where the supervisor has not done so. */
 static void make_folder(const char *path, unsigned user)
 {
     char folder[PATH_MAX];
@@ -84,7 +83,7 @@ static void make_folder(const char *path, unsigned user)
     memcpy(folder, path, (size_t)(slash - path));
     folder[slash - path] = 0;
     if (mkdir(folder, 0755) == 0 && user != (unsigned)-1 && lchown(folder, user, (gid_t)-1) != 0)
-        rmdir(folder); /* the bind then says that there is none */
+        rmdir(folder); /* bind then fails with the right error */
 }
 
 static bool somebody_answers(const char *path)
@@ -203,7 +202,7 @@ static void welcome(struct control *c)
 
 void control_move(struct control *c, struct control *to)
 {
-    if (c->fd >= 0) /* who has come is taken */
+    if (c->fd >= 0) /* accept connections that are queued */
         welcome(c);
     stop_listening(c, false);
     if (!to)
@@ -221,7 +220,7 @@ static void send_answer(struct caller *one)
     ssize_t n = send(one->fd, one->answer + one->sent, one->size - one->sent, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n > 0)
         one->sent += (size_t)n;
-    if (one->sent == one->size) { /* what it still says would be answered with a reset that eats our words */
+    if (one->sent == one->size) { /* read before closing: unread input would cause a reset, and the peer might lose the answer */
         char rest[LINE_MOST];
         for (int i = 0; i < 256 && recv(one->fd, rest, sizeof rest, MSG_DONTWAIT) > 0; i++)
             ;
@@ -327,7 +326,7 @@ void control_turn(struct control *c, const struct pollfd *fds, size_t n,
             welcome(c);
 }
 
-/* ---- the other side ---- */
+/* ---- the client side ---- */
 
 static int print_answer(FILE *from)
 {
@@ -410,7 +409,7 @@ int control_ask(const char *path, const char *command)
         return 2;
     }
     int fd = call(path);
-    /* Who hangs up unheard has just handed over to the next process. */
+    /* A process that closes the connection without an answer has just passed control to the next process. */
     for (int calls = 1; fd >= 0 && send(fd, line, len, MSG_NOSIGNAL) < 0 && calls < CALLS_MOST; calls++) {
         close(fd);
         fd = call(path);

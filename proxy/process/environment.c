@@ -1,4 +1,4 @@
-/* environment.c - the world around a configuration: /proc, rights of files, who we are (environment.h). */
+/* environment.c - checks of /proc, file permissions and the user of the process (environment.h). */
 #include "process/environment.h"
 #include "process/holder.h"
 #include "process/ports.h"
@@ -51,7 +51,7 @@ void environment_files(const struct conf *conf, struct complaints *c)
             check_server(conf, c, conf->smtp.mail.path, 0, "table", table_path(conf->smtp.mail.tables[i]));
 }
 
-/* In a process of its own, which becomes that user for good; what it finds comes back as lines "LINE FILE\tTEXT". */
+/* Runs the check in a child process, which changes to that user permanently; it reports by lines "LINE FILE\tTEXT". */
 static void look_as_user(const struct conf *conf, int to)
 {
     struct arena arena = {0};
@@ -112,7 +112,7 @@ static bool is_sluice(const struct holder *h)
     return h->pid && strcmp(own, h->name) == 0;
 }
 
-/* A Sluice that listens there is the one that runs: it may have been started with this configuration. */
+/* True: the process there is a Sluice, probably the one that runs with this configuration, so there is no complaint. */
 static void ports(const struct conf *conf, struct complaints *c)
 {
     struct holder holder;

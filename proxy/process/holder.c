@@ -1,4 +1,5 @@
-/* holder.c - asks the kernel by a bind without SO_REUSEPORT, and /proc for the name (proc(5): /proc/self/net/tcp, /proc/PID/fd). */
+/* holder.c - tests by a bind without SO_REUSEPORT whether a port is in use, and finds the process in /proc (proc(5): /proc/self/net/tcp,
+ * /proc/PID/fd). */
 #include "process/holder.h"
 #include <dirent.h>
 #include <errno.h>
@@ -8,7 +9,7 @@
 
 enum { STATE_LISTEN = 10 }; /* TCP_LISTEN of the kernel */
 
-/* A bind that meets a listening socket, and only that, fails: SO_REUSEADDR lets it pass all others that have it. */
+/* With SO_REUSEADDR a bind fails only if a socket listens there; other sockets at that address do not matter. */
 static bool is_taken(const struct address *a)
 {
     int family = a->name.ss_family, one = 1;
@@ -115,7 +116,7 @@ bool holder_find(const struct address *a, const int *ours, size_t nours, struct 
         more = look_in("/proc/self/net/tcp6", a, ours, nours, &h->user, &inode);
     if (found > 0 || more > 0)
         name_process(h, inode);
-    return found > 0 || more > 0 || (found < 0 && nours == 0); /* without /proc: somebody, unless it may be ourselves */
+    return found > 0 || more > 0 || (found < 0 && nours == 0); /* without /proc: assume another process, unless the socket may be one of ours */
 }
 
 void holder_text(const struct holder *h, char *text, size_t room)

@@ -1,4 +1,4 @@
-/* image.c - both sides of an order that asks for one key of a store (store/handover.c writes and reads it). */
+/* image.c - server and client side of the command that reads one key of a store (store/handover.c writes and reads the format). */
 #include "process/image.h"
 #include <unistd.h>
 

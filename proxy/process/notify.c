@@ -1,5 +1,4 @@
-/* notify.c - sd_notify(3) by hand: a few lines, no library. The socket is named by NOTIFY_SOCKET; '@' is the abstract
- * one. */
+/* notify.c - the protocol of sd_notify(3) without its library. NOTIFY_SOCKET names the socket; '@' begins an abstract name. */
 #include "process/notify.h"
 #include <stdarg.h>
 #include <sys/socket.h>
@@ -27,7 +26,7 @@ void notify_say(const char *format, ...)
     socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
     ssize_t n = sendto(fd, text, min_size((size_t)len, sizeof text - 1), MSG_NOSIGNAL | MSG_DONTWAIT,
                        (struct sockaddr *)&name, size);
-    (void)n; /* a supervisor that does not listen must not stop mail */
+    (void)n; /* errors are ignored: mail does not depend on the supervisor */
     close(fd);
 }
 

@@ -1,6 +1,6 @@
-/* ports.c - sockets by address: found among those that are open or were left to us, else bound.
+/* ports.c - finds the socket for an address among those that are open or inherited, else binds one.
  *
- * Owns every listening socket of the process. Never accepts: workers do, on duplicates. */
+ * Owns every listening socket of the process. It never accepts: workers do, on duplicates. */
 #include "process/ports.h"
 #include "net/stream.h"
 #include "process/holder.h"
@@ -27,7 +27,7 @@ static struct address name_of(int fd, struct arena *arena)
     return address_of((struct sockaddr *)&name, len, arena);
 }
 
-/* Two spellings of an address are one: the kernel's is taken. A port 0 stays 0. */
+/* The key of an address is the kernel's text for it, the same for all spellings. Port 0 stays 0. */
 static struct str key_of(const struct address *a, struct arena *arena)
 {
     return address_of((const struct sockaddr *)&a->name, a->len, arena).text;
@@ -74,7 +74,7 @@ static void port_close(struct ports *ports, struct port *p, bool keep_path)
     while (*at != p)
         at = &(*at)->next;
     *at = p->next;
-    if (!keep_path) /* before the workers close theirs: nobody comes any more, and who has come is taken */
+    if (!keep_path) /* before the workers close their duplicates: no new connections come, and queued ones are accepted */
         port_unlink(ports, p);
     for (unsigned i = 0; i < p->nfds; i++)
         close(p->fds[i]);
@@ -83,7 +83,7 @@ static void port_close(struct ports *ports, struct port *p, bool keep_path)
     free(p);
 }
 
-/* ---- left to us ---- */
+/* ---- inherited sockets ---- */
 
 static bool is_listening(int fd)
 {
@@ -200,7 +200,7 @@ struct inlet inlet_named(const struct conf *conf, struct str name)
     return inlet;
 }
 
-/* "[::]:25" of ":25" on a machine without IPv6: 0.0.0.0 is enough then. */
+/* On a machine without IPv6, "[::]:25" from ":25" is left out, and 0.0.0.0 is enough. */
 static bool is_dispensable(const struct address *a, size_t left)
 {
     const struct address *b = a + 1;
@@ -210,7 +210,7 @@ static bool is_dispensable(const struct address *a, size_t left)
            (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL);
 }
 
-/* Another process listens there. What is left to us and what we have open is no other process. */
+/* True: another process listens there. Sockets that we have open or have inherited do not count. */
 static bool is_held(const struct ports *ports, const struct address *a, char *error, size_t room)
 {
     int *ours = NULL;
@@ -231,8 +231,8 @@ static bool is_held(const struct ports *ports, const struct address *a, char *er
     return held;
 }
 
-/* One socket per worker, that they need not meet. What was left to us may be fewer: others are bound beside them, and
- * where the kernel does not let us (another user bound it, or a supervisor), workers share what there is. */
+/* One socket per worker, so that workers do not share an accept queue. If fewer were inherited, more are bound with SO_REUSEPORT; where the
+ * kernel refuses that (another user or a supervisor has bound the first), workers share the sockets that exist. */
 static bool port_bind(struct port *p, struct address a, unsigned workers, unsigned user, char *error, size_t room)
 {
     struct arena arena = {0};
@@ -246,7 +246,7 @@ static bool port_bind(struct port *p, struct address a, unsigned workers, unsign
         if (fd < 0)
             break;
         port_take(p, fd);
-        if (!p->local && !a.port) /* any port: the same one for all workers */
+        if (!p->local && !a.port) /* port 0: the port that the kernel chose is used for all workers */
             set_port(&a, name_of(fd, &arena).port);
     }
     arena_reset(&arena);
@@ -261,7 +261,7 @@ static bool is_planned(const struct ports_plan *plan, const struct port *p)
     return false;
 }
 
-/* What the configuration says of a unix socket of a milter: who may come in there. */
+/* Applies `mode` and `group` of a milter to its unix socket. */
 static bool guard_socket(const struct port *p, const struct milter_conf *m, char *error, size_t room)
 {
     const char *path = strchr(p->key, '/');

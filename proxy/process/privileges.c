@@ -1,5 +1,4 @@
-/* privileges.c - from root to a user of one's own, keeping nothing but the right to bind low ports (capabilities(7)).
- */
+/* privileges.c - changes from root to an unprivileged user and keeps only CAP_NET_BIND_SERVICE (capabilities(7)). */
 #include "process/privileges.h"
 #include "base/log.h"
 #include <errno.h>
@@ -13,8 +12,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Permitted, effective, inheritable and ambient: only the last survives the exec of an upgrade. A kernel or container
- * that refuses costs us low ports at a reload, nothing else: then none at all is kept. False: we would keep others. */
+/* Sets the permitted, effective, inheritable and ambient sets; only the ambient one survives the exec of an upgrade. If a kernel or container
+ * refuses it, no capability is kept, and a reload cannot bind ports below 1024. False: other capabilities could not be given up. */
 static bool keep_one_capability(void)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};

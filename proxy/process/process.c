@@ -1,7 +1,7 @@
-/* process.c - the main thread while mail is filtered: waits for signals, commands and workers, and changes what runs.
+/* process.c - the main thread: waits for signals, commands and workers, and carries out reload, drain, upgrade and stop.
  *
- * Owns the configurations, the ports, the workers, the control socket. A change is whole or none:
- * everything that can fail (loading, binding) comes before the first worker hears of it. Never touches mail. */
+ * Owns the configurations, the ports, the workers and the control socket. A change happens completely or not at all: everything that can
+ * fail (loading, binding) is done before the first worker gets an order. It does not handle mail. */
 #include "process/process.h"
 #include "base/fault.h"
 #include "conf/conf.h"
@@ -20,26 +20,26 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-enum { LOG_PATIENCE = 1000 }; /* milliseconds: at the end, for a log that nobody reads */
+enum { LOG_PATIENCE = 1000 }; /* milliseconds that the end of the process waits for the log to be written */
 
 struct process {
     struct process_arguments arguments;
     const char *binary;
     struct conf *conf;
-    struct conf **old; /* held until no worker does: they end here, not amid mail; what main's thread took it gives back */
+    struct conf **old; /* earlier configurations, kept until no worker uses them, so that main's thread frees them and not a worker */
     size_t nold;
     struct ports ports;
-    struct ports_plan plan; /* of conf: which address is which port */
+    struct ports_plan plan; /* the socket of each address of conf */
     struct workers *workers;
     struct control *control;
     struct upgrade upgrade;
-    struct caller *upgrader; /* who waits for it; may be nobody */
+    struct caller *upgrader; /* the connection that has ordered the upgrade; NULL: a signal has */
     struct inheritance inherited;
     int64_t started;   /* seconds */
-    uint64_t sign_at;  /* milliseconds: the next sign of life; 0: nobody wants one */
-    int signals, bell; /* bell: a worker has come to its end */
+    uint64_t sign_at;  /* time of the next watchdog notification, in milliseconds; 0: no watchdog */
+    int signals, bell; /* signalfd; eventfd that a worker writes to when it ends */
     int pid_file;      /* -1: none */
-    unsigned asked;    /* to end: once drains, twice stops */
+    unsigned asked;    /* how often the end was ordered: once drains, twice stops */
     bool retired;      /* another process has taken over */
 };
 
@@ -62,7 +62,7 @@ static void notify_ready(struct process *p)
 
 /* ---- control socket ---- */
 
-/* The one of this configuration; *to NULL when it names none. What is open at the same path already is taken. */
+/* Opens the control socket of this configuration; *to NULL when it names none. A socket that is open at the same path is kept. */
 static bool open_control(struct process *p, const struct conf *conf, struct control **to, struct complaints *c)
 {
     char error[512];
@@ -83,7 +83,7 @@ static bool open_control(struct process *p, const struct conf *conf, struct cont
     return *to != NULL;
 }
 
-/* Who asked for it over the socket of before is still to be answered. */
+/* The caller that has ordered the change came by the old socket and still gets its answer. */
 static void set_control(struct process *p, struct control *control)
 {
     if (!p->control)
@@ -94,7 +94,7 @@ static void set_control(struct process *p, struct control *control)
 
 /* ---- the log ---- */
 
-/* Its target, opened as who will write it. False: complained of. */
+/* Opens the target of the log for the user who will write it. False: failed, with a complaint. */
 static bool open_log(const struct conf *conf, int *fd, struct complaints *c)
 {
     char error[512];
@@ -142,7 +142,7 @@ static void drop_old(struct process *p, bool all)
         }
 }
 
-/* All that can fail, before anything is changed. NULL: complained of. */
+/* Does everything that can fail, before anything is changed. NULL: failed, with complaints. */
 static struct worker_order *prepare(struct process *p, struct conf *conf, struct ports_plan *plan, struct complaints *c)
 {
     char error[200];
@@ -156,7 +156,7 @@ static struct worker_order *prepare(struct process *p, struct conf *conf, struct
     return order;
 }
 
-/* Whole or not at all. What is wrong is logged, and said to `to` (NULL: to nobody else). */
+/* Reloads completely or not at all. Mistakes are logged, and also written to `to` if it is not NULL. */
 static bool reload(struct process *p, FILE *to)
 {
     struct arena arena = {0};
@@ -215,8 +215,7 @@ static void end(struct process *p)
     }
 }
 
-/* One listener: its port is closed until the next reload, its sessions are asked to leave. False: there is none of the
- * name. */
+/* Drains one listener: closes its port until the next reload and asks its sessions to leave. False: there is none of this name. */
 static bool drain_listener(struct process *p, struct str name)
 {
     struct inlet inlet = inlet_named(p->conf, name);
@@ -265,7 +264,7 @@ static void tell_upgrader(struct process *p, int code, const char *text)
     p->upgrader = NULL;
 }
 
-/* The sockets live on in the other process: here they are only let go. */
+/* The next process uses the sockets, so here they are only closed, and paths are not unlinked. */
 static void retire(struct process *p, long successor)
 {
     char text[128];
@@ -362,7 +361,7 @@ static void obey_upgrade(void *data, struct caller *caller, struct str argument)
 static void obey_stop(void *data, struct caller *caller, struct str argument)
 {
     struct process *p = data;
-    end(p); /* who has heard the answer finds the ports closed */
+    end(p); /* before the answer, so that the ports are closed when the caller gets it */
     control_answer(caller, 0,
                    p->asked > 1 ? STR("stopping at once\n") : STR("draining: it ends with its last session\n"));
 }
@@ -412,8 +411,8 @@ static void ring(void *data) /* from a worker's thread */
     (void)n;
 }
 
-/* Signals are read like any other input: no handler runs in the middle of anything. They are blocked before the first
- * thread begins, so that none of them is killed by one. */
+/* Signals are read from a signalfd, so there are no asynchronous handlers. They are blocked before the first thread starts, so that all
+ * threads inherit the mask. */
 static int signals_open(void)
 {
     static const int taken[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR2};
@@ -422,7 +421,7 @@ static int signals_open(void)
     for (size_t i = 0; i < countof(taken); i++)
         sigaddset(&set, taken[i]);
     signal(SIGPIPE, SIG_IGN);
-    signal(SIGXFSZ, SIG_IGN); /* a file at its limit (ulimit -f) is a full disk */
+    signal(SIGXFSZ, SIG_IGN); /* exceeding the file size limit (ulimit -f) then is a write error, as a full disk */
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
@@ -460,7 +459,7 @@ static void take_signals(struct process *p)
         obey_signal(p, SIGUSR2);
 }
 
-/* A sign of life only while every worker's loop turns. */
+/* Notifies the watchdog only while the loop of every worker makes progress. */
 static void give_sign(struct process *p)
 {
     uint64_t now = clock_ms();
@@ -485,7 +484,7 @@ static void wait_once(struct process *p)
         fds[first++] = (struct pollfd){.fd = p->upgrade.pipe, .events = POLLIN};
         wait = 1000;
     }
-    if (p->nold) /* an old generation may end at any time */
+    if (p->nold) /* wake up regularly to free old configurations */
         wait = 1000;
     if (p->sign_at && (wait < 0 || p->sign_at < now + (uint64_t)wait))
         wait = p->sign_at > now ? (int)(p->sign_at - now) : 0;
@@ -502,7 +501,7 @@ static void wait_once(struct process *p)
     give_sign(p);
 }
 
-/* Complaints go where the one who starts us looks: to stderr, or to the process that we are to replace. */
+/* Reports complaints at the start: to stderr, or to the process that an upgrade replaces. */
 static void say_complaints(struct process *p, const struct complaints *c)
 {
     char *text = NULL;
@@ -544,8 +543,7 @@ static bool bind_all(struct process *p)
     return good;
 }
 
-/* Nothing can fail any more: what the process before us left is ours, and what the configuration no longer names of it
- * goes. */
+/* The start cannot fail any more: takes over the inherited sockets and closes those that the configuration does not name. */
 static void take_over(struct process *p)
 {
     p->ports.lent = false;
@@ -557,7 +555,7 @@ static void take_over(struct process *p)
     }
 }
 
-/* Opened while it may be; written when we run. It is the user's, who is to write it at an upgrade. */
+/* Opens the pid file while the process is root; it is written later. It belongs to the configured user, who writes it at an upgrade. */
 static bool open_pid_file(struct process *p)
 {
     const char *path = p->arguments.pid_file;
@@ -593,8 +591,8 @@ static void drop_pid_file(struct process *p)
     close(p->pid_file);
 }
 
-/* What root could read and the user cannot will fail a reload, an upgrade and a change of certificates: said now, not
- * then. And who stays root is told so. */
+/* Warns of files that the configured user cannot read, since a reload, an upgrade or a change of certificates would fail for them; and of
+ * running as root. */
 static void log_doubts(struct process *p, bool was_root)
 {
     struct arena arena = {0};
@@ -630,7 +628,7 @@ static bool start(struct process *p)
     p->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (!bind_all(p) || !open_pid_file(p) || !privileges_drop(p->conf->user))
         return false;
-    log_start(); /* behind privileges_drop: a capability is given up by one thread, for itself alone */
+    log_start(); /* after privileges_drop, because capabilities are dropped per thread */
     log_doubts(p, was_root);
     p->workers = workers_start(p->conf, &p->plan, ring, &p->bell);
     if (!p->workers)
@@ -682,7 +680,7 @@ int process_run(const struct process_arguments *arguments)
     if (!workers_close(&p.workers)) {
         drop_pid_file(&p);
         log_stop(LOG_PATIENCE);
-        _exit(0); /* sessions were cut off where they stood: nothing of theirs can be put in order */
+        _exit(0); /* sessions were cut off, and their memory cannot be freed in order */
     }
     maildir_stop();
     servers_forget();

@@ -1,4 +1,4 @@
-/* upgrade.c - posix_spawn of the binary on disk, and the pipe that tells how it went. */
+/* upgrade.c - starts the new binary by posix_spawn and reads its result from a pipe. */
 #include "process/upgrade.h"
 #include "base/fault.h"
 #include "net/tls.h"
@@ -17,8 +17,8 @@ extern char **environ;
 enum { START_MS = 120000, ENVIRONMENT_MOST = 4096 };
 static const char ready_word[] = "ready\n";
 
-/* As named when that was a path: it may be a link that is to point to the next version. Else what runs now; by the time
- * of an upgrade that name may be gone or new, so it is asked for at the start. */
+/* argv[0] if it is a path, which may be a symbolic link that will point to the next version. Else the path of the running binary, which is
+ * read at the start, because the file may have been removed or replaced when an upgrade is ordered. */
 const char *upgrade_binary(const char *argv0)
 {
     static char path[PATH_MAX];
@@ -29,7 +29,7 @@ const char *upgrade_binary(const char *argv0)
     return path;
 }
 
-/* ---- the process that leaves ---- */
+/* ---- the old process ---- */
 
 static bool is_of_one_process(const char *variable)
 {
@@ -42,7 +42,7 @@ static bool is_of_one_process(const char *variable)
     return false;
 }
 
-struct passed { /* by number; -1: none */
+struct passed { /* descriptors that are passed; -1: none */
     int control, tickets, stores, ready;
 };
 
@@ -68,11 +68,11 @@ static char **environment(struct arena *arena, const struct upgrade_order *o, co
 
 static void pass(posix_spawn_file_actions_t *actions, int fd)
 {
-    if (fd >= 0) /* onto itself: open behind exec, and only in the child */
+    if (fd >= 0) /* dup onto itself clears FD_CLOEXEC, in the child only */
         must(posix_spawn_file_actions_adddup2(actions, fd, fd) == 0);
 }
 
-/* The length of a store's name, the name, what it holds; one behind the other. */
+/* Writes for each store the length of its name, the name, and its content. */
 static int stores_pass(const struct conf *conf)
 {
     int fd = fault_strikes(FAULT_FILE) ? -1 : memfd_create("sluice-stores", MFD_CLOEXEC);
@@ -104,7 +104,7 @@ static int start(struct upgrade *u, const struct upgrade_order *o, const struct 
     pass(&actions, p->tickets);
     pass(&actions, p->stores);
     pass(&actions, p->ready);
-    /* Our signal mask goes with it: what comes while it starts waits for it. */
+    /* The child inherits our signal mask, so signals during its start stay pending. */
     int code = posix_spawn(&u->pid, o->binary, &actions, NULL, o->argv, environment(&arena, o, p));
     posix_spawn_file_actions_destroy(&actions);
     arena_reset(&arena);
@@ -114,7 +114,7 @@ static int start(struct upgrade *u, const struct upgrade_order *o, const struct 
 bool upgrade_begin(struct upgrade *u, const struct upgrade_order *o, char *error, size_t room)
 {
     int pair[2];
-    if (getpid() == 1) { /* when it ends the kernel ends all others of its container, the next process among them */
+    if (getpid() == 1) { /* when process 1 of a container ends, the kernel kills all its processes, the new one too */
         snprintf(error, room, "this is process 1 of a container, which ends with it: start a new container instead");
         return false;
     }
@@ -194,7 +194,7 @@ enum upgrade_news upgrade_turn(struct upgrade *u)
     return UPGRADE_STARTS;
 }
 
-/* ---- the one that comes ---- */
+/* ---- the new process ---- */
 
 /* "FD", or "FD TEXT". */
 static int descriptor(const char *variable, char *rest, size_t room)
@@ -221,7 +221,7 @@ struct inheritance upgrade_inherit(void)
     return i;
 }
 
-/* A store that is no longer named is read all the same, for those behind it. */
+/* A store that is no longer configured is read too, to reach those after it. */
 static bool take_store(FILE *from, uint32_t name_len, const struct conf *conf)
 {
     char name[256];
@@ -245,7 +245,7 @@ void upgrade_take_stores(struct inheritance *inherited, const struct conf *conf)
     bool good = true;
     if (!from)
         return;
-    rewind(from); /* whoever wrote it stands at its end */
+    rewind(from); /* the offset is shared with the writer, and at the end */
     while (good && fread(&len, sizeof len, 1, from) == 1)
         good = take_store(from, len, conf);
     if (!good)

@@ -1,17 +1,18 @@
-/* worker.c - one worker at work: accepts, hands sessions to smtp/front, has tables refreshed, carries out main's orders.
+/* worker.c - the thread of a worker: accepts connections, passes them to smtp/front or milter, has tables refreshed, carries out main's
+ * orders.
  *
- * Accepting pauses while there are as many sessions as allowed or descriptors run short: connections then wait in the
- * kernel's queue. A place is taken before a connection is, so that several workers never take one too many. Worker 0
- * looks at all tables and certificates once a second, on a pool thread. Nothing here knows SMTP. */
+ * Accepting pauses while limits.connections is reached or there are too few descriptors; connections then wait in the kernel's queue. A
+ * worker counts a session (`places`) before it accepts it, so that all workers together never exceed the limit. Worker 0 checks tables and
+ * certificates for changes once a second, on a pool thread. */
 #include "process/worker_thread.h"
 #include "smtp/back/backend.h"
 #include "smtp/front/session.h"
 
 enum {
-    TICK = 1000,       /* milliseconds between two looks at the tables */
-    PAUSED_TICK = 100, /* and at whether accepting may go on */
-    PEAK_LEAST = 250,  /* sessions that are worth giving memory back for, once three of four have left */
-    LAST_WORDS = 5000 /* behind the grace of a drain, for what its sessions still say; they end before it (session.c) */
+    TICK = 1000,       /* milliseconds between two checks of tables */
+    PAUSED_TICK = 100, /* milliseconds between two checks whether accepting may continue */
+    PEAK_LEAST = 250,  /* after a peak of so many sessions memory is returned to the system, when three of four have ended */
+    LAST_WORDS = 5000  /* milliseconds after timeouts.drain, in which sessions send their last replies (session.c) */
 };
 
 /* ---- room ---- */
@@ -43,7 +44,7 @@ static void set_clock(struct worker_thread *p)
     if (p->paused)
         at = at ? min_u64(at, now + PAUSED_TICK) : now + PAUSED_TICK;
     uint64_t end = p->drain_at ? p->drain_at : p->end_by;
-    if (end && now >= end) /* a look at the tables is still under way */
+    if (end && now >= end) /* tables are still being checked */
         end = now + PAUSED_TICK;
     if (end)
         at = at ? min_u64(at, end) : end;
@@ -53,7 +54,7 @@ static void set_clock(struct worker_thread *p)
 static bool has_room(void *data)
 {
     struct worker_thread *p = ((struct worker_listener *)data)->thread;
-    if (((struct worker_listener *)data)->inlet.milter && has_descriptors(p)) /* it has a limit of its own, which mail is told of */
+    if (((struct worker_listener *)data)->inlet.milter && has_descriptors(p)) /* a milter has its own limit, reported by replies */
         return true;
     uint32_t taken = __atomic_fetch_add(&p->all->places, 1, __ATOMIC_RELAXED);
     if (has_places(p, taken) && has_descriptors(p)) {
@@ -68,10 +69,10 @@ static bool has_room(void *data)
     return false;
 }
 
-/* Places of sessions that have ended are given back; a pause ends when there is room. */
+/* Subtracts sessions that have ended from `places`, and ends a pause when there is room. */
 static void watch_room(struct worker_thread *p)
 {
-    if (p->places != p->worker.nsessions) { /* the line of memory is shared */
+    if (p->places != p->worker.nsessions) { /* only on a change, since all workers write this cache line */
         __atomic_add_fetch(&p->all->places, p->worker.nsessions - p->places, __ATOMIC_RELAXED);
         p->places = p->worker.nsessions;
     }
@@ -159,7 +160,7 @@ static void refresh_run(void *data)
     for (size_t i = 0; i < conf->mail.ntables; i++)
         table_refresh(conf->mail.tables[i]);
     for (size_t i = 0; i < conf->nlistens; i++) {
-        size_t first = 0; /* listeners may share one; it is looked at once, a second apart */
+        size_t first = 0; /* listeners may share a context, which must be checked only once a second */
         while (conf->listens[first].tls != conf->listens[i].tls)
             first++;
         if (first == i)
@@ -169,10 +170,10 @@ static void refresh_run(void *data)
         refresh_tls(conf->backends[i].tls, "backend", conf->backends[i].hop.name);
     if (((struct worker_thread *)data)->give_back)
         alloc_give_back();
-    log_flush(); /* of the pool's thread */
+    log_flush(); /* lines of the pool thread */
 }
 
-/* Allocators keep what a peak of sessions has left: after 10,000 handshakes that is half a GiB. */
+/* Returns memory to the system: after a peak of sessions the allocator keeps it, half a GiB after 10,000 handshakes. */
 static void watch_peak(struct worker_thread *p)
 {
     uint32_t places = __atomic_load_n(&p->all->places, __ATOMIC_RELAXED);
@@ -187,7 +188,7 @@ static void refresh_done(void *data)
     smtp_conf_drop(p->refreshed);
     p->refreshing = false;
     if (!p->ended)
-        task_wake(&p->task); /* a drain may wait for us */
+        task_wake(&p->task); /* a drain may wait for this */
 }
 
 /* Sessions of clients, and connections of MTAs. */
@@ -208,7 +209,7 @@ static void before_sleep(void *data)
     if (p->ended)
         return;
     watch_room(p);
-    if (p->worker.generation) /* not yet: the loop turns once while it is being opened */
+    if (p->worker.generation) /* 0 during the start, when the loop runs once before there is a configuration */
         watch_load(p);
     if (is_over(p) && !p->stopped)
         task_wake(&p->task);
@@ -251,7 +252,7 @@ static void turn(struct task *task)
 
 /* ---- orders ---- */
 
-/* Sessions that came in where we no longer listen are asked to leave, those who waited there too. */
+/* Asks the sessions of listeners that are closed to leave, with the connections that were queued there. */
 static void leave_address(struct worker_thread *p, uint32_t listen_id)
 {
     uint64_t by = loop_now(p->worker.mail.loop) + p->worker.generation->conf->timeouts.drain;
@@ -288,7 +289,7 @@ void worker_thread_switch(struct worker_thread *p, struct worker_order *order)
             open_listener(p, &assignments[i]);
             assignments[i].fd = -1;
         }
-    task_wake(&p->task); /* other limits: there may be room now */
+    task_wake(&p->task); /* the limits have changed, and there may be room now */
 }
 
 void worker_thread_drain(struct worker_thread *p, struct worker_order *order)
@@ -360,7 +361,7 @@ static void count_listen_id(void *data, uint32_t listen_id)
         s->listen_ids[d].sessions++;
 }
 
-/* Under the lock: the numbers of one worker are added to what others have told. */
+/* Called under the lock: adds the numbers of this worker to the status. */
 void worker_thread_tell(struct worker_thread *p, struct worker_order *order)
 {
     struct worker_status *s = order->status;
@@ -372,7 +373,7 @@ void worker_thread_tell(struct worker_thread *p, struct worker_order *order)
         const struct pool *pool = p->worker.generation->pools[i];
         if (pool)
             backend_row(s, conf->backends[i].hop.name)->idle += pool->nidle;
-        if (pool && s->workers == 1) /* the first to tell */
+        if (pool && s->workers == 1) /* the first worker that answers */
             tell_servers(s, pool);
     }
     for (const struct session *one = p->worker.sessions; one; one = one->next) {
@@ -399,7 +400,7 @@ static void open_post(struct worker_thread *p)
     p->milters.mail = &w->mail;
     w->connections = p->all->connections;
     w->descriptors = p->all->descriptors;
-    w->mail.serial = ((uint64_t)w->mail.number + 1) << 48; /* no two workers give the same */
+    w->mail.serial = ((uint64_t)w->mail.number + 1) << 48; /* so that serials of two workers never collide */
     task_start(&p->task, w->mail.loop, turn);
     p->next_tick = loop_now(w->mail.loop) + TICK;
     loop_before_sleep(w->mail.loop, before_sleep, p);

@@ -1,7 +1,7 @@
-/* workers.c - all workers, from main's thread: starts them, gives orders, waits until they are done, joins.
+/* workers.c - manages all workers from main's thread: starts them, gives orders and waits for them, joins them.
  *
- * An order is counted: main and each worker that was given it hold it, the last one frees it. A worker whose loop has
- * ended is given none. */
+ * An order is reference-counted: main and each worker that has got it hold a reference, and the last one frees it. A worker whose loop has
+ * ended gets no orders. */
 #include "process/worker_thread.h"
 #include "smtp/front/connections.h"
 #include "base/fault.h"
@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 enum {
-    SPARE_DESCRIPTORS = 64, /* of the process: log, tables, scripts, loops */
+    SPARE_DESCRIPTORS = 64, /* reserved for log, tables, scripts and loops */
     ORDER_SECONDS = 10
 };
 
@@ -55,7 +55,7 @@ static void carry_out(void *data)
     pthread_mutex_unlock(&all->lock);
 }
 
-/* True: all have done it. */
+/* True: all workers have carried it out. */
 static bool give(struct workers *all, struct worker_order *o)
 {
     struct timespec until;
@@ -91,9 +91,8 @@ static struct worker_order *order_new(void (*run)(struct worker_thread *, struct
     return o;
 }
 
-/* Each worker gets duplicates of its share of a port's sockets: all of them are somebody's, and nobody is without.
- * False: there was no descriptor for one (errno). A socket that nobody listens at would keep its clients waiting for
- * ever. */
+/* Distributes the sockets of a port: each worker gets duplicates, and each socket has at least one worker, since connections queued at a
+ * socket without a listener would wait for ever. False: no descriptor for a duplicate (errno). */
 static bool seats_of(struct workers *all, struct worker_order *o, const struct ports_plan *plan)
 {
     o->assignments = must_alloc(all->n * sizeof *o->assignments);
@@ -220,13 +219,13 @@ struct workers *workers_start(struct conf *conf, const struct ports_plan *plan, 
     all->on_end = on_end;
     all->on_end_data = data;
     all->descriptors = descriptors_of(plan, all->n);
-    size_t enough = all->descriptors * all->n * 4 / 5; /* as worker.c counts */
+    size_t enough = all->descriptors * all->n * 4 / 5; /* the same formula as in worker.c */
     if (conf->smtp.limits.connections > enough)
         log_say(LOG_WARNING,
                 "limits: connections = %u, but descriptors are enough for %zu (LimitNOFILE=, ulimit -n): more wait",
                 conf->smtp.limits.connections, enough);
     pthread_mutex_init(&all->lock, NULL);
-    pthread_condattr_t steady; /* whoever sets the clock does not end or prolong a wait */
+    pthread_condattr_t steady; /* CLOCK_MONOTONIC, so that setting the clock does not change a wait */
     pthread_condattr_init(&steady);
     pthread_condattr_setclock(&steady, CLOCK_MONOTONIC);
     pthread_cond_init(&all->ready, &steady);
