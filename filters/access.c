@@ -1,10 +1,10 @@
-/* access.c - filter "access": what tables say of a client, its HELO name, a sender and a recipient, in the words of
- * Postfix' access(5). Options and actions: filters/README.md.
+/* access.c - filter "access": decides by tables of clients, HELO names, senders and recipients, with the actions of Postfix' access(5).
+ * Options and actions: filters/README.md.
  *
- * The tables are asked in the order client, helo, sender, recipient, and the first that has an opinion decides: an OK
- * for the client means that nobody looks at the sender. All that is known at a stage is asked again there, so the order
- * holds whenever it is applied. Actions are read when they are used, for tables are reread when their files change; a
- * bad one is told when the file is loaded, and fails the filter (on_error) if it comes in later. */
+ * The tables are searched in the order client, helo, sender, recipient, and the first action other than DUNNO decides: after an OK for the
+ * client, the sender is not looked up. At each stage all tables for what is known so far are searched again, so that the order always
+ * holds. Actions are parsed when they are used, since tables are reread when their files change; an invalid action is reported when the
+ * configuration is loaded, and fails the filter (on_error) if it appears later. */
 #include "base/table.h"
 #include "filters/filter.h"
 #include "wire/reply.h"
@@ -21,19 +21,19 @@ struct access {
     const struct filter_value *tables[TABLES];
     bool delay, quarantines;
 };
-struct access_order { /* what a table says */
+struct access_order { /* the action of a table entry */
     enum action action;
     enum which which;
     struct str text;
 };
-struct access_mark { /* of the transaction: quarantine cannot be said before the header section is in */
+struct access_mark { /* transaction memory: a QUARANTINE action, kept until HEADERS, the first stage that allows this verdict */
     bool set;
     char why[300];
 };
 
 /* ---- the words of a table ---------------------------------------------------------------------------------------- */
 
-/* The next run without SP and HTAB: tables are parted by either. */
+/* The next word; words in tables are separated by SP or HTAB. */
 static struct str word_of(struct str *rest)
 {
     size_t from = 0;
@@ -59,7 +59,7 @@ static bool closes(uint16_t code)
     return code == 421 || code == 521;
 }
 
-/* NULL: understood. Else what is wrong with it. */
+/* Parses an action. NULL: valid. Else a sentence that says what is wrong. */
 static const char *order_parse(struct str value, struct access_order *o)
 {
     struct str rest = value, word = word_of(&rest);
@@ -193,7 +193,8 @@ static struct filter_text key_of(struct filter_call *call, enum which which)
     }
 }
 
-/* The first opinion of the tables up to `last`; DUNNO: none. NULL: well, else what is wrong, in call memory. */
+/* Finds the first action other than DUNNO in the tables up to `last`; DUNNO: there is none. Returns NULL, or what is wrong with an entry, in
+ * call memory. */
 static const char *look(struct filter_call *call, const struct access *a, enum which last, struct access_order *o)
 {
     o->action = DUNNO;
@@ -234,9 +235,9 @@ static enum filter_verdict apply(struct filter_call *call, const struct access *
     enum filter_stage stage = filter_stage(call);
     bool refusal = o->action == REJECT || o->action == DEFER || o->action == DROP;
     if (refusal && stage == FILTER_MAIL && a->delay && o->which < SENDER)
-        return VERDICT_CONTINUE; /* said to each RCPT */
+        return VERDICT_CONTINUE; /* delayed: each RCPT gets the refusal */
     if (refusal && stage == FILTER_HELO && o->which == CLIENT)
-        return VERDICT_CONTINUE; /* said at connect: a deferred client may say EHLO, and hears the rest at MAIL */
+        return VERDICT_CONTINUE; /* refused at connect already: a deferred client may send EHLO, and is refused again at MAIL */
     if ((o->action == DISCARD || o->action == QUARANTINE) && stage < FILTER_MAIL)
         return VERDICT_CONTINUE; /* there is no message yet: MAIL asks again */
     switch (o->action) {

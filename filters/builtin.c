@@ -1,4 +1,4 @@
-/* builtin.c - the list of built-in filters: the one place that names them. */
+/* builtin.c - the list of built-in filters, the only place that names them. */
 #include "filters/builtin.h"
 
 const struct filter_def *const *builtin_filters(void)

@@ -1,9 +1,9 @@
-/* ratelimit.c - filter "ratelimit": so many connections, messages, recipients or octets in so much time, by address,
- * network, user, sender, recipient or HELO name, or by several of these together. Options: filters/README.md.
+/* ratelimit.c - filter "ratelimit": limits connections, messages, recipients or octets per time, by address, network, user, sender, recipient
+ * or HELO name, or by a combination of these. Options: filters/README.md.
  *
- * The counters are in a store and shared by all workers (and by every gateway that shares the store). Their keys begin
- * with what is counted and over which time, so that two instances with other options never meet, and two with the same
- * do. Octets are counted when the message is in; at MAIL a declared SIZE is only compared with what is left. */
+ * The counters are in a store and shared by all workers. Their keys begin with what is counted and the length of the window, so that
+ * instances share a counter only if these options are equal. Octets are counted when the message has been received; at MAIL a declared SIZE
+ * is only compared with what is left. */
 #include "base/idn.h"
 #include "base/table.h"
 #include "base/value.h"
@@ -17,11 +17,11 @@ static const char *const by_names[PARTS] = {"ip", "net", "from", "rcpt", "helo",
 enum count { CONNECTIONS, MESSAGES, RECIPIENTS, OCTETS, COUNTS };
 static const char *const count_names[COUNTS] = {"connections", "messages", "recipients", "octets"};
 
-/* What a peek costs: a rate has no question that counts nothing. */
+/* The cost of a peek, which reads a counter: the operation `rate` cannot have a cost of 0. */
 #define PEEK 1e-6
 
 enum { HEAD_ROOM = 64 };
-struct rate { /* limit < 0: none */
+struct rate { /* limit < 0: no limit */
     double limit, window;
 };
 struct ratelimit {
@@ -33,11 +33,11 @@ struct ratelimit {
     struct filter_text text;
     const char *store;
     const struct filter_value *overrides, *exempt;
-    char head[HEAD_ROOM]; /* of the keys where no override has a window of its own */
+    char head[HEAD_ROOM]; /* beginning of the keys, unless an override has its own window */
 };
-struct asking { /* of a call: what is asked of the store */
+struct asking { /* call memory: the request to the store */
     struct rate rate;
-    double cost, size; /* size: of a peek, what the client declared */
+    double cost, size; /* size: for a peek, the SIZE that the client declared, in octets */
     char who[600];
 };
 
@@ -211,13 +211,13 @@ static bool open_ratelimit(struct filter *f)
     return good;
 }
 
-/* ---- who --------------------------------------------------------------------------------------------------------- */
+/* ---- keys -------------------------------------------------------------------------------------------------------- */
 
 struct rate_identity {
     char parts[PARTS][300];
 };
 
-/* fold: whatever its case and the spelling of its domain, it is one. */
+/* fold: converts the key to canonical form (base/idn.h), so that case and spelling of the domain do not matter. */
 static bool write_part(char *to, struct filter_text text, bool fold)
 {
     char room[IDN_ROOM];
@@ -232,7 +232,7 @@ static bool write_part(char *to, struct filter_text text, bool fold)
     return true;
 }
 
-/* The network by its first address alone: "192.0.2.0/24", in text, without memory of ours. */
+/* Appends the network of the client, "192.0.2.0/24", to the key. */
 static bool write_net(const struct ratelimit *r, char *to, struct filter_text ip)
 {
     struct arena arena = {0};
@@ -242,7 +242,7 @@ static bool write_net(const struct ratelimit *r, char *to, struct filter_text ip
     return good;
 }
 
-/* False: a part is not known (no user, no address), and what has no name is not counted. */
+/* Builds the key. False: a part of it is not known (no user, no address), so there is nothing to count. */
 static bool identify(struct filter_call *call, const struct ratelimit *r, struct rate_identity *id)
 {
     struct filter_path path = {.size = sizeof path};
@@ -253,7 +253,7 @@ static bool identify(struct filter_call *call, const struct ratelimit *r, struct
         return false;
     if (r->by & BY_FROM) {
         bool known = filter_reverse_path(call, &path);
-        /* Bounces of the whole world have one sender: alone it says nothing about whose they are. */
+        /* All bounces have the null reverse-path, so by itself it does not identify a sender. */
         if (!known || (!path.address.len && r->by == BY_FROM))
             return false;
         write_part(id->parts[2], path.address.len ? path.address : (struct filter_text){"<>", 2}, true);
@@ -284,7 +284,7 @@ static bool override_of(const struct ratelimit *r, const struct rate_identity *i
 
 static enum filter_verdict refuse(struct filter_call *, const struct ratelimit *, const struct asking *, int64_t retry);
 
-/* Behind what stands in `to` already, as much as there is room for; where the next one goes. */
+/* Appends to `to` at an offset, as far as there is room; returns the next offset. */
 static size_t add(char *to, size_t room, size_t at, const char *text)
 {
     size_t n = strlen(text);
@@ -323,7 +323,7 @@ static enum filter_verdict ask(struct filter_call *call, const struct ratelimit 
                              .n = a->cost,
                              .limit = a->rate.limit,
                              .window = a->rate.window};
-    if (r->bucket && r->burst > 0) { /* the store knows a bucket by its depth and the time that fills it */
+    if (r->bucket && r->burst > 0) { /* the store defines a bucket by its depth and the time to fill it */
         s.limit = r->burst;
         s.window = r->burst * a->rate.window / a->rate.limit;
     }
@@ -372,7 +372,7 @@ static enum filter_verdict hook(struct filter_call *call, enum filter_stage stag
     return ask(call, r, a, &id);
 }
 
-/* ---- what it said ------------------------------------------------------------------------------------------------ */
+/* ---- the answer of the store ------------------------------------------------------------------------------------- */
 
 static size_t put(char *to, size_t room, size_t at, const char *format, ...) __attribute__((format(printf, 4, 5)));
 static size_t put(char *to, size_t room, size_t at, const char *format, ...)
@@ -419,15 +419,14 @@ static enum filter_verdict refuse(struct filter_call *call, const struct ratelim
     snprintf(why, sizeof why, "over %.0f %s in %.0f s: %s", a->rate.limit, count_names[r->count], a->rate.window,
              a->who);
     filter_because(call, why);
-    if (filter_stage(call) == FILTER_CONNECT) /* no transaction will say it */
+    if (filter_stage(call) == FILTER_CONNECT) /* there is no transaction whose log line would tell the reason */
         filter_log(call, LEVEL_INFO, "%s", why);
     if (r->code == 421)
         return filter_drop(call, "421 %s%s", dotted ? "" : "4.7.0 ", said);
     return filter_defer(call, "%u %s%s", r->code, dotted ? "" : "4.7.1 ", said);
 }
 
-/* A peek was granted, so what is left is known, but not how long the size declared would have to wait: at most so long.
- */
+/* After a peek it is known how much is left, but not when the declared size would fit: this is the longest possible wait. */
 static enum filter_verdict compare_size(struct filter_call *call, const struct ratelimit *r, const struct asking *a,
                                         const struct filter_value *answer)
 {

@@ -1,7 +1,7 @@
-/* address.c - addresses and IPs as scripts see them: values that hold their own text and never go stale.
+/* address.c - the address and ip objects of scripts, which hold copies of their text and stay valid for ever.
  *
- * Local part and domain are always texts, "" where there is none; domains are in lower case and A-labels, whatever the
- * spelling in addr: one domain is one key. Those of header fields come from text.c. */
+ * Local part and domain are always texts, "" if there is none; domains are in lower case with A-labels, whatever their spelling in addr, so
+ * that they can be used as keys. Addresses of header fields are made in text.c. */
 #include "filters/lua/host.h"
 #include "base/cidr.h"
 #include "base/idn.h"
@@ -212,7 +212,7 @@ void push_ip(lua_State *L, struct filter_text t)
         memcpy(ip->text, t.at, ip->len);
     struct cidr at;
     if (!cidr_of_ip((struct str){ip->text, ip->len}, &at))
-        return; /* a socket of this machine */
+        return; /* a unix socket */
     memcpy(ip->octets, at.octets, sizeof ip->octets);
     ip->version = at.v6 ? 6 : 4;
 }
@@ -227,7 +227,7 @@ static bool is_private(const struct ip *ip)
     for (size_t i = 0; i < countof(nets); i++)
         if (cidr_parse(str_of(nets[i]), &net, &why) && cidr_has(&net, (struct str){ip->text, ip->len}))
             return true;
-    return !ip->version; /* a socket of this machine */
+    return !ip->version; /* a unix socket */
 }
 
 static int ip_network(lua_State *L)
@@ -242,7 +242,7 @@ static int ip_network(lua_State *L)
     return 1;
 }
 
-/* "1.2.0.192": what stands in front of a list's zone. */
+/* "1.2.0.192": the reversed address, as DNS lists have it before the zone. */
 static int ip_reverse(lua_State *L)
 {
     const struct ip *ip = luaL_checkudata(L, 1, IP);

@@ -1,9 +1,8 @@
-/* async.c - what a script can wait for: DNS, stores, sleep, the body read back, room for what it emits.
+/* async.c - the functions of scripts that wait: DNS, stores, sleep, reading the body, room for emitted octets.
  *
- * Each starts an op of the filter contract and yields; the host's resume comes back with the event, and the
- * continuation pushes what the script asked for while the event's texts still live. One wait per run, but for dns.bl,
- * which asks all zones at once. Where Lua cannot yield (the comparator of sort, a function given to gsub) the wait
- * raises and says so. */
+ * Each starts an op of the filter contract and yields. When the op ends, resume continues the coroutine with the event, and a continuation
+ * function pushes the result while the texts of the event are valid. A run has one pending op, except for dns.bl, which queries all zones
+ * at once. Where Lua cannot yield (in the comparator of sort, or a function given to gsub) these functions raise an error. */
 #include "filters/lua/host.h"
 #include "base/idn.h"
 #include <arpa/inet.h>
@@ -72,8 +71,8 @@ static int wait_for(lua_State *L, uint64_t op, lua_KContext context, lua_KFuncti
     return lua_yieldk(L, 0, context, next);
 }
 
-/* A code against the filter behind "=" of a zone, as Postfix writes them: "127.0.0.[2..254]", "127.0.1.2",
- * "127.0.[1;2].[1..3]". NULL at the end; false with *good set to false: no filter. */
+/* Matches a code against the pattern after "=" of a zone, as in Postfix: "127.0.0.[2..254]", "127.0.1.2", "127.0.[1;2].[1..3]". NULL at
+ * the end; false with *good set to false: not a valid pattern. */
 static bool code_matches(const char *filter, const unsigned char code[4], bool *good)
 {
     bool all = true;
@@ -113,8 +112,8 @@ bool zone_is_good(const char *zone)
     return good && *zone && *zone != '=';
 }
 
-/* What one address of the answer says. 127.255.255.x is how Spamhaus and others tell a public resolver that it is
- * refused, 127.0.0.1 how URIBL and SURBL do; a zone that answers with addresses of the world is no list any more. */
+/* Interprets one address of the answer. 127.255.255.x (Spamhaus and others) and 127.0.0.1 (URIBL, SURBL) mean that queries of a public
+ * resolver are refused. An address outside of 127.0.0.0/8 is the error "bad": it comes from a domain that is no longer a list. */
 static void record_code(struct lua_listing *l, struct filter_text t, const char *filter)
 {
     unsigned char code[4];
@@ -272,7 +271,7 @@ static int ask_lists(lua_State *L)
         lua_replace(L, 1);
     }
     const char *name = name_at(L, 1);
-    for (size_t i = 0; i < n; i++) { /* all that can raise, before the first question */
+    for (size_t i = 0; i < n; i++) { /* checks that can raise, before the first query */
         lua_rawgeti(L, 2, (lua_Integer)i + 1);
         if (!zone_is_good(lua_plain(L, -1)))
             return luaL_error(L, "dns.bl: " ZONE_WRONG, lua_tostring(L, -1));
@@ -309,7 +308,7 @@ enum { TRIED = 1, BUCKET = 2, DISTINCT = 4 };
 static int stored(lua_State *L, int status, lua_KContext context)
 {
     const struct filter_event *e = run_of(L)->event;
-    if (e->error && (context & DISTINCT) && !strcmp(e->error, "limit")) { /* more than can be counted: over any limit */
+    if (e->error && (context & DISTINCT) && !strcmp(e->error, "limit")) { /* too many to be counted, so over any limit */
         lua_pushnumber(L, HUGE_VAL);
         return 1;
     }
@@ -376,7 +375,7 @@ static int store_act(lua_State *L, const struct lua_store_op *op, int at, bool t
     }
     int flags = (tried ? TRIED : 0) | (!strcmp(op->name, "bucket") ? BUCKET : 0) |
                 (!strcmp(op->name, "distinct") ? DISTINCT : 0);
-    if (!strcmp(op->name, "rate") && want.limit <= 0) { /* nothing is allowed: no store need be asked */
+    if (!strcmp(op->name, "rate") && want.limit <= 0) { /* nothing is allowed, so the store is not needed */
         lua_newtable(L);
         lua_pushboolean(L, 0), lua_setfield(L, -2, "ok");
         lua_pushinteger(L, 0), lua_setfield(L, -2, "count");
@@ -415,7 +414,7 @@ static int store_named(lua_State *L)
 
 /* ---- the body ---------------------------------------------------------------------------------------------------- */
 
-/* Stack: 1 message, 2 most octets, 3 what is there. */
+/* Stack: 1 message, 2 maximum in octets, 3 the octets so far. */
 static int read_more(lua_State *L, int status, lua_KContext context)
 {
     struct lua_run *run = run_of(L);

@@ -1,4 +1,4 @@
-/* box.c - a Lua state of one worker, and who holds what in it.
+/* box.c - the Lua state of a script in a worker, and the accounts of its memory.
  *
  * All clients of a worker share the Lua state of a script. Each block of its memory is charged to the account of the
  * session whose call allocated it; when the block is freed, the same account is credited, even if the call of another session
@@ -27,8 +27,8 @@
 #define memory_show(at, size) ((void)(at), (void)(size))
 #endif
 
-/* Small pieces may go a little beyond the limit, and whatever arenas hold: the frame of a finalizer, without which a
- * buffer of the auxiliary library would never be given back. */
+/* Small blocks may exceed the limit a little, whatever arenas hold: a finalizer needs a stack frame, and without it a buffer of the
+ * auxiliary library would never be freed. */
 enum { WHOLE = 4, CAP = 6, SMALL = 256, RESERVE = 16384 };
 enum { CELLS_KEPT = 64, THREAD_MOST = 4096 }; /* free blocks of one size; octets of a coroutine that is used again */
 
@@ -88,7 +88,7 @@ static void *block_resize(struct lua_box *box, void *at, size_t old, size_t size
     if (!from && !to && size)
         return realloc(at, size);
     void *got = to ? cell_take(box, to) : size ? malloc(size) : NULL;
-    must(got || size > old || !size); /* Lua counts on it that less is always there */
+    must(got || size > old || !size); /* Lua requires that shrinking a block never fails */
     if (size && !got)
         return NULL;
     if (at && got)
@@ -209,7 +209,7 @@ static void *box_alloc(void *data, void *at, size_t old, size_t size)
     struct lua_account **block = at ? (struct lua_account **)at - 1 : NULL;
     struct lua_account *owner = block ? *block : box->running ? box->running : &box->own;
     bool small = size <= SMALL;
-    old = at ? old + sizeof *block : 0; /* Lua passes the kind of object where there is none yet */
+    old = at ? old + sizeof *block : 0; /* for a new block Lua passes the kind of object in place of the old size */
     size += size ? sizeof *block : 0;
     if (size > old && (!may_take(box, size - old, small ? 0 : outside(box), small ? RESERVE : 0) ||
                        fault_strikes(FAULT_MEMORY)))
@@ -233,7 +233,7 @@ void box_check(lua_State *L)
         return;
     lua_gc(L, LUA_GCCOLLECT);
     if (!may_take(box, 0, outside(box), 0))
-        lua_newuserdatauv(L, box->limit, 0); /* fails: the way to raise Lua's own error of memory */
+        lua_newuserdatauv(L, box->limit, 0); /* fails, and so raises Lua's own out-of-memory error */
 }
 
 void box_enter(struct lua_box *box, struct lua_account *a)
@@ -331,7 +331,7 @@ void box_close(struct lua_box *box)
     }
     while (box->nidle)
         thread_drop(box, &box->idle[--box->nidle]);
-    box_leave(box); /* without a limit: finalizers may take some memory to give back what buffers hold */
+    box_leave(box); /* without a limit, since finalizers need memory to free buffers */
     lua_close(box->L);
     must(box->held == 0);
     cells_close(box);
@@ -366,7 +366,7 @@ static int by_client(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* Which one holds most of the client that holds most. Sorted by client. */
+/* The largest account of the client whose accounts hold most; they are sorted by client. */
 static size_t largest(struct lua_account *const *all, size_t n)
 {
     size_t found = 0, most = 0;
@@ -384,7 +384,7 @@ static size_t largest(struct lua_account *const *all, size_t n)
     return found;
 }
 
-/* Its suspended calls end with an error; where vars are gone, the next call of the session does. */
+/* Evicts an account: its suspended calls fail, and if it has lost vars, so does the next call of the session. */
 static void evict(struct lua_account *a)
 {
     for (struct lua_run *run = a->runs; run; run = run->next)
@@ -396,7 +396,7 @@ static void evict(struct lua_account *a)
 
 unsigned box_relieve(struct lua_box *box)
 {
-    const size_t most = WHOLE * box->limit, wanted = most / 4 * 3; /* not at the next call again */
+    const size_t most = WHOLE * box->limit, wanted = most / 4 * 3; /* frees more than necessary, so that the next call need not evict again */
     if (box->held <= most)
         return 0;
     lua_gc(box->L, LUA_GCCOLLECT);

@@ -1,10 +1,8 @@
-/* check.c - mistakes that the compiled script shows, found at load: a misspelt name in a function that runs once a
- * week is told today.
+/* check.c - finds mistakes in the bytecode of a script at load, for instance a misspelt name in a function that is rarely called.
  *
- * Globals: every GETTABUP and SETTABUP on _ENV names one with a constant. Objects: what s, m and the third argument of
- * a hook are is known by the hook's name; it is followed through locals that are written once and through closures, and
- * forgotten where the code branches: only what is certain is told. Another Lua than 5.4 is left unchecked here, and its
- * mistakes are found when they are made. */
+ * Globals: every GETTABUP and SETTABUP on _ENV has the name as a constant. Objects: the name of a hook determines the classes of s, m and the
+ * third argument. Values are tracked through locals that are assigned once and through closures, and treated as unknown where branches join,
+ * so that only certain mistakes are reported. With another Lua than 5.4 there are no checks, and mistakes show at run time. */
 #include "filters/lua/check.h"
 
 struct check_known {
@@ -38,7 +36,7 @@ static void tell(const struct frame *fr, size_t pc, struct str text)
 
 /* ---- what is known ----------------------------------------------------------------------------------------------- */
 
-/* Tables with fixed fields that hooks are handed. */
+/* Tables with fixed fields that hooks get as arguments. */
 static const struct {
     const char *class;
     const char *fields[12];
@@ -240,7 +238,7 @@ static bool writes(struct lua_code i, unsigned reg)
     }
 }
 
-/* Is the register, here, that of a local which nothing writes while it lives? */
+/* True: at this place the register is that of a local variable which is never assigned again. */
 static bool is_fixed(const struct lua_function *f, unsigned reg, size_t pc)
 {
     for (size_t k = 0; k < f->nlocals; k++) {
@@ -305,7 +303,7 @@ static void enter_closure(const struct frame *fr, size_t pc, struct lua_code i, 
     walk(fr->check, child, hook_of(fr, pc, i.a), upvalues, depth + 1);
 }
 
-/* What the instruction leaves in its register. */
+/* What is known about the value that the instruction puts into its register. */
 static struct check_known result_of(const struct frame *fr, struct lua_code i)
 {
     if (i.op == OP_MOVE)

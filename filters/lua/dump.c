@@ -1,5 +1,4 @@
-/* dump.c - see dump.h. The format is that of ldump.c 5.4 (header 0x54, format 0), checked before anything is
- * believed. */
+/* dump.c - see dump.h. The format is that of ldump.c of Lua 5.4 (version 0x54, format 0), which the header is checked for. */
 #include "filters/lua/dump.h"
 
 struct dump {
@@ -39,7 +38,7 @@ static unsigned octet(struct dump *d)
     return at ? (unsigned char)*at : 0;
 }
 
-/* Seven bits an octet, the last one marked. */
+/* An integer of seven bits per octet; the last octet has its top bit set. */
 static size_t number(struct dump *d)
 {
     size_t n = 0;
@@ -51,7 +50,7 @@ static size_t number(struct dump *d)
     return n;
 }
 
-/* How many of something follow, each of an octet at least. */
+/* A count of elements that follow, each of which has at least one octet. */
 static size_t count(struct dump *d)
 {
     size_t n = number(d);
@@ -79,7 +78,7 @@ static struct str constant(struct dump *d)
     return STR_NONE;
 }
 
-/* A local's register: how many of those declared before it live on when it begins. */
+/* Computes the register of a local: the number of earlier locals that are alive where it begins. */
 static void place_locals(struct lua_function *f)
 {
     for (size_t i = 0; i < f->nlocals; i++)

@@ -1,9 +1,8 @@
-/* edit.c - m.headers: what scripts write into the header section.
+/* edit.c - m.headers: the methods that edit the header section.
  *
- * What they write is text, as decoded() gives it: encoded (RFC 2047) where it must be, folded at 78 octets. Control
- * octets become spaces, so that no text of a message can bring in a line of its own or make a script fail. What cannot
- * be written for its size or its name is not written: false and why. Only edits that a script may not make at all
- * raise. */
+ * Scripts write text, as decoded() gives it; it is encoded (RFC 2047) where necessary and folded at 78 octets. Control octets become spaces,
+ * so that text from a message can neither add a line nor make a script fail. A field with an invalid name or too large a value is not
+ * written, and the method returns false and the reason. Only edits that the script may never make raise an error. */
 #include "filters/lua/host.h"
 #include "base/charset.h"
 #include "wire/words.h"
@@ -49,7 +48,7 @@ static bool holds_addresses(const char *name)
     return is_among(name, names);
 }
 
-/* Fields that tell a message's way, newest first (RFC 5321 4.4, 5322 3.6.6, 7208 9.1, 8601 5, 8617 4, 6376 3.5). */
+/* Trace fields, which are added at the top (RFC 5321 4.4, 5322 3.6.6, 7208 9.1, 8601 5, 8617 4, 6376 3.5). */
 static bool is_trace(const char *name)
 {
     static const char *const names[] = {
@@ -59,12 +58,11 @@ static bool is_trace(const char *name)
     return is_among(name, names);
 }
 
-/* Lines of at most 78 octets where there is white space to break at; `column` is where the text begins. A line of white
- * space alone is obsolete (RFC 5322 3.2.2): it is broken before a run of it only when something stands on both sides.
- */
+/* Folds text into lines of at most 78 octets at white space; `column` is the column at which it begins. Lines of white space only are
+ * obsolete (RFC 5322 3.2.2), so a run of white space is a place to fold only if other text stands on both sides. */
 static struct str fold(struct str value, size_t column, struct arena *arena)
 {
-    size_t run = 0, space = 0, n = 0; /* where a run begins in out; where the last whole one does */
+    size_t run = 0, space = 0, n = 0; /* run: where the current run of white space begins in `out`; space: where the last complete one does */
     if (column + value.len <= LINE)
         return value;
     char *out = arena_space(arena, value.len * 2 + 1), last = ' ';
@@ -108,7 +106,7 @@ static struct str text_at(lua_State *L, int arg)
 
 /* ---- results ----------------------------------------------------------------------------------------------------- */
 
-/* What depends on the message is told, what the script may not do here at all raises. */
+/* After a refused edit: returns false and the reason if it depends on the message; raises if the script may not make the edit here. */
 static int result(lua_State *L, struct filter_call *call, bool done, const char *what)
 {
     arena_reset(&run_of(L)->scratch);
@@ -147,7 +145,7 @@ static int add(lua_State *L)
     return result(L, call, filter_field_add(call, before, name, edit_text(L, name, text_at(L, 3))), "add");
 }
 
-/* The first field of the name gets the text, the others go; without one it is added. */
+/* Sets the first field of this name and removes the others; adds a field if there is none. */
 static int set(lua_State *L)
 {
     struct filter_call *call = fields_call(L);
@@ -196,7 +194,7 @@ static size_t last_line(struct str s) /* where it begins */
     return i;
 }
 
-/* The octets that are there, with NUL made a space: no field can be written with one. */
+/* A copy of the existing octets, with NUL replaced by a space, since fields with NUL cannot be written. */
 static struct str old_value(lua_State *L, struct filter_call *call, uint32_t handle)
 {
     struct filter_field f = {.size = sizeof f};

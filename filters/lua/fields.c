@@ -1,7 +1,7 @@
-/* fields.c - m.headers: the fields of the header section, by name, looked up in place.
+/* fields.c - m.headers: the methods that read the header section.
  *
- * Names match in any case; the index counts fields of a name from 1, from the end with -1. Nothing is copied before a
- * script asks for it. Edits are in edit.c, what fields mean in text.c. */
+ * Names are compared without case; the index counts fields of a name from 1, or from the end by -1. Values are copied only when a script
+ * reads them. Editing is in edit.c, the interpretation of values in text.c. */
 #include "filters/lua/host.h"
 #include "wire/header.h"
 

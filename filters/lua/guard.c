@@ -1,14 +1,13 @@
-/* guard.c - the limit of CPU time of a script, by a thread that watches. That of memory is in box.c.
+/* guard.c - limits the CPU time of scripts, by a watchdog thread. Memory is limited in box.c.
  *
- * A permanent count hook would cost every script a factor of 2.5. So a watchdog looks every 5 ms at what each thread
- * runs, and only when a script has used up its CPU time sends that thread a signal, whose handler sets a hook. What
- * made it hold:
- *   - the hook stays armed at count 1 until the run has ended: a pcall that swallows the error meets it at once again;
- *   - it also stays armed across lua_resetthread, which runs __close of the script;
- *   - a coroutine that met it is never used again;
- *   - loops in C poll a flag that the handler sets too, as a hook reaches the virtual machine only.
- * Time is the thread's CPU time: a machine that is busy elsewhere kills nobody. Sanitized for threads, signals do not
- * reach pure Lua code: there a count hook polls the clock. */
+ * A permanent count hook would make every script 2.5 times slower. Instead, the watchdog checks every 5 ms what each thread runs, and sends a
+ * signal only to a thread whose script has used up its CPU time; the signal handler sets a hook. To make sure that the script ends:
+ *   - the hook stays set with count 1 until the run has ended, so that a pcall which catches the error is interrupted again at once;
+ *   - it also stays set during lua_resetthread, which runs __close functions of the script;
+ *   - a coroutine that was interrupted is never used again;
+ *   - loops in C poll a flag that the handler also sets, because a hook interrupts the virtual machine only.
+ * The limit is the CPU time of the thread, so load of other processes does not count. Under ThreadSanitizer signals are not delivered during
+ * pure Lua code; there a count hook reads the clock. */
 #include "filters/lua/host.h"
 #include <pthread.h>
 #include <signal.h>
@@ -26,9 +25,9 @@ struct cpu_guard { /* one per thread that runs scripts */
     atomic_uint_fast64_t kill_seq; /* the run the signal is meant for */
     atomic_int_fast64_t limit;     /* nanoseconds */
     atomic_bool due;
-    uint_fast64_t seen; /* the watchdog's own */
+    uint_fast64_t seen; /* used by the watchdog only */
     atomic_int_fast64_t seen_at;
-    int64_t entered; /* where the clock is polled */
+    int64_t entered; /* start of the run, where a count hook reads the clock */
     char place[96];
 };
 
@@ -48,7 +47,7 @@ static int64_t clock_of(clockid_t id)
 
 /* ---- in the thread of the script --------------------------------------------------------------------------------- */
 
-/* From C up to the script's own line, the first time. */
+/* Records the line of the script that was interrupted, at the first call; goes up the stack past C functions. */
 static void note_place(lua_State *L)
 {
     lua_Debug ar;
@@ -107,7 +106,7 @@ void guard_poll(lua_State *L)
     luaL_error(L, "the CPU time is used up");
 }
 
-/* Since the watchdog first saw the run: up to a tick less than it really used. */
+/* CPU time since the watchdog first saw the run, which is up to one tick less than the time really used. */
 int guard_used_ms(void)
 {
 #ifdef __SANITIZE_THREAD__
@@ -151,7 +150,7 @@ static void *watch(void *nothing)
             look_at(g, &active);
         idle = active ? 0 : idle + 1;
         if (idle > IDLE_TICKS) {
-            /* Whoever enters after this store sees it; whoever entered before is seen by one more look. */
+            /* A run that begins after this store sees it; a run that began before is found by one more check. */
             atomic_store(&asleep, true);
             for (struct cpu_guard *g = guards; g; g = g->next)
                 look_at(g, &active);
@@ -187,7 +186,7 @@ static void begin(void)
     struct sigaction act = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     sigemptyset(&act.sa_mask);
     sigaction(SIGURG, &act, NULL);
-    sigset_t all, old; /* the watchdog takes nobody's signals */
+    sigset_t all, old; /* the watchdog blocks all signals */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     pthread_t thread;

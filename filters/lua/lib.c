@@ -1,4 +1,4 @@
-/* lib.c - what computes: log, clocks, base64, hex, hash, time. */
+/* lib.c - library functions that do not wait: log, clocks, base64, hex, hash, time. */
 #include "filters/lua/host.h"
 #include "wire/codec.h"
 #include <openssl/evp.h>
@@ -24,7 +24,7 @@ static size_t take_pairs(lua_State *L, int at, struct filter_pair *pairs)
         pairs[n] = (struct filter_pair){.size = sizeof *pairs, .is_number = lua_type(L, -1) == LUA_TNUMBER};
         pairs[n].number = pairs[n].is_number ? lua_tonumber(L, -1) : 0;
         pairs[n].text.at = luaL_tolstring(L, -1, &pairs[n].text.len);
-        lua_pushvalue(L, key); /* a copy: made a text in place, the key would lead lua_next astray */
+        lua_pushvalue(L, key); /* a copy, since converting the key itself to a text would confuse lua_next */
         pairs[n].key = luaL_tolstring(L, -1, NULL);
         lua_pushvalue(L, key);
     }
@@ -207,7 +207,7 @@ static int hmac(lua_State *L)
     return 1;
 }
 
-/* hash.short(a, b, ...): 24 digits for store keys; the parts are told apart */
+/* hash.short(a, b, ...): 24 digits for store keys; ("ab", "c") and ("a", "bc") differ */
 static int hash_short(lua_State *L)
 {
     luaL_Buffer b;

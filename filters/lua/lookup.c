@@ -1,8 +1,8 @@
-/* lookup.c - keys to look up: tables in files, networks, sets.
+/* lookup.c - look-up objects of scripts: tables in files, networks, sets.
  *
- * A table or a list of networks of the configuration is the host's (it reads files again when they change); cidr{...}
- * written in the script is our own. table_file("...") in the main chunk is opened at load, so that a missing file is
- * found by the check; as a default in options{} the host opens it, and a missing one is then empty. */
+ * Tables and network lists of the configuration belong to the host of filters, which rereads files when they change; a cidr{...} in the script
+ * belongs to the Lua host. table_file("...") in the main chunk is opened at load, so that `sluice check` finds a missing file; as a default
+ * in options{} the host of filters opens it, and a missing file is an empty table. */
 #include "filters/lua/host.h"
 #include "base/idn.h"
 #include "base/table.h"
@@ -64,7 +64,7 @@ static int table_file(lua_State *L)
     return 1;
 }
 
-/* At the end of the load: those that no option took are opened now. */
+/* At the end of the load: opens the tables that are not defaults of options. */
 int lookups_open(lua_State *L)
 {
     struct lua_run *run = lua_touserdata(L, 1);
@@ -99,7 +99,7 @@ static int cidr(lua_State *L)
         lua_replace(L, 1);
     }
     luaL_checktype(L, 1, LUA_TTABLE);
-    if (!run_of(L)->main) /* its memory is not counted: made once, not in each call */
+    if (!run_of(L)->main) /* only in the main chunk, since its memory is not charged to an account */
         return luaL_error(L, "cidr{...} stands in the main chunk, outside of any function");
     size_t n = lua_rawlen(L, 1);
     luaL_argcheck(L, n <= 100000, 1, "too many networks: use table_file");
@@ -153,7 +153,7 @@ static int lookup_match(lua_State *L)
     return 1;
 }
 
-/* t:has(key) ; t:has(key, value): value is one of the words, parted by commas or spaces, that stand with the key. */
+/* t:has(key); t:has(key, value): true if `value` is one of the words, separated by commas or spaces, in the value of the key. */
 static int lookup_has(lua_State *L)
 {
     struct filter_text found;
@@ -191,7 +191,7 @@ static int lookup_free(lua_State *L)
 
 /* ---- sets -------------------------------------------------------------------------------------------------------- */
 
-/* lower: domains in their one spelling too, what stands behind "@" or all of it. */
+/* lower: converts to lower case, and the part after "@", or all of it, to the canonical form of a domain. */
 static void push_key(lua_State *L, int arg, bool lower)
 {
     if (lua_type(L, arg) == LUA_TNUMBER && !lower) {
@@ -227,7 +227,7 @@ static int set(lua_State *L)
     size_t n = lua_rawlen(L, 1);
     for (lua_pushnil(L); lua_next(L, 1); lua_pop(L, 1)) {
         bool element = lua_isinteger(L, -2) && lua_tointeger(L, -2) >= 1 && (size_t)lua_tointeger(L, -2) <= n;
-        lua_pushvalue(L, element ? -1 : -2); /* a copy: made a text in place, the key would lead lua_next astray */
+        lua_pushvalue(L, element ? -1 : -2); /* a copy, since converting the key itself to a text would confuse lua_next */
         push_key(L, lua_gettop(L), lower);
         lua_pushboolean(L, 1);
         lua_rawset(L, 3);

@@ -1,8 +1,8 @@
-/* lua.c - the host of scripts: filter "NAME.lua". An ordinary guest: it acts through filters/filter.h alone.
+/* lua.c - the Lua host: the filter "NAME.lua". Like any filter it uses only filters/filter.h.
  *
- * open runs the script's main chunk once, in a state of its own that goes away again: what it defines lessens the
- * stages and flags, what it declares is checked against the configuration, and every mistake is told with its file and
- * line. In each worker the chunk runs once more, at the first hook (run.c). */
+ * open runs the main chunk of the script once, in a temporary Lua state: stages and flags are reduced to those that the script uses, its
+ * options are checked against the configuration, and mistakes are reported with file and line. Each worker runs the main chunk once more, at
+ * the first hook (run.c). */
 #include "filters/lua/host.h"
 #include "base/file.h"
 #include "filters/builtin.h"
@@ -20,7 +20,7 @@ static bool read_script(struct filter *f, struct lua_host *host)
             filter_complain(f, NULL, NULL, 0, "%s: %s", host->path, strerror(errno));
         return false;
     }
-    if (host->len >= 3 && memcmp(host->text, "\xef\xbb\xbf", 3) == 0) /* the byte order mark of some editors: Lua skips it in files only */
+    if (host->len >= 3 && memcmp(host->text, "\xef\xbb\xbf", 3) == 0) /* a byte order mark, which Lua skips only when it reads a file itself */
         memset(host->text, ' ', 3);
     if (host->len && host->text[0] == '#') { /* #!... */
         host->text[0] = '-';
@@ -30,7 +30,7 @@ static bool read_script(struct filter *f, struct lua_host *host)
     return true;
 }
 
-/* "NAME:LINE: what" has its place in front: it goes where places go. */
+/* Splits a message "NAME:LINE: text" and complains with that place. */
 static void complain(struct filter *f, const struct lua_host *host, const char *error)
 {
     size_t n = strlen(host->name);
@@ -65,7 +65,7 @@ static void take_stages(struct filter *f, struct lua_host *host, const struct lu
     if (box->nevery)
         host->declared |= 1u << FILTER_TICK;
     host->stages = host->declared;
-    if (host->declared) /* what scripts keep in vars is given back there */
+    if (host->declared) /* RESET and DISCONNECT are needed to free vars */
         host->stages |= 1u << FILTER_RESET | 1u << FILTER_DISCONNECT;
     else
         filter_complain(f, NULL, host->path, 1, "the script defines no hook: write function on.rcpt(s, m, to) ... end");
@@ -81,7 +81,7 @@ static void take_stages(struct filter *f, struct lua_host *host, const struct lu
 
 static bool load(struct filter *f, struct lua_host *host)
 {
-    host->memory = 64 << 20; /* what the check may use; the instance's own limits are read from its options */
+    host->memory = 64 << 20; /* limit for the check at load; the limit of the instance is read from its options */
     host->cpu = 2;
     struct lua_box *box = box_open(host);
     if (!box) {

@@ -1,7 +1,7 @@
 /* message.c - s, m, chunk and reply as scripts see them.
  *
- * Each is a token and nothing else: every access asks the call at hand, and one that belongs to another session or
- * transaction raises. vars are tables of the script's own, kept in the registry until reset or disconnect. */
+ * Each object consists of a token only: every access uses the current call, and raises if the object belongs to another session or
+ * transaction. vars are tables in the registry, kept until reset or disconnect. */
 #include "filters/lua/host.h"
 #include "base/idn.h"
 
@@ -139,7 +139,7 @@ static void push_auth(lua_State *L, struct filter_call *call)
     set_fact(L, call, "method", "auth.method");
 }
 
-/* Plain facts: ROW(key, fact, kind: text, number, seconds of microseconds, bool). Everything else is below. */
+/* Fields that are facts: ROW(key, fact, kind: text, number, microseconds shown as seconds, bool). Other fields are handled below. */
 #define SESSION_FACTS(ROW)                                                                                             \
     ROW("id", "session.id", 't')                                                                                       \
     ROW("listener", "session.listen", 't')                                                                             \
@@ -335,7 +335,7 @@ static int add_rcpt(lua_State *L)
     return 0;
 }
 
-/* Which recipient: an address object of this message knows, a text is looked for. */
+/* The index of a recipient, given by an address object of this message or by its text. */
 static size_t rcpt_at(lua_State *L, struct filter_call *call, int arg)
 {
     const struct lua_address *a = address_at(L, arg);

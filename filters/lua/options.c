@@ -1,8 +1,8 @@
-/* options.c - options{...}: what a script takes from the configuration, with the type read off the default.
+/* options.c - options{...}: the options of a script, whose types are those of their defaults.
  *
- * At load the schema goes to the host of filters, which checks the configuration against it and complains with its
- * places; in the workers the same line only hands the values to the script. duration and size are numbers with a tag:
- * options{} reads the type from it and hands out the plain number, arithmetic works on both. */
+ * At load the declarations are passed to filter_options, which checks the configuration and complains with file and line; in the workers the
+ * same call only returns the values. duration and size return tagged numbers, from which options{} takes the type; the script gets plain
+ * numbers, and arithmetic works on tagged ones too. */
 #include "filters/lua/host.h"
 #include <math.h>
 
@@ -377,8 +377,7 @@ static void push_strict(lua_State *L)
     lua_setmetatable(L, -2);
 }
 
-/* The option `text` is what act() or a verdict says: the configuration's must fit, which the first mail would find out.
- */
+/* Checks the option `text`, the reply text of act() or of a verdict, at load, so that a mistake is not found by the first message. */
 static void check_said(lua_State *L, struct lua_run *run)
 {
     const struct filter_value *v = filter_value_get(run->host->options, "text");
@@ -396,7 +395,7 @@ static void check_said(lua_State *L, struct lua_run *run)
     lua_settop(L, 2);
 }
 
-/* The option `zones` is what dns.bl asks: a list, or the keys of a map. */
+/* Checks the option `zones`, the zones for dns.bl: a list, or the keys of a map. */
 static void check_zones(lua_State *L, struct lua_run *run)
 {
     const struct filter_value *zones = filter_value_get(run->host->options, "zones");

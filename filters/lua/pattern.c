@@ -1,9 +1,8 @@
-/* pattern.c - string.find, match, gmatch, gsub and rep, with the clock in hand.
+/* pattern.c - string.find, match, gmatch, gsub and rep with a limit of CPU time.
  *
- * The stock matcher cannot be stopped: 'a?'x30 or '.-b' over 200 KB runs for hours, and no hook reaches C. This one
- * speaks the same patterns (Lua 5.4 manual, 6.4.1) and looks every few hundred steps whether the time is up. Plain
- * finds are memmem, which is linear. tests/unit/filters/lua/test_pattern.c compares it with the stock one over random
- * patterns. */
+ * The matcher of Lua cannot be interrupted: 'a?'x30 or '.-b' over 200 KB runs for hours, and hooks do not interrupt C. This one implements the
+ * same patterns (Lua 5.4 manual, 6.4.1) and checks the time every few hundred steps. Plain finds use memmem, which is linear.
+ * tests/unit/filters/lua/test_pattern.c compares it with Lua's by random patterns. */
 #include "filters/lua/host.h"
 #include <ctype.h>
 
@@ -32,7 +31,7 @@ static void step(struct match *m)
     guard_poll(m->L);
 }
 
-/* A set can be as long as a text: reading it is more than a step. */
+/* A set can be as long as a text, so reading it counts as more than one step. */
 static void step_over(struct match *m, const char *from, const char *to)
 {
     m->steps += (unsigned)min_size((size_t)(to - from) / 16, 1 << 20);
@@ -212,7 +211,7 @@ static bool frontier(struct match *m, const char *s, const char *p, const char *
     return !in_set(before, p, *item - 1) && in_set(at, p, *item - 1);
 }
 
-/* An item of one character and what follows it: NULL, or where to go on; *done: the whole rest was matched. */
+/* Matches an item of one character with its repetition. Returns NULL, or where to continue; *done: the whole rest was matched. */
 static const char *repeated(struct match *m, const char *s, const char **p, bool *done)
 {
     const char *item = item_end(m, *p), *found;

@@ -1,14 +1,14 @@
 /* re.c - re "pattern": PCRE2 with limits, on texts and on chunks of a body.
  *
- * A match that hits a limit raises: nil would mean "clean". The last 128 patterns are kept by their text, so re "..."
- * inside a hook costs a lookup, if they are no larger than a quarter of `memory` together; their memory is not Lua's,
- * and counts as that of the call that compiled them. */
+ * A match that exceeds a limit raises an error, because nil would mean "no match". The last 128 patterns, of at most a quarter of `memory`
+ * together, are cached by their text, so that re "..." inside a hook costs a look-up. Their memory is allocated outside of Lua and charged
+ * to the call that compiled them. */
 #include "filters/lua/host.h"
 #include "base/pattern.h"
 
 #define RE "re"
 enum { CACHED = 128, PATTERN_MOST = 65536, NAMES_MOST = PATTERN_GROUPS };
-enum { COUNT = 1, OCTETS = 2 }; /* of what is kept, beside it: no pattern is a number */
+enum { COUNT = 1, OCTETS = 2 }; /* keys in the cache table for its count and size; patterns have text keys */
 struct re {
     struct pattern *pattern;
     struct lua_account *account;
@@ -33,7 +33,7 @@ static lua_Integer kept(lua_State *L, int which)
     return n;
 }
 
-/* Stack: 1 text, 2 what is kept, 3 pattern. */
+/* Stack: 1 text, 2 the cache, 3 pattern. */
 static void keep(lua_State *L, size_t octets)
 {
     lua_Integer n = kept(L, COUNT), all = kept(L, OCTETS) + (lua_Integer)octets;
@@ -108,7 +108,7 @@ static void push_group(lua_State *L, struct str s, const struct pattern_match *m
         lua_pushboolean(L, 0);
 }
 
-/* The captures, or the whole match without any; a group that took no part is false. */
+/* Pushes the captures, or the whole match if the pattern has none; a group that did not take part is false. */
 static int push_groups(lua_State *L, struct str s, const struct pattern_match *m)
 {
     luaL_checkstack(L, PATTERN_GROUPS, NULL);

@@ -1,9 +1,8 @@
-/* run.c - one run of one hook: a coroutine from the first instruction to the verdict.
+/* run.c - runs a hook in a coroutine, from its call to its verdict.
  *
- * The coroutine's body is a C function that calls the hook by lua_pcallk, so an error leaves the coroutine whole and
- * __close runs under the limits. Waits yield; the host's resume goes on. Everything that can run out of memory happens
- * inside the coroutine or a protected call: an error never escapes to Lua's panic. A coroutine is used again after a
- * clean end only. */
+ * The body of the coroutine is a C function that calls the hook by lua_pcallk, so that an error does not break the coroutine, and __close
+ * functions run under the limits. A wait yields, and resume continues the coroutine. All code that can run out of memory runs inside the
+ * coroutine or a protected call, so that Lua's panic function is never called. A coroutine is reused only if its function has returned. */
 #include "filters/lua/check.h"
 #include "base/charset.h"
 
@@ -165,7 +164,7 @@ static void run_end(struct lua_run *run, bool clean)
     thread_give(run->box, &run->thread, clean);
 }
 
-/* Its variables are closed, which may run code of the script: under the limits. */
+/* Closes the variables of a coroutine, which may run code of the script, under the limits. */
 static void run_break(struct lua_run *run)
 {
     run->may_wait = false;
@@ -179,7 +178,7 @@ static void run_break(struct lua_run *run)
 
 /* ---- running ----------------------------------------------------------------------------------------------------- */
 
-/* True: it has ended, run->error says whether well. */
+/* Continues the coroutine. True: it has ended; run->error is NULL if it succeeded. */
 static bool go(struct lua_run *run, int nargs, double cpu)
 {
     int nresults, limit_ms = (int)(cpu * 1000);
@@ -197,7 +196,7 @@ static bool go(struct lua_run *run, int nargs, double cpu)
         run->box->arenas_from = 0;
         return false;
     }
-    if (status != LUA_OK && status != LUA_YIELD) { /* outside the protected call: no memory for its arguments */
+    if (status != LUA_OK && status != LUA_YIELD) { /* an error outside of the protected call: no memory for its arguments */
         run->status = status;
         run->error = status == LUA_ERRMEM ? "" : error_text(run->thread.co, run);
     }
@@ -252,8 +251,7 @@ static enum filter_verdict say_verdict(struct lua_run *run)
     }
 }
 
-/* Behind each call: what was kept for the transaction or the session goes with these, and an account that keeps
- * nothing. */
+/* After each call: frees vars at the end of the transaction or session, and the account if it has no vars and no runs. */
 static void settle(struct filter_call *call, struct lua_account *a, enum filter_stage stage)
 {
     struct lua_session *s = filter_keep(call, LIFE_SESSION);
@@ -313,7 +311,7 @@ bool run_main(struct lua_run *run, struct filter_call *call)
     bool ended = go(run, 0, call ? run->host->cpu * 5 : 2);
     run->main = false;
     run->box->closed_main = true;
-    if (!ended) { /* cannot be: waits refuse to start in the main chunk */
+    if (!ended) { /* not possible, since functions that wait raise in the main chunk */
         run_break(run);
         run->error = "the main chunk waited";
     }
@@ -364,7 +362,7 @@ enum filter_verdict lua_hook_run(struct filter_call *call, enum filter_stage sta
     struct lua_session *s = filter_keep(call, LIFE_SESSION);
     struct lua_account *a = s ? s->account : NULL;
     const char *error = "";
-    if (!(host->declared & (1u << stage))) { /* RESET, DISCONNECT: what the script kept is given back */
+    if (!(host->declared & (1u << stage))) { /* at RESET and DISCONNECT, only to free vars */
         if (a)
             settle(call, a, stage);
         return VERDICT_CONTINUE;

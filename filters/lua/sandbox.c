@@ -1,8 +1,8 @@
-/* sandbox.c - what a script finds in its world, and what it does not.
+/* sandbox.c - the globals and libraries of scripts.
  *
- * Not there: io, package, debug, coroutines, load and bytecode, os beyond clocks, __gc. Globals are strict: reading an
- * unknown one raises with a suggestion, writing one raises. xpcall is our own: the stock one runs its handler inside
- * the kill hook, where no hook is called, so that an endless handler would never end. */
+ * Not available: io, package, debug, coroutines, load and bytecode, os except clocks, __gc. Reading an unknown global raises with a suggestion,
+ * writing one raises. xpcall is replaced: Lua's own runs its handler inside the hook that kills a script, where hooks are disabled, so that
+ * an endless handler would never end. */
 #include "filters/lua/host.h"
 #include <time.h>
 
@@ -268,7 +268,7 @@ static int hook_index(const char *name)
     return -1;
 }
 
-/* Misspelt, or as other gateways call it. */
+/* The error for an unknown hook: misspelt, or with the name that other programs use. */
 static const char *nearest_hook(const char *name)
 {
     static const char *const others[][2] = {
@@ -444,7 +444,7 @@ static void install_hooks(lua_State *L)
     lua_setfield(L, -2, "on");
 }
 
-/* What reads best in Lua itself. Stack: ours on top. */
+/* Library functions that are written in Lua. Stack: our globals on top. */
 static void run_prelude(lua_State *L)
 {
     static const char text[] = "function dns.fcrdns(ip, opt)\n"
@@ -498,7 +498,7 @@ int sandbox_open(lua_State *L)
     lua_setfield(L, -2, "__metatable");
     lua_setmetatable(L, -2);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &lua_globals);
-    /* The stock world goes: nothing of ours leads to it. */
+    /* Drops Lua's own globals; no table of ours refers to them. */
     lua_newtable(L);
     lua_rawseti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
     lua_pushnil(L);

@@ -1,7 +1,7 @@
 /* tables.c - the table library with bounds: raw accesses and raw lengths only, counts limited, the clock polled.
  *
- * The stock functions believe __len and __index, so that one call can run for ever inside C. The comparator of sort
- * may not wait: it is called from C. sort is a merge sort in a copy: a comparator that lies cannot lead it astray. */
+ * Lua's own functions use __len and __index, so that one call can run for ever inside C. The comparator of sort must not wait, since it is
+ * called from C. sort is a merge sort on a copy, which ends also with an inconsistent comparator. */
 #include "filters/lua/host.h"
 
 enum { ELEMENTS_MOST = 1 << 24, UNPACK_MOST = 8000 };

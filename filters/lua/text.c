@@ -1,5 +1,5 @@
-/* text.c - fields read as text, addresses, a date, results of authentication: the grammars are in wire/, the
- * charsets are iconv's (base/charset.h). Nothing that a message can contain makes one of these raise. */
+/* text.c - interprets values of fields: text, addresses, dates, authentication results, by the parsers in wire/ and the charsets of iconv
+ * (base/charset.h). No content of a message makes one of these functions raise. */
 #include "filters/lua/host.h"
 #include "base/charset.h"
 #include "wire/addresses.h"

@@ -1,8 +1,7 @@
-/* verdict.c - verdicts as values: made by a function, said by being returned.
+/* verdict.c - verdicts of scripts: a function makes a verdict, and the hook returns it.
  *
- * A verdict that is made and not returned is an error of the script that names the line: `reject "..."` without
- * `return` must never accept silently. The reply's code is checked where the verdict is made, so that the error has a
- * line too. */
+ * A verdict that is made and not returned is an error with the line in the script, since `reject "..."` without `return` would accept the
+ * message. The code of the reply is checked where the verdict is made, so that this error has a line too. */
 #include "filters/lua/host.h"
 #include "wire/reply.h"
 
@@ -36,7 +35,7 @@ static void check_stage(lua_State *L, enum filter_verdict kind, enum filter_stag
         luaL_error(L, "quarantine is for on.headers, on.body and on.message");
 }
 
-/* '5' for "550 ...", or for "5.7.1 ..." without a code; 0: neither stands in front. */
+/* The class digit: '5' for "550 ..." and for "5.7.1 ..."; 0: the text begins with neither. */
 static char class_in_front(const char *t)
 {
     struct reply_front front = reply_front(str_of(t));
@@ -58,8 +57,8 @@ const char *verdict_class_wrong(lua_State *L, const char *verdict, const char *t
     return NULL;
 }
 
-/* The text of an option `text` for what the option `action` says (NULL: the script has none). NULL, or what is wrong:
- * another class of reply, or a format that the arguments do not fit; `preset`, the script's own, tells them. */
+/* Checks the option `text` against the option `action` (NULL: the script has none) and the default text `preset`. Returns NULL, or what is
+ * wrong: another class of reply, or format directives that do not match the arguments, which are those of `preset`. */
 const char *verdict_text_wrong(lua_State *L, const char *text, const char *preset, const char *action)
 {
     struct reply_front front = reply_front(str_of(text));
@@ -88,7 +87,7 @@ const char *verdict_text_wrong(lua_State *L, const char *text, const char *prese
     return NULL;
 }
 
-/* Puts the class digit of the verdict into code and enhanced code of the format at `at`: one text for either action. */
+/* Replaces the class digits of code and enhanced code in the format at `at` by that of the verdict, so that one text serves all actions. */
 static void take_class(lua_State *L, int at, char class)
 {
     size_t len;
@@ -134,12 +133,12 @@ static int make(lua_State *L, enum filter_verdict kind, int at)
     struct lua_run *run = run_of(L);
     check_stage(L, kind, run->stage);
     const char *format = lua_gettop(L) > at ? lua_tostring(L, at) : NULL;
-    bool filled = format && !class_in_front(format); /* a code in front can only be an argument's */
+    bool filled = format && !class_in_front(format); /* if the result begins with a code, it comes from an argument */
     const char *text = format_text(L, at);
     const char *wrong = text ? verdict_class_wrong(L, kind_names[kind], text) : NULL;
     if (wrong && !filled)
         return luaL_error(L, "%s", wrong);
-    if (wrong) /* what a message says is no reply code: it stands behind ours */
+    if (wrong) /* text from a message must not act as a reply code: put our own code before it */
         text = lua_pushfstring(L, "%s %s",
                                kind == VERDICT_REJECT  ? "550 5.7.1"
                                : kind == VERDICT_DEFER ? "451 4.7.1"
@@ -151,7 +150,7 @@ static int make(lua_State *L, enum filter_verdict kind, int at)
     made->has_text = text != NULL;
     memcpy(made->text, text ? text : "", len);
     made->text[len] = 0;
-    for (size_t i = 0; i < len; i++) /* LF parts lines; everything else is for the eyes of people */
+    for (size_t i = 0; i < len; i++) /* LF separates lines; other control octets are replaced */
         if (((unsigned char)made->text[i] < ' ' && made->text[i] != '\n') || made->text[i] == 127)
             made->text[i] = ' ';
     made->run = run->token;
@@ -179,7 +178,7 @@ VERDICT(quarantine, VERDICT_QUARANTINE)
 VERDICT(reword, VERDICT_REWORD)
 #undef VERDICT
 
-/* A tag is a field the message carries on, and a note for later filters and the log. */
+/* Adds a tag: a field in the message, and a note for later filters and the log. */
 static int tag(lua_State *L, struct lua_run *run)
 {
     const char *text = format_text(L, 2);
@@ -192,14 +191,14 @@ static int tag(lua_State *L, struct lua_run *run)
     if (run->stage < FILTER_MAIL || run->stage > FILTER_MESSAGE)
         return 0;
     if (run->stage > FILTER_HEADERS && !(run->host->flags & FILTER_LATE_FIELDS))
-        return 0; /* the note is all that can still be said */
+        return 0; /* too late for a field: only the note is set */
     const char *field = lua_pushfstring(L, "%s; %s", name, value.at);
     filter_field_add(call, FILTER_BOTTOM, "X-Sluice-Tag", edit_text(L, "X-Sluice-Tag", str_of(field)));
     arena_reset(&run->scratch);
-    return 0; /* a field that limits.header_size has no room for is not there; the note is */
+    return 0; /* if the field was refused by limits.header_size, the note is set all the same */
 }
 
-/* act(opt, ...): does what the option `action` says, in the words of the option `text` filled in with the arguments. */
+/* act(opt, ...): makes the verdict that the option `action` names, with the text of the option `text`, a format for the arguments. */
 static int act(lua_State *L)
 {
     run_call(L, "act()");

@@ -1,9 +1,9 @@
--- clean_headers.lua: take fields off, rename some, hide the hops inside
+-- clean_headers.lua: removes, renames and adds fields, and can remove Received fields that show internal hosts
 local opt = options {
   remove           = { "X-Originating-IP" },
   rename           = map "text", -- ["X-Mailer"] = "X-Original-Mailer"
   add              = map "text", -- ["X-Scanned-By"] = "mx1"
-  replace_received = false,      -- true: Received fields go; ours comes after the filters
+  replace_received = false,      -- true: all Received fields are removed; the gateway adds its own after the filters
 }
 
 function on.headers(s, m)

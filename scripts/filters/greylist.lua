@@ -1,4 +1,4 @@
--- greylist.lua: defer the first attempt of an unknown network, sender and recipient
+-- greylist.lua: defers the first attempt of an unknown combination of client network, sender and recipient
 local opt = options {
   delay = duration "5m", retry_window = duration "2d", remember = duration "35d",
   skip  = optional "table", -- networks, domains, addresses
@@ -9,7 +9,7 @@ local opt = options {
 }
 local st, pools = store(opt.store), set(opt.pools, { lower = true })
 
-local function origin(s) -- a pool tries again from another network: it is one by its verified name
+local function origin(s) -- a large provider retries from another network, so its clients are identified by their verified name
   local name = s.rdns or (not s.ip.private and dns.fcrdns(s.ip, { timeout = "3s" })) or ""
   while name ~= "" and not pools:has(name) do name = name:match "%.(.+)" or "" end
   return name ~= "" and name or s.ip:network(24, 64)
@@ -18,7 +18,7 @@ end
 function on.rcpt(s, m, to)
   if s.auth or to.postmaster or (opt.skip and (opt.skip:has(s.ip) or opt.skip:has(s.rdns) or opt.skip:has(to))) then return end
   s.vars.from = s.vars.from or origin(s)
-  if st:get("ok:" .. s.vars.from) then return end -- it has proved that it tries again
+  if st:get("ok:" .. s.vars.from) then return end -- this origin has retried before
   local key = hash.short(s.vars.from, m.from.key, to.key)
   if st:add(key, now(), opt.retry_window) then return defer(opt.text, opt.delay) end
   local waited = now() - (st:get(key) or now())

@@ -1,4 +1,4 @@
--- ratelimit.lua: limit messages and different recipients per user, else per client network
+-- ratelimit.lua: limits messages and different recipients per user, or per client network if there is no user
 local opt = options {
   messages   = 100,
   recipients = 500, -- different ones, 4096 at most

@@ -1,8 +1,8 @@
--- recipients.lua: only recipients we know; the file is read again when it changes
+-- recipients.lua: accepts only the recipients in a table, which is reread when its file changes
 local opt = options {
   allow   = required "table", -- "user@example.org OK", "@example.org OK"
   domains = required(list "text"),
-  most    = 5,                -- unknown ones, then we hang up
+  most    = 5,                -- unknown recipients in a session; after that the connection is closed
   action  = one_of { "reject", "defer" },
   text    = "5.1.1 <%s>: user unknown",
 }

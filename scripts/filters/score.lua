@@ -1,4 +1,4 @@
--- score.lua: act on the points that the filters before this one gave; stands last in the chain
+-- score.lua: acts on the total of points that earlier filters gave; put it last in the chain
 local opt = options {
   tag        = 5,
   quarantine = optional "number", -- needs the chain's `quarantine` backend
@@ -10,12 +10,12 @@ function on.headers(s, m)
   local total = m.total
   if total >= opt.reject then return reject(opt.text, total) end
   if opt.quarantine and total >= opt.quarantine then return quarantine(("score %.1f"):format(total)) end
-  m.headers:remove "X-Spam-Flag" -- the client's own
+  m.headers:remove "X-Spam-Flag" -- remove what the client sent
   m.headers:remove "X-Spam-Score"
   if total >= opt.tag then m.headers:set("X-Spam-Flag", "YES") end
   if total ~= 0 then m.headers:set("X-Spam-Score", ("%.1f"):format(total)) end
 end
 
-function on.message(s, m) -- points of body and message hooks come too late for a field, not for a refusal
+function on.message(s, m) -- points from body and message hooks: too late to add a field, but not to refuse
   if m.total >= opt.reject then return reject(opt.text, m.total) end
 end
