@@ -3,8 +3,8 @@
 #   contrib/quickstart.sh              in front of a Maildir of its own (demo/maildir)
 #   contrib/quickstart.sh --postfix    in front of a private Postfix instance in the same folder (as root)
 #   options: --port N (2525)  --folder DIR (demo)  --build-only  --help
-# Installs what is missing (Debian packages; says which, uses sudo where you are not root), builds a Release, makes a
-# certificate for STARTTLS, runs Sluice in the foreground with conf/demo.lua. Ctrl-C ends it.
+# Installs missing Debian packages (prints which, uses sudo if you are not root), builds a Release, creates a certificate for STARTTLS, and
+# runs Sluice in the foreground with conf/demo.lua. Ctrl-C ends it.
 set -eu
 from=$PWD
 cd "$(dirname "$0")/.."
@@ -55,7 +55,7 @@ if [ ${#missing[@]} -gt 0 ]; then
     }
     echo "Installing from Debian's packages: ${missing[*]}${sudo:+ (with sudo)}"
     log=$(mktemp)
-    # A package's daemon shall not start by itself on this machine just because we need its program.
+    # Prevents the installation from starting the daemon of a package, of which only the program is needed.
     guard=/usr/sbin/policy-rc.d made=0
     if [ $postfix = 1 ] && [ ! -e $guard ]; then
         printf '#!/bin/sh\nexit 101\n' > $guard && chmod +x $guard && made=1
@@ -70,7 +70,7 @@ if [ ${#missing[@]} -gt 0 ]; then
     [ $made = 0 ] || { rm -f $guard; trap - EXIT; }
 fi
 
-# Postfix' processes are not root: each folder on the way to theirs must let them through, and a home of mode 0700 does not.
+# Postfix' processes do not run as root: they need search permission for each directory of the path, which a home of mode 0700 does not give.
 postfix_reaches() { setpriv --reuid postfix --clear-groups test -x "$1" 2>/dev/null; }
 case $folder in
 '')

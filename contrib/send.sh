@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# send.sh - a message by hand, on a system that has nothing but bash: prints the dialogue. No TLS, no AUTH: swaks and smtplib have those.
+# send.sh - sends a message with bash alone, and prints the dialogue. Without TLS and AUTH; for these use swaks or smtplib.
 #   contrib/send.sh [--port N] [--from ADDRESS] [--to ADDRESS] [--subject TEXT] [--header 'NAME: VALUE']
-# Exit code: 0 when the message was taken, 1 when it was refused or nobody answers.
+# Exit code: 0 when the message was accepted, 1 when it was refused or no server answers.
 set -u
 host=127.0.0.1 port=2525 from=me@example.org to=you@example.net subject=hello header=
 usage() { sed -n '2,4s/^# \{0,1\}//p' "$0"; }

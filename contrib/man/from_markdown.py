@@ -36,7 +36,7 @@ def cells(row):
 
 
 def table(rows):
-    """The first column names, the others say: a list of terms."""
+    """A list of terms: the first column is the term, the others are its explanation."""
     out = []
     for row in rows[2:]:
         name, *rest = cells(row)

@@ -33,13 +33,12 @@ names: for certificate and key, or as file(credential "NAME") for its text) and
 .B include "PATH"
 (also with a pattern). Paths are relative to the folder of the file. Names may be used before they are defined. Durations are
 written "30s", "1h30m", "500ms"; sizes 1024, "256K", "50M"; addresses "HOST:PORT", "inet6:[::1]:25", "unix:/PATH".
-A mistake is told with its line by
-.BR "sluice check" ;
-nothing is loaded while there is one.
+.B sluice check
+reports each mistake with its line; a configuration with a mistake is not loaded.
 """
 FOOT = r""".SH FILES
 .I /usr/share/doc/sluice/examples/sluice.lua
-has every directive with its default and why it is there.
+has every directive with its default and an explanation.
 .SH SEE ALSO
 .BR sluice (8),
 .BR sluice\-filters (5)

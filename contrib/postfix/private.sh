@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# private.sh - a private Postfix instance in a folder of its own, for a look at Sluice in front of a real MTA, and for tests.
+# private.sh - starts a private Postfix instance in its own directory, for trying Sluice in front of a real MTA, and for tests.
 #   private.sh start DIR PORT [discard]   listens on 127.0.0.1:PORT, takes XCLIENT from 127.0.0.1, delivers all mail to DIR/mail/
 #                                         ("discard": throws it away)
 #                                         PRIVATE_POSTFIX_CF: further lines of main.cf
@@ -11,7 +11,7 @@ usage() { sed -n '2,7s/^# //p' "$0"; exit 2; }
 verb=$1
 dir=$(mkdir -p "$2" && cd "$2" && pwd)
 
-# Postfix writes to one of the two; where it cannot read its configuration, to syslog alone, and postconf says why.
+# Postfix writes errors to one of the two files; if it cannot read its configuration, only to syslog, and postconf prints the reason.
 failed() {
     echo "private.sh: $1; it says:" >&2
     tail -q -n 5 "$dir/start.log" "$dir/log" >&2

@@ -1,4 +1,4 @@
-/* ports.h - the addresses that clients come to: bound once, open for life, handed from process to process.
+/* ports.h - the listening sockets: bound once, kept open over reloads, passed to the next process at an upgrade.
  *
  * The main thread owns the sockets, workers listen on duplicates. A socket whose address stays in the configuration is never
  * closed, neither by a reload nor by an upgrade of the binary: closing one of an SO_REUSEPORT group resets what waits in its

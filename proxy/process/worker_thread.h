@@ -1,5 +1,5 @@
-/* worker_thread.h - one worker as this room sees it: its thread, its listeners, and the orders that main gives it. Included by worker.c
- * (at work) and workers.c (all of them, from main's thread) and by nobody else. */
+/* worker_thread.h - a worker: its thread, its listeners, and the orders that main gives it. Included only by worker.c, which runs on the
+ * worker's thread, and by workers.c, which runs on main's. */
 #ifndef PROCESS_WORKER_THREAD_H
 #define PROCESS_WORKER_THREAD_H
 #include "process/worker.h"
@@ -38,16 +38,16 @@ struct worker_thread {
     struct task task;
     struct alarm alarm;
     uint64_t next_tick;
-    struct smtp_conf *refreshed; /* while refreshing: the pool thread's */
-    uint64_t drain_at;      /* retired: when its sessions are asked to leave; 0: not */
-    uint64_t end_by;        /* 0: not draining */
-    uint32_t places;        /* of all->places: its sessions, and connections about to become one */
-    uint32_t peak;          /* the highest all->places when it took one of them, since the last malloc_trim */
-    bool leaving;           /* no new clients: it ends with its last session */
+    struct smtp_conf *refreshed; /* used by the pool thread while `refreshing` */
+    uint64_t drain_at;      /* after an upgrade: when its sessions are asked to leave (loop_now); 0: not */
+    uint64_t end_by;        /* when a drain ends its last sessions (loop_now); 0: not draining */
+    uint32_t places;        /* how many of all->places it has: its sessions, and connections that are being accepted */
+    uint32_t peak;          /* the highest all->places that it has seen since the last malloc_trim */
+    bool leaving;           /* it accepts no new clients and ends with its last session */
     bool paused, refreshing, stopped, cut_off, started;
-    bool give_back;         /* of memory: while refreshing, the pool thread's */
-    bool ended;             /* under the lock: the loop may be gone */
-    unsigned ticked;        /* atomic: the last tick it has answered */
+    bool give_back;         /* the pool thread is to return memory to the system; used by that thread while `refreshing` */
+    bool ended;             /* under the lock: its loop may have been freed */
+    unsigned ticked;        /* atomic: the last tick of the watchdog that its loop has answered */
 };
 struct workers {
     struct connections *connections;

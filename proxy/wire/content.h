@@ -31,11 +31,11 @@ struct decoder {
 void decoder_start(struct decoder *, enum framing, enum bare);
 /* Begins a chunk of `octets` octets; the previous one must have been taken completely. */
 void decoder_chunk(struct decoder *, uint64_t octets, bool last);
-/* Takes what it can while out has room (out->mark), returns whether anything was taken. out NULL: decodes on to the strict end
- * and drops the octets (sink). Takes at most `most` octets a call. A CR at the end of what is there is held back inside.
+/* Decodes while `out` has room (out->mark) and returns whether it took anything. out NULL: decodes to the end of mail data and drops the
+ * octets. Takes at most `most` octets a call. A CR that is the last octet available is held back until the next octet comes.
  * BARE_NORMALIZE: bare LF becomes CRLF, bare CR becomes SP; a line of a lone dot whose own or previous line end was bare is
- * neither an end nor content: it is dropped. Of chunks it takes `left` octets and nothing behind them; nothing
- * is unstuffed, and a dot is a dot. A last chunk of no octet ends at the next call. BINARY knows no lines at all. */
+ * neither an end nor content: it is dropped. Of chunks it takes `left` octets and no more; dots are not unstuffed and have no meaning. A
+ * LAST chunk of 0 octets ends the mail data at the next call. BINARY content has no lines. */
 bool decoder_step(struct decoder *, struct pipe *in, struct pipe *out, size_t most);
 
 /* Against SMTP smuggling: which octets a receiver may drop or change so that content reads as an end of mail data. GUARD_NUL: it may drop

@@ -8,7 +8,7 @@
 struct reply {
     uint16_t code;        /* 0: none yet */
     uint16_t enhanced[3]; /* class 0: none */
-    struct str text;      /* without codes; '\n' parts the lines; never CR, NUL or other control octets but HTAB */
+    struct str text;      /* without codes; '\n' separates lines; no other control octets than HTAB */
 };
 
 enum { REPLY_OCTETS = 4096, REPLY_LINES = 50 }; /* of one reply of a backend */
@@ -19,8 +19,9 @@ enum reply_name {
 #undef REPLY
     REPLY_COUNT
 };
-struct reply reply_named(enum reply_name); /* constant text; texts with %s go through reply_print */
-struct reply reply_print(struct arena *, enum reply_name, ...); /* the name's text as a printf format ("%s" only); control octets but HTAB become '?' */
+struct reply reply_named(enum reply_name); /* for texts without "%s"; the text is constant memory */
+/* For texts with "%s": a const char * for each. Control octets except HTAB become '?'. */
+struct reply reply_print(struct arena *, enum reply_name, ...);
 static inline unsigned reply_class(const struct reply *r)
 {
     return r->code / 100;
