@@ -296,8 +296,7 @@ static int parse_strict(struct str *rest, enum path_kind kind, struct arena *are
     return 0;
 }
 
-/* ---- what the world says --------------------------------------------------------------------------------------------
- */
+/* ---- the lenient parser ---- */
 
 static void skip_blanks(struct cursor *c)
 {
