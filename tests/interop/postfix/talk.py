@@ -102,7 +102,7 @@ class Client:
                 await asyncio.wait_for(self.writer.start_tls(context), PATIENCE)
 
     async def run(self, steps):
-        own = (steps[0][1], 0) if steps and steps[0][0] == "from" else None
+        own = (steps[0][1], 0) if steps and isinstance(steps[0], tuple) and steps[0][0] == "from" else None
         self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 20, local_addr=own)
         try:
             await self.reply("")
