@@ -93,7 +93,7 @@ static inline bool rcpt_stands(const struct rcpt *r)
 /* Content is read and dropped up to its strict end. */
 static inline bool content_is_dropped(const struct message *m)
 {
-    return flow_has_begun(&m->flow) && (m->fate == MESSAGE_REFUSED || m->fate == MESSAGE_DISCARDED);
+    return (m->fate == MESSAGE_REFUSED || m->fate == MESSAGE_DISCARDED) && flow_has_begun(&m->flow);
 }
 void message_refuse(struct message *, enum author, const struct reply *); /* keeps the first refusal only. Amid content use flow_refuse */
 bool message_is_empty(const struct message *); /* no recipient is left that the next hop should have */
