@@ -366,7 +366,7 @@ static int by_client(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* The largest account of the client whose accounts hold most; they are sorted by client. */
+/* Index of an account: of the client whose accounts together hold the most octets, the one that holds the most. `all` is sorted by client. */
 static size_t largest(struct lua_account *const *all, size_t n)
 {
     size_t found = 0, most = 0;

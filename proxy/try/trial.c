@@ -186,14 +186,6 @@ static void rcpt_passed(struct trial *t)
 /* ---- content
  * ------------------------------------------------------------------------------------------------------------ */
 
-static bool nobody_stands(const struct message *m)
-{
-    for (uint32_t i = 0; i < m->nrcpts; i++)
-        if (rcpt_stands(&m->rcpts[i]))
-            return false;
-    return true;
-}
-
 /* As a client says it behind DATA: dots stuffed where it knows a line to begin (RFC 5321 4.5.2), a line end at its end.
  */
 static void stuff(struct trial *t)
@@ -220,7 +212,7 @@ static void stuff(struct trial *t)
 static void begin_content(struct trial *t)
 {
     struct message *m = &t->message;
-    if (m->fate == MESSAGE_DISCARDED || nobody_stands(m)) {
+    if (m->fate == MESSAGE_DISCARDED || message_is_empty(m)) {
         end_discarded(t);
         return;
     }

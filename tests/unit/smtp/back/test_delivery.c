@@ -111,6 +111,17 @@ static void accept_both(void)
     assert_int_equal(hop_told(1), 250);
 }
 
+/* Both are accepted, and the backend has said 354. */
+static void open_data(void)
+{
+    accept_both();
+    struct reply reply;
+    assert_int_equal(delivery_data(&H.delivery, &reply), DELIVERY_WAITS);
+    hop_hears("DATA\r\n");
+    hop_says("354 go\r\n");
+    assert_int_equal(hop_data(), 354);
+}
+
 static void who_is_dropped_later_is_not_in_the_envelope_said_anew(void **state)
 {
     accept_both();
@@ -196,12 +207,7 @@ static void a_pooled_connection_that_dies_unheard_is_nobodys_fault(void **state)
 
 static void lost_behind_our_end_it_is_uncertain(void **state)
 {
-    accept_both();
-    struct reply reply;
-    assert_int_equal(delivery_data(&H.delivery, &reply), DELIVERY_WAITS);
-    hop_hears("DATA\r\n");
-    hop_says("354 go\r\n");
-    assert_int_equal(hop_data(), 354);
+    open_data();
     assert_true(hop_content("A: b\r\n\r\nx\r\n"));
     hop_hears("A: b\r\n\r\nx\r\n.\r\n");
     hop_lose();
@@ -212,12 +218,7 @@ static void lost_behind_our_end_it_is_uncertain(void **state)
 
 static void lost_before_an_octet_of_content_it_is_said_anew_with_the_content(void **state)
 {
-    accept_both();
-    struct reply reply;
-    assert_int_equal(delivery_data(&H.delivery, &reply), DELIVERY_WAITS);
-    hop_hears("DATA\r\n");
-    hop_says("354 go\r\n");
-    assert_int_equal(hop_data(), 354);
+    open_data();
     flow_start(&H.visit);
     hop_lose();
     assert_false(content_is_dropped(&H.message));
@@ -299,12 +300,7 @@ static void lmtp_answers_for_each_and_the_client_hears_one_reply(void **state)
 
 static void octets_that_nobody_asked_for_cost_the_content(void **state)
 {
-    accept_both();
-    struct reply reply;
-    assert_int_equal(delivery_data(&H.delivery, &reply), DELIVERY_WAITS);
-    hop_hears("DATA\r\n");
-    hop_says("354 go\r\n");
-    assert_int_equal(hop_data(), 354);
+    open_data();
     flow_start(&H.visit);
     hop_says("452 4.3.1 no room\r\n");
     assert_true(hop_is_closed());
