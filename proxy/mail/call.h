@@ -30,7 +30,7 @@ struct filter_call {
     enum filter_stage replied_to; /* MAIL, RCPT or MESSAGE */
     unsigned tick;               /* at TICK: the id given to filter_every */
     struct verdict verdict;      /* what filter_reject ... kept */
-    struct str refusal;          /* of the last edit that was refused */
+    struct str edit_error;       /* why the last refused edit was refused; "" or NONE: none was */
     enum filter_refused refused; /* what kind of refusal it is */
     struct headers *headers;     /* the message's; NULL where there are none */
     bool emitted;                /* filter_emit has been called */

@@ -9,7 +9,7 @@
 static bool refused_as(struct filter_call *call, enum filter_refused kind, const char *why)
 {
     call->refused = kind;
-    call->refusal = str_of(why);
+    call->edit_error = str_of(why);
     return false;
 }
 
@@ -25,7 +25,7 @@ static unsigned flags_of(const struct filter_call *call)
 
 struct filter_text filter_refusal(const struct filter_call *call)
 {
-    return (struct filter_text){call->refusal.at ? call->refusal.at : "", call->refusal.len};
+    return (struct filter_text){call->edit_error.at ? call->edit_error.at : "", call->edit_error.len};
 }
 
 enum filter_refused filter_refused(const struct filter_call *call)

@@ -279,7 +279,7 @@ static enum filter_verdict checked(struct visit *v, struct filter_call *call, en
 {
     struct run *run = &v->run;
     if (call->undeclared) {
-        call->verdict.why = call->refusal;
+        call->verdict.why = call->edit_error;
         said = VERDICT_ERROR;
     }
     if (said != VERDICT_ERROR && !is_legal(said, run->stage, v)) {
